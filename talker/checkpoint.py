@@ -1,0 +1,150 @@
+"""Native checkpoints: one folder a component, `config.json` + `model.safetensors`, nothing that executes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+Component = TypeVar("Component", bound=nn.Module)
+ASSETS = Path(__file__).parent / "assets"
+PUPPET = ASSETS / "puppet"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which file and what to do."""
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A frozen config dataclass as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(config_class: type, values: Any) -> Any:
+    """The inverse of `config_to_dict`: nested dataclasses and tuples are rebuilt from the field annotations.
+
+    Raises:
+        CheckpointError: a field is unknown or missing.
+    """
+    hints = typing.get_type_hints(config_class)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise CheckpointError(f"{config_class.__name__} has no field named {', '.join(sorted(unknown))}")
+    try:
+        return config_class(**{name: _rebuild(hints[name], value) for name, value in values.items()})
+    except TypeError as error:
+        raise CheckpointError(f"{config_class.__name__}: {error}") from error
+
+
+def _rebuild(hint: Any, value: Any) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return config_from_dict(typing.cast(type, hint), value)
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        each = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else inner
+        return tuple(_rebuild(kind, item) for kind, item in zip(each, value, strict=True))
+    return value
+
+
+def save_component(module: nn.Module, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write `folder/config.json` and `folder/model.safetensors`, each in one atomic replacement.
+
+    Floating tensors are stored as `dtype`; tied tensors once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, tensor in module.state_dict().items():
+        if tensor.data_ptr() in seen and tensor.numel():
+            continue
+        seen.add(tensor.data_ptr())
+        kept = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        tensors[key] = kept.contiguous().clone()
+    with atomic(folder / "model.safetensors") as path:
+        save_file(tensors, path)
+    text = json.dumps(config_to_dict(module.config), indent=1) + "\n"  # type: ignore[arg-type]
+    with atomic(folder / "config.json") as path:
+        path.write_text(text)
+
+
+def load_component(
+    component: type[Component], config_class: type, folder: Path, device: str | torch.device = "cpu"
+) -> Component:
+    """Build `component` from a folder that `save_component` wrote: evaluation mode, float32, on `device`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or its keys and shapes are not this component's.
+    """
+    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing: a checkpoint folder holds config.json and model.safetensors")
+    try:
+        config = config_from_dict(config_class, json.loads(config_path.read_text()))
+        tensors = load_file(weights_path)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be read ({error}): download or export it again") from error
+    module = component(config)
+    load_strict(module, tensors, str(weights_path))
+    return module.to(device).eval()
+
+
+def load_strict(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Copy `tensors` into `module`; names and shapes must agree, tied names may be left out.
+
+    Raises:
+        CheckpointError: lists what is missing, unexpected, of another shape or not finite.
+    """
+    own = module.state_dict()
+    kept = {own[key].data_ptr() for key in tensors if key in own}
+    missing = sorted(k for k, v in own.items() if k not in tensors and v.data_ptr() not in kept)
+    unexpected = sorted(set(tensors) - set(own))
+    shapes = sorted(
+        f"{k} {tuple(t.shape)} instead of {tuple(own[k].shape)}"
+        for k, t in tensors.items()
+        if k in own and t.shape != own[k].shape
+    )
+    broken = sorted(k for k, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all())
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "not finite": broken}
+    found = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+    if found:
+        raise CheckpointError(f"{source} does not fit {type(module).__name__}; " + "; ".join(found))
+    module.load_state_dict(tensors, strict=False)
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class atomic:  # noqa: N801 - reads as a verb at its place of use
+    """`with atomic(path) as temporary:` write `temporary`; it replaces `path` at the end, or disappears."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Path:
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.temporary.chmod(0o644)
+            self.temporary.replace(self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)
