@@ -1,0 +1,105 @@
+"""The pre-norm transformer block that the heads and the patch encoders share.
+
+Parameter names and shapes are those of the published checkpoints. Everything is written so that on a
+CPU a row's result does not depend on which rows share its batch: attention is the plain softmax form,
+and widths are multiples of 64 (`pad_inner_widths` sees to SwiGLU's).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heads.rope import rotate
+
+LANES = 64
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the last dimension."""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)"""
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.scale
+
+
+class Attention(nn.Module):
+    """Bidirectional self-attention without biases."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} does not divide into {heads} heads")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """x (B, T, width), rotation (T, head_dim / 2, 2) -> (B, T, width)"""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, rotation), rotate(k, rotation)
+        # The softmax is written out: PyTorch's fused CPU kernel rounds a row by its place in the batch,
+        # and its backward pass is slow at these lengths.
+        weight = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+        return self.proj((weight @ v).transpose(1, 2).flatten(-2))
+
+
+class SwiGLU(nn.Module):
+    """proj(silu(fc1 x) * fc2 x) without biases."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, inner, bias=False)
+        self.fc2 = nn.Linear(width, inner, bias=False)
+        self.proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)"""
+        return self.proj(F.silu(self.fc1(x)) * self.fc2(x))
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + SwiGLU(norm x)."""
+
+    def __init__(self, width: int, heads: int, ffn: int) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(width)
+        self.attn = Attention(width, heads)
+        self.norm2 = RMSNorm(width)
+        self.mlp = SwiGLU(width, ffn)
+
+    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """x (B, T, width), rotation (T, head_dim / 2, 2) -> (B, T, width)"""
+        x = x + self.attn(self.norm1(x), rotation)
+        return x + self.mlp(self.norm2(x))
+
+
+def ffn_width(width: int) -> int:
+    """The published inner width of SwiGLU: two thirds of 4 x width, rounded down."""
+    return 8 * width // 3
+
+
+@torch.no_grad()
+def pad_inner_widths(module: nn.Module) -> None:
+    """Fill every SwiGLU inside `module` with zero rows up to a multiple of 64, in place, after loading.
+
+    The function computed is the same. SiLU rounds differently at the ragged end of a row whose width is no
+    multiple of the vector length, and so by the row's place in a batch; whole vectors avoid that.
+    """
+    for mlp in module.modules():
+        if not isinstance(mlp, SwiGLU):
+            continue
+        missing = -mlp.fc1.out_features % LANES
+        if not missing:
+            continue
+        for layer in (mlp.fc1, mlp.fc2):
+            layer.weight = nn.Parameter(F.pad(layer.weight, (0, 0, 0, missing)), layer.weight.requires_grad)
+            layer.out_features += missing
+        mlp.proj.weight = nn.Parameter(F.pad(mlp.proj.weight, (0, missing)), mlp.proj.weight.requires_grad)
+        mlp.proj.in_features += missing
