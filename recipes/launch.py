@@ -1,4 +1,4 @@
-"""The engine of every recipe: four verbs (backward, step, save, load). This is its plain, one-process form."""
+"""The engine of every recipe: four verbs (backward, step, save, load), here in their one-process form."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def load_component(
     config_path, weights_path = folder / "config.json", folder / "model.safetensors"
     for path in (config_path, weights_path):
         if not path.is_file():
-            raise CheckpointError(f"{path} is missing: a checkpoint folder holds config.json and model.safetensors")
+            raise CheckpointError(f"{path} is missing: a checkpoint is config.json and model.safetensors")
     try:
         config = config_from_dict(config_class, json.loads(config_path.read_text()))
         tensors = load_file(weights_path)
@@ -119,7 +119,12 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], source: str) -> N
         if k in own and t.shape != own[k].shape
     )
     broken = sorted(k for k, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all())
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "not finite": broken}
+    problems = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": shapes,
+        "not finite": broken,
+    }
     found = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
     if found:
         raise CheckpointError(f"{source} does not fit {type(module).__name__}; " + "; ".join(found))

@@ -1,0 +1,86 @@
+"""The engine: a run that is cut and resumed is bit for bit the run that was not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from recipes.launch import Engine, generator, warmup_cosine
+
+
+def engine_in(folder: Path) -> Engine:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    return Engine(net, torch.optim.AdamW(net.parameters(), lr=0.1), folder, schedule=warmup_cosine(2, 20))
+
+
+def train(engine: Engine, steps: int) -> None:
+    while engine.step_count < steps:
+        x = torch.randn(8, 4, generator=generator(0, engine.step_count))
+        engine.backward(engine.module(x).square().mean())
+        engine.step()
+
+
+def test_resume_is_bit_identical(tmp_path: Path) -> None:
+    whole = engine_in(tmp_path / "whole")
+    train(whole, 6)
+    first = engine_in(tmp_path / "cut")
+    train(first, 3)
+    first.save()
+    second = engine_in(tmp_path / "cut")
+    assert second.load() == 3
+    train(second, 6)
+    for ours, theirs in ((second.module, whole.module), (second.ema_module, whole.ema_module)):
+        assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
+
+
+def test_a_step_without_finite_gradient_is_skipped(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+    before = {k: v.clone() for k, v in engine.module.state_dict().items()}
+    engine.backward(sum(p.sum() for p in engine.module.parameters()) * torch.nan)
+    engine.step()
+    assert engine.skipped == 1
+    assert all(torch.equal(v, before[k]) for k, v in engine.module.state_dict().items())
+
+
+def test_every_parameter_must_be_optimised(tmp_path: Path) -> None:
+    net = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="bias"):
+        Engine(net, torch.optim.SGD([net.weight], lr=1.0), tmp_path)
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+    engine.save()
+    net = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="another model"):
+        Engine(net, torch.optim.AdamW(net.parameters()), tmp_path).load()
+
+
+def test_a_killed_run_keeps_a_whole_checkpoint(tmp_path: Path) -> None:
+    code = """
+        import sys, torch
+        from pathlib import Path
+        from torch import nn
+        from recipes.launch import Engine
+        net = nn.Linear(500, 500)
+        engine = Engine(net, torch.optim.AdamW(net.parameters()), Path(sys.argv[1]))
+        while True:
+            engine.backward(net(torch.ones(1, 500)).sum()); engine.step(); engine.save()
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.kill()
+    process.wait()
+    net = nn.Linear(500, 500)
+    assert Engine(net, torch.optim.AdamW(net.parameters()), tmp_path).load() >= 1
