@@ -12,7 +12,7 @@ NAMES = ("audio", "motion")
 
 @dataclass(frozen=True)
 class Streams:
-    """One tensor per modality (None: absent). Shapes are the user's; a stream's batch axis is always the first."""
+    """One tensor per modality (None: absent), of any shape."""
 
     audio: Tensor | None = None
     motion: Tensor | None = None

@@ -1,0 +1,1 @@
+"""Numbers recorded from the published systems, and our networks held against them."""
