@@ -82,14 +82,14 @@ class Fixture:
     def load(self, module: nn.Module, rename: Callable[[str], str | None] | None = None) -> Any:
         """`module` in evaluation mode with the fixture's parameters, loaded strictly.
 
-        `rename` maps a full official key to the module's (None: not used here); by default `prefix` is removed.
+        `rename` maps a full official key to the module's (None: not used); by default `prefix` is removed.
         """
         rename = rename or (lambda key: key.removeprefix(self.prefix))
         load_into(module, self.manifest, self.params(), rename)
         return module.eval()
 
     def close(self, name: str, actual: Tensor, tolerance: float, relative: bool = False) -> None:
-        """Assert that `actual` is expected output `name`: shape, and maximal absolute (or relative) difference."""
+        """Assert that `actual` is the expected output `name`: shape, and maximal (relative) difference."""
         expected = self.expected[name]
         assert actual.shape == expected.shape, f"{name}: {tuple(actual.shape)}, not {tuple(expected.shape)}"
         actual, expected = actual.detach().double(), expected.double()
@@ -114,7 +114,7 @@ def load_into(
     kept = {own[key].data_ptr() for key in named if key in own}
     missing = [k for k, v in own.items() if k not in named and k not in computed and v.data_ptr() not in kept]
     unexpected = [key for key in named if key not in own]
-    assert not missing and not unexpected, f"missing {missing[:8]}, unexpected {unexpected[:8]}"
+    assert not missing + unexpected, f"missing {missing[:8]}, unexpected {unexpected[:8]}"
     with torch.no_grad():
         for key, tensor in named.items():
             assert own[key].shape == tensor.shape, (

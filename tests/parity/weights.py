@@ -93,7 +93,7 @@ def draw_all(manifest: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, 
 
 
 def image(seed: int, size: int = 512) -> Tensor:
-    """A smooth synthetic picture, (3, size, size) in (-1, 1): a soft disc and twelve plane waves a channel."""
+    """A smooth picture, (3, size, size) in (-1, 1): a soft disc and twelve plane waves a channel."""
     random = _generator(f"image:{seed}")
     axis = (np.arange(size) + 0.5) / size
     y, x = axis[:, None], axis[None, :]
