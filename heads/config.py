@@ -1,0 +1,70 @@
+"""Sizes of the diffusion heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """One diffusion transformer over one patch of one stream.
+
+    Attributes:
+        channels: latent channels of a frame.
+        global_channels: channels of the global condition (a speaker embedding, or the first motion frame).
+        hidden_width: width of the language model's hidden state; projected only where it is not `width`.
+        width, layers, heads, ffn: the transformer; `ffn` is SwiGLU's inner width.
+    """
+
+    channels: int
+    global_channels: int
+    hidden_width: int
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoDiTHeadsConfig:
+    """Two independent heads on one hidden state; a stream without a head is None."""
+
+    audio: DiTConfig | None
+    motion: DiTConfig | None
+
+    @classmethod
+    def both(
+        cls, *, audio: tuple[int, int], motion: tuple[int, int], hidden_width: int, **sizes: int
+    ) -> TwoDiTHeadsConfig:
+        """One transformer size (width, layers, heads, ffn) for (channels, global channels) of each stream."""
+        return cls(
+            audio=DiTConfig(channels=audio[0], global_channels=audio[1], hidden_width=hidden_width, **sizes),
+            motion=DiTConfig(
+                channels=motion[0], global_channels=motion[1], hidden_width=hidden_width, **sizes
+            ),
+        )
+
+    @classmethod
+    def tiny(cls, hidden_width: int = 64) -> TwoDiTHeadsConfig:
+        """For tests."""
+        return cls.both(
+            audio=(8, 16), motion=(6, 6), hidden_width=hidden_width, width=64, layers=2, heads=2, ffn=128
+        )
+
+    @classmethod
+    def puppet(cls, hidden_width: int = 256) -> TwoDiTHeadsConfig:
+        """The embedded default, below 2 M parameters a head; multiples of 64 keep rows bit-identical."""
+        return cls.both(
+            audio=(32, 128), motion=(24, 24), hidden_width=hidden_width, width=192, layers=4, heads=4, ffn=448
+        )
+
+    @classmethod
+    def base(cls) -> TwoDiTHeadsConfig:
+        """The published size."""
+        return cls.both(
+            audio=(32, 256), motion=(40, 40), hidden_width=1024, width=1024, layers=8, heads=8, ffn=2730
+        )
