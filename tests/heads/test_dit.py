@@ -1,0 +1,106 @@
+"""The two heads: what each sees, and rows that do not see each other."""
+
+import pytest
+import torch
+
+from heads.config import TwoDiTHeadsConfig
+from heads.dit import TwoDiTHeads
+from heads.flow import draws
+from heads.head import Condition
+from heads.solver import Sampling
+from heads.streams import Streams
+
+PATCH = 4
+
+
+def random_inputs(config: TwoDiTHeadsConfig, rows: int) -> tuple[Condition, Streams]:
+    """A condition and noise (or data) for `rows` rows."""
+    sizes = {"audio": config.audio, "motion": config.motion}
+    patch = lambda: Streams(**{n: torch.randn(rows, PATCH, s.channels) for n, s in sizes.items()})  # noqa: E731
+    global_ = Streams(**{name: torch.randn(rows, size.global_channels) for name, size in sizes.items()})
+    return Condition(torch.randn(rows, config.audio.hidden_width), patch(), global_), patch()
+
+
+def place(condition: Condition, noise: Streams, capacity: int, slot: int, fill: str):
+    """Row 0 of the inputs in `slot` of a batch of `capacity` rows of zeros or of noise."""
+
+    def put(row: torch.Tensor) -> torch.Tensor:
+        make = torch.zeros if fill == "zeros" else torch.randn
+        batch = make(capacity, *row.shape[1:])
+        batch[slot] = row[0]
+        return batch
+
+    moved = Condition(put(condition.hidden), condition.context.map(put), condition.global_.map(put))
+    return moved, noise.map(put)
+
+
+@pytest.mark.parametrize("capacity", [1, 4, 8, 16])
+@pytest.mark.parametrize("preset", ["tiny", "puppet"])
+def test_row_alone_is_the_row_in_a_batch_bit_for_bit(preset, capacity):
+    """Whatever fills the other rows, and wherever the row sits."""
+    config = getattr(TwoDiTHeadsConfig, preset)()
+    heads = TwoDiTHeads(config).eval()
+    condition, noise = random_inputs(config, 1)
+    sampling = Sampling(steps=3)
+    with torch.inference_mode():
+        alone = heads.sample(*place(condition, noise, capacity, 0, "zeros"), sampling)
+        for slot in range(capacity):
+            crowd = heads.sample(*place(condition, noise, capacity, slot, "noise"), sampling)
+            for name, patch in crowd.items():
+                assert patch[slot].equal(alone[name][0]), (name, slot)
+
+
+def test_equal_width_has_no_projection_and_a_dropped_state_is_nothing():
+    assert not any("hidden_proj" in key for key in TwoDiTHeads(TwoDiTHeadsConfig.tiny(64)).state_dict())
+    heads = TwoDiTHeads(TwoDiTHeadsConfig.tiny(96))
+    assert heads.audio.hidden_proj(torch.zeros(1, 96)).equal(torch.zeros(1, 64))
+
+
+def test_puppet_head_is_small():
+    heads = TwoDiTHeads(TwoDiTHeadsConfig.puppet())
+    for head in (heads.audio, heads.motion):
+        assert sum(parameter.numel() for parameter in head.parameters()) <= 2_000_000
+
+
+def test_given_streams_are_neither_scored_nor_sampled():
+    config = TwoDiTHeadsConfig.tiny()
+    heads = TwoDiTHeads(config)
+    condition, data = random_inputs(config, 2)
+    errors = heads.errors(condition, data, draws(data), given=("audio",))
+    sample = heads.sample(condition, data, Sampling(steps=2), given=("audio",))
+    assert [name for name, _ in errors.items()] == ["motion"]
+    assert [name for name, _ in sample.items()] == ["motion"]
+    assert errors["motion"].shape == (2, PATCH)
+    assert sample["motion"].shape == data["motion"].shape
+
+
+def test_errors_of_a_row_do_not_depend_on_the_others():
+    config = TwoDiTHeadsConfig.tiny()
+    heads = TwoDiTHeads(config)
+    condition, data = random_inputs(config, 3)
+    drawn = draws(data, drop_hidden=0, drop_context=0)
+    whole = heads.errors(condition, data, drawn)
+    condition.hidden[1:] += 1
+    for name, errors in heads.errors(condition, data, drawn).items():
+        torch.testing.assert_close(errors[0], whole[name][0])
+        assert not torch.allclose(errors[1], whole[name][1])
+
+
+def test_dropped_conditions_have_no_influence():
+    config = TwoDiTHeadsConfig.tiny()
+    heads = TwoDiTHeads(config)
+    condition, data = random_inputs(config, 2)
+    drawn = draws(data, drop_hidden=1.0, drop_context=1.0)
+    other = Condition(condition.hidden + 1, condition.context.map(torch.neg), condition.global_)
+    for name, errors in heads.errors(condition, data, drawn).items():
+        assert errors.equal(heads.errors(other, data, drawn)[name])
+
+
+def test_guidance_one_equals_both_halves_blended():
+    config = TwoDiTHeadsConfig.tiny()
+    heads = TwoDiTHeads(config)
+    condition, noise = random_inputs(config, 2)
+    plain = heads.sample(condition, noise, Sampling(steps=4, guidance=1.0))
+    nearly = heads.sample(condition, noise, Sampling(steps=4, guidance=1.0 + 1e-6))
+    for name, patch in plain.items():
+        torch.testing.assert_close(patch, nearly[name], atol=1e-4, rtol=0)
