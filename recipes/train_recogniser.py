@@ -1,0 +1,192 @@
+"""Train the phoneme recogniser of `evaluation.speech` on corpus audio, and on nothing else.
+
+    python -m recipes.train_recogniser [--run runs/recogniser] [--steps 3000] [--clips 6000]
+    python -m recipes.train_recogniser --export
+
+It never hears what a codec or a talker made, so that its errors on those are theirs. CTC loss (Graves et al.,
+2006).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evaluation.mel import SAMPLE_RATE
+from evaluation.speech import (
+    RECOGNISER,
+    Errors,
+    Recogniser,
+    RecogniserConfig,
+    normalise_phonemes,
+    phoneme_errors,
+)
+from recipes.launch import Engine, generator, warmup_cosine
+from talker.checkpoint import atomic, save_component
+
+SHARD = 250
+Spoken = tuple[NDArray[np.float32], list[str]]
+"""One clip: PCM (samples,) in [-1, 1] and its normalised phonemes."""
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Clips held as one int16 signal; clip i is pcm[starts[i]:starts[i + 1]] with phonemes labels[i]."""
+
+    pcm: NDArray[np.int16]
+    starts: NDArray[np.int64]
+    labels: list[list[str]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Samples of each clip."""
+        return np.diff(self.starts)
+
+    def clip(self, index: int) -> Tensor:
+        """(samples,) float32."""
+        part = self.pcm[self.starts[index] : self.starts[index + 1]]
+        return torch.from_numpy(part.astype(np.float32)) / 32768
+
+
+def corpus_clip(split: str, index: int) -> Spoken:
+    """Clip `index` of the corpus as the recogniser sees it."""
+    from recipes.data.puppet.corpus import Corpus
+
+    clip = Corpus(split).clip(index)
+    return clip.pcm, normalise_phonemes(p.symbol for p in clip.phonemes)
+
+
+def prepare(run: Path, split: str, count: int, clip: Callable[[str, int], Spoken] = corpus_clip) -> Sounds:
+    """Speak clips 0..count-1 of a split once, into shards under `run`; a cut run goes on at its shard."""
+    folder = run / split
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for first in range(0, count, SHARD):
+        path = folder / f"{first:06d}.npz"
+        if not path.exists():
+            spoken = [clip(split, i) for i in range(first, first + SHARD)]
+            with atomic(path) as temporary, temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    pcm=np.concatenate([(p * 32767).round().astype(np.int16) for p, _ in spoken]),
+                    lengths=np.array([len(p) for p, _ in spoken]),
+                    labels=json.dumps([labels for _, labels in spoken]),
+                )
+            print(f"{split}: {first + SHARD} clips", flush=True)
+        with np.load(path) as held:
+            shards.append((held["pcm"], held["lengths"], json.loads(str(held["labels"]))))
+    starts = np.cumsum(np.concatenate([[0], *(lengths for _, lengths, _ in shards)]))
+    return Sounds(np.concatenate([p for p, _, _ in shards]), starts, [x for _, _, ls in shards for x in ls])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pcm (B, samples), samples (B,), targets (sum of sizes,) class numbers, sizes (B,)."""
+
+    pcm: Tensor
+    samples: Tensor
+    targets: Tensor
+    sizes: Tensor
+
+
+def draw(sounds: Sounds, symbols: tuple[str, ...], seconds: float, seed: int, step: int) -> Batch:
+    """The clips of one step: of similar length, about `seconds` in all, louder or softer, a little noisy.
+
+    A function of (seed, step) alone.
+    """
+    g = generator(seed, step)
+    order = np.argsort(sounds.lengths, kind="stable")
+    anchor = int(torch.randint(len(order), (1,), generator=g))
+    count = max(1, int(seconds * SAMPLE_RATE / sounds.lengths[order[anchor]]))
+    near = order[max(0, anchor - 3 * count) : anchor + 3 * count + 1]
+    chosen = [int(near[i]) for i in torch.randperm(len(near), generator=g)[:count]]
+    clips = [sounds.clip(i) for i in chosen]
+    pcm = nn.utils.rnn.pad_sequence(clips, batch_first=True)
+    gain = 10 ** ((torch.rand(len(clips), 1, generator=g) * 20 - 12) / 20)
+    noise = 10 ** (-(torch.rand(len(clips), 1, generator=g) * 35 + 45) / 20)
+    pcm = pcm * gain + torch.randn(pcm.shape, generator=g) * noise
+    number = {symbol: i + 1 for i, symbol in enumerate(symbols)}
+    targets = [number[s] for i in chosen for s in sounds.labels[i]]
+    return Batch(
+        pcm,
+        torch.tensor([len(c) for c in clips]),
+        torch.tensor(targets, dtype=torch.long),
+        torch.tensor([len(sounds.labels[i]) for i in chosen]),
+    )
+
+
+def loss_of(model: Recogniser, batch: Batch) -> Tensor:
+    """CTC's negative log-likelihood per phoneme of the batch."""
+    scores = model(batch.pcm, batch.samples)
+    lengths = model.lengths(batch.samples)
+    nats = nn.functional.ctc_loss(
+        scores.transpose(0, 1), batch.targets, lengths, batch.sizes, reduction="sum", zero_infinity=True
+    )
+    return nats / batch.sizes.sum().clamp_min(1)
+
+
+def error_rate(model: Recogniser, sounds: Sounds, count: int) -> float:
+    """PER over the first `count` clips."""
+    pairs = (
+        (model.transcribe(sounds.clip(i)), sounds.labels[i]) for i in range(min(count, len(sounds.labels)))
+    )
+    return sum((phoneme_errors(said, meant) for said, meant in pairs), Errors()).rate
+
+
+def engine_for(config: RecogniserConfig, run: Path, steps: int) -> Engine:
+    """The model and its optimiser, new or as the run folder holds them."""
+    torch.manual_seed(0)
+    model = Recogniser(config)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    engine = Engine(model, optimiser, run, schedule=warmup_cosine(200, steps), ema=0.998)
+    engine.load()
+    return engine
+
+
+def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, seconds: float) -> None:
+    """Go on to `steps`; a checkpoint every two minutes."""
+    saved, symbols = time.monotonic(), engine.module.config.symbols
+    while engine.step_count < steps:
+        loss = loss_of(engine.module, draw(sounds, symbols, seconds, seed=0, step=engine.step_count))
+        engine.backward(loss)
+        norm = engine.step()
+        if engine.step_count % 50 == 0:
+            engine.log(loss=loss.item(), norm=norm)
+        if unseen is not None and engine.step_count % 500 == 0:
+            engine.log(per_unseen=error_rate(engine.ema_module, unseen, 60))
+        if time.monotonic() - saved > 120 or engine.step_count == steps:
+            engine.save()
+            saved = time.monotonic()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, default=Path("runs/recogniser"))
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    sounds = prepare(options.run, "train", options.clips)
+    symbols = tuple(sorted({s for labels in sounds.labels for s in labels}))
+    engine = engine_for(RecogniserConfig.puppet(symbols), options.run, options.steps)
+    if options.export:
+        save_component(engine.ema_module, RECOGNISER)
+    else:
+        train(engine, sounds, prepare(options.run, "heldout", SHARD), options.steps, seconds=48.0)
+
+
+if __name__ == "__main__":
+    main()

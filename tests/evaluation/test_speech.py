@@ -1,0 +1,82 @@
+"""PER in closed form, CTC's collapse, normalisation, and a recogniser that does not hear its padding."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from evaluation.silence import silent_frames, spoken_seconds, voiced
+from evaluation.speech import (
+    Errors,
+    Recogniser,
+    RecogniserConfig,
+    collapse,
+    edits,
+    normalise_phonemes,
+    phoneme_errors,
+)
+
+
+def test_edits_in_closed_form() -> None:
+    word = list("kætsæt")
+    assert edits(word, word) == 0
+    assert edits([], word) == edits(word, []) == len(word)
+    assert edits(word[1:], word) == 1
+    assert edits([*word, "s"], word) == 1
+    assert edits(list("kotsæt"), word) == 1
+    assert edits(list("abc"), list("xyz")) == 3
+    assert edits(list("sitting"), list("kitten")) == edits(list("kitten"), list("sitting")) == 3
+
+
+def test_error_rate_pools_edits_not_rates() -> None:
+    errors = phoneme_errors(list("ab"), list("abc")) + phoneme_errors(list("aaaaaaa"), list("aaaaaaa"))
+    assert errors == Errors(1, 10)
+    assert errors.rate == 0.1
+    assert phoneme_errors(list("aaaa"), list("b")).rate == 4.0
+    assert math.isnan(Errors().rate)
+
+
+def test_normalisation_drops_stress_and_length_and_is_idempotent() -> None:
+    symbols = ["ˈaɪ", "ɜː", "t͡ʃ", "_", "", "ˌæ", "n"]
+    once = normalise_phonemes(symbols)
+    assert once == ["aɪ", "ɜ", "tʃ", "æ", "n"]
+    assert normalise_phonemes(once) == once
+    assert phoneme_errors(symbols, once).rate == 0.0
+
+
+def test_collapse_merges_repetitions_then_drops_blanks() -> None:
+    assert collapse([0, 1, 1, 0, 1, 2, 2, 0, 0]) == [1, 1, 2]
+    assert collapse([]) == collapse([0, 0]) == []
+
+
+def test_a_clip_does_not_depend_on_its_padding() -> None:
+    model = Recogniser(RecogniserConfig.tiny()).eval()
+    pcm, samples = 0.1 * torch.randn(1, 12_000), torch.tensor([12_000])
+    alone = model(pcm, samples)
+    padded = model(torch.nn.functional.pad(pcm, (0, 9_600)), samples)
+    steps = int(model.lengths(samples))
+    assert alone.shape == (1, steps, 4)
+    torch.testing.assert_close(padded[:, :steps], alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alone.exp().sum(-1), torch.ones(1, steps))
+
+
+def test_transcribe_refuses_stereo() -> None:
+    with pytest.raises(ValueError, match="one channel"):
+        Recogniser(RecogniserConfig.tiny()).transcribe(torch.zeros(2, 2400))
+
+
+def test_symbols_must_be_normalised() -> None:
+    with pytest.raises(ValueError, match="normalised"):
+        RecogniserConfig(symbols=("aː",))
+
+
+def test_voiced_frames_of_a_tone_between_silences() -> None:
+    tone = 0.1 * torch.sin(torch.arange(25 * 960) * 0.05)
+    pcm = torch.cat([torch.zeros(10 * 960), tone, torch.zeros(5 * 960), tone, torch.zeros(20 * 960)])
+    assert voiced(pcm).nonzero().flatten().tolist() == [*range(10, 35), *range(40, 65)]
+    assert spoken_seconds(pcm) == pytest.approx(55 / 25)
+    assert silent_frames(pcm, margin=5).nonzero().flatten().tolist() == [*range(5), *range(70, 85)]
+    assert spoken_seconds(torch.zeros(9_600)) == 0.0
+    assert bool(silent_frames(torch.zeros(9_600)).all())
