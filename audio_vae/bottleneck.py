@@ -1,0 +1,26 @@
+"""The Gaussian bottleneck: hidden frames to means and deviations, and latents back to hidden frames."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Bottleneck(nn.Module):
+    """Two pointwise linear maps around a diagonal Gaussian of `latent_dim` dimensions a frame."""
+
+    def __init__(self, width_in: int, latent_dim: int, width_out: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width_in, 2 * latent_dim)
+        self.expand = nn.Linear(latent_dim, width_out)
+
+    def posterior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation, each (B, T, C), of hidden frames (B, T, width)."""
+        mean, scale = self.project(hidden).chunk(2, dim=-1)
+        return mean, scale.clamp(-7.0, 2.0)
+
+
+def sample(mean: Tensor, log_std: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One draw from the posterior; same shape."""
+    noise = torch.randn(mean.shape, generator=generator)
+    return mean + log_std.exp() * noise.to(mean)

@@ -1,0 +1,79 @@
+"""From a waveform to hidden frames at the latents' rate, in both forms; incomplete frames are dropped."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audio_vae.config import ConvolutionalConfig, SpectralConfig
+from audio_vae.conv import ConvNeXt, ResidualUnit, Snake, convolution, downsample
+from audio_vae.spectral import log_mel, mel_filters
+
+
+class SpectralEncoder(nn.Module):
+    """Log-mel -> blocks -> `fold` frames merged into one -> blocks: (B, samples) -> (B, T, width)."""
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
+        super().__init__()
+        self.shift, self.fold, self.hop = config.shift, config.fold, config.hop
+        fine, coarse = config.encoder_widths
+        self.register_buffer("window", torch.hann_window(config.size), persistent=False)
+        filters = mel_filters(sample_rate, config.size, config.mels)
+        self.register_buffer("filters", filters, persistent=False)
+        self.stem = nn.Linear(config.mels, fine)
+        self.fine = _blocks(fine, config.encoder_blocks[0], config.fine_kernel, config.expansion)
+        self.merge = nn.Linear(config.fold * fine, coarse)
+        self.coarse = _blocks(coarse, config.encoder_blocks[1], config.coarse_kernel, config.expansion)
+        self.norm = nn.LayerNorm(coarse)
+        self.width = coarse
+
+    def forward(self, pcm: Tensor) -> Tensor:
+        whole = pcm[:, : pcm.shape[1] // self.hop * self.hop]
+        mel = log_mel(whole, self.window, self.filters, self.shift)
+        hidden = self.fine(self.stem(mel * 0.4 + 2))  # about zero mean and unit variance for speech
+        batch, count, width = hidden.shape
+        merged = self.merge(hidden.reshape(batch, count // self.fold, self.fold * width))
+        return self.norm(self.coarse(merged))
+
+
+def _blocks(width: int, count: int, kernel: int, expansion: float) -> nn.Sequential:
+    return nn.Sequential(*[ConvNeXt(width, kernel, expansion, causal=False) for _ in range(count)])
+
+
+class EncoderStage(nn.Module):
+    """Residual units, strided convolution to twice the channels: (B, C, 1, T) -> (B, 2 C, 1, T / stride)."""
+
+    def __init__(self, channels: int, stride: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.units = nn.Sequential(*[ResidualUnit(channels, dilation) for dilation in dilations])
+        self.snake = Snake(channels)
+        self.down = downsample(channels, 2 * channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.snake(self.units(x)))
+
+
+class ConvolutionalEncoder(nn.Module):
+    """The published encoder: (B, samples) -> (B, T, hidden). An incomplete frame is still heard by the
+    last.
+    """
+
+    def __init__(self, config: ConvolutionalConfig) -> None:
+        super().__init__()
+        width = config.encoder_width
+        self.stem = convolution(1, width, 7)
+        self.stages = nn.Sequential()
+        for stride in config.strides:
+            self.stages.append(EncoderStage(width, stride, config.dilations))
+            width *= 2
+        self.snake = Snake(width)
+        self.out = convolution(width, config.hidden, 3)
+        self.width = config.hidden
+
+    def forward(self, pcm: Tensor) -> Tensor:
+        image = pcm[:, None, None].contiguous(memory_format=torch.channels_last)
+        hidden = self.out(self.snake(self.stages(self.stem(image))))
+        return hidden.squeeze(2).transpose(1, 2)
