@@ -1,0 +1,109 @@
+"""Frames of one identity from motion vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes.data.puppet import shading
+from recipes.data.puppet.backdrop import paint_backdrop
+from recipes.data.puppet.face import Identity
+from recipes.data.puppet.head import LIPS, load_head
+from recipes.data.puppet.rig import Pose, pose_of
+from recipes.data.puppet.scene import PIVOT, Part, head_part, join, load_units, shape_head
+from recipes.data.puppet.skin import paint_skin
+
+CAMERA = 11.0  # distance from the eyes' plane, 0.1 m
+SPAN = 3.3  # height of the picture in the eyes' plane, 0.1 m
+EYES_BELOW_TOP = 0.45  # of the picture's height, in the neutral pose
+FACE_PLANE = 0.5  # z at which SPAN holds
+EXPOSURE = 1.0
+
+
+class Renderer:
+    """One identity, ready to draw. Building takes some tenths of a second, a frame some milliseconds; safe to use from one thread."""
+
+    def __init__(self, who: Identity, size: int = 256) -> None:
+        if size < 32:
+            raise ValueError(f"the smallest picture is 32 pixels wide, got {size}")
+        self.identity, self.size = who, size
+        self._part = _assemble(who)
+        self._skin = paint_skin(who, max(512, 2 * size))
+        self._cloth = np.full((4, 4, 3), 0.2, np.float32)
+        self._strands = np.full((4, 4), 255, np.uint8)
+        self._backdrop = paint_backdrop(who, size)
+        self._looks = _looks(who)
+        self._lights = np.array(who.stage.lights, np.float64)
+        self._ambient = np.array([who.stage.sky, who.stage.bounce])
+        self._eye = np.array([*who.iris, who.iris_size, who.pupil])
+        self._curve = _output_curve()
+        count = len(self._part.points)
+        self._moved, self._posed, self._normals, self._screen, self._lit = (np.empty((count, 3), np.float32) for _ in range(5))
+        self._ids = np.empty((2 * size, 2 * size), np.int32)
+        self._depths = np.empty((2 * size, 2 * size), np.float32)
+
+    def frames(self, motion: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """motion (T,24) to sRGB frames (T,size,size,3)."""
+        motion = np.asarray(motion, np.float32)
+        if motion.ndim != 2:
+            raise ValueError(f"frames wants motion of shape (T, 24), got {motion.shape}; for one vector pass motion[None]")
+        out = np.empty((len(motion), self.size, self.size, 3), np.uint8)
+        for row, picture in zip(motion, out, strict=True):
+            pose = pose_of(row)
+            self._place(pose)
+            self._draw(pose, picture)
+        return out
+
+    def mouth_box(self, motion: NDArray[np.float32]) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1) in pixels, a square about the lips, for one motion vector (24,); it may reach past the picture."""
+        self._place(pose_of(np.asarray(motion, np.float32)))
+        lips = self._screen[: len(load_head().vertices)][load_head().masks[LIPS] > 0.5, :2] / 2
+        low, high = lips.min(axis=0), lips.max(axis=0)
+        middle, half = (low + high) / 2, float((high - low).max()) * 0.7
+        x0, y0 = np.floor(middle - half).astype(int)
+        x1, y1 = np.ceil(middle + half).astype(int)
+        return int(x0), int(y0), int(x1), int(y1)
+
+    def _place(self, pose: Pose) -> None:
+        """Move every vertex and project it to subpixels."""
+        part, units = self._part, load_units()
+        shading.deform(part.points, units.starts, units.vertices, units.deltas, pose.weights, part.anchors, self._moved)
+        shading.pose(self._moved, part.follow, pose.rotation, PIVOT, pose.lift, self._posed)
+        pixels = 2.0 * self.size / SPAN * (CAMERA - FACE_PLANE) * pose.zoom
+        across, upward = pose.shift[0], pose.shift[1] + (0.5 - EYES_BELOW_TOP) * SPAN / pose.zoom
+        shading.project(self._posed, pixels, CAMERA, across, upward, float(self.size), self._screen)
+
+    def _draw(self, pose: Pose, out: NDArray[np.uint8]) -> None:
+        part = self._part
+        shading.vertex_normals(self._posed, part.triangles, self._normals)
+        shading.light_vertices(self._normals, part.occlusion, part.wraps, self._lights, self._ambient, self._lit)
+        shading.rasterise(self._screen, part.triangles, part.materials, part.uvs, self._strands, self._ids, self._depths)
+        shading.resolve(
+            self._ids, self._depths, self._screen, part.triangles, part.materials, part.uvs, self._lit, self._normals,
+            part.attributes, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye, pose.gaze,
+            self._backdrop, self._curve, out,
+        )  # fmt: skip
+
+
+def _assemble(who: Identity) -> Part:
+    points = shape_head(who)
+    return join([head_part(who, points)])
+
+
+def _looks(who: Identity) -> NDArray[np.float32]:
+    """Plain colours by material; the EYE row holds the colour of the mouth's inside."""
+    looks = np.zeros((9, 3), np.float32)
+    looks[shading.EYE] = (0.16, 0.03, 0.03)
+    looks[shading.TEETH] = (0.70, 0.66, 0.56)
+    looks[shading.TONGUE] = (0.36, 0.10, 0.10)
+    looks[shading.LASH] = (0.012, 0.010, 0.010)
+    looks[shading.HAIR] = who.hair.colour
+    looks[shading.RIM] = who.outfit.rim
+    return looks
+
+
+def _output_curve() -> NDArray[np.uint8]:
+    """Linear light in [0,1] to sRGB bytes with a soft shoulder, as a table."""
+    level = np.linspace(0, 1, shading.OUTPUT_LEVELS) * 1.15 * EXPOSURE
+    soft = np.where(level < 0.6, level, 0.6 + 0.4 * np.tanh((level - 0.6) / 0.4))
+    return np.rint(255 * np.clip(soft, 0, 1) ** (1 / 2.2)).astype(np.uint8)
