@@ -1,0 +1,161 @@
+"""The decoder: a style -> flows and masks that warp the source's features, and the picture painted from them.
+
+Two paths climb the levels side by side. The *hidden* path predicts each level's flow and mask, and takes up
+the warped features; the *paint* path sees only warped features, and adds its RGB to that of the coarser
+levels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from motion_ae.config import MotionAEConfig
+from motion_ae.layers import ConvLayer, FlowResBlock, ModulatedConv, ResBlock, StyledConv
+from motion_ae.upfirdn import upsample
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """What one level hands to the next. `flow` holds raw values: two of displacement, one of mask."""
+
+    hidden: Tensor
+    paint: Tensor | None = None
+    flow: Tensor | None = None
+    rgb: Tensor | None = None
+
+
+def warp(source: Tensor, displacement: Tensor) -> Tensor:
+    """Sample (B or 1, C, H, W) at the identity grid plus (B, 2, H, W), x then y, where a picture is 2 wide.
+
+    Outside the picture are zeros; the corners' pixel centres are at -1 and 1.
+    """
+    batch, _, height, width = displacement.shape
+    ys = torch.linspace(-1.0, 1.0, height, device=source.device, dtype=source.dtype)
+    xs = torch.linspace(-1.0, 1.0, width, device=source.device, dtype=source.dtype)
+    grid = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
+    where = (displacement + grid).permute(0, 2, 3, 1)
+    source = source.expand(batch, -1, -1, -1)
+    return F.grid_sample(source, where, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+class ToFlow(nn.Module):
+    """Predicts flow and mask, warps the source's features and mixes them into the hidden path."""
+
+    def __init__(self, width: int, style: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.conv = ModulatedConv(width, 3, style, size=1, demodulate=False)
+        nn.init.zeros_(self.conv.weight)  # training starts from the source as it is
+
+    def forward(
+        self, hidden: Tensor, style: Tensor, feature: Tensor, coarser: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-> warped features x mask (B, C, H, W), hidden (B, C, H, W), raw flow and mask (B, 3, H, W)."""
+        raw = self.conv(hidden, style) + self.bias
+        if coarser is not None:
+            raw = raw + upsample(coarser)
+        mask = torch.sigmoid(raw[:, 2:])
+        warped = warp(feature, torch.tanh(raw[:, :2])) * mask
+        return warped, warped + (1.0 - mask) * hidden, raw
+
+
+class ToRGB(nn.Module):
+    """RGB of one level, added to that of the coarser ones."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.conv = ConvLayer(width, 3, 1)
+
+    def forward(self, paint: Tensor, coarser: Tensor | None) -> Tensor:
+        """(B, C, H, W), (B, 3, H/2, W/2) or None -> (B, 3, H, W)."""
+        rgb: Tensor = self.conv(paint) + self.bias
+        return rgb if coarser is None else rgb + upsample(coarser)
+
+
+class Level(nn.Module):
+    """One resolution of the decoder. `coarser` is the width of the level below."""
+
+    def __init__(self, config: MotionAEConfig, index: int) -> None:
+        super().__init__()
+        width, style = config.channels[index], config.style_dim
+        coarser = config.channels[max(index - 1, 0)]
+        self.up = StyledConv(coarser, width, style, up=True, lean=config.lean)
+        self.flow_blocks = nn.ModuleList(
+            FlowResBlock(width, style, config.norm_groups) for _ in range(config.flow_blocks[index])
+        )
+        self.to_flow = ToFlow(width, style)
+        self.paint_up = ConvLayer(coarser, width, resample="up", lean=config.lean) if index else None
+        self.rgb_blocks = nn.ModuleList(ResBlock(width, width) for _ in range(config.rgb_blocks[index]))
+        self.to_rgb = ToRGB(width)
+
+    def forward(self, canvas: Canvas, style: Tensor, feature: Tensor) -> Canvas:
+        """The coarser level's canvas, style (B, S), source feature (B or 1, C, H, W) -> this level's."""
+        hidden = self.up(canvas.hidden, style)
+        for block in self.flow_blocks:
+            hidden = block(hidden, style)
+        paint, hidden, flow = self.to_flow(hidden, style, feature, canvas.flow)
+        if self.paint_up is not None:
+            paint = paint + self.paint_up(canvas.paint)
+        for block in self.rgb_blocks:
+            paint = block(paint)
+        return Canvas(hidden, paint, flow, self.to_rgb(paint, canvas.rgb))
+
+
+class Blend(nn.Module):
+    """The warped source image mixed with the painted picture, at twice the features' resolution.
+
+    One convolution at the features' resolution sees both and makes four sub-pixels of mask and RGB
+    correction.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width + 12, 16, 3, padding=1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, canvas: Canvas, image: Tensor) -> Tensor:
+        """Finest canvas (H/2 wide) and source image (B or 1, 3, H, W) -> picture (B, 3, H, W)."""
+        assert canvas.flow is not None
+        assert canvas.rgb is not None
+        assert canvas.paint is not None
+        flow = torch.tanh(canvas.flow[:, :2])
+        flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
+        warped = warp(image, flow)
+        seen = torch.cat([canvas.paint, F.pixel_unshuffle(warped, 2)], 1)
+        detail = F.pixel_shuffle(self.conv(seen), 2)
+        mask = torch.sigmoid(detail[:, 3:])
+        return mask * warped + (1.0 - mask) * (upsample(canvas.rgb) + detail[:, :3])
+
+
+class Decoder(nn.Module):
+    """Style (B, S) and the source's features -> picture (B, 3, H, W), not clamped."""
+
+    def __init__(self, config: MotionAEConfig) -> None:
+        super().__init__()
+        wide = config.channels[0]
+        self.constant = nn.Parameter(torch.randn(1, wide, 4, 4))
+        self.first = StyledConv(wide, wide, config.style_dim)
+        self.levels = nn.ModuleList(Level(config, i) for i in range(len(config.channels)))
+        self.blend = Blend(config.channels[-1]) if config.blend else None
+
+    def canvases(self, style: Tensor, features: tuple[Tensor, ...]) -> list[Canvas]:
+        """Every level's canvas, coarse to fine; features as `Encoder` gives them, batch B or 1."""
+        canvas = Canvas(self.first(self.constant.expand(style.shape[0], -1, -1, -1), style))
+        made = []
+        for level, feature in zip(self.levels, features, strict=True):
+            canvas = level(canvas, style, feature)
+            made.append(canvas)
+        return made
+
+    def forward(self, style: Tensor, features: tuple[Tensor, ...], image: Tensor) -> Tensor:
+        """(B, S), features, source image (B or 1, 3, H, W; read only by the blend) -> (B, 3, H, W)."""
+        return self.picture(self.canvases(style, features)[-1], image)
+
+    def picture(self, finest: Canvas, image: Tensor) -> Tensor:
+        """The finest canvas and the source image -> (B, 3, H, W)."""
+        assert finest.rgb is not None
+        return finest.rgb if self.blend is None else self.blend(finest, image)

@@ -1,0 +1,169 @@
+"""Layers of the motion autoencoder: equalised convolutions, modulated convolutions, residual blocks.
+
+Equalised learning rate: weights are stored with unit variance and divided by sqrt(fan_in) when used
+(StyleGAN; LIA-X keeps it). Parameter shapes are those of the published files, leading ones included.
+Shapes: x (B, C, H, W), style (B, S).
+"""
+
+from math import prod, sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from motion_ae.upfirdn import blur, upsample
+
+Resample = Literal["none", "down", "up"]
+
+
+def equalised(weight: Tensor) -> Tensor:
+    """The weight (out, in, ...) as used: divided by sqrt(fan_in)."""
+    return weight / sqrt(prod(weight.shape[1:]))
+
+
+def leaky(x: Tensor, bias: Tensor) -> Tensor:
+    """Bias (C), leaky ReLU of slope 0.2, gain sqrt(2)."""
+    gain = sqrt(2.0)
+    return F.leaky_relu(x + bias.view(1, -1, 1, 1), 0.2) * gain
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with an equalised weight (out, in) and a bias that starts at `bias`."""
+
+    def __init__(self, inner: int, outer: int, bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outer, inner))
+        self.bias = nn.Parameter(torch.full((outer,), bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
+        return F.linear(x, equalised(self.weight), self.bias)
+
+
+class ConvLayer(nn.Module):
+    """Convolution, resampled by two if asked, then bias and activation (or neither).
+
+    Published order: down = blur, then a strided convolution; up = up-sampling, then the convolution. `lean`
+    averages 2x2 instead of the blur, and up-samples after the convolution.
+    """
+
+    def __init__(
+        self,
+        inner: int,
+        outer: int,
+        size: int = 3,
+        resample: Resample = "none",
+        activate: bool = True,
+        lean: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outer, inner, size, size))
+        self.bias = nn.Parameter(torch.zeros(outer)) if activate else None
+        self.resample, self.lean = resample, lean
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W') with H' = H, H/2 or 2H."""
+        weight = equalised(self.weight)
+        size = weight.shape[-1]
+        if self.resample == "down" and not self.lean:
+            y = F.conv2d(blur(x, pad=size // 2 + 1), weight, stride=2)
+        elif self.resample == "down":
+            y = F.conv2d(F.avg_pool2d(x, 2), weight, padding=size // 2)
+        elif self.resample == "up" and self.lean:
+            y = upsample(F.conv2d(x, weight, padding=size // 2))
+        else:
+            y = F.conv2d(upsample(x) if self.resample == "up" else x, weight, padding=size // 2)
+        return y if self.bias is None else leaky(y, self.bias)
+
+
+class ModulatedConv(nn.Module):
+    """A convolution whose input channels a style scales, in the fast form.
+
+    The definition gives every sample its own kernel w s_i, normalised over each output channel
+    (demodulation), and needs a grouped convolution. Scaling the input by s_i and the output by 1 / |w s_i| is
+    the same function, and the whole batch shares one convolution.
+    """
+
+    def __init__(
+        self,
+        inner: int,
+        outer: int,
+        style: int,
+        size: int = 3,
+        demodulate: bool = True,
+        up: bool = False,
+        lean: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, outer, inner, size, size))
+        self.modulation = EqualLinear(style, inner, bias=1.0)
+        self.demodulate, self.up, self.lean = demodulate, up, lean
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """(B, in, H, W), (B, S) -> (B, out, H, W), or twice as wide if `up`."""
+        weight = equalised(self.weight[0])
+        scale = self.modulation(style)
+        x = x * scale[:, :, None, None]
+        if self.up and not self.lean:
+            y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        else:
+            y = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        if self.demodulate:
+            power = F.linear(scale.square(), weight.square().sum((2, 3)))
+            y = y * torch.rsqrt(power + 1e-8)[:, :, None, None]
+        if self.up:
+            y = upsample(y) if self.lean else blur(y, pad=1, gain=4.0)
+        return y
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution, bias, activation."""
+
+    def __init__(self, inner: int, outer: int, style: int, up: bool = False, lean: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inner, outer, style, up=up, lean=lean)
+        self.bias = nn.Parameter(torch.zeros(outer))
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """(B, in, H, W), (B, S) -> (B, out, H, W), or twice as wide if `up`."""
+        return leaky(self.conv(x, style), self.bias)
+
+
+class FlowResBlock(nn.Module):
+    """h = conv1(x); h + gamma x conv2(norm(h)), both convolutions modulated."""
+
+    def __init__(self, width: int, style: int, groups: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((1, width, 1, 1), 0.1))
+        self.norm = nn.GroupNorm(groups, width)
+        self.conv1 = StyledConv(width, width, style)
+        self.conv2 = StyledConv(width, width, style)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """(B, C, H, W), (B, S) -> (B, C, H, W)."""
+        h: Tensor = self.conv1(x, style)
+        return h + self.gamma * self.conv2(self.norm(h), style)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions beside a shortcut, their sum divided by sqrt(2); halves the picture if `down`.
+
+    The shortcut is a 1x1 convolution where width or size change, else the input itself.
+    """
+
+    def __init__(self, inner: int, outer: int, down: bool = False, lean: bool = False) -> None:
+        super().__init__()
+        resample: Resample = "down" if down else "none"
+        self.conv1 = ConvLayer(inner, outer)
+        self.conv2 = ConvLayer(outer, outer, resample=resample, lean=lean)
+        self.skip = (
+            ConvLayer(inner, outer, 1, resample=resample, activate=False, lean=lean)
+            if down or inner != outer
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W), or half as wide if `down`."""
+        y: Tensor = self.conv2(self.conv1(x)) + self.skip(x)
+        return y / sqrt(2.0)
