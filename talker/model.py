@@ -1,0 +1,160 @@
+"""The talker: text and patches through one causal language model; its hidden states through two heads."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heads.dit import TwoDiTHeads
+from heads.flow import Draws, draws
+from heads.head import Condition
+from heads.streams import NAMES, Streams
+from talker.backbone import Backbone
+from talker.config import TalkerConfig
+from talker.layout import IGNORED
+from talker.patch_encoder import PatchEncoder
+from talker.stats import LatentStats
+from talker.training_batch import TrainingBatch
+
+
+class StopHead(nn.Module):
+    """Linear, SiLU, linear to one logit."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, width)
+        self.head = nn.Linear(width, 1, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., width) -> logits (...), in float32."""
+        # A product and a sum: a matrix product with one output rounds a row by its place in the batch.
+        return (F.silu(self.proj(hidden.float())) * self.head.weight[0]).sum(-1)
+
+
+class Forecast(nn.Module):
+    """The next patch straight from the hidden state: a training aid, absent from generation.
+
+    Its plain regression reaches the backbone long before the heads have learned to use a hidden state.
+    """
+
+    def __init__(self, width: int, inner: int, frames: int, channels: dict[str, int]) -> None:
+        super().__init__()
+        self.frames = frames
+        self.inner = nn.Linear(width, inner)
+        self.out = nn.ModuleDict({name: nn.Linear(inner, frames * c) for name, c in channels.items()})
+
+    def forward(self, hidden: Tensor, stream: str) -> Tensor:
+        """(R, width) -> (R, P, C)"""
+        return self.out[stream](F.gelu(self.inner(hidden))).unflatten(-1, (self.frames, -1))
+
+
+class TalkerModel(nn.Module):
+    """Text + patches so far -> the next patch of both streams. Works on normalised latents."""
+
+    def __init__(self, config: TalkerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.backbone.width
+        self.backbone = Backbone(config.backbone)
+        self.task_embedding = nn.Embedding(config.task_rows, width)
+        self.motion_pad_emb = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.patch_encoders = nn.ModuleDict(
+            {name: PatchEncoder(c, width, config.patch_encoder) for name, c in config.widths.items()}
+        )
+        self.heads = TwoDiTHeads(config.heads)
+        self.stop_head = StopHead(width)
+        self.stats = LatentStats(config.widths["audio"], config.widths["motion"])
+        self.forecast = (
+            Forecast(width, config.forecast, config.patch_frames, config.widths) if config.forecast else None
+        )
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def forward(self, batch: TrainingBatch, draws: Draws) -> dict[str, Tensor]:
+        """Unreduced errors; weights and reduction belong to the recipe.
+
+        Args:
+            batch: B samples; `draws`: for R predicted patches of a stream, drawn k times each: k R rows,
+                copies of a patch adjacent (see `draws`).
+
+        Returns:
+            audio, motion: (R, k) squared velocity errors, mean over the patch, rows ordered by sample,
+                then slot;
+            forecast_audio, forecast_motion: (R,) where the config has that aid;
+            stop: (B, S) cross-entropies, 0 where there is no label.
+        """
+        hidden = self.backbone(self.embed(batch), batch.rotary)
+        found = {"stop": self._stop_errors(hidden, batch)}
+        for name in NAMES:
+            found |= self._patch_errors(name, hidden, batch, draws)
+        return found
+
+    def draws(self, batch: TrainingBatch, generator: torch.Generator, repeat: int = 2) -> Draws:
+        """Draws for `forward`, `repeat` (the release's k: 2) for every predicted patch."""
+        return draws(
+            Streams(
+                **{
+                    name: batch.target[name][mask].repeat_interleave(repeat, 0)
+                    for name, mask in batch.predicted.items()
+                }
+            ),
+            generator,
+        )
+
+    def embed(self, batch: TrainingBatch) -> Tensor:
+        """Input embeddings (B, L, width)."""
+        x = self.backbone.embed_tokens(batch.tokens) * batch.text[..., None]
+        x = torch.cat([x[:, :1] + self.task_embedding(batch.task_row)[:, None], x[:, 1:]], dim=1)
+        rows, length, width = x.shape
+        start = torch.arange(rows, device=x.device)[:, None] * length
+        x = x.flatten(0, 1)
+        for name, at in batch.at.items():
+            encoded, absent = batch.encoded[name], batch.absent[name]
+            tokens = self.patch_encoders[name](batch.fed[name][encoded], batch.real[name][encoded])
+            x = x.index_add(0, (start + at)[encoded], tokens)
+            if name == "motion":
+                nowhere = (start + at)[absent]
+                x = x.index_add(0, nowhere, self.motion_pad_emb[0].expand(len(nowhere), -1))
+        return x.view(rows, length, width)
+
+    def _patch_errors(
+        self, name: str, hidden: Tensor, batch: TrainingBatch, draws: Draws
+    ) -> dict[str, Tensor]:
+        mask = batch.predicted[name]
+        count = int(mask.sum())
+        sample = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
+        source = hidden[sample, batch.at[name][mask] - 1]
+        target = batch.target[name][mask]
+        # What was fed one slot earlier; the first slot has seen nothing.
+        context = F.pad(batch.fed[name], (0, 0, 0, 0, 1, 0))[:, :-1][mask]
+        repeat = len(draws.time[name]) // max(1, count)
+        wide = [
+            x.repeat_interleave(repeat, 0) for x in (source, context, batch.global_[name][sample], target)
+        ]
+        condition = Condition(wide[0], Streams(**{name: wide[1]}), Streams(**{name: wide[2]}))
+        errors = self.heads.errors(condition, Streams(**{name: wide[3]}), draws)[name]
+        found = {name: errors.mean(-1).view(count, repeat)}
+        if self.forecast is not None:
+            found[f"forecast_{name}"] = (self.forecast(source, name) - target).square().mean((1, 2))
+        return found
+
+    def _stop_errors(self, hidden: Tensor, batch: TrainingBatch) -> Tensor:
+        labelled = batch.stop_label != IGNORED
+        at = batch.stop_at.clamp(max=hidden.shape[1] - 1)
+        logits = self.stop_head(hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[2])))
+        errors = F.binary_cross_entropy_with_logits(
+            logits, (batch.stop_label == 1).float(), pos_weight=self.stop_weight(batch), reduction="none"
+        )
+        return torch.where(labelled, errors, 0.0)
+
+    @staticmethod
+    def stop_weight(batch: TrainingBatch) -> Tensor:
+        """Weight of a positive stop label: the release's 0.3 x negatives a sample."""
+        return 0.3 * batch.stop_weight
+
+    # -- generation ----------------------------------------------------------------------------------------
+
+    def token(self, patches: Streams, real: Streams) -> Tensor:
+        """Sum of the streams' patch embeddings: patches (R, P, C), real (R, P) -> (R, width)."""
+        return torch.stack([self.patch_encoders[name](x, real[name]) for name, x in patches.items()]).sum(0)

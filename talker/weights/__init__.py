@@ -1,0 +1,1 @@
+"""Key tables: official checkpoints' names to ours."""
