@@ -1,7 +1,7 @@
 """How far sound and picture are apart: a small two-tower network and the search over offsets.
 
-After SyncNet (Chung and Zisserman, 2016): embeddings of the lower face and of the sound, one a frame, compared
-at every shift; the best shift is the offset, its lead over the median shift the confidence.
+After SyncNet (Chung and Zisserman, 2016): embeddings of the lower face and of the sound, one a frame,
+compared at every shift; the best shift is the offset, its lead over the median shift the confidence.
 """
 
 from __future__ import annotations
@@ -23,18 +23,22 @@ SAMPLES_PER_FRAME = 960
 REACH = 15
 SIDE = 128
 # The lower face in a portrait framed as the corpus frames it: left, top, right, bottom in parts of the side.
-LOWER_FACE = (0.25, 0.46875, 0.75, 0.84375)
+LOWER_FACE = (0.25, 0.578125, 0.75, 0.953125)
 
 
-def lower_face(frames: Tensor) -> Tensor:
-    """Square frames (..., 3, S, S) in [0, 1] to grey (..., 48, 64): the fixed box of the lower face at S = 128."""
+def lower_face(frames: Tensor, margin: int = 0) -> Tensor:
+    """Square frames (..., 3, S, S) in [0, 1] to grey (..., 48, 64): the fixed lower-face box at S = 128.
+
+    `margin` pixels more on every side leave room for shifting the box in training.
+    """
     *lead, channels, height, width = frames.shape
     if channels != 3 or height != width:
         raise ValueError(f"frames must be (..., 3, S, S), not {tuple(frames.shape)}")
     grey = frames.reshape(-1, 3, height, width).mean(1, keepdim=True)
     small = F.interpolate(grey, size=(SIDE, SIDE), mode="area") if height != SIDE else grey
     left, top, right, bottom = (round(SIDE * part) for part in LOWER_FACE)
-    return small[:, 0, top:bottom, left:right].reshape(*lead, bottom - top, right - left)
+    box = small[:, 0, top - margin : bottom + margin, left - margin : right + margin]
+    return box.reshape(*lead, *box.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +124,8 @@ class SyncNet(nn.Module):
 def offset_scores(seen: Tensor, heard: Tensor, reach: int = REACH) -> Tensor:
     """Mean similarity of picture and sound at every shift.
 
-    seen, heard (B, T, E) to (B, 2 reach + 1): entry reach + k compares frame t of the picture with frame t + k
-    of the sound. A shift is judged on the frames where both exist.
+    seen, heard (B, T, E) to (B, 2 reach + 1): entry reach + k compares frame t of the picture with
+    frame t + k of the sound. A shift is judged on the frames where both exist.
     """
     frames = seen.shape[1]
     if frames <= reach:

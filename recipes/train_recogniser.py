@@ -10,11 +10,11 @@ It never hears what a codec or a talker made, so that its errors on those are th
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +30,9 @@ from evaluation.speech import (
     normalise_phonemes,
     phoneme_errors,
 )
+from recipes.data.shards import shards
 from recipes.launch import Engine, generator, warmup_cosine
-from talker.checkpoint import atomic, save_component
+from talker.checkpoint import save_component
 
 SHARD = 250
 Spoken = tuple[NDArray[np.float32], list[str]]
@@ -67,25 +68,18 @@ def corpus_clip(split: str, index: int) -> Spoken:
 
 def prepare(run: Path, split: str, count: int, clip: Callable[[str, int], Spoken] = corpus_clip) -> Sounds:
     """Speak clips 0..count-1 of a split once, into shards under `run`; a cut run goes on at its shard."""
-    folder = run / split
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = []
-    for first in range(0, count, SHARD):
-        path = folder / f"{first:06d}.npz"
-        if not path.exists():
-            spoken = [clip(split, i) for i in range(first, first + SHARD)]
-            with atomic(path) as temporary, temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    pcm=np.concatenate([(p * 32767).round().astype(np.int16) for p, _ in spoken]),
-                    lengths=np.array([len(p) for p, _ in spoken]),
-                    labels=json.dumps([labels for _, labels in spoken]),
-                )
-            print(f"{split}: {first + SHARD} clips", flush=True)
-        with np.load(path) as held:
-            shards.append((held["pcm"], held["lengths"], json.loads(str(held["labels"]))))
-    starts = np.cumsum(np.concatenate([[0], *(lengths for _, lengths, _ in shards)]))
-    return Sounds(np.concatenate([p for p, _, _ in shards]), starts, [x for _, _, ls in shards for x in ls])
+
+    def make(numbers: range) -> dict[str, NDArray[Any]]:
+        spoken = [clip(split, i) for i in numbers]
+        return {
+            "pcm": np.concatenate([(p * 32767).round().astype(np.int16) for p, _ in spoken]),
+            "lengths": np.array([len(p) for p, _ in spoken]),
+            "labels": np.array([" ".join(labels) for _, labels in spoken]),
+        }
+
+    held = shards(run / split, count, SHARD, make)
+    starts = np.concatenate([[0], np.cumsum(held["lengths"])])
+    return Sounds(held["pcm"], starts, [str(labels).split() for labels in held["labels"]])
 
 
 @dataclass(frozen=True)
@@ -154,15 +148,17 @@ def engine_for(config: RecogniserConfig, run: Path, steps: int) -> Engine:
 
 def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, seconds: float) -> None:
     """Go on to `steps`; a checkpoint every two minutes."""
-    saved, symbols = time.monotonic(), engine.module.config.symbols
+    model, averaged, saved = engine.module, engine.ema_module, time.monotonic()
+    assert isinstance(model, Recogniser) and isinstance(averaged, Recogniser)
     while engine.step_count < steps:
-        loss = loss_of(engine.module, draw(sounds, symbols, seconds, seed=0, step=engine.step_count))
+        batch = draw(sounds, model.config.symbols, seconds, seed=0, step=engine.step_count)
+        loss = loss_of(model, batch)
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
             engine.log(loss=loss.item(), norm=norm)
         if unseen is not None and engine.step_count % 500 == 0:
-            engine.log(per_unseen=error_rate(engine.ema_module, unseen, 60))
+            engine.log(per_unseen=error_rate(averaged, unseen, 60))
         if time.monotonic() - saved > 120 or engine.step_count == steps:
             engine.save()
             saved = time.monotonic()
