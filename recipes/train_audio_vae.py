@@ -1,0 +1,155 @@
+"""Train the audio autoencoder on corpus speech.
+
+    python -m recipes.train_audio_vae --run runs/audio_vae                        stage one: the whole network
+    python -m recipes.train_audio_vae --run runs/audio_vae_decoder \\
+        --freeze-encoder runs/audio_vae                                          stage two: decoder refinement
+    python -m recipes.train_audio_vae --run runs/audio_vae --export               write the averaged weights
+
+Stage one ends when the talker needs latents: from then on encoder and bottleneck stay as they are. Stage two
+starts from the averaged weights of another run and trains the decoder alone, so that the latents of a trained
+talker remain valid. The decoder always learns from draws of the posterior, never from its means: it must bear
+latents that are a little off, for a talker's are.
+
+Objective: differences of log-mel spectrograms (`audio_vae.losses`) and the divergence from a standard normal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audio_vae.bottleneck import sample
+from audio_vae.config import AudioVAEConfig
+from audio_vae.losses import SpectralLoss, divergence
+from audio_vae.model import AudioVAE
+from recipes.launch import Engine, generator, warmup_cosine
+from talker.checkpoint import PUPPET, save_component
+
+CROPS, FRAMES = 8, 24  # crops a step, latent frames a crop (0.96 s)
+RATE, BETAS, DECAY = 1e-3, (0.8, 0.98), 0.01
+WARMUP = 100
+KL_WEIGHT = 1e-3  # of the divergence, summed over dimensions
+FREE_NATS = 0.3  # a dimension whose divergence is below is not pushed further: none dies
+LOG_EVERY, SAVE_EVERY = 50, 250
+HELDOUT_CLIPS = 24
+
+
+def speech(split: str, clips: int, hop: int) -> list[Tensor]:
+    """PCM of the first `clips` clips that hold at least a crop, as int16 to save memory."""
+    from recipes.data.puppet.corpus import Corpus
+
+    corpus, found, index = Corpus(split), list[Tensor](), 0
+    while len(found) < clips:
+        clip = corpus.clip(index)
+        index += 1
+        if not clip.idle and len(clip.pcm) >= FRAMES * hop:
+            found.append((torch.from_numpy(clip.pcm) * 32767).to(torch.int16))
+    return found
+
+
+def crops(clips: list[Tensor], samples: int, draws: torch.Generator) -> Tensor:
+    """CROPS pieces of `samples` samples from random places of random clips: (CROPS, samples) in [-1, 1]."""
+    rows = []
+    for index in torch.randint(len(clips), (CROPS,), generator=draws).tolist():
+        start = int(torch.randint(len(clips[index]) - samples + 1, (), generator=draws))
+        rows.append(clips[index][start : start + samples])
+    return torch.stack(rows) / 32767
+
+
+@torch.no_grad()
+def validate(model: AudioVAE, loss: SpectralLoss, heldout: Tensor) -> dict[str, float]:
+    """Spectral loss of the round trip of held-out speech (B, samples), and how much the latents say."""
+    mean, log_std = model.posterior(heldout)
+    nats = divergence(mean, log_std)
+    return {
+        "heldout": float(loss(model.decode(mean), heldout)),
+        "heldout_nats": float(nats.sum()),
+        "least_nats": float(nats.min()),
+        "latent_std": float(mean.flatten(0, 1).std(0).mean()),
+        "posterior_std": float(log_std.exp().mean()),
+    }
+
+
+def build(config: AudioVAEConfig, encoder_from: Path | None) -> AudioVAE:
+    """A fresh network, or one whose encoder and bottleneck are another run's and stay so."""
+    torch.manual_seed(0)
+    model = AudioVAE(config)
+    if encoder_from is not None:
+        state = torch.load(encoder_from / "state.pt", weights_only=True, map_location="cpu")
+        model.load_state_dict(state["ema"])
+        model.encoder.requires_grad_(False)
+        model.bottleneck.project.requires_grad_(False)
+    return model
+
+
+def train(
+    run: Path,
+    config: AudioVAEConfig,
+    steps: int,
+    minutes: float,
+    clips: tuple[list[Tensor], list[Tensor]],
+    encoder_from: Path | None = None,
+) -> Engine:
+    """Train on `clips` (training, held out) for `steps` steps or `minutes` minutes, whichever comes first."""
+    model = build(config, encoder_from)
+    loss, samples = SpectralLoss(config.sample_rate, config.hop), FRAMES * config.hop
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=RATE, betas=BETAS, weight_decay=DECAY)
+    engine = Engine(model, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
+    heldout = torch.stack([clip[:samples] for clip in clips[1]]) / 32767
+    recent: list[Tensor] = []
+    for step in range(engine.load(), steps):
+        if engine.seconds > minutes * 60:
+            break
+        draws = generator(0, step)
+        pcm = crops(clips[0], samples, draws)
+        mean, log_std = model.posterior(pcm)
+        spectral = loss(model.decode(sample(mean, log_std, draws)), pcm)
+        nats = divergence(mean, log_std)
+        engine.backward(spectral + KL_WEIGHT * nats.clamp(min=FREE_NATS).sum())
+        norm = engine.step()
+        recent.append(torch.stack((spectral.detach(), nats.detach().sum(), torch.tensor(norm))))
+        if engine.step_count % LOG_EVERY == 0:
+            spectral, nats, norm = torch.stack(recent).mean(0).tolist()
+            shown = {"spectral": spectral, "nats": nats, "grad": norm}
+            if engine.step_count % SAVE_EVERY == 0:
+                averaged = engine.ema_module
+                assert isinstance(averaged, AudioVAE)
+                shown |= validate(averaged, loss, heldout)
+                engine.save()
+            engine.log(**shown)
+            recent.clear()
+    engine.save()
+    return engine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, default=Path("runs/audio_vae"))
+    parser.add_argument("--steps", type=int, default=8000, help="the learning rate reaches its floor here")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clips", type=int, default=1500, help="corpus clips held in memory")
+    parser.add_argument(
+        "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
+    )
+    parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    config = AudioVAEConfig.puppet()
+    if options.export:
+        model = AudioVAE(config)
+        model.load_state_dict(torch.load(options.run / "state.pt", weights_only=True)["ema"])
+        save_component(model, PUPPET / "audio_vae")
+        return
+    clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
+    train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Laws of the spectra, the losses and the bottleneck."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from audio_vae.bottleneck import Bottleneck, sample
+from audio_vae.losses import MelLoss, SpectralLoss, divergence
+from audio_vae.spectral import inverse, log_mel, mel_filters, overlap_add, spectrum
+
+SIZE, SHIFT = 960, 240
+WINDOW = torch.hann_window(SIZE)
+
+
+def test_a_spectrum_and_back_is_the_signal() -> None:
+    pcm = torch.randn(2, 9 * SHIFT)
+    spectra = spectrum(pcm, WINDOW, SHIFT)
+    assert spectra.shape == (2, 9, SIZE // 2 + 1)
+    back = inverse(spectra, WINDOW, SHIFT)
+    assert back.shape == pcm.shape
+    assert (back - pcm).abs().max() < 1e-4
+
+
+def test_frames_are_centred_on_their_samples() -> None:
+    pcm = torch.zeros(1, 8 * SHIFT)
+    pcm[0, 3 * SHIFT + SHIFT // 2] = 1
+    energy = spectrum(pcm, WINDOW, SHIFT).abs().mean(-1)[0]
+    assert int(energy.argmax()) == 3
+    assert torch.allclose(energy[2], energy[4], atol=1e-3)
+
+
+def test_overlapping_adds() -> None:
+    total = overlap_add(torch.ones(1, 6, SIZE), SHIFT)[0]
+    assert total.shape == (6 * SHIFT,)
+    assert (total[2 * SHIFT : 4 * SHIFT] == SIZE // SHIFT).all()
+    assert total[0] == 2
+
+
+def test_the_level_of_a_tone() -> None:
+    tone = torch.sin(2 * math.pi * 1000 * torch.arange(24_000) / 24_000)[None]
+    mel = log_mel(tone, WINDOW, mel_filters(24_000, SIZE, 100), SHIFT)
+    assert mel.shape == (1, 100, 100)
+    assert math.exp(float(mel[0, 50].max())) > 0.2
+    assert math.exp(float(mel[0, 50].max())) <= 1.0
+    silence = log_mel(0 * tone, WINDOW, mel_filters(24_000, SIZE, 100), SHIFT, floor=1e-4)
+    assert torch.allclose(silence, torch.full_like(silence, math.log(1e-4)))
+
+
+def test_the_loss_of_equal_signals_is_zero_and_grows_with_noise() -> None:
+    loss, pcm = SpectralLoss(), 0.1 * torch.randn(2, 9600)
+    assert float(loss(pcm, pcm)) == 0
+    noise = torch.randn_like(pcm)
+    near, far = (float(loss(pcm + level * noise, pcm)) for level in (0.01, 0.1))
+    assert 0 < near < far
+    quiet = torch.zeros(1, 9600, requires_grad=True)
+    loss(quiet, pcm[:1]).backward()
+    assert quiet.grad is not None
+    assert quiet.grad.isfinite().all()
+
+
+def test_sorted_levels_hear_pulses_but_not_their_place() -> None:
+    def pulses(first: int) -> torch.Tensor:
+        pcm = torch.zeros(1, 9600)
+        pcm[0, first::240] = 0.5
+        return pcm
+
+    placed, anywhere = MelLoss(24_000, 120, 8), MelLoss(24_000, 120, 8, block=960)
+    noise = 0.5 * 240**-0.5 * torch.randn(1, 9600)
+    assert float(anywhere(pulses(90), pulses(0))) < 0.2 * float(placed(pulses(90), pulses(0)))
+    assert float(anywhere(noise, pulses(0))) > 0.5
+
+
+def test_divergence_in_closed_form() -> None:
+    assert divergence(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)).abs().max() == 0
+    log_std = math.log(0.5)
+    expected = 0.5 * (4 + 0.25 - 1) - log_std
+    nats = divergence(torch.full((2, 3, 4), 2.0), torch.full((2, 3, 4), log_std))
+    assert torch.allclose(nats, torch.full((4,), expected))
+
+
+@torch.no_grad()
+def test_draws_of_the_posterior() -> None:
+    mean, log_std = Bottleneck(6, 3, 5).posterior(torch.randn(2, 1000, 6))
+    assert mean.shape == log_std.shape == (2, 1000, 3)
+    first, second = (sample(mean, log_std, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, second)
+    z = (first - mean) / log_std.exp()
+    assert abs(float(z.mean())) < 0.05
+    assert abs(float(z.std()) - 1) < 0.05

@@ -1,0 +1,46 @@
+"""The recipe steps, saves, resumes to the bit, and refines a decoder without touching the encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE
+from recipes.train_audio_vae import FRAMES, train
+
+CONFIG = AudioVAEConfig.tiny()
+
+
+def clips(count: int) -> list[Tensor]:
+    draws = torch.Generator().manual_seed(3)
+    noise = torch.randn(count, (FRAMES + 5) * CONFIG.hop, generator=draws)
+    return [(row * 3000).to(torch.int16) for row in noise]
+
+
+def run(folder: Path, steps: int, encoder_from: Path | None = None) -> AudioVAE:
+    model = train(folder, CONFIG, steps, float("inf"), (clips(4), clips(2)), encoder_from).module
+    assert isinstance(model, AudioVAE)
+    return model
+
+
+def test_resuming_changes_no_bit(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", 3).state_dict()
+    run(tmp_path / "parts", 2)
+    parts = run(tmp_path / "parts", 3).state_dict()
+    assert all(torch.equal(parts[key], tensor) for key, tensor in whole.items())
+
+
+def test_refinement_keeps_the_latents(tmp_path: Path) -> None:
+    run(tmp_path / "first", 2)
+    state = torch.load(tmp_path / "first" / "state.pt", weights_only=True)["ema"]
+    before = AudioVAE(CONFIG).eval()
+    before.load_state_dict(state)
+    after = run(tmp_path / "second", 2, encoder_from=tmp_path / "first").eval()
+    pcm = clips(1)[0][None] / 32767
+    with torch.no_grad():
+        latents = before.encode(pcm)
+        assert torch.equal(latents, after.encode(pcm))
+        assert not torch.equal(before.decode(latents), after.decode(latents))
