@@ -13,6 +13,8 @@ from torchaudio.functional import melscale_fbanks, resample
 from talker.ecapa import Ecapa
 
 PCM_RATE = 24_000
+FLOOR = 14.0
+"""What lies further (in nepers of power, here 61 dB) below a voice's loudest moment counts as silence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,10 @@ class SpeakerEncoderConfig:
 
 
 class FilterBank(nn.Module):
-    """Log-mel features without their mean over time, so without the recording's level and colour."""
+    """Log-mel features measured from the loudest one down, so without the recording's level.
+
+    Their mean over time stays: the colour of a voice is part of it.
+    """
 
     bank: Tensor
     window: Tensor
@@ -111,8 +116,9 @@ class FilterBank(nn.Module):
             waves, self.fft, self.hop, self.length, self.window, return_complex=True, pad_mode="constant"
         )
         mel = (spectrum.abs().square().transpose(1, 2) @ self.bank).transpose(1, 2)
-        features = torch.log(mel + 1e-6)
-        return features - features.mean(-1, keepdim=True)
+        features = torch.log(mel + 1e-9)
+        below = (features - features.amax((1, 2), keepdim=True)).clamp(min=-FLOOR)
+        return below * (2 / FLOOR) + 1
 
 
 class StateMixture(nn.Module):

@@ -1,0 +1,57 @@
+"""Full-size models, without memory, against the lists of what the published files hold.
+
+The autoencoders' lists are checked beside their fixtures, in test_audio_vae.py and test_motion_ae.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from parity.harness import MANIFESTS
+from talker.config import TalkerConfig
+from talker.ecapa import Ecapa
+from talker.model import TalkerModel
+from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.weights import speaker, talker
+
+
+def check(
+    model: nn.Module, name: str, rename: Callable[[str], str | None], unused: set[str], extra: set[str]
+) -> None:
+    """Every published key is ours with the same shape, `unused` ones excepted; ours has only `extra` more."""
+    published = json.loads((MANIFESTS / f"{name}.json").read_text())
+    own = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    ours = {key: rename(key) for key in published}
+    assert {key for key, named in ours.items() if named is None} == unused
+    theirs = {named: tuple(published[key]["shape"]) for key, named in ours.items() if named is not None}
+    assert len(theirs) == len(published) - len(unused), "two published keys fall on one of ours"
+    assert theirs.keys() - own.keys() == set()
+    assert own.keys() - theirs.keys() == extra
+    assert {key: own[key] for key in theirs} == theirs
+
+
+def test_talker() -> None:
+    with torch.device("meta"):
+        model = TalkerModel(TalkerConfig.base())
+    stats = {key for key in model.state_dict() if key.startswith("stats.")}
+    check(model, "talker", talker.ours, unused={talker.TIED}, extra=stats)
+
+
+def test_speaker_encoder() -> None:
+    with torch.device("meta"):
+        model = SpeakerEncoder(SpeakerEncoderConfig.base())
+    check(model, "wavlm_speaker", speaker.rename, {"feature_extract.model.mask_emb"}, set())
+
+
+def test_speaker_head_alone() -> None:
+    with torch.device("meta"):
+        head = Ecapa(features=1024, channels=512, merged=1536, bottleneck=128, embedding=256)
+
+    def rename(key: str) -> str | None:
+        return None if key == "feature_weight" else str(speaker.rename(key)).removeprefix("ecapa.")
+
+    check(head, "wavlm_ecapa", rename, {"feature_weight"}, set())
