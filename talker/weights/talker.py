@@ -6,8 +6,11 @@ where the tied `llm.lm_head.weight` was written too (text logits are never used)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 PREFIXES = {
@@ -87,3 +90,9 @@ def renamed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
         if own is not None:
             found[own] = tensor
     return found, unknown
+
+
+def published_motion_stats() -> tuple[Tensor, Tensor]:
+    """Mean and deviation (40,) of the released system's motion codes."""
+    values = json.loads((Path(__file__).parent / "motion_stats.json").read_text())
+    return torch.tensor(values["mean"]), torch.tensor(values["std"])

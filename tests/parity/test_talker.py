@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import torch
 
 from heads.config import TwoDiTHeadsConfig
 from heads.flow import Draws, logit_normal
 from heads.layers import ffn_width
+from heads.solver import Sampling
 from heads.streams import Streams
-from parity.harness import Fixture, fixtures
+from parity.harness import MANIFESTS, Fixture, fixtures
 from talker.cache import KVCache
 from talker.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
-from talker.layout import stop_ignored, stop_labels
+from talker.generate import Noise, Request, StopRule, generate
+from talker.layout import Layout, stop_ignored, stop_labels
 from talker.model import TalkerModel
 from talker.patch_encoder import PatchEncoder
 from talker.tasks import RELEASE_TASKS, Task
 from talker.training_batch import Sample, collate
-from talker.weights.talker import ours
+from talker.weights.talker import TIED, official, ours, published_motion_stats
 
 NAMES = {"speech": "audio", "motion": "motion"}
 
@@ -109,10 +114,10 @@ def test_talker_step(case: Fixture) -> None:
     case.close("step_hidden", stepped, 2e-5)
     case.close("step_stop_logit", model.stop_head(stepped)[None], 2e-5)
 
-    for official, own in NAMES.items():
-        frames = case.inputs[f"{official}_frames"]
+    for name, own in NAMES.items():
+        frames = case.inputs[f"{name}_frames"]
         tokens = model.patch_encoders[own](frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        case.close(f"{official}_tokens", tokens, 2e-5)
+        case.close(f"{name}_tokens", tokens, 2e-5)
     case.close("task_tokens", model.task_embedding.weight, 2e-5)
 
 
@@ -162,12 +167,12 @@ def test_train_forward(case: Fixture) -> None:
 
     def errors(condition, target, draws, given=()):
         for name, data in target.items():
-            official = {own: name for name, own in NAMES.items()}[name]
+            recorded = {own: name for name, own in NAMES.items()}[name]
             repeat = case.config["cfm_k_repeat"]
-            seen[f"{official}_target"] = data[::repeat].transpose(1, 2)
-            seen[f"{official}_mu"] = condition.hidden[::repeat]
-            seen[f"{official}_cond"] = condition.context[name][::repeat].transpose(1, 2)
-            seen[f"{official}_global_cond"] = condition.global_[name][::repeat]
+            seen[f"{recorded}_target"] = data[::repeat].transpose(1, 2)
+            seen[f"{recorded}_mu"] = condition.hidden[::repeat]
+            seen[f"{recorded}_cond"] = condition.context[name][::repeat].transpose(1, 2)
+            seen[f"{recorded}_global_cond"] = condition.global_[name][::repeat]
         return heads_errors(condition, target, draws, given)
 
     model.heads.errors = errors
@@ -200,3 +205,109 @@ def test_train_forward(case: Fixture) -> None:
     for key in case.config["grad_keys"]:
         gradient = parameters[ours(key)].grad
         case.close(f"grad_norm/{key}", gradient.norm()[None], 1e-4, relative=True)
+
+
+def noise_of(case: Fixture) -> Noise:
+    kinds = {own: case.inputs[f"noise_{name}"] for name, own in NAMES.items()}
+    return lambda patch, stream, shape: kinds[stream][patch, 0].T
+
+
+def check_generation(case: Fixture, model: TalkerModel, request: Request) -> None:
+    """Run it, and compare every patch, hidden state and token with the recorded ones."""
+    hidden, tokens, prefill = [], [], []
+    sample, step = model.heads.sample, model.backbone.step
+    whole = model.backbone.prefill
+
+    def watched_sample(condition, noise, sampling, given=()):
+        hidden.append(condition)
+        return sample(condition, noise, sampling, given)
+
+    def watched_step(x, *rest):
+        tokens.append(x)
+        return step(x, *rest)
+
+    def watched_prefill(x, *rest):
+        prefill.append(x)
+        return whole(x, *rest)
+
+    model.heads.sample, model.backbone.step = watched_sample, watched_step
+    model.backbone.prefill = watched_prefill
+    patches = list(generate(model, request, noise_of(case)))
+    case.close("prefill_embeds", prefill[0], 2e-4)
+    case.close("hidden", torch.cat([c.hidden for c in hidden]), 2e-4)
+    fed = torch.stack(tokens, 1)
+    expected = case.expected["next_token_embeds"][:, : fed.shape[1]]
+    assert (fed - expected).abs().max() < 2e-4  # we do not feed the very last patch of a run cut by its limit
+    assert fed.shape[1] >= case.expected["next_token_embeds"].shape[1] - 1
+    for name, own in NAMES.items():
+        case.close(f"{name}_cond", torch.cat([c.context[own] for c in hidden]).transpose(1, 2), 2e-4)
+        case.close(f"{name}_latents", torch.cat([p[own] for p in patches])[None], 2e-4)
+
+
+def sampling_of(case: Fixture) -> Sampling:
+    c = case.config
+    return Sampling(steps=c["cfm_steps"], temperature=c["cfm_temperature"], guidance=c["cfm_cfg"])
+
+
+@fixtures("talker_generate", "talker_generate_prefix", "talker_generate_stop")
+def test_generate(case: Fixture) -> None:
+    c, size = case.config, case.config["patch_size"]
+    rule = StopRule.never()
+    if c["use_stop"]:
+        rule = StopRule(threshold=c["stop_threshold"], hits=c["stop_k"], first=c["min_gen_patches"])
+    prefix = case.inputs.get("speech_latent_prefix")
+    start = int(case.inputs["speech_span"][0, 0])
+    request = Request(
+        text_ids=case.inputs["input_ids"][0, :start].tolist(),
+        task="t2av",
+        speaker=case.inputs["spk_emb"][0],
+        first_motion=case.inputs["first_motion"],
+        sampling=sampling_of(case),
+        prefix=None if prefix is None else Streams(audio=prefix[0].unflatten(0, (-1, size))),
+        max_patches=c["n_steps"],
+        stop=rule,
+    )
+    check_generation(case, load_talker(case), request)
+
+
+@fixtures("talker_continuation", "talker_continuation_noprefix")
+def test_continuation(case: Fixture) -> None:
+    """The released command: no task position, both streams in the prefix, the release's statistics."""
+    c, size = case.config, case.config["patch_size"]
+    model = load_talker(case)
+    model.config = replace(model.config, layout=Layout(task_token="first_patch"))
+    model.stats.set(*(Streams(motion=value) for value in published_motion_stats()))
+    frames = int(c["prefix_seconds"] * 25) // size * size
+    prefix = Streams(
+        audio=case.inputs["speech_latent"][0, :frames], motion=case.inputs["motion_normalized"][:frames]
+    )
+    request = Request(
+        text_ids=case.inputs["input_ids"][0, : int(case.inputs["speech_span"][0])].tolist(),
+        task="t2av",
+        speaker=case.inputs["spk_emb"][0],
+        first_motion=case.inputs["motion_normalized"][0],
+        sampling=sampling_of(case),
+        prefix=prefix.map(lambda x: x.unflatten(0, (-1, size))) if frames else None,
+        max_patches=-(-c["speech_frames"] // size) - frames // size + 15,
+        stop=StopRule.release(),
+    )
+    check_generation(case, model, request)
+    raw = list(generate(model, request, noise_of(case)))
+    assert len(raw) == int(case.expected["n_patches"])
+    motion = model.stats.denormalise(
+        Streams(motion=torch.cat([prefix["motion"], *(patch["motion"] for patch in raw)])[None])
+    )
+    case.close("motion_raw", motion["motion"][0], 2e-4)
+    case.close("decoded_latents", torch.cat([prefix["audio"], *(p["audio"] for p in raw)])[None], 2e-4)
+
+
+def test_every_official_key_at_full_size() -> None:
+    """The published sizes, on the meta device, match the manifest key by key."""
+    manifest = json.loads((MANIFESTS / "talker.json").read_text())
+    with torch.device("meta"):
+        model = TalkerModel(TalkerConfig.base())
+    own = {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith("stats.")}
+    expected = {ours(key): tuple(entry["shape"]) for key, entry in manifest.items() if ours(key)}
+    assert own == expected
+    assert {official(key) for key in own} == set(manifest) - {TIED}
+    assert len(expected) == 537
