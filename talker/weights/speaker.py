@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from talker.speaker import SpeakerEncoderConfig, WavLMSizes
+
+PARTS: tuple[str, ...] = (
+    *("feature_weight", "feature_extract.model.", "layer1.", "layer2.", "layer3.", "layer4."),
+    *("conv.", "pooling.", "bn.", "linear."),
+)
+"""What the encoder consists of; a file may hold more, which is left alone."""
 
 # Stored, and not part of the function: SpecAugment's mask and the training classifier.
 UNUSED = ("feature_extract.model.mask_emb", "loss_calculator.")
@@ -44,3 +56,58 @@ def rename(key: str) -> str | None:
     for pattern, name in _RENAMES:
         key = re.sub(pattern, name, key)  # type: ignore[arg-type]
     return key
+
+
+def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> SpeakerEncoderConfig:
+    """The configuration of a published file from its tensors' shapes.
+
+    Strides and the reach of the position bias leave no trace in shapes: they are the published ones.
+
+    Raises:
+        ValueError: a tensor that tells a size is missing.
+    """
+    stem, published = "feature_extract.model.", WavLMSizes()
+    try:
+        convolutions: list[tuple[int, int, int]] = []
+        while (key := f"{stem}feature_extractor.conv_layers.{len(convolutions)}.0.weight") in shapes:
+            stride = published.conv[len(convolutions)][2]
+            convolutions.append((shapes[key][0], shapes[key][2], stride))
+        positions = shapes[f"{stem}encoder.pos_conv.0.weight_v"]
+        buckets, heads = shapes[f"{stem}encoder.layers.0.self_attn.relative_attention_bias.weight"]
+        wavlm = WavLMSizes(
+            layers=shapes["feature_weight"][0] - 1,
+            width=positions[0],
+            heads=heads,
+            ffn=shapes[f"{stem}encoder.layers.0.fc1.weight"][0],
+            conv=tuple(convolutions),
+            position_kernel=positions[2],
+            position_groups=positions[0] // positions[1],
+            buckets=buckets,
+        )
+        return SpeakerEncoderConfig(
+            sample_rate=16_000,
+            channels=shapes["layer1.conv.weight"][0],
+            merged=shapes["conv.weight"][0],
+            bottleneck=shapes["pooling.linear1.weight"][0],
+            embedding=shapes["linear.weight"][0],
+            normalise=False,
+            wavlm=wavlm,
+        )
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"not a WavLM speaker checkpoint ({error} is missing)") from error
+
+
+def from_official(state: Mapping[str, Tensor]) -> tuple[SpeakerEncoderConfig, dict[str, Tensor]]:
+    """A published state dict (the file's entry `model`) -> configuration and our state dict.
+
+    Batch norms' counters may be absent: evaluation does not use them.
+
+    Raises:
+        ValueError: a tensor that tells a size is missing.
+    """
+    config = infer_config({key: tuple(tensor.shape) for key, tensor in state.items()})
+    native = {rename(key): tensor for key, tensor in state.items() if key.startswith(PARTS)}
+    found = {key: tensor for key, tensor in native.items() if key is not None}
+    for key in [key for key in found if key.endswith("running_var")]:
+        found.setdefault(key.replace("running_var", "num_batches_tracked"), torch.tensor(0))
+    return config, found

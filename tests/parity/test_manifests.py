@@ -47,6 +47,22 @@ def test_speaker_encoder() -> None:
     check(model, "wavlm_speaker", speaker.rename, {"feature_extract.model.mask_emb"}, set())
 
 
+def test_speaker_file_tells_its_sizes() -> None:
+    """From tensors alone: the configuration, and a state dict that loads; training leftovers do no harm."""
+    published = json.loads((MANIFESTS / "wavlm_speaker.json").read_text())
+    state = {
+        key: torch.empty(row["shape"], device="meta")
+        for key, row in published.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    state["loss_calculator.projection.weight"] = torch.empty(1)
+    config, native = speaker.from_official(state)
+    assert config == SpeakerEncoderConfig.base()
+    with torch.device("meta"):
+        own = SpeakerEncoder(config).state_dict()
+    assert {key: tensor.shape for key, tensor in native.items()} == {key: t.shape for key, t in own.items()}
+
+
 def test_speaker_head_alone() -> None:
     with torch.device("meta"):
         head = Ecapa(features=1024, channels=512, merged=1536, bottleneck=128, embedding=256)

@@ -3,10 +3,7 @@
 import math
 
 import numpy as np
-import pytest
 import torch
-
-pytest.importorskip("recipes.data.puppet.sentences")
 
 from recipes.train_speaker import Classifier, Sounds, draw, engine_for, equal_error_rate, train
 from talker.speaker import PCM_RATE, SpeakerEncoderConfig
