@@ -23,6 +23,7 @@ from torch import Tensor
 
 from audio_vae.bottleneck import sample
 from audio_vae.config import AudioVAEConfig
+from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
 from recipes.launch import Engine, generator, warmup_cosine
@@ -31,7 +32,7 @@ from talker.checkpoint import PUPPET, save_component
 CROPS, FRAMES = 8, 24  # crops a step, latent frames a crop (0.96 s)
 RATE, BETAS, DECAY = 1e-3, (0.8, 0.98), 0.01
 WARMUP = 100
-KL_WEIGHT = 1e-3  # of the divergence, summed over dimensions
+KL_WEIGHT = 1.5e-3  # of the divergence, summed over dimensions
 FREE_NATS = 0.3  # a dimension whose divergence is below is not pushed further: none dies
 LOG_EVERY, SAVE_EVERY = 50, 250
 HELDOUT_CLIPS = 24
@@ -77,6 +78,8 @@ def build(config: AudioVAEConfig, encoder_from: Path | None) -> AudioVAE:
     """A fresh network, or one whose encoder and bottleneck are another run's and stay so."""
     torch.manual_seed(0)
     model = AudioVAE(config)
+    if config.convolutional is not None:
+        normalise_weights(model)
     if encoder_from is not None:
         state = torch.load(encoder_from / "state.pt", weights_only=True, map_location="cpu")
         model.load_state_dict(state["ema"])
@@ -126,12 +129,20 @@ def train(
     return engine
 
 
+def export(run: Path, config: AudioVAEConfig, folder: Path) -> None:
+    """Write the averaged weights of `run` as a native checkpoint."""
+    model = build(config, None)
+    model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    fold_weights(model)
+    save_component(model, folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("runs/audio_vae"))
-    parser.add_argument("--steps", type=int, default=8000, help="the learning rate reaches its floor here")
+    parser.add_argument("--steps", type=int, default=5000, help="the learning rate reaches its floor here")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clips", type=int, default=1500, help="corpus clips held in memory")
@@ -143,9 +154,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     config = AudioVAEConfig.puppet()
     if options.export:
-        model = AudioVAE(config)
-        model.load_state_dict(torch.load(options.run / "state.pt", weights_only=True)["ema"])
-        save_component(model, PUPPET / "audio_vae")
+        export(options.run, config, PUPPET / "audio_vae")
         return
     clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
     train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder)

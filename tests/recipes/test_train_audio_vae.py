@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
-from recipes.train_audio_vae import FRAMES, train
+from recipes.train_audio_vae import FRAMES, export, train
+from talker.checkpoint import load_component
 
 CONFIG = AudioVAEConfig.tiny()
+FORMS = {"spectral": CONFIG, "convolutional": AudioVAEConfig.tiny_convolutional()}
 
 
 def clips(count: int) -> list[Tensor]:
@@ -20,17 +23,24 @@ def clips(count: int) -> list[Tensor]:
     return [(row * 3000).to(torch.int16) for row in noise]
 
 
-def run(folder: Path, steps: int, encoder_from: Path | None = None) -> AudioVAE:
-    model = train(folder, CONFIG, steps, float("inf"), (clips(4), clips(2)), encoder_from).module
+def run(
+    folder: Path, steps: int, encoder_from: Path | None = None, config: AudioVAEConfig = CONFIG
+) -> AudioVAE:
+    model = train(folder, config, steps, float("inf"), (clips(4), clips(2)), encoder_from).module
     assert isinstance(model, AudioVAE)
     return model
 
 
-def test_resuming_changes_no_bit(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", 3).state_dict()
-    run(tmp_path / "parts", 2)
-    parts = run(tmp_path / "parts", 3).state_dict()
+@pytest.mark.parametrize("form", ["spectral", pytest.param("convolutional", marks=pytest.mark.long)])
+def test_resuming_changes_no_bit(tmp_path: Path, form: str) -> None:
+    config = FORMS[form]
+    whole = run(tmp_path / "whole", 3, config=config).state_dict()
+    run(tmp_path / "parts", 2, config=config)
+    parts = run(tmp_path / "parts", 3, config=config).state_dict()
     assert all(torch.equal(parts[key], tensor) for key, tensor in whole.items())
+    export(tmp_path / "whole", config, tmp_path / "exported")
+    model = load_component(AudioVAE, AudioVAEConfig, tmp_path / "exported")
+    assert model.config == config
 
 
 def test_refinement_keeps_the_latents(tmp_path: Path) -> None:
