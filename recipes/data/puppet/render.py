@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from recipes.data.puppet import shading
 from recipes.data.puppet.backdrop import paint_backdrop
+from recipes.data.puppet.clothes import covered, dress, glasses, paint_cloth
 from recipes.data.puppet.face import Identity
+from recipes.data.puppet.hair import grow_hair, strand_texture
 from recipes.data.puppet.head import LIPS, load_head
 from recipes.data.puppet.rig import Pose, pose_of
 from recipes.data.puppet.scene import PIVOT, Part, head_part, join, load_units, shape_head
@@ -29,11 +31,11 @@ class Renderer:
         self.identity, self.size = who, size
         self._part = _assemble(who)
         self._skin = paint_skin(who, max(512, 2 * size))
-        self._cloth = np.full((4, 4, 3), 0.2, np.float32)
-        self._strands = np.full((4, 4), 255, np.uint8)
+        self._cloth = paint_cloth(who, max(640, 5 * size // 2))
+        self._strands = strand_texture()
         self._backdrop = paint_backdrop(who, size)
         self._looks = _looks(who)
-        self._lights = np.array(who.stage.lights, np.float64)
+        self._lights = _with_halfway(np.array(who.stage.lights))
         self._ambient = np.array([who.stage.sky, who.stage.bounce])
         self._eye = np.array([*who.iris, who.iris_size, who.pupil])
         self._curve = _output_curve()
@@ -77,7 +79,7 @@ class Renderer:
         part = self._part
         shading.vertex_normals(self._posed, part.triangles, self._normals)
         shading.light_vertices(self._normals, part.occlusion, part.wraps, self._lights, self._ambient, self._lit)
-        shading.rasterise(self._screen, part.triangles, part.materials, part.uvs, self._strands, self._ids, self._depths)
+        shading.rasterise(self._screen, part.triangles, part.materials, part.uvs, part.attributes, self._strands, self._ids, self._depths)
         shading.resolve(
             self._ids, self._depths, self._screen, part.triangles, part.materials, part.uvs, self._lit, self._normals,
             part.attributes, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye, pose.gaze,
@@ -87,7 +89,10 @@ class Renderer:
 
 def _assemble(who: Identity) -> Part:
     points = shape_head(who)
-    return join([head_part(who, points)])
+    head = head_part(who, points)
+    keep = ~covered(who)
+    head.triangles, head.materials, head.uvs = head.triangles[keep], head.materials[keep], head.uvs[keep]
+    return join([head, *dress(who, points), *glasses(who, points), *grow_hair(who, points)])
 
 
 def _looks(who: Identity) -> NDArray[np.float32]:
@@ -100,6 +105,12 @@ def _looks(who: Identity) -> NDArray[np.float32]:
     looks[shading.HAIR] = who.hair.colour
     looks[shading.RIM] = who.outfit.rim
     return looks
+
+
+def _with_halfway(lights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """lights (L,6) and the unit vectors halfway between each light and the camera: (L,9)."""
+    halfway = lights[:, :3] + np.array([0.0, 0.0, 1.0])
+    return np.concatenate([lights, halfway / np.linalg.norm(halfway, axis=1, keepdims=True)], axis=1)
 
 
 def _output_curve() -> NDArray[np.uint8]:

@@ -93,7 +93,7 @@ def eye_centre(points: FloatArray, head: Head, group: int) -> FloatArray:
 def follow_share(points: FloatArray) -> FloatArray:
     """Share (N,) of the head's rotation that each point takes: 1 for the head, falling to 0 down the neck."""
     height = points[:, 1] + 0.30 * (points[:, 2] - PIVOT[2])
-    share = np.clip((height + 2.25) / 1.25, 0, 1)
+    share = np.clip((height + 1.7) / 0.95, 0, 1)
     return (share * share * (3 - 2 * share)).astype(np.float32)
 
 
@@ -110,6 +110,7 @@ def ambient_occlusion() -> FloatArray:
     ids, depths = np.empty((size, size), np.int32), np.empty((size, size), np.float32)
     materials = np.full(len(solid), shading.CLOTH, np.uint8)
     uvs, strands = np.zeros((len(solid), 3, 2), np.float32), np.zeros((1, 1), np.uint8)
+    nowhere_cut = np.zeros_like(points)
     for k in range(64):  # a Fibonacci sphere
         up = 1 - 2 * (k + 0.5) / 64
         angle = k * 2.399963
@@ -120,7 +121,7 @@ def ambient_occlusion() -> FloatArray:
         frame = np.stack([side, np.cross(axis, side), axis])
         turned = points @ frame.T
         screen = np.stack([turned[:, 0] * 55 + size / 2, turned[:, 1] * 55 + size / 2, 10 - turned[:, 2]], axis=1).astype(np.float32)
-        shading.rasterise(screen, solid, materials, uvs, strands, ids, depths)
+        shading.rasterise(screen, solid, materials, uvs, nowhere_cut, strands, ids, depths)
         column, row = (np.clip(screen[:, c].astype(int), 0, size - 1) for c in (0, 1))
         cosine = np.clip(normals @ axis, 0, 1)
         seen += cosine * (screen[:, 2] < depths[row, column] + 0.05)

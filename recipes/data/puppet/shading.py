@@ -13,7 +13,9 @@ from numba import njit
 SKIN, EYE, TEETH, TONGUE, LASH, HAIR, CLOTH, RIM, LENS = range(9)
 NOTHING = -1
 OUTPUT_LEVELS = 4096
-_jit = njit(cache=True, nogil=True, fastmath=False)
+_jit = njit(cache=True, nogil=True, error_model="numpy")
+_inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")  # a call would copy every array's header
+HIDDEN_BY = 0.12  # 0.1 m; a small hair triangle whose corners all lie deeper than this behind what is drawn is skipped
 
 
 @_jit
@@ -83,11 +85,11 @@ def project(points, focal, distance, centre_x, centre_y, half, out):
 
 
 @_jit
-def rasterise(screen, triangles, materials, uvs, strands, ids, depths):
+def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depths):
     """Fill ids (S,S) int32 and depths (S,S) with the nearest triangle at each subpixel's centre.
 
     Skin, eyes, teeth and tongue are closed surfaces seen from outside: their back faces are culled. Hair is cut out by
-    the strand texture (H,W) of opacities.
+    the strand texture (H,W), cloth where its attribute 2 (distance below the neckline) is negative.
     """
     size = ids.shape[0]
     ids[:] = NOTHING
@@ -105,36 +107,59 @@ def rasterise(screen, triangles, materials, uvs, strands, ids, depths):
         bottom = min(size - 1, int(math.floor(max(ay, max(by, cy)) - 0.5)))
         if left > right or top > bottom:
             continue
+        za, zb, zc = screen[a, 2], screen[b, 2] - screen[a, 2], screen[c, 2] - screen[a, 2]
+        cut, hem = materials[t] == HAIR, materials[t] == CLOTH
+        if cut and _hidden(screen, a, depths) and _hidden(screen, b, depths) and _hidden(screen, c, depths):
+            continue
         inverse = 1.0 / area
         step_b, step_c = (cy - ay) * inverse, -(by - ay) * inverse
-        za, zb, zc = screen[a, 2], screen[b, 2] - screen[a, 2], screen[c, 2] - screen[a, 2]
-        cut = materials[t] == HAIR
         for row in range(top, bottom + 1):
             dy = row + 0.5 - ay
             dx = left + 0.5 - ax
             wb = (dx * (cy - ay) - dy * (cx - ax)) * inverse
             wc = (dy * (bx - ax) - dx * (by - ay)) * inverse
-            for column in range(left, right + 1):
-                if wb >= 0.0 and wc >= 0.0 and wb + wc <= 1.0:
-                    z = za + wb * zb + wc * zc
-                    if z < depths[row, column]:
-                        visible = True
-                        if cut:
-                            u = uvs[t, 0, 0] + wb * (uvs[t, 1, 0] - uvs[t, 0, 0]) + wc * (uvs[t, 2, 0] - uvs[t, 0, 0])
-                            v = uvs[t, 0, 1] + wb * (uvs[t, 1, 1] - uvs[t, 0, 1]) + wc * (uvs[t, 2, 1] - uvs[t, 0, 1])
-                            visible = strands[min(high - 1, int(v * high)), int(u * wide) % wide] > 127
-                        if visible:
-                            depths[row, column] = z
-                            ids[row, column] = t
-                wb += step_b
-                wc += step_c
+            # the row's span, where wb >= 0, wc >= 0 and wb + wc <= 1
+            low, high_end = 0.0, float(right - left)
+            for start, step in ((wb, step_b), (wc, step_c), (1.0 - wb - wc, -step_b - step_c)):
+                if step > 0.0:
+                    low = max(low, -start / step)
+                elif step < 0.0:
+                    high_end = min(high_end, -start / step)
+                elif start < 0.0:
+                    high_end = -1.0
+            if high_end < low:
+                continue
+            for k in range(int(math.ceil(low)), int(math.floor(high_end)) + 1):
+                b_here, c_here = wb + k * step_b, wc + k * step_c
+                z = za + b_here * zb + c_here * zc
+                column = left + k
+                if z < depths[row, column]:
+                    visible = True
+                    if cut:
+                        u = uvs[t, 0, 0] + b_here * (uvs[t, 1, 0] - uvs[t, 0, 0]) + c_here * (uvs[t, 2, 0] - uvs[t, 0, 0])
+                        v = uvs[t, 0, 1] + b_here * (uvs[t, 1, 1] - uvs[t, 0, 1]) + c_here * (uvs[t, 2, 1] - uvs[t, 0, 1])
+                        visible = strands[min(high - 1, int(v * high)), int(u * wide) % wide] > 127
+                    elif hem:
+                        edge = attributes[a, 2] * (1.0 - b_here - c_here) + attributes[b, 2] * b_here + attributes[c, 2] * c_here
+                        visible = edge >= 0.0
+                    if visible:
+                        depths[row, column] = z
+                        ids[row, column] = t
+
+
+@_inline
+def _hidden(screen, vertex, depths):
+    """Whether a vertex lies clearly behind what has been drawn at its subpixel (or the nearest one in the picture)."""
+    column = min(max(int(screen[vertex, 0]), 0), depths.shape[1] - 1)
+    row = min(max(int(screen[vertex, 1]), 0), depths.shape[0] - 1)
+    return screen[vertex, 2] > depths[row, column] + HIDDEN_BY
 
 
 @_jit
 def light_vertices(normals, occlusion, wraps, lights, ambient, out):
     """Diffuse light (N,3) at every vertex.
 
-    lights (L,6): direction to the light, colour. ambient (2,3): sky above, bounce below. wraps (N,3): how far light
+    lights (L,9): direction to the light, colour, halfway vector to the camera. ambient (2,3): sky above, bounce below. wraps (N,3): how far light
     bleeds past the terminator in each channel (a cheap stand-in for subsurface scattering). occlusion (N,).
     """
     for i in range(normals.shape[0]):
@@ -150,22 +175,27 @@ def light_vertices(normals, occlusion, wraps, lights, ambient, out):
             out[i, c] = total
 
 
-@_jit
-def texel(texture, u, v, channel):
-    """Bilinear sample of texture (H,W,C) float32; u wraps, v is clamped."""
+@_inline
+def texel(texture, u, v):
+    """Bilinear sample of texture (H,W,4) float32, as four numbers; u wraps, v is clamped."""
     high, wide = texture.shape[0], texture.shape[1]
     x = u * wide - 0.5
     y = min(max(v * high - 0.5, 0.0), high - 1.001)
     x0, y0 = int(math.floor(x)), int(y)
-    fx, fy = x - x0, y - y0
+    fx, fy = np.float32(x - x0), np.float32(y - y0)
     x0 %= wide
-    x1 = (x0 + 1) % wide
-    upper = texture[y0, x0, channel] * (1.0 - fx) + texture[y0, x1, channel] * fx
-    lower = texture[y0 + 1, x0, channel] * (1.0 - fx) + texture[y0 + 1, x1, channel] * fx
-    return upper * (1.0 - fy) + lower * fy
+    x1 = x0 + 1 if x0 + 1 < wide else 0
+    one = np.float32(1.0)
+    w00, w01, w10, w11 = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
+    return (
+        texture[y0, x0, 0] * w00 + texture[y0, x1, 0] * w01 + texture[y0 + 1, x0, 0] * w10 + texture[y0 + 1, x1, 0] * w11,
+        texture[y0, x0, 1] * w00 + texture[y0, x1, 1] * w01 + texture[y0 + 1, x0, 1] * w10 + texture[y0 + 1, x1, 1] * w11,
+        texture[y0, x0, 2] * w00 + texture[y0, x1, 2] * w01 + texture[y0 + 1, x0, 2] * w10 + texture[y0 + 1, x1, 2] * w11,
+        texture[y0, x0, 3] * w00 + texture[y0, x1, 3] * w01 + texture[y0 + 1, x0, 3] * w10 + texture[y0 + 1, x1, 3] * w11,
+    )
 
 
-@_jit
+@_inline
 def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour):
     """Sclera, iris, pupil and highlight from the direction q on the unit eyeball (head frame)."""
     length = math.sqrt(qx * qx + qy * qy + qz * qz) + 1e-9
@@ -183,16 +213,15 @@ def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour):
         ring = eye[c] * fibre * (0.25 + 0.75 * rim) * (1.15 - 0.35 * inner) * inner + 0.004
         colour[c] = (white * (1.0 - edge) + ring * edge) * light[c]
     for k in range(lights.shape[0]):
-        hx, hy, hz = lights[k, 0], lights[k, 1], lights[k, 2] + 1.0
-        scale = math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
-        shine = (0.55 * (qx * hx + qy * hy + qz * hz) / scale) + 0.45 * (gaze[0] * hx + gaze[1] * hy + gaze[2] * hz) / scale
+        shine = 0.55 * (qx * lights[k, 6] + qy * lights[k, 7] + qz * lights[k, 8])
+        shine += 0.45 * (gaze[0] * lights[k, 6] + gaze[1] * lights[k, 7] + gaze[2] * lights[k, 8])
         if shine > 0.0:
-            strength = shine**260 * 2.5 * edge + 0.25 * shine**60
+            strength = shine**256 * 1.6 * edge + 0.14 * shine**64
             for c in range(3):
-                colour[c] += strength * lights[k, 3 + c] * 0.6
+                colour[c] += strength * lights[k, 3 + c]
 
 
-@_jit
+@_inline
 def shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, skin, strands, cloth, looks, lights, eye, gaze, colour):
     """Linear colour of triangle t at barycentric (wb, wc), written to colour (3,)."""
     a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -211,35 +240,40 @@ def shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, skin, 
     ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
     nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
     material = materials[t]
+    gloss, sharp = 0.0, False
     if material == EYE:
         shade_eye(p, q, r, gaze, eye, light, lights, colour)
-        return
-    gloss, power = 0.0, 12.0
-    if material == SKIN:
-        for k in range(3):
-            colour[k] = (texel(skin, u, v, k) * (1.0 - p) + looks[TEETH - 1, k] * p) * light[k]
-        gloss, power = texel(skin, u, v, 3) * q, 14.0
+    elif material == SKIN:
+        red, green, blue, shine = texel(skin, u, v)
+        colour[0] = (red * (1.0 - p) + looks[EYE, 0] * p) * light[0]
+        colour[1] = (green * (1.0 - p) + looks[EYE, 1] * p) * light[1]
+        colour[2] = (blue * (1.0 - p) + looks[EYE, 2] * p) * light[2]
+        gloss = shine * q
     elif material == CLOTH:
-        for k in range(3):
-            colour[k] = texel(cloth, u, v, k) * light[k] * p
+        red, green, blue, shine = texel(cloth, u, v)
+        colour[0], colour[1], colour[2] = red * light[0] * p, green * light[1] * p, blue * light[2] * p
+        gloss = shine * p
     elif material == HAIR:
         high, wide = strands.shape
-        tone = 0.55 + 0.9 * p + 0.35 * (strands[min(high - 1, int(v * high)), int(u * wide) % wide] / 255.0 - 0.75)
+        strand = strands[min(high - 1, int(v * high)), int(u * wide) % wide]
+        strand = strand if strand > 127 else 160  # between strands, where several subpixels are shaded as one
+        tone = q * (0.6 + 0.8 * p) * (0.35 + 0.0041 * (strand - 128.0))
         for k in range(3):
-            colour[k] = looks[HAIR, k] * tone * light[k] * q
-        gloss, power = 0.22 * r * q, 9.0
+            colour[k] = looks[HAIR, k] * tone * 2.0 * light[k]
+        gloss = r * tone
     else:
         for k in range(3):
             colour[k] = looks[material, k] * light[k] * p
-        gloss, power = q, 24.0
+        gloss, sharp = q, True
     if gloss > 0.0:
         length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
         for k in range(lights.shape[0]):
-            hx, hy, hz = lights[k, 0], lights[k, 1], lights[k, 2] + 1.0
-            scale = (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9) * length
-            shine = (nx * hx + ny * hy + nz * hz) / scale
+            shine = (nx * lights[k, 6] + ny * lights[k, 7] + nz * lights[k, 8]) / length
             if shine > 0.0:
-                strength = gloss * shine**power
+                shine *= shine
+                shine *= shine
+                shine *= shine
+                strength = gloss * (shine * shine * shine if sharp else shine)
                 for m in range(3):
                     colour[m] += strength * lights[k, 3 + m]
 
@@ -256,34 +290,41 @@ def resolve(ids, depths, screen, triangles, materials, uvs, lit, normals, attrib
     total = np.zeros(3, np.float32)
     for row in range(size):
         for column in range(size):
-            first = ids[2 * row, 2 * column]
-            once = first >= 0 and materials[first] == SKIN or materials[first] == CLOTH
-            for k in range(1, 4):
-                other = ids[2 * row + k // 2, 2 * column + k % 2]
-                if other != first and (other < 0 or first < 0 or materials[other] != materials[first]
-                                       or abs(depths[2 * row + k // 2, 2 * column + k % 2] - depths[2 * row, 2 * column]) > 0.06):  # fmt: skip
-                    once = False
             total[:] = 0.0
-            samples = 1 if once else 4
-            for k in range(samples):
-                t = ids[2 * row + k // 2, 2 * column + k % 2]
+            done = 0  # bit k: subpixel k has been accounted for
+            for k in range(4):
+                if done >> k & 1:
+                    continue
+                y, x = 2 * row + (k >> 1), 2 * column + (k & 1)
+                t = ids[y, x]
+                share, sum_x, sum_y = 1.0, x + 0.5, y + 0.5
+                for other in range(k + 1, 4):
+                    oy, ox = 2 * row + (other >> 1), 2 * column + (other & 1)
+                    o = ids[oy, ox]
+                    same = o == t and (t < 0 or materials[t] != EYE)
+                    if not same and t >= 0 and o >= 0 and materials[t] == materials[o]:
+                        smooth = materials[t] == SKIN or materials[t] == CLOTH
+                        same = smooth and abs(depths[oy, ox] - depths[y, x]) < 0.06
+                    if same and not done >> other & 1:
+                        done |= 1 << other
+                        share += 1.0
+                        sum_x += ox + 0.5
+                        sum_y += oy + 0.5
                 if t < 0:
                     for c in range(3):
-                        total[c] += backdrop[row, column, c]
+                        total[c] += share * backdrop[row, column, c]
                     continue
-                x = 2 * column + 1.0 if once else 2 * column + k % 2 + 0.5
-                y = 2 * row + 1.0 if once else 2 * row + k // 2 + 0.5
+                px, py = sum_x / share, sum_y / share
                 a, b, c3 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
                 ax, ay = screen[a, 0], screen[a, 1]
                 bx, by, cx, cy = screen[b, 0] - ax, screen[b, 1] - ay, screen[c3, 0] - ax, screen[c3, 1] - ay
                 inverse = 1.0 / (bx * cy - by * cx)
-                wb = ((x - ax) * cy - (y - ay) * cx) * inverse
-                wc = ((y - ay) * bx - (x - ax) * by) * inverse
+                wb = ((px - ax) * cy - (py - ay) * cx) * inverse
+                wc = ((py - ay) * bx - (px - ax) * by) * inverse
                 shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, skin, strands, cloth, looks, lights, eye,
                       gaze, colour)  # fmt: skip
                 for c in range(3):
-                    total[c] += colour[c]
+                    total[c] += share * colour[c]
             for c in range(3):
-                level = total[c] / samples
-                index = int(min(max(level, 0.0), 1.0) * (OUTPUT_LEVELS - 1) + 0.5)
+                index = int(min(max(0.25 * total[c], 0.0), 1.0) * (OUTPUT_LEVELS - 1) + 0.5)
                 out[row, column, c] = curve[index]

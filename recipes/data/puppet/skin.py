@@ -63,7 +63,7 @@ def _redness(chart: Chart) -> Plane:
     x, y, z = (chart.position[..., axis] for axis in range(3))
     front = z > -0.6
     cheeks = _spot(np.abs(x) - 0.47, y + 0.43, 0.24, 0.2)
-    nose = _spot(x, y + 0.47, 0.2, 0.15)
+    nose = _spot(x, y + 0.36, 0.2, 0.14)
     chin = 0.5 * _spot(x, y + 1.0, 0.22, 0.14)
     return np.clip((cheeks + nose + chin + 0.4 * chart.eyelids) * front + 0.75 * chart.ears, 0, 1)
 
@@ -103,7 +103,7 @@ def _brows(chart: Chart, who: Identity, seed: int) -> Plane:
     hair = who.hair
     along = (np.abs(x) - 0.13) / 0.47
     arch = 0.245 + 0.075 * hair.brow_arch * np.sin(np.clip(along, 0, 1.1) * 2.3) - 0.05 * np.clip(along - 0.6, 0, 1)
-    thick = (0.045 + 0.04 * hair.brow_weight) * np.clip(1.1 - 0.75 * np.clip(along, 0, 1) ** 2, 0.1, 1)
+    thick = (0.022 + 0.026 * hair.brow_weight) * np.clip(1.1 - 0.75 * np.clip(along, 0, 1) ** 2, 0.1, 1)
     across = (y - arch) / thick
     inside = np.clip(1.25 - np.abs(across) ** 1.5, 0, 1) * _band(along, 0.02, 1.02, 0.16) * (z > -0.5)
     # strokes: noise stretched along a direction that turns from up (inner end) to outward (outer end)
@@ -120,7 +120,7 @@ def _beard_zone(chart: Chart) -> tuple[Plane, Plane, Plane]:
     """Masks of moustache, chin and jaw-and-cheek growth."""
     x, y, z = (chart.position[..., axis] for axis in range(3))
     wide = np.abs(x)
-    moustache = _spot(wide - 0.13, y + 0.625 + 0.25 * np.clip(wide - 0.1, 0, 1), 0.17, 0.06) * (wide < 0.36)
+    moustache = _spot(wide - 0.12, y + 0.525 + 0.35 * np.clip(wide - 0.1, 0, 1), 0.15, 0.055) * (wide < 0.36)
     chin = _spot(x, y + 1.05, 0.26, 0.22) + 0.8 * _spot(wide - 0.29, y + 0.8, 0.05, 0.16)
     edge = -0.48 - 0.42 * np.clip(0.85 - wide, 0, 0.6)
     jaw = np.clip((edge - y) / 0.12, 0, 1) * np.clip((y + 1.42 - 0.25 * np.clip(-z, 0, 2)) / 0.16, 0, 1) * np.clip((z + 0.85) / 0.2, 0, 1)
@@ -171,6 +171,7 @@ def _paint_hairs(colour: NDArray[np.float32], chart: Chart, who: Identity, seed:
         scalp = scalp * 0.10
     elif who.hair.style == "buzz":
         scalp = np.clip(scalp * (0.62 + 0.4 * fibre), 0, 0.9)
-    for cover, tint in ((beard, who.hair.beard_colour), (brows, who.hair.brow_colour), (scalp, who.hair.colour)):
-        colour[:] = colour * (1 - cover[..., None]) + np.array(tint, np.float32) * cover[..., None]
+    roots = 1.0 if who.hair.style in ("bald", "buzz") else 0.55  # in the shade of what grows over them
+    for cover, tint, level in ((beard, who.hair.beard_colour, 0.8), (brows, who.hair.brow_colour, 1.0), (scalp, who.hair.colour, roots)):
+        colour[:] = colour * (1 - cover[..., None]) + np.array(tint, np.float32) * (level * cover[..., None])
     return np.clip(brows + beard + scalp, 0, 1)
