@@ -14,6 +14,8 @@ class DiTConfig:
         global_channels: channels of the global condition (a speaker embedding, or the first motion frame).
         hidden_width: width of the language model's hidden state; projected only where it is not `width`.
         width, layers, heads, ffn: the transformer; `ffn` is SwiGLU's inner width.
+        hidden_to_tokens: also add the hidden state, projected, to every noisy token: a small head then
+            learns sooner to use it. Not part of the published heads.
     """
 
     channels: int
@@ -23,6 +25,7 @@ class DiTConfig:
     layers: int
     heads: int
     ffn: int
+    hidden_to_tokens: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width // self.heads % 2:
@@ -57,9 +60,31 @@ class TwoDiTHeadsConfig:
 
     @classmethod
     def puppet(cls, hidden_width: int = 256) -> TwoDiTHeadsConfig:
-        """The embedded default, below 2 M parameters a head; multiples of 64 keep rows bit-identical."""
-        return cls.both(
-            audio=(32, 128), motion=(24, 24), hidden_width=hidden_width, width=192, layers=4, heads=4, ffn=448
+        """The embedded default, below 2 M parameters a head; multiples of 64 keep rows bit-identical.
+
+        Motion is a few smooth curves: its head can be the smaller one.
+        """
+        return cls(
+            audio=DiTConfig(
+                channels=32,
+                global_channels=128,
+                hidden_width=hidden_width,
+                hidden_to_tokens=True,
+                width=192,
+                layers=4,
+                heads=4,
+                ffn=448,
+            ),
+            motion=DiTConfig(
+                channels=24,
+                global_channels=24,
+                hidden_width=hidden_width,
+                hidden_to_tokens=True,
+                width=128,
+                layers=3,
+                heads=4,
+                ffn=320,
+            ),
         )
 
     @classmethod

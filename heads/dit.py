@@ -52,13 +52,13 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(width)
         self.rope = Rope(width // heads)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T, width) -> (B, T, width)"""
+    def forward(self, tokens: Tensor, last: int) -> Tensor:
+        """(B, T, width) -> (B, last, width): the last tokens, the only ones that the final block computes."""
         rotation = self.rope(tokens.shape[1])
         x = self.input_proj(tokens)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, rotation)
-        return self.norm(x)
+        return self.norm(self.blocks[-1](x, rotation, last))
 
 
 class DiT(nn.Module):
@@ -73,6 +73,8 @@ class DiT(nn.Module):
             self.hidden_proj: nn.Module = nn.Linear(config.hidden_width, width, bias=False)
         else:
             self.hidden_proj = nn.Identity()
+        if config.hidden_to_tokens:
+            self.token_proj = nn.Linear(config.hidden_width, width, bias=False)
         self.in_proj = nn.Linear(config.channels, width)
         self.cond_proj = nn.Linear(config.channels, width)
         self.global_cond_proj = nn.Linear(config.global_channels, width)
@@ -93,13 +95,16 @@ class DiT(nn.Module):
         time (B,) or (1,), hidden (B, D), context (B, P, C), global_ (B, G).
         """
         first = self.hidden_proj(hidden) + self.time_token(time)
+        noisy = self.in_proj(x)
+        if self.config.hidden_to_tokens:
+            noisy = noisy + self.token_proj(hidden)[:, None]
         parts = [
             first[:, None],
             self.global_cond_proj(global_)[:, None],
             self.cond_proj(context),
-            self.in_proj(x),
+            noisy,
         ]
-        return self.out_proj(self.decoder(torch.cat(parts, dim=1))[:, -x.shape[1] :])
+        return self.out_proj(self.decoder(torch.cat(parts, dim=1), x.shape[1]))
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -40,10 +40,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        """x (B, T, width), rotation (T, head_dim / 2, 2) -> (B, T, width)"""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, rotation), rotate(k, rotation)
+    def forward(self, x: Tensor, rotation: Tensor, last: int | None = None) -> Tensor:
+        """x (B, T, width), rotation (T, head_dim / 2, 2) -> (B, T, width), or the `last` tokens of it."""
+        last = x.shape[1] if last is None else last
+        of_q, of_kv = self.qkv.weight.split((x.shape[2], 2 * x.shape[2]))
+        q = F.linear(x[:, -last:], of_q).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = F.linear(x, of_kv).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, rotation[-last:]), rotate(k, rotation)
         # The softmax is written out: PyTorch's fused CPU kernel rounds a row by its place in the batch,
         # and its backward pass is slow at these lengths.
         weight = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
@@ -74,9 +77,10 @@ class Block(nn.Module):
         self.norm2 = RMSNorm(width)
         self.mlp = SwiGLU(width, ffn)
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        """x (B, T, width), rotation (T, head_dim / 2, 2) -> (B, T, width)"""
-        x = x + self.attn(self.norm1(x), rotation)
+    def forward(self, x: Tensor, rotation: Tensor, last: int | None = None) -> Tensor:
+        """x (B, T, width), rotation (T, head_dim / 2, 2) -> (B, T, width), or the `last` tokens of it."""
+        last = x.shape[1] if last is None else last
+        x = x[:, -last:] + self.attn(self.norm1(x), rotation, last)
         return x + self.mlp(self.norm2(x))
 
 
