@@ -142,10 +142,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("runs/audio_vae"))
-    parser.add_argument("--steps", type=int, default=5000, help="the learning rate reaches its floor here")
+    parser.add_argument("--steps", type=int, default=4000, help="the learning rate reaches its floor here")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clips", type=int, default=1500, help="corpus clips held in memory")
+    parser.add_argument("--clips", type=int, default=1000, help="corpus clips held in memory")
     parser.add_argument(
         "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
     )
