@@ -1,0 +1,201 @@
+"""Text -> token ids: phonemes for our own models, the chat template for the published ones; sentence splitting."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from talker.spoken import clean, spoken
+
+__all__ = ["PHONES", "ChatTokenizer", "PhonemeTokenizer", "Tokenizer", "clean", "split_phones", "split_sentences", "spoken"]
+
+_CONSONANTS = "p b t d k ɡ ʔ ɾ f v θ ð s z ʃ ʒ h tʃ dʒ m n ŋ l ɹ j w"
+_VOWELS = "i ɪ ɛ æ ɑ ɔ ʊ u ʌ ə ɜ ɚ ɐ eɪ aɪ ɔɪ aʊ oʊ"
+PHONES = tuple(f"{_CONSONANTS} {_VOWELS}".split())
+"""Every phone of our English, as split_phones gives it (the text frontend and the corpus's speech share it)."""
+
+_STRESSED = tuple(mark + vowel for mark in "ˈˌ" for vowel in _VOWELS.split())
+_LETTERS = tuple("abcdefghijklmnopqrstuvwxyz'")
+# Letters stand for themselves only where there are no phonemes; the prefix keeps them apart from phones.
+_VOCABULARY = ("<pad>", " ", ",", ".", "?", "!", *PHONES, *_STRESSED, *(f"<{letter}>" for letter in _LETTERS))
+_IDS = {token: index for index, token in enumerate(_VOCABULARY)}
+_SAME = str.maketrans({"g": "ɡ", "r": "ɹ", "ᵻ": "ɪ", "x": "k", "ɬ": "l"} | dict.fromkeys("ː̩̃ʲ͡|‖", ""))
+_LONE = {"a": "ɑ", "e": "eɪ", "o": "ɔ"}  # only in diphthongs, or spellings of their neighbours
+# The lexicon was made by espeak before some other word; these are the sounds in most places, and letters' names.
+_SPOKEN_OTHERWISE = {"at": "æt", "it": "ɪt", "A": "ɐ", "eh": "ˈeɪ", "ee": "ˈiː", "oh": "ˈoʊ", "em": "ˈɛm", "miz": "mˈɪz"}
+_VOWEL_SET = frozenset(_VOWELS.split())
+_CHARACTERS_A_SECOND = 15.0
+
+
+def split_phones(ipa: str) -> list[str]:
+    """IPA as espeak and gruut write it -> phones of PHONES; a vowel keeps its stress mark in front of it.
+
+    Length marks go, so "ˈɑːɹ" -> ["ˈɑ", "ɹ"], "dʒˈʌmp" -> ["dʒ", "ˈʌ", "m", "p"]. Raises KeyError for a symbol that
+    the inventory lacks.
+    """
+    ipa = ipa.translate(_SAME)
+    phones: list[str] = []
+    stress, position = "", 0
+    while position < len(ipa):
+        if ipa[position] in "ˈˌ":
+            stress = ipa[position]
+            position += 1
+            continue
+        pair = ipa[position : position + 2]
+        length = 2 if len(pair) == 2 and pair in _IDS else 1
+        phone = pair if length == 2 else _LONE.get(ipa[position], ipa[position])
+        if phone not in _IDS:
+            raise KeyError(phone)
+        position += length
+        if phone in _VOWEL_SET:
+            phone, stress = stress + phone, ""
+        phones.append(phone)
+    return phones
+
+
+class Tokenizer(Protocol):
+    """What the talker needs of a tokenizer."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+class PhonemeTokenizer:
+    """Phonemes of each word (gruut's lexicon in espeak's notation, so that they name the sounds of the corpus;
+    unknown words by its spelling-to-sound model), word boundaries and , . ? ! as tokens. Stress is merged into the
+    vowel: one token stays one sound, which keeps the text's length proportional to the speech's.
+
+    A word is always read the same way, whatever surrounds it. `pad` is 0.
+    """
+
+    pad = 0
+
+    def __init__(self) -> None:
+        self._words: dict[str, list[int]] = {}
+
+    @property
+    def vocab_size(self) -> int:
+        return len(_VOCABULARY)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of any English text. Raises ValueError for other scripts or where there is nothing to say."""
+        ids: list[int] = []
+        for part in re.findall(r"[A-Za-z']+|[,.?!]", spoken(text)):
+            if part in _IDS and not part.isalpha():
+                ids.append(_IDS[part])
+                continue
+            if ids and _VOCABULARY[ids[-1]] not in ",.?!":
+                ids.append(_IDS[" "])
+            ids += self._word(part)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The tokens as readable text: "h ə l ˈoʊ . . ." joined without spaces inside a word; padding is left out."""
+        tokens = (_VOCABULARY[index] for index in ids if index != self.pad)
+        return "".join(token + " " if token in ",.?!" else token for token in tokens).strip()
+
+    def phones(self, text: str) -> list[str]:
+        """Phones of the text without stress, boundaries and punctuation (what a phoneme error rate compares)."""
+        tokens = (_VOCABULARY[index].lstrip("ˈˌ") for index in self.encode(text))
+        return [token for token in tokens if token in PHONES]
+
+    def _word(self, word: str) -> list[int]:
+        key = word.lower() if len(word) > 1 else word
+        if key not in self._words:
+            self._words[key] = [_IDS[token] for token in _pronounce(key)]
+        return self._words[key]
+
+
+def _pronounce(word: str) -> list[str]:
+    """Phones of one word: the lexicon, else spelling-to-sound, else its letters."""
+    if word in _SPOKEN_OTHERWISE:
+        return split_phones(_SPOKEN_OTHERWISE[word])
+    settings = _gruut_settings()
+    known = settings.lookup_phonemes(word) or settings.guess_phonemes(word) or []
+    try:
+        phones = split_phones("".join(known))
+    except KeyError:
+        phones = []
+    return phones or [f"<{letter}>" for letter in word.lower()]
+
+
+@cache
+def _gruut_settings() -> Any:
+    """gruut's English settings; its public entry point would tokenise and tag again for every word (50 ms each)."""
+    import gruut  # the lexicon takes half a second to load
+    from gruut.lang import get_settings
+
+    return get_settings("en-us", model_prefix="espeak", load_pos_tagger=False)
+
+
+class ChatTokenizer:
+    """The published checkpoint's own tokenizer and chat template, read from a local folder (no download)."""
+
+    def __init__(self, folder: Path | str) -> None:
+        from transformers import AutoTokenizer
+
+        if not (Path(folder) / "tokenizer_config.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no tokenizer_config.json: pass the folder of the published checkpoint.")
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the user's turn and the assistant's opening with an empty thinking block. ValueError when empty."""
+        if not text.strip():
+            raise ValueError("There is nothing to say in the text.")
+        messages = [{"role": "user", "content": text}]
+        options = {"add_generation_prompt": True, "enable_thinking": False}
+        prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        return list(self._tokenizer.encode(prompt, add_special_tokens=False))
+
+
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|Gen|Sgt|Capt|Rev|Hon|Mt|No|Fig|Inc|Ltd|Corp|Co|e\.g|i\.e|a\.m|p\.m)"
+    r"|\b[A-Z]|\b(?:[A-Z]\.)+[A-Z])\.$"
+)
+
+
+def split_sentences(text: str, max_seconds: float = 12.0) -> list[str]:
+    """Cut a long text at sentence ends, and sentences that would take longer than `max_seconds` at commas or words.
+
+    Abbreviations, initials, decimals and closing quotes do not end a sentence wrongly. Raises ValueError for a text
+    without anything to say or in another script.
+    """
+    sentences: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        if not any(char.isalnum() for char in paragraph):
+            continue
+        start = ""
+        for piece in re.split(r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)", clean(paragraph)):
+            start += piece
+            if not _ABBREVIATION.search(start):
+                sentences += _fit(start.strip(), max_seconds)
+                start = ""
+        sentences += _fit(start.strip(), max_seconds)
+    sentences = [sentence for sentence in sentences if any(char.isalnum() for char in sentence)]
+    if not sentences:
+        clean(text)
+        raise ValueError("There is nothing to say in the text: it has no letters or digits.")
+    return sentences
+
+
+def _seconds(sentence: str) -> float:
+    # A digit is about a syllable and a half when spoken, a letter a fifth of one.
+    return (len(sentence) + 4 * sum(char.isdigit() for char in sentence)) / _CHARACTERS_A_SECOND
+
+
+def _fit(sentence: str, max_seconds: float) -> list[str]:
+    """Parts of at most `max_seconds` each, as even as commas (else words) allow."""
+    if _seconds(sentence) <= max_seconds:
+        return [sentence] if sentence else []
+    cuts = [m.end() for m in re.finditer(r"[,;:](?=\s)", sentence)] or [m.start() for m in re.finditer(r"\s", sentence)]
+    if not cuts:  # one endless word
+        cuts = [len(sentence) // 2]
+    cut = min(cuts, key=lambda c: abs(c - len(sentence) / 2))
+    return _fit(sentence[:cut].strip(), max_seconds) + _fit(sentence[cut:].strip(), max_seconds)
