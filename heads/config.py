@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class TwoDiTHeadsConfig:
 
     @classmethod
     def both(
-        cls, *, audio: tuple[int, int], motion: tuple[int, int], hidden_width: int, **sizes: int
+        cls, *, audio: tuple[int, int], motion: tuple[int, int], hidden_width: int, **sizes: Any
     ) -> TwoDiTHeadsConfig:
         """One transformer size (width, layers, heads, ffn) for (channels, global channels) of each stream."""
         return cls(

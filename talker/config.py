@@ -62,6 +62,8 @@ class TalkerConfig:
         layout: where tokens and patches sit.
         forecast: inner width of the auxiliary network that regresses the next patch from the hidden state
             while training; 0: none. Exported weights hold it no longer.
+        reading: inner width of the network that follows how far the text has been read and so places the next
+            slot on the text's axis (see `Layout`); 0: none, slots advance by `layout.text_per_patch`.
     """
 
     patch_frames: int = 4
@@ -71,6 +73,7 @@ class TalkerConfig:
     tasks: tuple[Task, ...]
     layout: Layout = field(default_factory=Layout)
     forecast: int = 0
+    reading: int = 0
 
     @property
     def widths(self) -> dict[str, int]:
@@ -104,6 +107,7 @@ class TalkerConfig:
             tasks=PUPPET_TASKS,
             layout=Layout(text_per_patch=2.0),
             forecast=64,
+            reading=64,
         )
 
     @classmethod
@@ -111,13 +115,14 @@ class TalkerConfig:
         """The embedded default; `vocab` is the phoneme tokenizer's."""
         return cls(
             backbone=BackboneConfig(
-                vocab=vocab, width=256, layers=6, heads=4, kv_heads=2, head_dim=64, ffn=768
+                vocab=vocab, width=256, layers=6, heads=4, kv_heads=2, head_dim=64, ffn=768, rope_theta=1e4
             ),
             patch_encoder=PatchEncoderConfig(layers=1, heads=4, ffn=512),
             heads=TwoDiTHeadsConfig.puppet(hidden_width=256),
             tasks=PUPPET_TASKS,
             layout=Layout(text_per_patch=2.0),
             forecast=512,
+            reading=256,
         )
 
     @classmethod

@@ -131,6 +131,8 @@ class Generation:
         self.finish_reason: str | None = None
         self.hidden: Tensor | None = None
         self._device = model.motion_pad_emb.device
+        self._reads = model.reading is not None and len(request.text_ids) > 0
+        self._read = torch.zeros((), device=self._device)
         self._known = _known_patches(model, request)
         self._prefix = max((len(x) for _, x in (request.prefix or Streams()).items()), default=0)
         self.limit = request.max_patches
@@ -171,10 +173,15 @@ class Generation:
         model, request = self.model, self.request
         cache = KVCache.empty(model.config.backbone, 1, self._device, model.motion_pad_emb.dtype)
         counter = StopCounter(request.stop)
-        first = self._prefilled_slots()
-        self.hidden = self._prefill(first, cache)
+        first = self._known_slots()
+        # The reading of a known slot follows from the hidden state before it: such slots go one by one.
+        prefilled = 0 if self._reads else first
+        self.hidden = self._prefill(prefilled, cache)
         yielded = 0
-        for slot in range(first, self._slots()):
+        for slot in range(prefilled, self._slots()):
+            if self._reads:
+                assert model.reading is not None
+                self._read = self._read + model.reading(self.hidden)
             asked = self.task.ends_itself and slot - first >= request.min_patches
             if asked and counter.ends(slot - first, float(model.stop_head(self.hidden).sigmoid())):
                 self.finish_reason = "stop"
@@ -190,7 +197,7 @@ class Generation:
                 self._feed(slot, self.plan.groups[-1], cache)
         self.finish_reason = "length"
 
-    def _prefilled_slots(self) -> int:
+    def _known_slots(self) -> int:
         """Slots whose every patch is known before anything is generated."""
         known = min(self.plan.shift(name) for name in self.task.predicted) + self._prefix
         return min(known, self._slots())
@@ -214,7 +221,10 @@ class Generation:
 
     def _feed(self, slot: int, group: tuple[str, ...], cache: KVCache) -> None:
         at = self.plan.token(group[0], slot)
-        positions = self.plan.rotary(at + 1)[-1:].to(self._device)
+        if self._reads:
+            positions = self.plan.rotated_at(self._read)[None]
+        else:
+            positions = self.plan.rotary(at + 1)[-1:].to(self._device)
         token = self._token(slot, group)[None]
         self.hidden = self.model.backbone.step(
             token, positions, torch.tensor([at], device=self._device), cache

@@ -112,6 +112,10 @@ class Plan:
         """Tokens of a sequence with so many slots."""
         return self.start + slots * self.stride
 
+    def rotated_at(self, read: Tensor) -> Tensor:
+        """Rotary position of a slot at whose end `read` text tokens have been spoken."""
+        return self.text_start + read
+
     def rotary(self, length: int) -> Tensor:
         """(length,) float32: the position by which each token is rotated."""
         at = torch.arange(length, dtype=torch.float32)

@@ -49,6 +49,24 @@ class Forecast(nn.Module):
         return self.out[stream](F.gelu(self.inner(hidden))).unflatten(-1, (self.frames, -1))
 
 
+class Reading(nn.Module):
+    """How many text tokens will be spoken from where the last slot was placed to the end of the next one.
+
+    Not part of the published model. The next slot is rotated as if it sat at that text token, so that to
+    read on is to look at one's own position. The answer is a correction as much as a pace: trained from
+    places that were shaken, it returns to the right one.
+    """
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, inner)
+        self.head = nn.Linear(inner, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., width) -> text tokens (...)."""
+        return (F.silu(self.proj(hidden)) * self.head.weight[0]).sum(-1) + self.head.bias[0]
+
+
 class TalkerModel(nn.Module):
     """Text + patches so far -> the next patch of both streams. Works on normalised latents."""
 
@@ -65,6 +83,7 @@ class TalkerModel(nn.Module):
         self.heads = TwoDiTHeads(config.heads)
         self.stop_head = StopHead(width)
         self.stats = LatentStats(config.widths["audio"], config.widths["motion"])
+        self.reading = Reading(width, config.reading) if config.reading else None
         self.forecast = (
             Forecast(width, config.forecast, config.patch_frames, config.widths) if config.forecast else None
         )
@@ -82,10 +101,14 @@ class TalkerModel(nn.Module):
             audio, motion: (R, k) squared velocity errors, mean over the patch, rows ordered by sample,
                 then slot;
             forecast_audio, forecast_motion: (R,) where the config has that aid;
-            stop: (B, S) cross-entropies, 0 where there is no label.
+            stop: (B, S) cross-entropies, 0 where there is no label;
+            reading: (B, S) errors in text tokens, 0 where the truth is unknown, where the config has that
+                network.
         """
-        hidden = self.backbone(self.embed(batch), batch.rotary)
+        hidden = self.backbone(self.embed(batch), self.rotary(batch))
         found = {"stop": self._stop_errors(hidden, batch)}
+        if self.reading is not None:
+            found["reading"] = self._reading_errors(hidden, batch)
         for name in NAMES:
             found |= self._patch_errors(name, hidden, batch, draws)
         return found
@@ -117,6 +140,27 @@ class TalkerModel(nn.Module):
                 nowhere = (start + at)[absent]
                 x = x.index_add(0, nowhere, self.motion_pad_emb[0].expand(len(nowhere), -1))
         return x.view(rows, length, width)
+
+    def rotary(self, batch: TrainingBatch) -> Tensor:
+        """Rotary positions (B, L): slots whose reading is known sit on the text's axis."""
+        if self.reading is None:
+            return batch.rotary
+        plan = self.config.layout.plan(0, 0)
+        rotary = batch.rotary.clone()
+        sample, slot = batch.reads.nonzero(as_tuple=True)
+        for behind in range(plan.stride):
+            at = batch.stop_at[sample, slot] - behind
+            rotary[sample, at] = plan.rotated_at(batch.placed[sample, slot])
+        return rotary
+
+    def _reading_errors(self, hidden: Tensor, batch: TrainingBatch) -> Tensor:
+        assert self.reading is not None
+        stride = self.config.layout.plan(0, 0).stride
+        before = (batch.stop_at - stride).clamp(max=hidden.shape[1] - 1)
+        source = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[2]))
+        reached = F.pad(batch.placed, (1, 0))[:, :-1]
+        errors = F.smooth_l1_loss(self.reading(source), batch.read - reached, reduction="none")
+        return torch.where(batch.reads, errors, 0.0)
 
     def _patch_errors(
         self, name: str, hidden: Tensor, batch: TrainingBatch, draws: Draws

@@ -26,6 +26,7 @@ class Sample:
         latents: normalised (T, C) of every stream that the task gives or predicts; lengths may differ by a
             few frames.
         global_: (G,) per stream: speaker embedding, first motion frame (normalised).
+        read: (N,) text tokens spoken by the end of each audio patch; None where nobody knows.
         whole: False where the clip was cut: then it has no end to stop at.
     """
 
@@ -33,6 +34,7 @@ class Sample:
     task: Task
     latents: Streams
     global_: Streams
+    read: Tensor | None = None
     whole: bool = True
 
 
@@ -42,7 +44,10 @@ class TrainingBatch:
 
     Attributes:
         tokens, text: (B, L) text ids, and whether a text token stands there.
-        rotary: (B, L) rotary positions.
+        rotary: (B, L) rotary positions, by the layout's constant pace.
+        read, placed: (B, S) text tokens spoken by the end of each slot: in truth, and where the slot is
+            put on the text's axis (a recipe may shake it, for the model to learn to correct itself).
+        reads: (B, S) bool, slots whose `read` is known; the others keep the constant pace.
         task_row: (B,) rows of the task embedding, for position 0.
         fed, target: per stream (B, S, P, C) what is fed back and what is to be predicted (a recipe may add
             noise to the former); zeros where there is nothing.
@@ -59,6 +64,9 @@ class TrainingBatch:
     tokens: Tensor
     text: Tensor
     rotary: Tensor
+    read: Tensor
+    placed: Tensor
+    reads: Tensor
     task_row: Tensor
     fed: Streams
     target: Streams
@@ -115,11 +123,15 @@ def collate(samples: Sequence[Sample], config: TalkerConfig, ignored: int | None
 
     tables = {name: _stream_tables(name, rows, slots, width) for name, width in config.widths.items()}
     streams = {key: Streams(**{name: tables[name][key] for name in NAMES}) for key in tables["audio"]}
+    read, reads = _reading(rows, slots)
     stop_label, stop_weight = _stop(rows, slots, config.patch_frames, ignored)
     return TrainingBatch(
         tokens=tokens,
         text=text,
         rotary=torch.stack([plan.rotary(length) for plan in plans]),
+        read=read,
+        placed=read,
+        reads=reads,
         task_row=torch.tensor([sample.task.row for sample in samples]),
         target=streams["fed"],
         global_=_globals(samples, config),
@@ -159,6 +171,20 @@ def _stream_tables(name: str, rows: list[_Row], slots: int, width: int) -> dict[
         predicted[number, span] = name in row.task.predicted and len(data) > 1
     at = torch.stack([row.plan.token(name, 0) + torch.arange(slots) * row.plan.stride for row in rows])
     return {"fed": fed, "real": real, "at": at, "encoded": encoded, "absent": absent, "predicted": predicted}
+
+
+def _reading(rows: list[_Row], slots: int) -> tuple[Tensor, Tensor]:
+    """Text tokens spoken by the end of each slot (B, S), and where that is known."""
+    read, known = torch.zeros(len(rows), slots), torch.zeros(len(rows), slots, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        spoken = row.sample.read
+        if spoken is None:
+            continue
+        patch = torch.arange(slots) - row.plan.shift("audio")
+        at = spoken[patch.clamp(0, len(spoken) - 1)]
+        read[number] = torch.where(patch < 0, 0.0, at)
+        known[number, : row.slots] = True
+    return read, known
 
 
 def _stop(rows: list[_Row], slots: int, patch_frames: int, ignored: int | None) -> tuple[Tensor, Tensor]:
