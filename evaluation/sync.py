@@ -53,7 +53,7 @@ class SyncConfig:
     mels: int = 40
     hop: int = 240
     window: int = 768
-    lips: tuple[str, ...] = ("jaw", "closure")
+    lips: tuple[str, ...] = ("jaw", "closure", "rounding", "lip_width")
 
     @classmethod
     def tiny(cls) -> SyncConfig:

@@ -30,6 +30,9 @@ from evaluation.speech import (
     normalise_phonemes,
     phoneme_errors,
 )
+from recipes.data.puppet.sentences import Split, sentence
+from recipes.data.puppet.speech import speak
+from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
 from recipes.launch import Engine, generator, warmup_cosine
 from talker.checkpoint import save_component
@@ -58,15 +61,16 @@ class Sounds:
         return torch.from_numpy(part.astype(np.float32)) / 32768
 
 
-def corpus_clip(split: str, index: int) -> Spoken:
-    """Clip `index` of the corpus as the recogniser sees it."""
-    from recipes.data.puppet.corpus import Corpus
+def corpus_speech(split: Split, index: int) -> Spoken:
+    """Sentence `index` of the corpus, each in the next of the split's voices."""
+    voices = TRAIN_VOICES if split == "train" else HELDOUT_VOICES
+    speech = speak(sentence(split, index), voice(voices[index % len(voices)]))
+    return speech.pcm, normalise_phonemes(p.symbol for p in speech.phonemes)
 
-    clip = Corpus(split).clip(index)
-    return clip.pcm, normalise_phonemes(p.symbol for p in clip.phonemes)
 
-
-def prepare(run: Path, split: str, count: int, clip: Callable[[str, int], Spoken] = corpus_clip) -> Sounds:
+def prepare(
+    run: Path, split: Split, count: int, clip: Callable[[Split, int], Spoken] = corpus_speech
+) -> Sounds:
     """Speak clips 0..count-1 of a split once, into shards under `run`; a cut run goes on at its shard."""
 
     def make(numbers: range) -> dict[str, NDArray[Any]]:
@@ -93,7 +97,8 @@ class Batch:
 
 
 def draw(sounds: Sounds, symbols: tuple[str, ...], seconds: float, seed: int, step: int) -> Batch:
-    """The clips of one step: of similar length, about `seconds` in all, louder or softer, a little noisy.
+    """The clips of one step: of similar length, about `seconds` in all, after some silence, louder or
+    softer, a little noisy.
 
     A function of (seed, step) alone.
     """
@@ -103,7 +108,8 @@ def draw(sounds: Sounds, symbols: tuple[str, ...], seconds: float, seed: int, st
     count = max(1, int(seconds * SAMPLE_RATE / sounds.lengths[order[anchor]]))
     near = order[max(0, anchor - 3 * count) : anchor + 3 * count + 1]
     chosen = [int(near[i]) for i in torch.randperm(len(near), generator=g)[:count]]
-    clips = [sounds.clip(i) for i in chosen]
+    silence = torch.randint(0, SAMPLE_RATE // 2, (len(chosen),), generator=g).tolist()
+    clips = [nn.functional.pad(sounds.clip(i), (quiet, 0)) for i, quiet in zip(chosen, silence, strict=True)]
     pcm = nn.utils.rnn.pad_sequence(clips, batch_first=True)
     gain = 10 ** ((torch.rand(len(clips), 1, generator=g) * 20 - 12) / 20)
     noise = 10 ** (-(torch.rand(len(clips), 1, generator=g) * 35 + 45) / 20)
@@ -149,7 +155,8 @@ def engine_for(config: RecogniserConfig, run: Path, steps: int) -> Engine:
 def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, seconds: float) -> None:
     """Go on to `steps`; a checkpoint every two minutes."""
     model, averaged, saved = engine.module, engine.ema_module, time.monotonic()
-    assert isinstance(model, Recogniser) and isinstance(averaged, Recogniser)
+    assert isinstance(model, Recogniser)
+    assert isinstance(averaged, Recogniser)
     while engine.step_count < steps:
         batch = draw(sounds, model.config.symbols, seconds, seed=0, step=engine.step_count)
         loss = loss_of(model, batch)

@@ -4,7 +4,7 @@
     python -m recipes.train_sync --export
 
 The true shift of a clip must win against fifteen others to either side (over the whole clip and over windows
-of ten frames), and its sound against the sounds of other clips; the picture tower also tells jaw and closure.
+of ten frames), and its sound against the sounds of other clips; the picture tower also tells what lips do.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from evaluation.sync import (
     lower_face,
     offset_scores,
 )
+from recipes.data.puppet.corpus import Corpus
+from recipes.data.puppet.motion import MOTION
+from recipes.data.puppet.sentences import Split
 from recipes.data.shards import Arrays, shards
 from recipes.launch import Engine, generator, warmup_cosine
 from talker.checkpoint import save_component
@@ -45,33 +48,32 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip: frames (64, S, S, 3) uint8, pcm (64 x 960,) float32, lips (64, 2): jaw and closure."""
+    """One clip: frames (64, S, S, 3) uint8, pcm (64 x 960,) float32, lips (64, L): the values `SyncConfig.lips`."""
 
     frames: NDArray[np.uint8]
     pcm: NDArray[np.float32]
     lips: NDArray[np.float32]
 
 
-def corpus_scene(split: str, index: int) -> Scene:
-    """64 frames of the index-th clip that speaks for so long, from somewhere inside its speech."""
-    from recipes.data.puppet.corpus import Corpus
-    from recipes.data.puppet.motion import MOTION
-
+def corpus_scene(split: Split, index: int) -> Scene:
+    """64 frames of the first clip from 3 index on that speaks for so long, from anywhere inside."""
     corpus, number = Corpus(split), index * 3
-    while True:  # about one clip in three is idle or too short; the numbers of two scenes never meet
+    while True:
         clip = corpus.clip(number)
-        if not clip.idle and len(clip.motion) >= FRAMES + 10:
+        if not clip.idle and len(clip.motion) >= FRAMES:
             break
-        number += 1_000_003
+        number += 1_000_003  # far from the numbers of all other scenes
     start = int(np.random.default_rng([index, 5]).integers(0, len(clip.motion) - FRAMES + 1))
     stop = start + FRAMES
     pcm = clip.pcm[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
-    lips = clip.motion[start:stop, [MOTION.index("jaw"), MOTION.index("closure")]]
+    lips = clip.motion[start:stop, [MOTION.index(name) for name in SyncConfig.puppet().lips]]
     return Scene(clip.frames(size=SIDE, start=start, stop=stop), pcm, lips)
 
 
-def prepare(run: Path, split: str, count: int, scene: Callable[[str, int], Scene] = corpus_scene) -> Arrays:
-    """crops (N, 64, 56, 72) uint8, pcm (N, 61440) int16, lips (N, 64, 2) of `count` clips, rendered once."""
+def prepare(
+    run: Path, split: Split, count: int, scene: Callable[[Split, int], Scene] = corpus_scene
+) -> Arrays:
+    """crops (N, 64, 56, 72) uint8, pcm (N, 61440) int16, lips (N, 64, L) of `count` clips, rendered once."""
 
     def make(numbers: range) -> Arrays:
         scenes = [scene(split, i) for i in numbers]
@@ -88,7 +90,7 @@ def prepare(run: Path, split: str, count: int, scene: Callable[[str, int], Scene
 
 @dataclass(frozen=True)
 class Batch:
-    """crops (B, T, 48, 64) in [0, 1], pcm (B, 960 T), lips (B, T, 2)."""
+    """crops (B, T, 48, 64) in [0, 1], pcm (B, 960 T), lips (B, T, L)."""
 
     crops: Tensor
     pcm: Tensor
@@ -184,7 +186,8 @@ def check(net: SyncNet, scenes: Arrays) -> dict[str, float]:
 def train(engine: Engine, scenes: Arrays, unseen: Arrays | None, steps: int, size: int) -> None:
     """Go on to `steps`; a checkpoint every two minutes."""
     net, averaged, saved = engine.module, engine.ema_module, time.monotonic()
-    assert isinstance(net, SyncNet) and isinstance(averaged, SyncNet)
+    assert isinstance(net, SyncNet)
+    assert isinstance(averaged, SyncNet)
     while engine.step_count < steps:
         parts = losses(net, draw(scenes, size, seed=0, step=engine.step_count))
         engine.backward(parts.total)

@@ -23,7 +23,7 @@ def scene(split: str, index: int) -> train_sync.Scene:
     rng = np.random.default_rng(index)
     frames = rng.integers(0, 256, (train_sync.FRAMES, 128, 128, 3)).astype(np.uint8)
     pcm = rng.normal(0, 0.1, train_sync.FRAMES * 960).astype(np.float32)
-    return train_sync.Scene(frames, pcm, rng.uniform(0, 1, (train_sync.FRAMES, 2)).astype(np.float32))
+    return train_sync.Scene(frames, pcm, rng.uniform(0, 1, (train_sync.FRAMES, 4)).astype(np.float32))
 
 
 def recogniser_run(folder: Path, data: Path, steps: int) -> Engine:

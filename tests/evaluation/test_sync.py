@@ -46,7 +46,7 @@ def test_towers_share_shape_and_frame_rate() -> None:
     seen, lips = net.picture(torch.rand(2, 9, 48, 64))
     heard = net.sound(torch.randn(2, 9 * 960))
     assert seen.shape == heard.shape == (2, 9, 8)
-    assert lips.shape == (2, 9, 2)
+    assert lips.shape == (2, 9, 4)
     torch.testing.assert_close(seen.norm(dim=-1), torch.ones(2, 9))
 
 

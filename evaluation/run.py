@@ -1,0 +1,211 @@
+"""Measure the default, or any checkpoint folder, on sentences, voices and faces that training never met.
+
+    python -m evaluation.run [--split heldout] [-n 40] [--pairs 500] [--checkpoint DIR] [--parts talker ...]
+
+Prints a table, and writes report.json, an mp4 and a contact sheet per clip into runs/evaluation/NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE
+from evaluation.codecs import Reenactment, reenact, round_trip
+from evaluation.heldout import Case, Split, as_tensor, cases, pairs
+from evaluation.report import Cell, contact_sheet, table, write_json
+from evaluation.silence import silent_frames, spoken_seconds
+from evaluation.speech import Errors, phoneme_errors, recogniser
+from evaluation.sync import REACH, measure, mouth_opening, sync_net
+from motion_ae.config import MotionAEConfig
+from motion_ae.model import MotionAE
+from talker.checkpoint import PUPPET, load_component
+from talker.pipeline import Talker
+
+PARTS = ("talker", "audio_vae", "motion_ae")
+CLOSED = 0.1
+"""A mouth less open than this is closed (`validate` prints how the corpus's own lie)."""
+
+Row = dict[str, Cell]
+
+
+def say(talker: Talker, case: Case, seed: int, folder: Path) -> Row:
+    """Let the talker say one case, save mp4 and contact sheet into `folder`, and measure the clip."""
+    voice_path, face_path = folder / f"{case.name}-voice.wav", folder / f"{case.name}-portrait.png"
+    write_wav(voice_path, case.prompt)
+    Image.fromarray(case.portrait).save(face_path)
+    # The portraits of the corpus are framed already.
+    voice, face = talker.voice(voice_path), talker.portrait(face_path, crop="none")
+    chunks: list[Any] = []
+    made = talker.say(case.text, voice, face, seed=seed).save(folder / f"{case.name}.mp4", chunks.append)
+    pcm = torch.from_numpy(np.concatenate([chunk.pcm for chunk in chunks]))
+    frames = np.concatenate([chunk.frames for chunk in chunks])
+    opening = mouth_opening(sync_net(), as_tensor(frames))
+    errors = phoneme_errors(said := recogniser().transcribe(pcm), case.phonemes)
+    quiet = silent_frames(pcm)[: len(opening)]
+    row: Row = {
+        "clip": case.name,
+        "per": errors.rate,
+        "edits": errors.edits,
+        "phonemes": errors.reference,
+        "end": made.finish_reason,
+        "seconds": made.duration_seconds,
+        "duration_ratio": spoken_seconds(pcm) / spoken_seconds(case.pcm),
+        "rtf": made.rtf,
+        "first_chunk": made.first_chunk_seconds,
+        "silent_closed": float((opening[quiet] < CLOSED).float().mean()) if quiet.any() else None,
+    }
+    if len(frames) > REACH:
+        sync = measure(sync_net(), as_tensor(frames), pcm)
+        row |= {"offset": sync.offset, "confidence": sync.confidence}
+    title = f"{case.name}  {case.text}"
+    sheet = contact_sheet(title, {f"PER {errors.rate:.2f}": (frames, pcm.numpy(), opening.numpy())})
+    sheet.save(folder / f"{case.name}.png")
+    return row | {"text": case.text, "heard": " ".join(said), "espeak": " ".join(case.phonemes)}
+
+
+def write_wav(path: Path, pcm: Tensor) -> None:
+    """pcm (samples,) at 24 kHz as a 16-bit file."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(24_000)
+        file.writeframes((pcm.clamp(-1, 1) * 32767).round().short().numpy().tobytes())
+
+
+def talker_figures(rows: Sequence[Row], truth: Sequence[Case]) -> dict[str, Cell]:
+    """The totals over all generated clips."""
+    heard = [str(row["heard"]).split() for row in rows]
+    meant = [case.phonemes for case in truth]
+    shuffled = [*meant[1:], *meant[:1]]
+    closed = [row["silent_closed"] for row in rows if isinstance(row["silent_closed"], float)]
+    return {
+        "per": pooled(heard, meant),
+        "per_shuffled": pooled(heard, shuffled),
+        "share_stopped": share([row["end"] == "stop" for row in rows]),
+        "share_duration_within_25": share([abs(number(row, "duration_ratio") - 1) <= 0.25 for row in rows]),
+        "share_stopped_within_25": share(
+            [row["end"] == "stop" and abs(number(row, "duration_ratio") - 1) <= 0.25 for row in rows]
+        ),
+        "duration_ratio_median": statistics.median(number(row, "duration_ratio") for row in rows),
+        "share_offset_within_1": share(["offset" in row and abs(number(row, "offset")) <= 1 for row in rows]),
+        "confidence_mean": statistics.fmean(
+            [number(row, "confidence") for row in rows if "confidence" in row]
+        ),
+        "silent_closed": statistics.fmean(closed) if closed else None,
+        "rtf_mean": statistics.fmean(number(row, "rtf") for row in rows),
+    }
+
+
+def pooled(heard: Sequence[list[str]], meant: Sequence[list[str]]) -> float:
+    """Summed edits over summed reference phonemes."""
+    return sum((phoneme_errors(h, m) for h, m in zip(heard, meant, strict=True)), Errors()).rate
+
+
+def share(flags: Sequence[bool]) -> float:
+    """How many of them are true, 0 to 1."""
+    return sum(flags) / len(flags)
+
+
+def number(row: Row, name: str) -> float:
+    """A cell that is known to hold a number."""
+    return float(row[name])  # type: ignore[arg-type]
+
+
+def audio_figures(truth: Sequence[Case], root: Path) -> dict[str, Cell]:
+    """PER of the corpus's own audio, and of the same audio after the audio VAE's round trip."""
+    vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae")
+    meant = [case.phonemes for case in truth]
+    ear = recogniser()
+    return {
+        "per_corpus": pooled([ear.transcribe(case.pcm) for case in truth], meant),
+        "per_audio_vae": pooled([ear.transcribe(round_trip(vae, case.pcm)) for case in truth], meant),
+    }
+
+
+def motion_figures(split: Split, count: int, root: Path) -> dict[str, Cell]:
+    """PSNR of the motion autoencoder over `count` pairs of speaking clips."""
+    model = load_component(MotionAE, MotionAEConfig, root / "motion_ae")
+    total = Reenactment()
+    for source, target, box in pairs(split, count):
+        total += reenact(model, source, target, box)
+    return dict(total.figures())
+
+
+# What the figures should reach: (at least or at most, bound).
+TARGETS = {
+    "per": ("<=", 0.15),
+    "per_shuffled": (">=", 0.70),
+    "per_corpus": ("<=", 0.05),
+    "per_audio_vae": ("<=", 0.10),
+    "share_stopped_within_25": (">=", 0.90),
+    "share_offset_within_1": (">=", 0.80),
+    "mouth_db": (">=", 24.0),
+    "mouth_gain_db": (">=", 5.0),
+    "rtf_mean": ("<=", 1.0),
+}
+
+
+def judged(figures: dict[str, Cell]) -> list[Row]:
+    """A line per figure: value, target where there is one, and whether it is met."""
+    lines: list[Row] = []
+    for name, value in figures.items():
+        line: Row = {"figure": name, "value": value}
+        if name in TARGETS and isinstance(value, int | float):
+            sign, bound = TARGETS[name]
+            met = value <= bound if sign == "<=" else value >= bound
+            line |= {"target": f"{sign} {bound:g}", "met": "yes" if met else "NO"}
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--split", default="heldout", choices=("heldout", "train"))
+    parser.add_argument("-n", type=int, default=40, help="sentences")
+    parser.add_argument("--pairs", type=int, default=500, help="pairs of frames for the motion autoencoder")
+    parser.add_argument("--checkpoint", type=Path, default=PUPPET, help="a native checkpoint folder")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--name", default=datetime.datetime.now().strftime("%Y-%m-%d-%H%M"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    folder = Path("runs/evaluation") / options.name
+    folder.mkdir(parents=True, exist_ok=True)
+
+    truth = list(cases(options.split, options.n))
+    rows: list[Row] = []
+    figures: dict[str, Cell] = {}
+    if "talker" in options.parts:
+        talker = Talker.from_pretrained(options.checkpoint)
+        for i, case in enumerate(truth):
+            rows.append(say(talker, case, options.seed + i, folder))
+            print(f"{i + 1}/{len(truth)}  PER {rows[-1]['per']:.3f}  {case.text}", flush=True)
+        figures |= talker_figures(rows, truth)
+        print(table([{k: v for k, v in r.items() if k not in ("text", "heard", "espeak")} for r in rows]))
+    if "audio_vae" in options.parts:
+        figures |= audio_figures(truth, options.checkpoint)
+    if "motion_ae" in options.parts:
+        figures |= motion_figures(options.split, options.pairs, options.checkpoint)
+    print(table(judged(figures)))
+    settings = {name: str(value) for name, value in vars(options).items()}
+    write_json({"settings": settings, "figures": figures, "clips": rows}, folder / "report.json")
+    print(f"{folder}/report.json, one mp4 and one contact sheet a clip beside it")
+
+
+if __name__ == "__main__":
+    main()
