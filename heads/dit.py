@@ -111,6 +111,11 @@ def _twice(x: Tensor) -> Tensor:
     return torch.cat([x, x])
 
 
+def _guide(flow: Tensor, sampling: Sampling) -> Tensor:
+    conditional, unconditional = flow.chunk(2)
+    return guide(conditional, unconditional, sampling.guidance, sampling.zero_star)
+
+
 class TwoDiTHeads(nn.Module):
     """The published head: one DiT a stream, on the same hidden state, unaware of each other."""
 
@@ -145,27 +150,27 @@ class TwoDiTHeads(nn.Module):
     ) -> Streams:
         """The next patch (B, P, C) of each stream of `noise` not `given`, by guided Euler steps."""
         wanted = noise.only(tuple(name for name, _ in noise.items() if name not in given))
-        guided = sampling.guidance != 1
-        hidden = condition.hidden
-        if guided:
-            hidden = torch.cat([hidden, torch.zeros_like(hidden)])
-            condition = Condition(hidden, condition.context.map(_twice), condition.global_.map(_twice))
+        if sampling.guidance == 1:
+            return euler(lambda x, time: self._velocity(condition, x, time), wanted, sampling)
+        # One batch of 2 B rows; the second half knows all but the hidden state.
+        hidden = torch.cat([condition.hidden, torch.zeros_like(condition.hidden)])
+        both = Condition(hidden, condition.context.map(_twice), condition.global_.map(_twice))
 
         def velocity(x: Streams, time: float) -> Streams:
-            found = {}
-            for name, point in x.items():
-                now = point.new_full((1,), time)
-                flow = self.get_submodule(name)(
-                    _twice(point) if guided else point,
-                    now,
-                    hidden,
-                    condition.context[name],
-                    condition.global_[name],
-                )
-                if guided:
-                    with_hidden, without = flow.chunk(2)
-                    flow = guide(with_hidden, without, sampling.guidance, sampling.zero_star)
-                found[name] = flow
-            return Streams(**found)
+            flows = self._velocity(both, x.map(_twice), time)
+            return flows.map(lambda flow: _guide(flow, sampling))
 
         return euler(velocity, wanted, sampling)
+
+    def _velocity(self, condition: Condition, x: Streams, time: float) -> Streams:
+        """Velocity (B, P, C) of each stream of x (B, P, C)."""
+        # A time in half precision would be too coarse: the embedding multiplies it by 1000.
+        now = torch.full((1,), time, device=condition.hidden.device)
+        return Streams(
+            **{
+                name: self.get_submodule(name)(
+                    point, now, condition.hidden, condition.context[name], condition.global_[name]
+                )
+                for name, point in x.items()
+            }
+        )
