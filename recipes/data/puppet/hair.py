@@ -41,9 +41,9 @@ STYLES = {
     "side": Style(1500, 6, (0.50, 0.85), 0.40, 0.22, "part", 0.085, (0.02, 0.16), 0.07),
     "fringe": Style(1500, 6, (0.55, 0.80), 0.20, 0.25, "forward", 0.085, (0.02, 0.13), 0.05),
     "swept": Style(1500, 6, (0.55, 0.95), 0.50, 0.10, "back", 0.085, (0.02, 0.20), 0.08),
-    "afro": Style(2000, 4, (0.20, 0.60), 1.00, 0.00, "out", 0.13, (0.0, 0.0), 9.0),
-    "bob": Style(1400, 9, (1.30, 1.75), 0.25, 0.70, "part", 0.10, (0.03, 0.20), 0.06),
-    "long": Style(1400, 11, (2.20, 3.00), 0.25, 0.70, "part", 0.11, (0.03, 0.22), 0.06),
+    "afro": Style(2300, 5, (0.24, 0.70), 1.00, 0.00, "out", 0.09, (0.0, 0.0), 9.0),
+    "bob": Style(2000, 8, (1.30, 1.75), 0.25, 0.70, "part", 0.10, (0.03, 0.20), 0.06),
+    "long": Style(2000, 10, (2.20, 3.00), 0.25, 0.70, "part", 0.11, (0.03, 0.22), 0.06),
     "bun": Style(1300, 8, (1.00, 1.25), 0.05, 0.00, "bun", 0.085, (0.015, 0.06), 0.03),
 }
 
@@ -198,15 +198,18 @@ def _scalp_hair(who: Identity, points: FloatArray, shell: Shell, cover: FloatArr
     step = (length / style.steps)[:, None]
     for k in range(style.steps):
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
-        sway = who.hair.wave * (0.55 if style.comb == "out" else 0.28)
-        wobble = np.stack([np.sin(phase[0] + 1.7 * k), 0.3 * np.sin(phase[1] + 2.1 * k), np.cos(phase[1] + 1.7 * k)], axis=1) * sway
+        sway = 0.25 + 0.9 * k / style.steps if style.comb == "out" else 0.28 * who.hair.wave
+        pace = 2.3 if style.comb == "out" else 1.7
+        wobble = np.stack([np.sin(phase[0] + pace * k), 0.6 * np.sin(phase[1] + 2.1 * k), np.cos(phase[0] + pace * k)], axis=1) * sway
         ahead = path[k] + step * (heading + wobble * (k > 0))
         if style.comb != "out":
-            slack = np.where(ahead[:, 1] > -0.35, style.slack * (0.5 + who.hair.volume), 9.0)
-            ahead = shell.hold(ahead.astype(np.float32), clearance * min(1.0, (k + 1) / 2), slack)
+            slack = np.where(ahead[:, 1] > -0.2, style.slack * (0.5 + who.hair.volume), 0.35)
+            held = shell.hold(ahead.astype(np.float32), clearance * min(1.0, (k + 1) / 2), slack)
+            ahead = np.where(ahead[:, 1:2] > -0.6, held, ahead)
         if style.fall > 0.5:  # hair to the chin and below frames the face
             least = (0.60 + 0.1 * layer) * np.clip((0.72 - ahead[:, 1]) / 0.35, 0, 1) * (ahead[:, 2] > -0.6)
             ahead[:, 0] = np.where(ahead[:, 0] < 0, -1, 1) * np.maximum(np.abs(ahead[:, 0]), least)
+            ahead = _drape(ahead, layer, path[0])
         path[k + 1] = ahead
         moved = path[k + 1] - path[k]
         heading = moved / (np.linalg.norm(moved, axis=1, keepdims=True) + 1e-6) + np.array([0, -style.fall, 0])
@@ -216,6 +219,22 @@ def _scalp_hair(who: Identity, points: FloatArray, shell: Shell, cover: FloatArr
     if who.hair.style == "bun":
         part = _with_bun(part, who, rng)
     return part
+
+
+def _drape(points: FloatArray, layer: FloatArray, root: FloatArray) -> FloatArray:
+    """Long hair (N,3) below the chin: outside the neck, then over the chest or down the back."""
+    x, y, z = points[:, 0].copy(), points[:, 1], points[:, 2].copy()
+    below = np.clip((-0.75 - y) / 0.25, 0, 1)
+    around = np.hypot(x, z + 0.95) + 1e-6
+    wider = np.maximum(1.0, (0.50 + 0.12 * layer) / around)
+    x, z = x * (1 + below * (wider - 1)), -0.95 + (z + 0.95) * (1 + below * (wider - 1))
+    low = np.clip((-1.25 - y) / 0.3, 0, 1)
+    front = root[:, 2] > -0.75
+    chest = np.maximum(z, -0.42 + 0.5 * (-1.45 - y) + 0.08 * layer)
+    back = np.minimum(z, -1.62 - 0.08 * layer)
+    z = z + low * (np.where(front, chest, back) - z)
+    x = np.where(front & (np.abs(x) < 0.42), np.sign(x) * (np.abs(x) + low * (0.42 - np.abs(x))), x)
+    return np.stack([x, y, z], axis=1)
 
 
 def _with_bun(part: Part, who: Identity, rng: np.random.Generator) -> Part:
@@ -238,7 +257,7 @@ def _with_bun(part: Part, who: Identity, rng: np.random.Generator) -> Part:
 
 
 def _beard(who: Identity, points: FloatArray, cover: FloatArray, rng: np.random.Generator) -> Part:
-    count = {"full": 1100, "goatee": 450, "moustache": 240}[who.hair.beard]
+    count = {"full": 1900, "goatee": 800, "moustache": 420}[who.hair.beard]
     root, normal, place, anchor = _roots(points, np.clip(cover * 1.5 - 0.5, 0, 1) + 1e-6 * cover, count, rng)
     x = place[:, 0]
     lip = (place[:, 1] > -0.74) & (np.abs(x) < 0.3)
@@ -252,12 +271,12 @@ def _beard(who: Identity, points: FloatArray, cover: FloatArray, rng: np.random.
         path[k + 1] = path[k] + (length / 2)[:, None] * heading
         heading = heading + np.array([0, -0.4, 0])
     layer = rng.random(count).astype(np.float32)
-    return _ribbons(path, np.array([0, -0.6, -0.6], np.float32), np.full(count, 0.06), layer, rng, anchor, gloss=0.05)
+    return _ribbons(path, np.array([0, -0.6, -0.6], np.float32), np.full(count, 0.042), layer, rng, anchor, gloss=0.05)
 
 
 def _ribbons(
     path: FloatArray, centre: FloatArray, width: FloatArray, layer: FloatArray, rng: np.random.Generator, anchor: NDArray[np.int32],
-    gloss: float = 0.30,
+    gloss: float = 0.12,
 ) -> Part:  # fmt: skip
     """Strips along paths (K+1,N,3), flat side away from centre; `layer` (N,) 0 deep to 1 outermost sets how dark the roots lie."""
     steps, count = path.shape[0] - 1, path.shape[1]

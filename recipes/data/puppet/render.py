@@ -12,7 +12,7 @@ from recipes.data.puppet.face import Identity
 from recipes.data.puppet.hair import grow_hair, strand_texture
 from recipes.data.puppet.head import LIPS, load_head
 from recipes.data.puppet.rig import Pose, pose_of
-from recipes.data.puppet.scene import PIVOT, Part, head_part, join, load_units, shape_head
+from recipes.data.puppet.scene import PIVOT, Part, drawn_lashes, head_part, join, load_units, shape_head
 from recipes.data.puppet.skin import paint_skin
 
 CAMERA = 11.0  # distance from the eyes' plane, 0.1 m
@@ -20,6 +20,7 @@ SPAN = 3.3  # height of the picture in the eyes' plane, 0.1 m
 EYES_BELOW_TOP = 0.45  # of the picture's height, in the neutral pose
 FACE_PLANE = 0.5  # z at which SPAN holds
 EXPOSURE = 1.0
+SHADOW_TEXELS, SHADOW_SCALE = 160, 32.0  # texels a side; texels per 0.1 m
 
 
 class Renderer:
@@ -41,6 +42,10 @@ class Renderer:
         self._curve = _output_curve()
         count = len(self._part.points)
         self._moved, self._posed, self._normals, self._screen, self._lit = (np.empty((count, 3), np.float32) for _ in range(5))
+        self._casters = _casters(self._part)
+        self._light_frame = _frame_towards(self._lights[0, :3])
+        self._shadow_map = np.empty((SHADOW_TEXELS, SHADOW_TEXELS), np.float32)
+        self._shadow = np.empty(count, np.float32)
         self._ids = np.empty((2 * size, 2 * size), np.int32)
         self._depths = np.empty((2 * size, 2 * size), np.float32)
 
@@ -78,11 +83,13 @@ class Renderer:
     def _draw(self, pose: Pose, out: NDArray[np.uint8]) -> None:
         part = self._part
         shading.vertex_normals(self._posed, part.triangles, self._normals)
-        shading.light_vertices(self._normals, part.occlusion, part.wraps, self._lights, self._ambient, self._lit)
+        shading.shadow_map(self._posed, self._casters, self._light_frame, SHADOW_SCALE, self._shadow_map)
+        shading.shadow_vertices(self._posed, self._light_frame, SHADOW_SCALE, self._shadow_map, self._shadow)
+        shading.light_vertices(self._normals, part.occlusion, part.wraps, self._lights, self._ambient, self._shadow, self._lit)
         shading.rasterise(self._screen, part.triangles, part.materials, part.uvs, part.attributes, self._strands, self._ids, self._depths)
         shading.resolve(
             self._ids, self._depths, self._screen, part.triangles, part.materials, part.uvs, self._lit, self._normals,
-            part.attributes, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye, pose.gaze,
+            part.attributes, self._shadow, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye, pose.gaze,
             self._backdrop, self._curve, out,
         )  # fmt: skip
 
@@ -90,9 +97,23 @@ class Renderer:
 def _assemble(who: Identity) -> Part:
     points = shape_head(who)
     head = head_part(who, points)
-    keep = ~covered(who)
+    keep = ~covered(who) & drawn_lashes(who)
     head.triangles, head.materials, head.uvs = head.triangles[keep], head.materials[keep], head.uvs[keep]
     return join([head, *dress(who, points), *glasses(who, points), *grow_hair(who, points)])
+
+
+def _casters(part: Part) -> NDArray[np.int32]:
+    """The triangles that throw shadows: all but eyes, lashes, and half of the hair."""
+    solid = (part.materials == shading.SKIN) | (part.materials == shading.CLOTH) | (part.materials == shading.RIM)
+    hair = part.triangles[part.materials == shading.HAIR]
+    return np.ascontiguousarray(np.concatenate([part.triangles[solid], hair[::2]]))
+
+
+def _frame_towards(direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows right, up and towards the light of the shadow map's camera (3,3)."""
+    right = np.cross([0.0, 1.0, 0.0], direction)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(direction, right), direction])
 
 
 def _looks(who: Identity) -> NDArray[np.float32]:
@@ -101,7 +122,7 @@ def _looks(who: Identity) -> NDArray[np.float32]:
     looks[shading.EYE] = (0.16, 0.03, 0.03)
     looks[shading.TEETH] = (0.70, 0.66, 0.56)
     looks[shading.TONGUE] = (0.36, 0.10, 0.10)
-    looks[shading.LASH] = (0.012, 0.010, 0.010)
+    looks[shading.LASH] = 0.006 + 0.35 * np.array(who.hair.brow_colour)
     looks[shading.HAIR] = who.hair.colour
     looks[shading.RIM] = who.outfit.rim
     return looks

@@ -54,7 +54,7 @@ def _weights(m: dict[str, float]) -> NDArray[np.float64]:
     width = float(np.clip(m["lip_width"], -1, 1))
     closure, open_ = part["closure"], 1 - part["closure"]
     # Pressed lips win over the jaw: the jaw gives way a little and mouthClose brings the lips together over what is left.
-    jaw = 0.62 * part["jaw"] * (1 - 0.45 * closure)
+    jaw = 0.75 * part["jaw"] * (1 - 0.45 * closure)
     funnel, pucker = 0.55 * part["rounding"], 0.75 * part["rounding"] + 0.35 * max(0.0, -width)
     stretch = max(0.0, width) * (1 - 0.6 * part["rounding"])
     look_down, look_up = max(0.0, -m["gaze_y"]), max(0.0, m["gaze_y"])
@@ -71,12 +71,12 @@ def _weights(m: dict[str, float]) -> NDArray[np.float64]:
         "mouthLowerDown": 0.9 * part["lower_lip"] * open_,
         "mouthSmile": 0.75 * part["smile"],
         "cheekSquint": 0.35 * part["smile"] + 0.3 * part["cheek"],
-        "cheekPuff": 0.4 * part["cheek"],
+        "cheekPuff": 0.7 * part["cheek"],
         "tongueOut": 0.45 * part["tongue"] * (0.2 + 0.8 * open_) * min(1.0, 4 * jaw + part["lower_lip"]),
         "tongueUp": part["tongue"],
-        "browInnerUp": part["brow_inner"],
-        "browOuterUp": part["brow_outer"],
-        "browDown": part["brow_lower"],
+        "browInnerUp": 1.4 * part["brow_inner"],
+        "browOuterUp": 1.4 * part["brow_outer"],
+        "browDown": 1.4 * part["brow_lower"],
     }
     weights = np.zeros(len(UNITS))
     for name, value in values.items():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recipes.data.puppet import shading
 from recipes.data.puppet.chart import corner_coordinates
-from recipes.data.puppet.face import Identity
+from recipes.data.puppet.face import MALE, Identity
 from recipes.data.puppet.head import EYELIDS, INSIDE, LIPS, Head, load_head
 from recipes.data.puppet.rig import UNITS
 
@@ -76,6 +76,7 @@ def shape_head(who: Identity) -> FloatArray:
     points -= (eye_centre(points, head, 1) + eye_centre(points, head, 2)) / 2
     height = points[head.vertices[:, 1].argmax(), 1] - points[_chin_vertex(head), 1]
     points *= np.float32(HEAD_HEIGHT / height * who.size)
+    points[(head.groups == 3) | (head.groups == 4)] -= np.array([0, 0, 0.03], np.float32)  # never through the lips
     return points.astype(np.float32)
 
 
@@ -168,6 +169,13 @@ def head_part(who: Identity, points: FloatArray) -> Part:
         follow=follow_share(points),
         anchors=np.full(len(points), -1, np.int32),
     )
+
+
+def drawn_lashes(who: Identity) -> NDArray[np.bool_]:
+    """Which of the head's triangles (F,) to draw: men go without lower lashes."""
+    head = load_head()
+    lower = (head.groups == 6) & (head.vertices[:, 1] < 7.277)
+    return ~lower[head.triangles].all(axis=1) | (who.sex != MALE)
 
 
 def join(parts: list[Part]) -> Part:

@@ -15,6 +15,7 @@ NOTHING = -1
 OUTPUT_LEVELS = 4096
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 _inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")  # a call would copy every array's header
+SHADOW_BIAS = 0.05  # 0.1 m towards the light: what is nearer than this to a caster is not in its shadow
 HIDDEN_BY = 0.12  # 0.1 m; a small hair triangle whose corners all lie deeper than this behind what is drawn is skipped
 
 
@@ -156,23 +157,81 @@ def _hidden(screen, vertex, depths):
 
 
 @_jit
-def light_vertices(normals, occlusion, wraps, lights, ambient, out):
+def shadow_map(points, casters, frame, scale, depths):
+    """Depths (M,M) of triangles `casters` (K,3) seen along frame[2] (3,3 rows: right, up, towards the light), orthographic."""
+    size = depths.shape[0]
+    depths[:] = -1e9
+    half = 0.5 * size
+    for t in range(casters.shape[0]):
+        a, b, c = casters[t, 0], casters[t, 1], casters[t, 2]
+        ax = half + scale * (frame[0, 0] * points[a, 0] + frame[0, 1] * points[a, 1] + frame[0, 2] * points[a, 2])
+        ay = half - scale * (frame[1, 0] * points[a, 0] + frame[1, 1] * points[a, 1] + frame[1, 2] * points[a, 2])
+        az = frame[2, 0] * points[a, 0] + frame[2, 1] * points[a, 1] + frame[2, 2] * points[a, 2]
+        bx = half + scale * (frame[0, 0] * points[b, 0] + frame[0, 1] * points[b, 1] + frame[0, 2] * points[b, 2])
+        by = half - scale * (frame[1, 0] * points[b, 0] + frame[1, 1] * points[b, 1] + frame[1, 2] * points[b, 2])
+        bz = frame[2, 0] * points[b, 0] + frame[2, 1] * points[b, 1] + frame[2, 2] * points[b, 2]
+        cx = half + scale * (frame[0, 0] * points[c, 0] + frame[0, 1] * points[c, 1] + frame[0, 2] * points[c, 2])
+        cy = half - scale * (frame[1, 0] * points[c, 0] + frame[1, 1] * points[c, 1] + frame[1, 2] * points[c, 2])
+        cz = frame[2, 0] * points[c, 0] + frame[2, 1] * points[c, 1] + frame[2, 2] * points[c, 2]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if area == 0.0:
+            continue
+        inverse = 1.0 / area
+        for row in range(max(0, int(min(ay, min(by, cy)) + 0.5)), min(size - 1, int(max(ay, max(by, cy)) + 0.5)) + 1):
+            for column in range(max(0, int(min(ax, min(bx, cx)) + 0.5)), min(size - 1, int(max(ax, max(bx, cx)) + 0.5)) + 1):
+                wb = ((column - ax) * (cy - ay) - (row - ay) * (cx - ax)) * inverse
+                wc = ((row - ay) * (bx - ax) - (column - ax) * (by - ay)) * inverse
+                if wb >= 0.0 and wc >= 0.0 and wb + wc <= 1.0:
+                    z = az + wb * (bz - az) + wc * (cz - az)
+                    if z > depths[row, column]:
+                        depths[row, column] = z
+
+
+@_jit
+def shadow_vertices(points, frame, scale, depths, out):
+    """Share (N,) of the light along frame[2] that reaches each point: 3x3 samples of the shadow map, bilinearly weighted."""
+    size = depths.shape[0]
+    half = 0.5 * size
+    for i in range(points.shape[0]):
+        x = half + scale * (frame[0, 0] * points[i, 0] + frame[0, 1] * points[i, 1] + frame[0, 2] * points[i, 2])
+        y = half - scale * (frame[1, 0] * points[i, 0] + frame[1, 1] * points[i, 1] + frame[1, 2] * points[i, 2])
+        z = frame[2, 0] * points[i, 0] + frame[2, 1] * points[i, 1] + frame[2, 2] * points[i, 2] + SHADOW_BIAS
+        x0, y0 = int(math.floor(x)), int(math.floor(y))
+        if x0 < 1 or y0 < 1 or x0 > size - 3 or y0 > size - 3:
+            out[i] = 1.0
+            continue
+        fx, fy = x - x0, y - y0
+        total = 0.0
+        for dy in range(-1, 3):
+            wy = (1.0 - fy) if dy == -1 else (fy if dy == 2 else 1.0)
+            for dx in range(-1, 3):
+                if z >= depths[y0 + dy, x0 + dx]:
+                    total += wy * ((1.0 - fx) if dx == -1 else (fx if dx == 2 else 1.0))
+        out[i] = total / 9.0
+
+
+@_jit
+def light_vertices(normals, occlusion, wraps, lights, ambient, shadow, out):
     """Diffuse light (N,3) at every vertex.
 
-    lights (L,9): direction to the light, colour, halfway vector to the camera. ambient (2,3): sky above, bounce below. wraps (N,3): how far light
-    bleeds past the terminator in each channel (a cheap stand-in for subsurface scattering). occlusion (N,).
+    lights (L,9): direction to the light, colour, halfway vector to the camera; the first casts the shadow (N,), the share of it
+    that arrives. ambient (2,3): sky above, bounce below. wraps (N,3): how far light bleeds past the terminator in each channel (a
+    cheap stand-in for subsurface scattering). occlusion (N,).
     """
     for i in range(normals.shape[0]):
         ny = 0.5 + 0.5 * normals[i, 1]
         for c in range(3):
-            total = (ambient[1, c] + (ambient[0, c] - ambient[1, c]) * ny) * occlusion[i]
-            wrap = wraps[i, c]
-            for k in range(lights.shape[0]):
-                cosine = normals[i, 0] * lights[k, 0] + normals[i, 1] * lights[k, 1] + normals[i, 2] * lights[k, 2]
+            out[i, c] = (ambient[1, c] + (ambient[0, c] - ambient[1, c]) * ny) * occlusion[i]
+        for k in range(lights.shape[0]):
+            cosine = normals[i, 0] * lights[k, 0] + normals[i, 1] * lights[k, 1] + normals[i, 2] * lights[k, 2]
+            arrives = 0.35 + 0.65 * occlusion[i]
+            for c in range(3):
+                wrap = wraps[i, c]
                 soft = (cosine + wrap) / (1.0 + wrap)
                 if soft > 0.0:
-                    total += lights[k, 3 + c] * soft * (0.35 + 0.65 * occlusion[i])
-            out[i, c] = total
+                    # blood-coloured light leaks a little into the skin's shadows
+                    lit = shadow[i] + (1.0 - shadow[i]) * 0.3 * wrap if k == 0 else 1.0
+                    out[i, c] += lights[k, 3 + c] * soft * arrives * lit
 
 
 @_inline
@@ -222,7 +281,7 @@ def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour):
 
 
 @_inline
-def shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, skin, strands, cloth, looks, lights, eye, gaze, colour):
+def shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, shadow, skin, strands, cloth, looks, lights, eye, gaze, colour):
     """Linear colour of triangle t at barycentric (wb, wc), written to colour (3,)."""
     a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
     wa = 1.0 - wb - wc
@@ -240,7 +299,7 @@ def shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, skin, 
     ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
     nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
     material = materials[t]
-    gloss, sharp = 0.0, False
+    gloss, sharp, sheen = 0.0, False, material == HAIR
     if material == EYE:
         shade_eye(p, q, r, gaze, eye, light, lights, colour)
     elif material == SKIN:
@@ -260,26 +319,29 @@ def shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, skin, 
         tone = q * (0.6 + 0.8 * p) * (0.35 + 0.0041 * (strand - 128.0))
         for k in range(3):
             colour[k] = looks[HAIR, k] * tone * 2.0 * light[k]
-        gloss = r * tone
+        gloss = r * (0.25 + tone)
     else:
         for k in range(3):
             colour[k] = looks[material, k] * light[k] * p
         gloss, sharp = q, True
     if gloss > 0.0:
+        reach = wa * shadow[a] + wb * shadow[b] + wc * shadow[c]
         length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
         for k in range(lights.shape[0]):
             shine = (nx * lights[k, 6] + ny * lights[k, 7] + nz * lights[k, 8]) / length
             if shine > 0.0:
                 shine *= shine
                 shine *= shine
-                shine *= shine
+                shine = shine * shine if not sheen else shine
                 strength = gloss * (shine * shine * shine if sharp else shine)
+                if k == 0:
+                    strength *= reach
                 for m in range(3):
                     colour[m] += strength * lights[k, 3 + m]
 
 
 @_jit
-def resolve(ids, depths, screen, triangles, materials, uvs, lit, normals, attributes, skin, strands, cloth, looks, lights, eye,
+def resolve(ids, depths, screen, triangles, materials, uvs, lit, normals, attributes, shadow, skin, strands, cloth, looks, lights, eye,
             gaze, backdrop, curve, out):  # fmt: skip
     """Shade and average 2x2 subpixels into out (size,size,3) uint8 over backdrop (size,size,3) linear float32.
 
@@ -321,7 +383,7 @@ def resolve(ids, depths, screen, triangles, materials, uvs, lit, normals, attrib
                 inverse = 1.0 / (bx * cy - by * cx)
                 wb = ((px - ax) * cy - (py - ay) * cx) * inverse
                 wc = ((py - ay) * bx - (px - ax) * by) * inverse
-                shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, skin, strands, cloth, looks, lights, eye,
+                shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, shadow, skin, strands, cloth, looks, lights, eye,
                       gaze, colour)  # fmt: skip
                 for c in range(3):
                     total[c] += share * colour[c]

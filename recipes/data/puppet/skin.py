@@ -45,7 +45,7 @@ def paint_skin(who: Identity, width: int) -> NDArray[np.float32]:
     gloss = skin.gloss * (0.5 + 0.7 * _spot(x, y + 0.35, 0.16, 0.45) + 0.5 * _spot(x, y - 0.6, 0.5, 0.3) + 0.25 * fine + 0.2 * pores)
     gloss = np.clip(gloss, 0.01, 1) + chart.lips * (0.06 + 0.25 * skin.lipstick)
     hair = _paint_hairs(colour, chart, who, seed)
-    texture = np.concatenate([colour, (gloss * (1 - 0.7 * hair))[..., None]], axis=2)
+    texture = np.concatenate([colour, (gloss * (1 - 0.95 * hair))[..., None]], axis=2)
     return np.ascontiguousarray(np.clip(texture, 0.003, 1), np.float32)
 
 
@@ -103,7 +103,7 @@ def _brows(chart: Chart, who: Identity, seed: int) -> Plane:
     hair = who.hair
     along = (np.abs(x) - 0.13) / 0.47
     arch = 0.245 + 0.075 * hair.brow_arch * np.sin(np.clip(along, 0, 1.1) * 2.3) - 0.05 * np.clip(along - 0.6, 0, 1)
-    thick = (0.022 + 0.026 * hair.brow_weight) * np.clip(1.1 - 0.75 * np.clip(along, 0, 1) ** 2, 0.1, 1)
+    thick = (0.026 + 0.028 * hair.brow_weight) * np.clip(1.1 - 0.75 * np.clip(along, 0, 1) ** 2, 0.1, 1)
     across = (y - arch) / thick
     inside = np.clip(1.25 - np.abs(across) ** 1.5, 0, 1) * _band(along, 0.02, 1.02, 0.16) * (z > -0.5)
     # strokes: noise stretched along a direction that turns from up (inner end) to outward (outer end)
@@ -113,7 +113,7 @@ def _brows(chart: Chart, who: Identity, seed: int) -> Plane:
     side = -u * np.sin(lean) + v * np.cos(lean)
     strokes = noise_at(np.stack([side, down, np.sign(x)], axis=-1), (42.0, 7.0, 1.0), seed + 8)
     ragged = np.clip(inside * 1.5 + 0.55 * strokes - 0.35, 0, 1)
-    return ragged * (0.45 + 0.55 * hair.brow_weight)
+    return ragged * (0.6 + 0.4 * hair.brow_weight)
 
 
 def _beard_zone(chart: Chart) -> tuple[Plane, Plane, Plane]:
@@ -171,7 +171,7 @@ def _paint_hairs(colour: NDArray[np.float32], chart: Chart, who: Identity, seed:
         scalp = scalp * 0.10
     elif who.hair.style == "buzz":
         scalp = np.clip(scalp * (0.62 + 0.4 * fibre), 0, 0.9)
-    roots = 1.0 if who.hair.style in ("bald", "buzz") else 0.55  # in the shade of what grows over them
+    roots = 1.0 if who.hair.style in ("bald", "buzz") else 0.35  # in the shade of what grows over them
     for cover, tint, level in ((beard, who.hair.beard_colour, 0.8), (brows, who.hair.brow_colour, 1.0), (scalp, who.hair.colour, roots)):
         colour[:] = colour * (1 - cover[..., None]) + np.array(tint, np.float32) * (level * cover[..., None])
     return np.clip(brows + beard + scalp, 0, 1)
