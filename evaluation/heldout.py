@@ -48,7 +48,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered clip: frames (T, 3, S, S) in [0, 1], pcm (960 T,), and how open the mouth is, (T,) in 0..1."""
+    """A rendered clip: frames (T, 3, S, S) in [0, 1], pcm (960 T,), and how open the mouth is (T,)."""
 
     frames: Tensor
     pcm: Tensor

@@ -23,11 +23,11 @@ SAMPLES_PER_FRAME = 960
 REACH = 15
 SIDE = 128
 # The lower face in a portrait framed as the corpus frames it: left, top, right, bottom in parts of the side.
-LOWER_FACE = (0.25, 0.578125, 0.75, 0.953125)
+LOWER_FACE = (0.3125, 0.484375, 0.6875, 0.859375)
 
 
 def lower_face(frames: Tensor, margin: int = 0) -> Tensor:
-    """Square frames (..., 3, S, S) in [0, 1] to grey (..., 48, 64): the fixed lower-face box at S = 128.
+    """Square frames (..., 3, S, S) in [0, 1] to grey (..., 48, 48): the fixed lower-face box at S = 128.
 
     `margin` pixels more on every side leave room for shifting the box in training.
     """
@@ -92,7 +92,7 @@ class SyncNet(nn.Module):
         for before, after in pairwise(sizes):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(1, after), nn.GELU()]
         self.eyes = nn.Sequential(*layers, nn.Flatten())
-        cells = (48 >> len(config.channels)) * (64 >> len(config.channels))
+        cells = (48 >> len(config.channels)) ** 2
         self.frame = nn.Linear(config.channels[-1] * cells, config.width)
         self.lips = nn.Linear(config.width, len(config.lips))
         self.watch = Temporal(config.width, config.kernel, config.depth)
@@ -105,7 +105,7 @@ class SyncNet(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor(10.0))
 
     def picture(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """crops (B, T, 48, 64) grey in [0, 1] to unit embeddings (B, T, E) and lip values (B, T, lips)."""
+        """crops (B, T, 48, 48) grey in [0, 1] to unit embeddings (B, T, E) and lip values (B, T, lips)."""
         batch, frames = crops.shape[:2]
         x = crops.reshape(batch * frames, 1, *crops.shape[2:])
         # Light and skin are no matter of lips: every crop is brought to the same mean and contrast.

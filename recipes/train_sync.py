@@ -48,7 +48,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip: frames (64, S, S, 3) uint8, pcm (64 x 960,) float32, lips (64, L): the values `SyncConfig.lips`."""
+    """One clip: frames (64, S, S, 3) uint8, pcm (64 x 960,) float32, lips (64, L): `SyncConfig.lips`."""
 
     frames: NDArray[np.uint8]
     pcm: NDArray[np.float32]
@@ -73,7 +73,7 @@ def corpus_scene(split: Split, index: int) -> Scene:
 def prepare(
     run: Path, split: Split, count: int, scene: Callable[[Split, int], Scene] = corpus_scene
 ) -> Arrays:
-    """crops (N, 64, 56, 72) uint8, pcm (N, 61440) int16, lips (N, 64, L) of `count` clips, rendered once."""
+    """crops (N, 64, 56, 56) uint8, pcm (N, 61440) int16, lips (N, 64, L) of `count` clips, rendered once."""
 
     def make(numbers: range) -> Arrays:
         scenes = [scene(split, i) for i in numbers]
@@ -90,7 +90,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class Batch:
-    """crops (B, T, 48, 64) in [0, 1], pcm (B, 960 T), lips (B, T, L)."""
+    """crops (B, T, 48, 48) in [0, 1], pcm (B, 960 T), lips (B, T, L)."""
 
     crops: Tensor
     pcm: Tensor
