@@ -3,6 +3,13 @@
 from dataclasses import dataclass
 from math import log2
 
+_PUPPET_SCALE = (
+    *(0.07, 0.05, 0.04, 0.02, 0.02, 0.02),  # yaw, pitch, roll, shift x and y, scale
+    *(0.1, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1),  # jaw, lip width, rounding, ..., tongue
+    *(0.12, 0.12, 0.15, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1),  # lids, gaze, brows, cheek, breath
+)
+"""A third of each motion value's usual spread: codes of about 3 move a style as far as people differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAEConfig:
@@ -75,10 +82,11 @@ class MotionAEConfig:
             motion_dim=24,
             channels=(128, 96, 64, 32, 16),
             flow_blocks=(1, 1, 1, 1, 0),
-            rgb_blocks=(0, 0, 1, 1, 1),
+            rgb_blocks=(0, 0, 1, 1, 0),
             norm_groups=8,
             lean=True,
             blend=True,
+            motion_scale=_PUPPET_SCALE,
         )
 
     @classmethod

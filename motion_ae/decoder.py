@@ -40,8 +40,13 @@ def warp(source: Tensor, displacement: Tensor) -> Tensor:
     return F.grid_sample(source, where, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
+def take_up(hidden: Tensor, warped: Tensor, mask: Tensor) -> Tensor:
+    """The hidden path with the warped features, already masked, in the place of what the mask covers."""
+    return torch.addcmul(warped, 1.0 - mask, hidden)
+
+
 class ToFlow(nn.Module):
-    """Predicts flow and mask, warps the source's features and mixes them into the hidden path."""
+    """Predicts flow and mask, and warps the source's features by them."""
 
     def __init__(self, width: int, style: int) -> None:
         super().__init__()
@@ -52,13 +57,12 @@ class ToFlow(nn.Module):
     def forward(
         self, hidden: Tensor, style: Tensor, feature: Tensor, coarser: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> warped features x mask (B, C, H, W), hidden (B, C, H, W), raw flow and mask (B, 3, H, W)."""
+        """-> warped features x mask (B, C, H, W), mask (B, 1, H, W), raw flow and mask (B, 3, H, W)."""
         raw = self.conv(hidden, style) + self.bias
         if coarser is not None:
             raw = raw + upsample(coarser)
         mask = torch.sigmoid(raw[:, 2:])
-        warped = warp(feature, torch.tanh(raw[:, :2])) * mask
-        return warped, warped + (1.0 - mask) * hidden, raw
+        return warp(feature, torch.tanh(raw[:, :2])) * mask, mask, raw
 
 
 class ToRGB(nn.Module):
@@ -90,13 +94,16 @@ class Level(nn.Module):
         self.paint_up = ConvLayer(coarser, width, resample="up", lean=config.lean) if index else None
         self.rgb_blocks = nn.ModuleList(ResBlock(width, width) for _ in range(config.rgb_blocks[index]))
         self.to_rgb = ToRGB(width)
+        self.finest = index == len(config.channels) - 1
 
     def forward(self, canvas: Canvas, style: Tensor, feature: Tensor) -> Canvas:
         """The coarser level's canvas, style (B, S), source feature (B or 1, C, H, W) -> this level's."""
         hidden = self.up(canvas.hidden, style)
         for block in self.flow_blocks:
             hidden = block(hidden, style)
-        paint, hidden, flow = self.to_flow(hidden, style, feature, canvas.flow)
+        paint, mask, flow = self.to_flow(hidden, style, feature, canvas.flow)
+        if not self.finest:
+            hidden = take_up(hidden, paint, mask)
         if self.paint_up is not None:
             paint = paint + self.paint_up(canvas.paint)
         for block in self.rgb_blocks:
@@ -107,28 +114,28 @@ class Level(nn.Module):
 class Blend(nn.Module):
     """The warped source image mixed with the painted picture, at twice the features' resolution.
 
-    One convolution at the features' resolution sees both and makes four sub-pixels of mask and RGB
-    correction.
+    Convolutions at the features' resolution see both and make four sub-pixels of mask and RGB correction.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width + 12, 16, 3, padding=1)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.from_paint = nn.Conv2d(width, 16, 3, padding=1)
+        self.from_warp = nn.Conv2d(12, 16, 1, bias=False)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, canvas: Canvas, image: Tensor) -> Tensor:
         """Finest canvas (H/2 wide) and source image (B or 1, 3, H, W) -> picture (B, 3, H, W)."""
         assert canvas.flow is not None
         assert canvas.rgb is not None
         assert canvas.paint is not None
-        flow = torch.tanh(canvas.flow[:, :2])
-        flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
+        # Displacements count from first to last pixel centre: at more pixels, a little more of the picture.
+        unit = 2 * (canvas.flow.shape[-1] - 1) / (image.shape[-1] - 1)
+        flow = F.interpolate(torch.tanh(canvas.flow[:, :2]) * unit, scale_factor=2, mode="bilinear")
         warped = warp(image, flow)
-        seen = torch.cat([canvas.paint, F.pixel_unshuffle(warped, 2)], 1)
-        detail = F.pixel_shuffle(self.conv(seen), 2)
-        mask = torch.sigmoid(detail[:, 3:])
-        return mask * warped + (1.0 - mask) * (upsample(canvas.rgb) + detail[:, :3])
+        seen = self.from_paint(canvas.paint) + self.from_warp(F.pixel_unshuffle(warped, 2))
+        detail = F.pixel_shuffle(seen, 2)
+        return torch.lerp(upsample(canvas.rgb) + detail[:, :3], warped, torch.sigmoid(detail[:, 3:]))
 
 
 class Decoder(nn.Module):

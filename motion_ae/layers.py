@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from motion_ae.upfirdn import blur, upsample
 
 Resample = Literal["none", "down", "up"]
+GAIN, HALF = sqrt(2.0), sqrt(0.5)
 
 
 def equalised(weight: Tensor) -> Tensor:
@@ -22,10 +23,13 @@ def equalised(weight: Tensor) -> Tensor:
     return weight / sqrt(prod(weight.shape[1:]))
 
 
-def leaky(x: Tensor, bias: Tensor) -> Tensor:
-    """Bias (C), leaky ReLU of slope 0.2, gain sqrt(2)."""
-    gain = sqrt(2.0)
-    return F.leaky_relu(x + bias.view(1, -1, 1, 1), 0.2) * gain
+def leaky(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2, in place.
+
+    The published activation multiplies its output by sqrt(2). As a positive factor passes through a leaky
+    ReLU, it is applied to the weights and biases before it: one pass less over every feature map.
+    """
+    return F.leaky_relu(x, 0.2, inplace=True)
 
 
 class EqualLinear(nn.Module):
@@ -45,7 +49,7 @@ class ConvLayer(nn.Module):
     """Convolution, resampled by two if asked, then bias and activation (or neither).
 
     Published order: down = blur, then a strided convolution; up = up-sampling, then the convolution. `lean`
-    averages 2x2 instead of the blur, and up-samples after the convolution.
+    averages 2x2 instead of the blur, and up-samples after the convolution and its bias.
     """
 
     def __init__(
@@ -62,19 +66,21 @@ class ConvLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outer)) if activate else None
         self.resample, self.lean = resample, lean
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W') with H' = H, H/2 or 2H."""
-        weight = equalised(self.weight)
-        size = weight.shape[-1]
+    def forward(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W') with H' = H, H/2 or 2H; the result is multiplied by `factor`."""
+        gain = factor if self.bias is None else factor * GAIN
+        weight = equalised(self.weight) * gain
+        bias = None if self.bias is None else self.bias * gain
+        pad = weight.shape[-1] // 2
         if self.resample == "down" and not self.lean:
-            y = F.conv2d(blur(x, pad=size // 2 + 1), weight, stride=2)
+            y = F.conv2d(blur(x, pad=pad + 1), weight, bias, stride=2)
         elif self.resample == "down":
-            y = F.conv2d(F.avg_pool2d(x, 2), weight, padding=size // 2)
+            y = F.conv2d(F.avg_pool2d(x, 2), weight, bias, padding=pad)
         elif self.resample == "up" and self.lean:
-            y = upsample(F.conv2d(x, weight, padding=size // 2))
+            y = upsample(F.conv2d(x, weight, bias, padding=pad))
         else:
-            y = F.conv2d(upsample(x) if self.resample == "up" else x, weight, padding=size // 2)
-        return y if self.bias is None else leaky(y, self.bias)
+            y = F.conv2d(upsample(x) if self.resample == "up" else x, weight, bias, padding=pad)
+        return y if bias is None else leaky(y)
 
 
 class ModulatedConv(nn.Module):
@@ -102,19 +108,23 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """(B, in, H, W), (B, S) -> (B, out, H, W), or twice as wide if `up`."""
+        y, norm = self.parts(x, style)
+        return y if norm is None else y * norm
+
+    def parts(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The output before demodulation, and what demodulation multiplies it by, (B, out, 1, 1) or None."""
         weight = equalised(self.weight[0])
         scale = self.modulation(style)
         x = x * scale[:, :, None, None]
         if self.up and not self.lean:
-            y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            y = blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), pad=1, gain=4.0)
         else:
             y = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        if self.demodulate:
-            power = F.linear(scale.square(), weight.square().sum((2, 3)))
-            y = y * torch.rsqrt(power + 1e-8)[:, :, None, None]
-        if self.up:
-            y = upsample(y) if self.lean else blur(y, pad=1, gain=4.0)
-        return y
+            y = upsample(y) if self.up else y
+        if not self.demodulate:
+            return y, None
+        power = F.linear(scale.square(), weight.square().sum((2, 3)))
+        return y, torch.rsqrt(power + 1e-8)[:, :, None, None]
 
 
 class StyledConv(nn.Module):
@@ -127,7 +137,9 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """(B, in, H, W), (B, S) -> (B, out, H, W), or twice as wide if `up`."""
-        return leaky(self.conv(x, style), self.bias)
+        y, norm = self.conv.parts(x, style)
+        assert norm is not None
+        return leaky(torch.addcmul(GAIN * self.bias[:, None, None], y, norm, value=GAIN))
 
 
 class FlowResBlock(nn.Module):
@@ -143,7 +155,7 @@ class FlowResBlock(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """(B, C, H, W), (B, S) -> (B, C, H, W)."""
         h: Tensor = self.conv1(x, style)
-        return h + self.gamma * self.conv2(self.norm(h), style)
+        return torch.addcmul(h, self.gamma, self.conv2(self.norm(h), style))
 
 
 class ResBlock(nn.Module):
@@ -160,10 +172,10 @@ class ResBlock(nn.Module):
         self.skip = (
             ConvLayer(inner, outer, 1, resample=resample, activate=False, lean=lean)
             if down or inner != outer
-            else nn.Identity()
+            else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W), or half as wide if `down`."""
-        y: Tensor = self.conv2(self.conv1(x)) + self.skip(x)
-        return y / sqrt(2.0)
+        y: Tensor = self.conv2(self.conv1(x), HALF)
+        return torch.add(y, x, alpha=HALF) if self.skip is None else y + self.skip(x, HALF)

@@ -1,0 +1,196 @@
+"""Frames of many puppets on disk, rendered once: the motion autoencoder trains on pairs of one person's
+frames.
+
+Person i of a bank is a pure function of (split, i): identity, motion, pictures, and the exact displacement of
+the surface between any two of its frames, which the mesh knows. Rendering goes on as training asks for more
+people, so a run starts at once and never sees a person that a resumed run would not see at the same step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from recipes.data.puppet.corpus import IDENTITIES, Corpus
+from recipes.data.puppet.face import identity
+from recipes.data.puppet.head import EYELIDS, LIPS, load_head
+from recipes.data.puppet.motion import MOTION
+from recipes.data.puppet.render import Renderer
+from recipes.data.puppet.sentences import Split
+
+SIZE = 256
+FLOW_SIZE = 64
+APART = 13  # frames, half a second: what measures call two moments of a clip
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """source, target (B, size, size, 3) uint8; motions (B, 24); boxes (B, 3, 4) of the target's mouth and
+    eyes in pixels x0, y0, x1, y1; flow (B, 2, g, g) float16, pixels from target to source."""
+
+    source: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    source_motion: NDArray[np.float32]
+    target_motion: NDArray[np.float32]
+    boxes: NDArray[np.int16]
+    flow: NDArray[np.float16]
+
+
+class FrameBank:
+    """`people` puppets of `frames` frames each, memory-mapped under `folder`, rendered as they are needed."""
+
+    def __init__(self, folder: Path, split: Split, people: int, frames: int = 4) -> None:
+        self.split, self.people, self.frames = split, people, frames
+        shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+            "pictures": (np.uint8, (SIZE, SIZE, 3)),
+            "motion": (np.float32, (len(MOTION),)),
+            "boxes": (np.int16, (3, 4)),
+            "flow": (np.float16, (frames, 2, FLOW_SIZE, FLOW_SIZE)),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self._arrays = {
+            name: _open(folder / f"{split}-{name}.npy", dtype, (people, frames, *shape))
+            for name, (dtype, shape) in shapes.items()
+        }
+        self._done = _open(folder / f"{split}-done.npy", np.uint8, (people,))
+
+    def ensure(self, people: int) -> None:
+        """Render whoever of the first `people` is not there yet; raises ValueError beyond the bank's end."""
+        if people > self.people:
+            raise ValueError(f"the bank holds {self.people} people, not {people}")
+        for index in np.flatnonzero(self._done[:people] == 0):
+            for name, value in render_person(self.split, int(index), self.frames).items():
+                self._arrays[name][index] = value
+            self._done[index] = 1
+
+    def pairs(self, people: NDArray[np.int64], source: NDArray[np.int64], target: NDArray[np.int64]) -> Pairs:
+        """Frame `source[k]` and `target[k]` of person `people[k]`, all (B,)."""
+        arrays = self._arrays
+        return Pairs(
+            source=arrays["pictures"][people, source],
+            target=arrays["pictures"][people, target],
+            source_motion=arrays["motion"][people, source],
+            target_motion=arrays["motion"][people, target],
+            boxes=arrays["boxes"][people, target],
+            flow=arrays["flow"][people, target, source],
+        )
+
+
+def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    if not path.exists():
+        return open_memmap(path, "w+", dtype, shape)
+    array = open_memmap(path, "r+")
+    if array.shape != shape:
+        raise ValueError(f"{path} has shape {array.shape}, not {shape}: remove the folder or name another")
+    return array
+
+
+def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
+    """Pictures (F, size, size, 3), motion (F, 24), boxes (F, 3, 4), flow (target F, source F, 2, g, g)."""
+    renderer = Renderer(identity(IDENTITIES[split][index]), SIZE)
+    rng = np.random.default_rng([index, split == "heldout", 0xF8A3])
+    spoken = frames if split == "heldout" else frames // 2
+    motion = np.concatenate([speaking_motion(split, index, rng, spoken), wide_motion(rng, frames - spoken)])
+    pictures, tracks = [], []
+    for row in motion:
+        pictures.append(renderer.frames(row[None])[0])
+        tracks.append(_Track.of(renderer))
+    flow = [[target.flow_to(source) for source in tracks] for target in tracks]
+    boxes = np.stack([track.boxes for track in tracks])
+    return {
+        "pictures": np.stack(pictures),
+        "motion": motion,
+        "boxes": boxes,
+        "flow": np.array(flow, np.float16),
+    }
+
+
+def speaking_motion(split: Split, index: int, rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
+    """Motion (F, 24) from a clip in which someone speaks; frames 2k and 2k + 1 are APART from each other."""
+    corpus, clip = Corpus(split), None
+    while clip is None or clip.idle or len(clip.motion) <= 2 * APART:
+        clip, index = corpus.clip(index), index + 1_000_000
+    chosen: list[int] = []
+    while len(chosen) < frames:
+        first, second = rng.integers(len(clip.motion), size=2)
+        if abs(first - second) >= APART:
+            chosen += [int(first), int(second)]
+    return clip.motion[chosen[:frames]]
+
+
+def wide_motion(rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
+    """Motion (F, 24) wider than speech: any pose, mouth, gaze and brow, each by itself, many at rest."""
+    spread = {"yaw": 0.2, "pitch": 0.12, "roll": 0.09, "shift_x": 0.05, "shift_y": 0.04, "scale": 0.05}
+    spread |= {"lip_width": 0.45, "gaze_x": 0.4, "gaze_y": 0.3}
+    motion = np.empty((frames, len(MOTION)), np.float32)
+    for column, name in enumerate(MOTION):
+        if name in spread:
+            motion[:, column] = np.clip(
+                rng.normal(0, spread[name], frames), -2.5 * spread[name], 2.5 * spread[name]
+            )
+        else:
+            rest = rng.random(frames) < 0.55
+            motion[:, column] = np.where(rest, 0.0, rng.random(frames) ** 1.3)
+    blinking = MOTION.index("lid_left"), MOTION.index("lid_right")
+    winks = rng.random(frames) < 0.1
+    motion[:, blinking[1]] = np.where(winks, motion[:, blinking[1]], motion[:, blinking[0]])
+    return motion
+
+
+@dataclass(frozen=True)
+class _Track:
+    """Where the surface was in one frame: screen (V, 2) in half pixels, and at a grid of pixels the visible
+    triangle's corners (N, 3) and their weights (N, 3); cells (N,) are the grid's flat indices with a
+    triangle."""
+
+    screen: NDArray[np.float32]
+    cells: NDArray[np.int64]
+    corners: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    boxes: NDArray[np.int16]
+
+    @classmethod
+    def of(cls, renderer: Renderer) -> _Track:
+        """Of the frame that the renderer has just drawn."""
+        screen = renderer._screen[:, :2].copy()
+        step = 2 * SIZE // FLOW_SIZE
+        ids = renderer._ids[step // 2 :: step, step // 2 :: step].ravel()
+        cells = np.flatnonzero(ids >= 0)
+        corners = renderer._part.triangles[ids[cells]]
+        rows, columns = np.divmod(cells, FLOW_SIZE)
+        at = np.stack([columns, rows], 1) * step + step // 2 + 0.5
+        a, b, c = (screen[corners[:, k]] for k in range(3))
+        first, second, offset = b - a, c - a, at - a
+        area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
+        area = np.where(np.abs(area) < 1e-6, 1e-6, area)
+        wb = np.clip((offset[:, 0] * second[:, 1] - offset[:, 1] * second[:, 0]) / area, 0, 1)
+        wc = np.clip((first[:, 0] * offset[:, 1] - first[:, 1] * offset[:, 0]) / area, 0, 1)
+        weights = np.stack([1 - wb - wc, wb, wc], 1).astype(np.float32)
+        return cls(screen, cells, corners, weights, _boxes(screen))
+
+    def flow_to(self, source: _Track) -> NDArray[np.float32]:
+        """(2, g, g): x and y displacement in pixels from this frame's grid to the same surface in `source`;
+        the backdrop stays where it is."""
+        moved = source.screen - self.screen
+        flow = np.zeros((FLOW_SIZE * FLOW_SIZE, 2), np.float32)
+        flow[self.cells] = (moved[self.corners] * self.weights[..., None]).sum(1) / 2
+        return flow.T.reshape(2, FLOW_SIZE, FLOW_SIZE)
+
+
+def _boxes(screen: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Boxes (3, 4) in pixels about the lips and both eyes, a little larger than what is marked there."""
+    head = load_head()
+    points = screen[: len(head.vertices)] / 2
+    lips = head.masks[LIPS] > 0.5
+    lids = head.masks[EYELIDS] > 0.5
+    left = head.vertices[:, 0] > 0
+    boxes = []
+    for chosen, grow in ((lips, 1.4), (lids & left, 1.2), (lids & ~left, 1.2)):
+        low, high = points[chosen].min(0), points[chosen].max(0)
+        middle, half = (low + high) / 2, (high - low).max() * grow / 2
+        boxes.append([*np.floor(middle - half), *np.ceil(middle + half)])
+    return np.array(boxes, np.int16)
