@@ -100,6 +100,7 @@ def _say(options: argparse.Namespace, began: float) -> int:
     check_output(options.output)  # a wrong name should not cost the time to load
     if not 0 <= options.seed < 2**63:
         raise UserError("--seed must be 0 or a positive number below 2^63")
+    sampling = _sampling(options)
     from talker.pipeline import Talker
 
     talker = Talker.from_pretrained(options.weights)
@@ -107,7 +108,7 @@ def _say(options: argparse.Namespace, began: float) -> int:
         log.info(SYNTHETIC)
     voice, face = talker.voice(options.voice), talker.portrait(options.portrait, options.crop)
     load_seconds = time.perf_counter() - began
-    utterance = talker.say(text, voice, face, seed=options.seed, sampling=_sampling(options))
+    utterance = talker.say(text, voice, face, seed=options.seed, sampling=sampling)
     with _Progress(utterance) as progress:
         report = utterance.save(options.output, progress=progress)
     if options.json:

@@ -57,6 +57,10 @@ class Box:
     def centre(self) -> tuple[float, float]:
         return self.left + self.side / 2, self.top + self.side / 2
 
+    def holds(self, point: tuple[float, float]) -> bool:
+        """Whether a point is inside."""
+        return 0 <= point[0] - self.left <= self.side and 0 <= point[1] - self.top <= self.side
+
 
 def read_portrait(path: str | Path, size: int, crop: str = "face") -> Tensor:
     """A picture file as the renderer's input (1, 3, size, size) float32 in [-1, 1].
@@ -111,14 +115,11 @@ def face_square(picture: Image.Image, name: str = "the picture") -> Box:
             f"no face is found in {name}: give a frontal, well lit face, or --crop none to use it as it is"
         )
     face = faces[0]
-    others = [other for other in faces[1:] if other.side > 0.6 * face.side]
-    if others:
+    several = sum(other.side > 0.6 * face.side for other in faces)
+    if several > 1:
         log.warning(
-            "%s shows %d faces: the largest is used; crop the picture to choose another",
-            name,
-            1 + len(others),
+            "%s shows %d faces: the largest is used; crop the picture to choose another", name, several
         )
-    face = _measured(picture, face)
     side = face.side * FRAME_TO_BOX
     x, y = face.centre
     square = Box(x - side / 2, y + FRAME_BELOW_BOX * face.side - side / 2, side)
@@ -136,39 +137,51 @@ def centre_square(picture: Image.Image) -> Box:
 
 
 def find_faces(picture: Image.Image) -> list[Box]:
-    """Frontal faces, largest first (scikit-image's LBP cascade: no system library, no download)."""
+    """Frontal faces, largest first (scikit-image's LBP cascade: no system library, no download).
+
+    What closer looks do not confirm is left out, unless nothing is confirmed: then it is the largest guess.
+    """
+    guesses = _guesses(picture)
+    looks = [_closer(picture, guess) for guess in guesses]
+    confirmed = [Box(*np.median(seen, axis=0).tolist()) for seen in looks if len(seen) > 1]
+    return sorted(confirmed, key=lambda box: -box.side) or guesses[:1]
+
+
+def _guesses(picture: Image.Image) -> list[Box]:
+    """Up to six boxes of a first search, largest first; none has its centre in a larger one."""
     for side, step in ((SEARCH_SIDE, 1.2), (1.6 * SEARCH_SIDE, 1.1)):
         scale = max(1.0, max(picture.size) / side)
         width, height = (max(1, round(length / scale)) for length in picture.size)
         small = picture.resize((width, height), Image.Resampling.BOX)
-        found = _detect(small, round(SMALLEST_FACE * max(small.size)), step)
+        found: list[Box] = []
+        for box in _detect(small, round(SMALLEST_FACE * max(small.size)), step):
+            if not any(other.holds(box.centre) for other in found):
+                found.append(box)
         if found:
-            boxes = [Box(box.left * scale, box.top * scale, box.side * scale) for box in found]
-            return sorted(boxes, key=lambda box: (-box.side, box.left, box.top))
+            return [Box(box.left * scale, box.top * scale, box.side * scale) for box in found[:6]]
     return []
 
 
-def _measured(picture: Image.Image, face: Box) -> Box:
-    """The same face, with the chance of the search's grid taken out: the median of three closer looks."""
+def _closer(picture: Image.Image, face: Box) -> list[tuple[float, float, float]]:
+    """What three closer looks see of a face (left, top, side); their median is free of the search's grid."""
     x, y = face.centre
-    looks = []
+    seen = []
     for closeness in (2.2, 2.5, 2.8):
         around = face.side * closeness
-        square = Box(x - around / 2, y - around / 2, around)
-        scale = around / LOOK_SIDE
-        for found in _detect(cut(picture, square, LOOK_SIDE, slide=False), LOOK_SIDE // 4, 1.1):
-            if found.side < 0.65 * LOOK_SIDE:
-                looks.append(
-                    (square.left + found.left * scale, square.top + found.top * scale, found.side * scale)
-                )
-    if not looks:
-        return face
-    x, y, side = (float(v) for v in np.median([(x + s / 2, y + s / 2, s) for x, y, s in looks], axis=0))
-    return Box(x - side / 2, y - side / 2, side)
+        left, top, scale = x - around / 2, y - around / 2, around / LOOK_SIDE
+        look = cut(picture, Box(left, top, around), LOOK_SIDE, slide=False)
+        boxes = [
+            Box(left + box.left * scale, top + box.top * scale, box.side * scale)
+            for box in _detect(look, LOOK_SIDE // 4, 1.1)
+        ]
+        seen += [(b.left, b.top, b.side) for b in boxes if face.holds(b.centre) and b.side < 1.6 * face.side][
+            :1
+        ]
+    return seen
 
 
 def _detect(picture: Image.Image, smallest: int, step: float) -> list[Box]:
-    """The cascade's boxes in pixels of `picture`; it knows no face below 24 pixels."""
+    """The cascade's boxes in pixels of `picture`, largest first; it knows no face below 24 pixels."""
     if min(picture.size) < 24:
         return []
     least = max(24, smallest)
@@ -179,7 +192,8 @@ def _detect(picture: Image.Image, smallest: int, step: float) -> list[Box]:
         min_size=(least, least),
         max_size=picture.size,
     )
-    return [Box(box["c"], box["r"], box["width"]) for box in found]
+    boxes = [Box(float(box["c"]), float(box["r"]), float(box["width"])) for box in found]
+    return sorted(boxes, key=lambda box: (-box.side, box.left, box.top))
 
 
 @functools.cache
