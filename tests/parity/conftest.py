@@ -20,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A named folder is checked whole: the slow renderers of the default suite's `long` mark as well."""
+    if config.getoption("parity_folder", default=None) is not None:
+        config.option.markexpr = config.option.markexpr.replace("not long and ", "")
+
+
 @cache
 def _by_kind(folder: Path) -> dict[str, list[Fixture]]:
     found: dict[str, list[Fixture]] = {}
