@@ -1,19 +1,32 @@
-"""Text -> token ids: phonemes for our own models, the chat template for the published ones; sentence splitting."""
+"""Text -> token ids: phonemes for our own models, the chat template for the published ones; also
+sentences."""
 
 import re
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from talker.spoken import clean, spoken
 
-__all__ = ["PHONES", "ChatTokenizer", "PhonemeTokenizer", "Tokenizer", "clean", "split_phones", "split_sentences", "spoken"]
+__all__ = [
+    "PHONES",
+    "ChatTokenizer",
+    "PhonemeTokenizer",
+    "Tokenizer",
+    "clean",
+    "split_phones",
+    "split_sentences",
+    "spoken",
+]
 
 _CONSONANTS = "p b t d k ɡ ʔ ɾ f v θ ð s z ʃ ʒ h tʃ dʒ m n ŋ l ɹ j w"
 _VOWELS = "i ɪ ɛ æ ɑ ɔ ʊ u ʌ ə ɜ ɚ ɐ eɪ aɪ ɔɪ aʊ oʊ"
 PHONES = tuple(f"{_CONSONANTS} {_VOWELS}".split())
-"""Every phone of our English, as split_phones gives it (the text frontend and the corpus's speech share it)."""
+"""Every phone of our English, as split_phones gives it (the text frontend and the corpus's speech share
+it)."""
 
 _STRESSED = tuple(mark + vowel for mark in "ˈˌ" for vowel in _VOWELS.split())
 _LETTERS = tuple("abcdefghijklmnopqrstuvwxyz'")
@@ -22,17 +35,28 @@ _VOCABULARY = ("<pad>", " ", ",", ".", "?", "!", *PHONES, *_STRESSED, *(f"<{lett
 _IDS = {token: index for index, token in enumerate(_VOCABULARY)}
 _SAME = str.maketrans({"g": "ɡ", "r": "ɹ", "ᵻ": "ɪ", "x": "k", "ɬ": "l"} | dict.fromkeys("ː̩̃ʲ͡|‖", ""))
 _LONE = {"a": "ɑ", "e": "eɪ", "o": "ɔ"}  # only in diphthongs, or spellings of their neighbours
-# The lexicon was made by espeak before some other word; these are the sounds in most places, and letters' names.
-_SPOKEN_OTHERWISE = {"at": "æt", "it": "ɪt", "A": "ɐ", "eh": "ˈeɪ", "ee": "ˈiː", "oh": "ˈoʊ", "em": "ˈɛm", "miz": "mˈɪz"}
+# The lexicon heard these before some other word; here as they sound in most places. And names of letters.
+_SPOKEN_OTHERWISE = {
+    "at": "æt",
+    "it": "ɪt",
+    "A": "ɐ",
+    "eh": "ˈeɪ",
+    "ee": "ˈiː",
+    "oh": "ˈoʊ",
+    "em": "ˈɛm",
+    "miz": "mˈɪz",
+}
 _VOWEL_SET = frozenset(_VOWELS.split())
+_HISSING = frozenset(("s", "z", "ʃ", "ʒ", "tʃ", "dʒ"))
+_VOICELESS = frozenset("ptkfθ")
 _CHARACTERS_A_SECOND = 15.0
 
 
 def split_phones(ipa: str) -> list[str]:
     """IPA as espeak and gruut write it -> phones of PHONES; a vowel keeps its stress mark in front of it.
 
-    Length marks go, so "ˈɑːɹ" -> ["ˈɑ", "ɹ"], "dʒˈʌmp" -> ["dʒ", "ˈʌ", "m", "p"]. Raises KeyError for a symbol that
-    the inventory lacks.
+    Length marks go, so "ˈɑːɹ" -> ["ˈɑ", "ɹ"], "dʒˈʌmp" -> ["dʒ", "ˈʌ", "m", "p"]. Raises KeyError for a
+    symbol that the inventory lacks.
     """
     ipa = ipa.translate(_SAME)
     phones: list[str] = []
@@ -64,9 +88,11 @@ class Tokenizer(Protocol):
 
 
 class PhonemeTokenizer:
-    """Phonemes of each word (gruut's lexicon in espeak's notation, so that they name the sounds of the corpus;
-    unknown words by its spelling-to-sound model), word boundaries and , . ? ! as tokens. Stress is merged into the
-    vowel: one token stays one sound, which keeps the text's length proportional to the speech's.
+    """Phonemes of each word, word boundaries and , . ? ! as tokens.
+
+    Phonemes come from gruut's lexicon in espeak's notation (so that they name the sounds of the corpus),
+    those of unknown words from its spelling-to-sound model. Stress is merged into the vowel: one token
+    stays one sound, which keeps the text's length proportional to the speech's.
 
     A word is always read the same way, whatever surrounds it. `pad` is 0.
     """
@@ -81,7 +107,8 @@ class PhonemeTokenizer:
         return len(_VOCABULARY)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of any English text. Raises ValueError for other scripts or where there is nothing to say."""
+        """Token ids of any English text. Raises ValueError for other scripts or when there is nothing to
+        say."""
         ids: list[int] = []
         for part in re.findall(r"[A-Za-z']+|[,.?!]", spoken(text)):
             if part in _IDS and not part.isalpha():
@@ -93,17 +120,17 @@ class PhonemeTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The tokens as readable text: "h ə l ˈoʊ . . ." joined without spaces inside a word; padding is left out."""
+        """The tokens as readable text ("həlˈoʊ ðɛɹ."), padding left out."""
         tokens = (_VOCABULARY[index] for index in ids if index != self.pad)
         return "".join(token + " " if token in ",.?!" else token for token in tokens).strip()
 
     def phones(self, text: str) -> list[str]:
-        """Phones of the text without stress, boundaries and punctuation (what a phoneme error rate compares)."""
+        """Phones of the text without stress, boundaries and marks (what a phoneme error rate compares)."""
         tokens = (_VOCABULARY[index].lstrip("ˈˌ") for index in self.encode(text))
         return [token for token in tokens if token in PHONES]
 
     def _word(self, word: str) -> list[int]:
-        key = word.lower() if len(word) > 1 else word
+        key = word if word == "A" else word.lower()
         if key not in self._words:
             self._words[key] = [_IDS[token] for token in _pronounce(key)]
         return self._words[key]
@@ -111,24 +138,50 @@ class PhonemeTokenizer:
 
 def _pronounce(word: str) -> list[str]:
     """Phones of one word: the lexicon, else spelling-to-sound, else its letters."""
-    if word in _SPOKEN_OTHERWISE:
-        return split_phones(_SPOKEN_OTHERWISE[word])
-    settings = _gruut_settings()
-    known = settings.lookup_phonemes(word) or settings.guess_phonemes(word) or []
+    known = _SPOKEN_OTHERWISE.get(word) or _lexicon().get(word)
+    if known is None and word.endswith("'s") and len(word) > 2:
+        stem = _pronounce(word[:-2])
+        hissing, voiceless = stem[-1] in _HISSING, stem[-1] in _VOICELESS
+        return stem + (["ɪ", "z"] if hissing else ["s"] if voiceless else ["z"])
     try:
-        phones = split_phones("".join(known))
+        phones = split_phones(known or "".join(_guess(word)))
     except KeyError:
         phones = []
     return phones or [f"<{letter}>" for letter in word.lower()]
 
 
 @cache
-def _gruut_settings() -> Any:
-    """gruut's English settings; its public entry point would tokenise and tag again for every word (50 ms each)."""
-    import gruut  # the lexicon takes half a second to load
+def _lexicon() -> dict[str, str]:
+    """Word -> its first pronunciation: gruut's lexicon in espeak's notation, read once (0.3 s).
+
+    gruut itself scans the file for every word (20 ms), because its table has no index.
+    """
+    from gruut_lang_en import get_lang_dir
+
+    path = get_lang_dir() / "espeak" / "lexicon.db"
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+    with closing(connection):
+        rows = connection.execute("SELECT word, phonemes FROM word_phonemes ORDER BY pron_order DESC")
+        return {word: phonemes.replace(" ", "") for word, phonemes in rows}
+
+
+def _guess(word: str) -> list[str]:
+    """Phonemes of an unknown word by gruut's spelling-to-sound model."""
+    return _guesser()(word) or []
+
+
+@cache
+def _guesser() -> Any:
     from gruut.lang import get_settings
 
-    return get_settings("en-us", model_prefix="espeak", load_pos_tagger=False)
+    settings = get_settings(
+        "en-us",
+        model_prefix="espeak",
+        lookup_phonemes=None,
+        load_pos_tagger=False,
+        load_phoneme_lexicon=False,
+    )
+    return settings.guess_phonemes
 
 
 class ChatTokenizer:
@@ -138,7 +191,9 @@ class ChatTokenizer:
         from transformers import AutoTokenizer
 
         if not (Path(folder) / "tokenizer_config.json").is_file():
-            raise FileNotFoundError(f"{folder} holds no tokenizer_config.json: pass the folder of the published checkpoint.")
+            raise FileNotFoundError(
+                f"{folder} holds no tokenizer_config.json: pass the folder of the published checkpoint."
+            )
         self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
     @property
@@ -146,7 +201,8 @@ class ChatTokenizer:
         return len(self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the user's turn and the assistant's opening with an empty thinking block. ValueError when empty."""
+        """Ids of the user's turn and the assistant's opening with an empty thinking block; ValueError when
+        empty."""
         if not text.strip():
             raise ValueError("There is nothing to say in the text.")
         messages = [{"role": "user", "content": text}]
@@ -156,25 +212,27 @@ class ChatTokenizer:
 
 
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|Gen|Sgt|Capt|Rev|Hon|Mt|No|Fig|Inc|Ltd|Corp|Co|e\.g|i\.e|a\.m|p\.m)"
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|Gen|Sgt|Capt|Rev|Hon|Mt|No|Fig)"
+    r"|\b(?:Inc|Ltd|Corp|Co|e\.g|i\.e|a\.m|p\.m)"
     r"|\b[A-Z]|\b(?:[A-Z]\.)+[A-Z])\.$"
 )
 
 
 def split_sentences(text: str, max_seconds: float = 12.0) -> list[str]:
-    """Cut a long text at sentence ends, and sentences that would take longer than `max_seconds` at commas or words.
+    """Cut a long text at sentence ends, and at commas or words where a sentence would exceed `max_seconds`.
 
-    Abbreviations, initials, decimals and closing quotes do not end a sentence wrongly. Raises ValueError for a text
-    without anything to say or in another script.
+    Abbreviations, initials, decimals and closing quotes do not end a sentence wrongly. Raises ValueError
+    for a text without anything to say or in another script.
     """
     sentences: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
         if not any(char.isalnum() for char in paragraph):
             continue
         start = ""
-        for piece in re.split(r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)", clean(paragraph)):
+        pieces = re.split(r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)", clean(paragraph))
+        for piece, following in zip(pieces, [*(p.strip() for p in pieces[1:]), ""], strict=True):
             start += piece
-            if not _ABBREVIATION.search(start):
+            if not _ABBREVIATION.search(start) and not following[:1].islower():
                 sentences += _fit(start.strip(), max_seconds)
                 start = ""
         sentences += _fit(start.strip(), max_seconds)
@@ -194,7 +252,9 @@ def _fit(sentence: str, max_seconds: float) -> list[str]:
     """Parts of at most `max_seconds` each, as even as commas (else words) allow."""
     if _seconds(sentence) <= max_seconds:
         return [sentence] if sentence else []
-    cuts = [m.end() for m in re.finditer(r"[,;:](?=\s)", sentence)] or [m.start() for m in re.finditer(r"\s", sentence)]
+    cuts = [m.end() for m in re.finditer(r"[,;:](?=\s)", sentence)] or [
+        m.start() for m in re.finditer(r"\s", sentence)
+    ]
     if not cuts:  # one endless word
         cuts = [len(sentence) // 2]
     cut = min(cuts, key=lambda c: abs(c - len(sentence) / 2))

@@ -28,8 +28,8 @@ _SEED_STRIDE = 100_000_000  # sentences of different seeds do not overlap
 
 @dataclass(frozen=True)
 class Clip:
-    """`pcm`: (960 T,) float32 at 24 kHz; `motion`: (T, 24) float32, T a multiple of 4; times of `phonemes` in seconds
-    of the clip; `identity`: seed of the person; `idle`: nothing is said (empty text)."""
+    """`pcm`: (960 T,) float32 at 24 kHz; `motion`: (T, 24) float32, T a multiple of 4; times of `phonemes`
+    in seconds of the clip; `identity`: seed of the person; `idle`: nothing is said (empty text)."""
 
     index: int
     split: Split
@@ -43,7 +43,8 @@ class Clip:
 
     def frames(self, size: int = 256, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
         """Rendered frames [start, stop): (n, size, size, 3)."""
-        from recipes.data.puppet.render import Renderer, identity
+        from recipes.data.puppet.face import identity
+        from recipes.data.puppet.render import Renderer
 
         return Renderer(identity(self.identity), size=size).frames(self.motion[start:stop])
 
@@ -80,11 +81,12 @@ def _silence(rng: np.random.Generator) -> Speech:
 
 def _room(samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
     level = 10 ** (rng.uniform(-80, -66) / 20)
-    return (level * rng.standard_normal(samples)).astype(np.float32)
+    return np.float32(level) * rng.standard_normal(samples, dtype=np.float32)
 
 
 def _stage(speech: Speech, rng: np.random.Generator) -> Speech:
-    """Silence before (0.1-0.5 s) and after (0.1-0.6 s), some pauses drawn out, a faint room, whole patches."""
+    """Silence before (0.1-0.5 s) and after (0.1-0.6 s), some pauses drawn out, a faint room, whole
+    patches."""
     pieces: list[NDArray[np.float32]] = [np.zeros(round(rng.uniform(0.1, 0.5) * SAMPLE_RATE), np.float32)]
     phonemes = [Phoneme(PAUSE, 0.0, len(pieces[0]) / SAMPLE_RATE)]
     shift, read = phonemes[0].end, 0
@@ -103,7 +105,9 @@ def _stage(speech: Speech, rng: np.random.Generator) -> Speech:
     total = -(-(spoken + round(rng.uniform(0.1, 0.44) * SAMPLE_RATE)) // patch) * patch
     pcm = np.concatenate([*pieces, np.zeros(total - spoken, np.float32)])
     phonemes.append(Phoneme(PAUSE, phonemes[-1].end, total / SAMPLE_RATE))
-    return Speech(pcm + _room(total, rng), phonemes)
+    if rng.random() < 0.7:
+        pcm += _room(total, rng)
+    return Speech(pcm, phonemes)
 
 
 def _clip(job: tuple[Split, int, int]) -> Clip:
@@ -112,7 +116,8 @@ def _clip(job: tuple[Split, int, int]) -> Clip:
 
 
 def speech_clips(split: Split, seed: int, indices: Iterable[int], workers: int = 0) -> Iterator[Clip]:
-    """Clips in the order of `indices` (which may be endless), made ahead by `workers` processes (0: in this one)."""
+    """Clips in the order of `indices` (which may be endless), made ahead by `workers` processes (0: in
+    this one)."""
     jobs = ((split, seed, index) for index in indices)
     if workers == 0:
         yield from map(_clip, jobs)
@@ -123,13 +128,13 @@ def speech_clips(split: Split, seed: int, indices: Iterable[int], workers: int =
         for job in chain(jobs, [None] * (4 * workers)):
             if job is not None:
                 waiting.append(pool.apply_async(_clip, (job,)))
-            if job is None or len(waiting) > 4 * workers:
-                if waiting:
-                    yield waiting.pop(0).get()
+            if waiting and (job is None or len(waiting) > 4 * workers):
+                yield waiting.pop(0).get()
 
 
 def write(clip: Clip, folder: Path, size: int = 256) -> None:
-    """Write NNNNNN.mp4 (H.264, AAC), .wav (16 bit) and .json (text, voice, phonemes, motion) into `folder`."""
+    """Write NNNNNN.mp4 (H.264, AAC), .wav (16 bit) and .json (text, voice, phonemes, motion) into
+    `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{clip.split}-{clip.index:06d}"
     pcm = (clip.pcm * 32767).round().astype("<i2")

@@ -1,12 +1,12 @@
 """The speaking process: loads espeak-ng once and forks for every request.
 
-espeak-ng's output depends on what the same process spoke before, so every item is spoken by a fresh copy of the
-freshly initialised process. This file is run by path (`python espeak_server.py LIBRARY DATA_FOLDER`) and imports
-nothing but the standard library, which keeps the fork cheap.
+espeak-ng's output depends on what the same process spoke before, so every item is spoken by a fresh copy
+of the freshly initialised process. This file is run by path (`python espeak_server.py LIBRARY
+DATA_FOLDER`) and imports nothing but the standard library, which keeps the fork cheap.
 
-Protocol, both ways: a little-endian uint32 length, then that many bytes. Request: a JSON object with voice, rate,
-pitch, range, text. Reply: a JSON header (`error`, or `samples` and `events` [[sample, kind, text], ...]), and, when
-there is no error, a second block with the PCM (int16 at 22,050 Hz).
+Protocol, both ways: a little-endian uint32 length, then that many bytes. Request: a JSON object with
+voice, rate, pitch, range, text. Reply: a JSON header (`error`, or `samples` and `events` [[sample, kind,
+text], ...]), and, when there is no error, a second block with the PCM (int16 at 22,050 Hz).
 """
 
 import ctypes
@@ -26,11 +26,11 @@ _EVENT_WORD, _EVENT_PHONEME = 1, 7
 
 
 class _EventId(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]  # noqa: RUF012
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
 
 
 class _Event(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("type", ctypes.c_int),
         ("unique_identifier", ctypes.c_uint),
         ("text_position", ctypes.c_int),
@@ -42,7 +42,9 @@ class _Event(ctypes.Structure):
     ]
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
 
 
 def _load(library: str, data: str) -> ctypes.CDLL:
@@ -50,6 +52,7 @@ def _load(library: str, data: str) -> ctypes.CDLL:
     flags = _PHONEME_EVENTS | _PHONEME_IPA | _DONT_EXIT
     if espeak.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), flags) != 22050:
         raise RuntimeError(f"espeak-ng could not start with its data in {data}")
+    espeak.espeak_SetVoiceByName(b"en-us")  # loads the dictionary once, before the forks
     return espeak
 
 

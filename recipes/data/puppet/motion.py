@@ -1,7 +1,8 @@
 """Speech -> how a face moves while saying it: 24 numbers a frame, made from phoneme times and prosody.
 
-Lips follow dominance functions (Cohen and Massaro, "Modeling coarticulation in synthetic visual speech", 1993): every
-phone pulls each articulator towards its target with a weight that rises before the phone and falls after it.
+Lips follow dominance functions (Cohen and Massaro, "Modeling coarticulation in synthetic visual speech",
+1993): every phone pulls each articulator towards its target with a weight that rises before the phone and
+falls after it.
 """
 
 import math
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from recipes.data.puppet.speech import PAUSE, SAMPLE_RATE, Phoneme, Speech
 
 MOTION = (
-    "yaw", "pitch", "roll", "shift_x", "shift_y", "scale", "jaw", "lip_width", "rounding", "closure", "lip_roll", "upper_lip",
-    "lower_lip", "smile", "tongue", "lid_left", "lid_right", "gaze_x", "gaze_y", "brow_inner", "brow_outer", "brow_lower",
-    "cheek", "breath",
+    "yaw", "pitch", "roll", "shift_x", "shift_y", "scale",
+    "jaw", "lip_width", "rounding", "closure", "lip_roll", "upper_lip", "lower_lip", "smile", "tongue",
+    "lid_left", "lid_right", "gaze_x", "gaze_y", "brow_inner", "brow_outer", "brow_lower", "cheek", "breath",
 )  # fmt: skip
 """Order of a motion vector. Zero is a neutral frontal face, mouth closed and relaxed, eyes open."""
 
@@ -25,7 +26,8 @@ FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
 INDEX = {name: index for index, name in enumerate(MOTION)}
 _LIPS = ("jaw", "lip_width", "rounding", "lip_roll", "upper_lip", "lower_lip", "tongue")
 
-# Per viseme: phones; targets of _LIPS; dominance (how much the phone insists) and reach in seconds before and after.
+# Per viseme: phones; targets of _LIPS; dominance (how much the phone insists) and reach in seconds before
+# and after.
 _VISEMES: tuple[tuple[str, tuple[float, ...], float, float], ...] = (
     #                jaw  width round roll  upper lower tongue
     ("p b m",       (.06, .00, .00, .25, .00, .00, .00), 1.6, .06),
@@ -67,8 +69,8 @@ _ANTICIPATION = 0.08  # seconds: lips start this much earlier than they let go (
 def animate(speech: Speech, rng: np.random.Generator) -> NDArray[np.float32]:
     """(T, 24) float32 motion within LOW and HIGH; frame t shows the sound of samples 960 t to 960 (t + 1).
 
-    T = samples // 960. The lips are a function of phonemes and loudness and of one articulation strength per clip;
-    head, eyes, brows and mood vary freely with `rng` around the prosody.
+    T = samples // 960. The lips are a function of phonemes and loudness and of one articulation strength
+    per clip; head, eyes, brows and mood vary freely with `rng` around the prosody.
     """
     frames = len(speech.pcm) // FRAME_SAMPLES
     times = (np.arange(frames) + 0.5) / FRAME_RATE
@@ -83,7 +85,8 @@ def animate(speech: Speech, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _energy(pcm: NDArray[np.float32], frames: int) -> NDArray[np.float64]:
-    """Loudness a frame relative to the clip's own speech, about 1 in strong vowels, smoothed over 3 frames. (T,)"""
+    """Loudness a frame relative to the clip's own speech, about 1 in strong vowels, smoothed over 3
+    frames. (T,)"""
     rms = np.sqrt((pcm[: frames * FRAME_SAMPLES].reshape(frames, -1).astype(np.float64) ** 2).mean(1))
     strong = max(float(np.percentile(rms, 90)) if frames else 0.0, 1e-2)
     return np.minimum(np.convolve(rms / strong, [0.25, 0.5, 0.25], "same"), 1.3)
@@ -151,7 +154,8 @@ def _lips(
 
 
 def _closures(phonemes: list[Phoneme], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lips pressed for p, b and m: 1 in the frame that holds the phone's middle, gone 80 ms outside of it. (T,)"""
+    """Lips pressed for p, b and m: 1 in the frame that holds the phone's middle, gone 80 ms outside of it.
+    (T,)"""
     result = np.zeros(len(times))
     for one in phonemes:
         if one.symbol in ("p", "b", "m"):
@@ -236,7 +240,13 @@ def _eyes(
 
 
 _BLINKS = tuple(
-    np.array(shape) for shape in ((0.7, 1.0, 0.5), (0.5, 1.0, 0.8, 0.3), (0.5, 1.0, 1.0, 0.6, 0.2), (0.3, 0.9, 1.0, 0.9, 0.5, 0.2))
+    np.array(shape)
+    for shape in (
+        (0.7, 1.0, 0.5),
+        (0.5, 1.0, 0.8, 0.3),
+        (0.5, 1.0, 1.0, 0.6, 0.2),
+        (0.3, 0.9, 1.0, 0.9, 0.5, 0.2),
+    )
 )
 
 

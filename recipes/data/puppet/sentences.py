@@ -1,4 +1,5 @@
-"""An endless, deterministic source of English sentences: template grammar and word salad, with a held-out split."""
+"""An endless, deterministic source of English sentences: template grammar and word salad, with a held-out
+split."""
 
 import zlib
 from collections.abc import Callable
@@ -6,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from recipes.data.puppet.words import article, common_words, gerund, lexicon, past, plural, third
+from recipes.data.puppet.words import article, common_words, gerund, lexicon, past, plural, templates, third
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
@@ -25,7 +26,9 @@ def sentence(split: Split, index: int) -> str:
     Raises ValueError for an unknown split or a negative index.
     """
     if split not in SPLITS or index < 0:
-        raise ValueError(f"No sentence {index} in split {split!r}: splits are {', '.join(SPLITS)}, indices start at 0.")
+        raise ValueError(
+            f"No sentence {index} in split {split!r}: splits are {', '.join(SPLITS)}, indices start at 0."
+        )
     draw = _Draw(np.random.default_rng([index, SPLITS.index(split), 0x5E17]))
     while True:
         text = draw.sentence()
@@ -33,46 +36,7 @@ def sentence(split: Split, index: int) -> str:
             return text
 
 
-_TEMPLATES = (
-    # statements
-    "{S} {P} {O}.", "{S} {P} {O} {PP}.", "{T}, {S} {P} {O}.", "{S} {P} {O} {t}.", "{S} {I} {PP}.", "{S} {ADV} {P} {O}.",
-    "{S} {I} {ADV}.", "{S} was {DEG} {A}.", "{S} and {S2} {P} {O}.", "{NAME} {P} {O}, but {S2} {I}.",
-    "{S} {I} because {S2} {P} {O}.", "When {S} {I}, {S2} {P} {O}.", "If {NAME} {T3} {O}, we will {V} {O2}.",
-    "There {WERE} {PP}.", "{NAME} said that {S} {P} {O}.", "I {V} {O} every {WEEKDAY}.", "We {V} {O} and {V2} {O2}.",
-    "{NAME} is {G} {O} {PP}.", "They were {G} {O} {t}.", "{NAME} has always wanted to {V} {O}.",
-    "The {A} {N} {PP} is {DEG} {A2}.", "My {PERSON} {T3} {O} {PP}.", "{PLURALS} {V} {A} {PLURALS2}.",
-    "{NAME} moved from {PLACE} to {PLACE2} {t}.", "The {N} looks {A}, the {N2} looks {A2}.", "{MASS} and {MASS2} are {A}.",
-    "She bought {COUNT} {PLURALS}, {COUNT2} {PLURALS2} and some {MASS}.", "It is {DEG} {A} in {PLACE} {t}.",
-    "Nobody {P} {O} {PP}.", "{NAME} can't {V} {O} without {O2}.", "You should {V} {O} before you {V2} {O2}.",
-    # numbers and dates
-    "The {N} costs ${MONEY}.", "It was {NUM} {UNITS} away.", "{NAME} was born on {MONTH} {DAY}, {YEAR}.",
-    "The meeting starts at {CLOCK} on {WEEKDAY}.", "About {PERCENT}% of {PLURALS} are {A}.", "In {YEAR}, {S} {P} {O}.",
-    "Room {NUM} is {PP}.", "Please call {PHONE} {t}.", "There are {NUM} {PLURALS} in {PLACE}.", "Open the {N} on page {NUM}.",
-    "Dr. {LAST} will see you at {CLOCK}.", "Mr. {LAST} and Mrs. {LAST2} live in {PLACE}.", "{SUM}.",
-    "The {ORD} {N} was {A}.", "It was {NUM} degrees in {PLACE} on {MONTH} {DAY}.", "{NAME} paid ${MONEY} for {O}.",
-    # questions
-    "Did {NAME} {V} {O}?", "Have you seen {O}?", "Where did you {V} {O}?", "Why is {S} so {A}?", "Who {P} {O} {PP}?",
-    "Can you {V} {O}, please?", "Would you like some {MASS}?", "How many {PLURALS} did {NAME} {V}?", "Is {O} {A} or {A2}?",
-    "What did {S} {V} {PP}?", "When does the {N} arrive in {PLACE}?", "Are you {G} {O}?", "Do you prefer {MASS} or {MASS2}?",
-    "Which {N} is {A}, this one or that one?", "Could {NAME} {V} {O} {t}?", "How much is the {N} {PP}?",
-    # exclamations, requests, replies
-    "What {AN} {N}!", "Look at {O}!", "How {A} you are!", "Please {V} {O}.", "Don't {V} {O}!", "Let's {V} {O} {t}.",
-    "Watch out for {O}!", "Never {V} {O} {PP}!", "Hello, {NAME}.", "Good {DAYTIME}, {NAME}!", "Thank you, {NAME}.",
-    "Yes, {I0} {ADV}.", "No, the {A} one.", "Maybe {t}.", "Of course, {NAME}.", "I'm {DEG} {A}.", "Sorry, {NAME}, not {t}.",
-    "That's {DEG} {A}!", "Wait, {NAME}!", "My name is {NAME} {LAST}.", "This is {NAME} from {PLACE}.", "{A} and {A2}.",
-    "Really? {S} {P} {O}?", "I see. {S} {I}.", "{C} {C}?", "{C}, {C} and {C}.",
-    # word salad: every common word in many contexts
-    "{C} {C} {C} {C} {C}.", "{C} {C} {C} {C} {C} {C} {C}.", "{C} {C} {C}, {C} {C} {C} {C}.", "{C} {C} {C} {C} {C} {C} {C} {C} {C}.",
-    "The {C} {C} of {C} {C}.", "{NAME} {C} {C} the {C} {C}.", "Why {C} {C} {C} {C}?", "{C} or {C}, {C} or {C}.",
-    "We {C} {C} to {C} {C} {C}.", "{C} {C} with {C} {C} in the {C}.", "Say {C}, say {C}, say {C}.", "It was {C} {C} {C} and {C}.",
-)  # fmt: skip
-_SALAD = 12
 _SALAD_SHARE = 0.4
-_TIMES = ("today", "tomorrow", "yesterday", "last night", "last week", "every day", "in the morning", "in the afternoon",
-          "this evening", "at noon", "at midnight", "once a week", "twice a year", "next month", "right now", "all day long",
-          "after lunch", "before dinner", "on the weekend", "years ago", "in spring", "in summer", "in autumn", "in winter")  # fmt: skip
-_DETERMINERS = ("the", "the", "this", "that", "my", "your", "his", "her", "our", "their", "every", "another", "no", "some")
-_SPELLED = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "twenty")
 
 
 class _Draw:
@@ -94,9 +58,14 @@ class _Draw:
         return int(self.rng.integers(low, high + 1))
 
     def sentence(self) -> str:
-        group = _TEMPLATES[-_SALAD:] if self.chance(_SALAD_SHARE) else _TEMPLATES[:-_SALAD]
+        sentences, salad = templates()
         parts: list[str] = []
-        for piece in self.pick(group).replace("{", "\0{").replace("}", "}\0").split("\0"):
+        for piece in (
+            self.pick(salad if self.chance(_SALAD_SHARE) else sentences)
+            .replace("{", "\0{")
+            .replace("}", "}\0")
+            .split("\0")
+        ):
             parts.append(self.fill(piece[1:-1].removesuffix("2")) if piece.startswith("{") else piece)
         text = "".join(parts)
         starts = [0] + [i + 2 for i in range(len(text) - 2) if text[i] in ".?!" and text[i + 1] == " "]
@@ -119,7 +88,7 @@ class _Draw:
             noun = f"{self.word('adjective')} {noun}"
         if self.chance(0.25):
             return article(noun)
-        return f"{self.pick(_DETERMINERS)} {noun}"
+        return f"{self.word('determiner')} {noun}"
 
     def object(self) -> str:
         kind = self.number(0, 9)
@@ -130,7 +99,7 @@ class _Draw:
         if kind == 2:
             return self.word("first")
         if kind == 3:
-            return f"{self.pick(_SPELLED)} {self.word('adjective')} {plural(self.noun())}"
+            return f"{self.word('spelled')} {self.word('adjective')} {plural(self.noun())}"
         if kind == 4:
             return f"{self.word('first')}'s {self.noun()}"
         return self.noun_phrase()
@@ -157,19 +126,27 @@ class _Draw:
     def were(self) -> str:
         if self.chance(0.5):
             return f"was {article(self.word('adjective') + ' ' + self.noun())}"
-        return f"were {self.pick(_SPELLED)} {plural(self.noun())}"
+        return f"were {self.word('spelled')} {plural(self.noun())}"
 
     def count(self) -> str:
-        return str(self.number(2, 99)) if self.chance(0.5) else self.pick(_SPELLED)
+        return str(self.number(2, 99)) if self.chance(0.5) else self.word("spelled")
 
     def figure(self) -> str:
         return str(self.number(2, 100) if self.chance(0.6) else self.number(101, 9999))
 
     def money(self) -> str:
-        return str(self.number(1, 999)) if self.chance(0.5) else f"{self.number(1, 99)}.{self.number(1, 19) * 5:02d}"
+        return (
+            str(self.number(1, 999))
+            if self.chance(0.5)
+            else f"{self.number(1, 99)}.{self.number(1, 19) * 5:02d}"
+        )
 
     def clock(self) -> str:
-        return f"{self.number(1, 12)}:{self.number(1, 11) * 5:02d}" if self.chance(0.7) else f"{self.number(1, 12)} o'clock"
+        return (
+            f"{self.number(1, 12)}:{self.number(1, 11) * 5:02d}"
+            if self.chance(0.7)
+            else f"{self.number(1, 12)} o'clock"
+        )
 
     def ordinal(self) -> str:
         number = self.number(1, 31)
@@ -189,9 +166,9 @@ _SLOTS: dict[str, Callable[[_Draw], str]] = {
     "O": _Draw.object,
     "P": lambda d: past(d.word("transitive")),
     "V": lambda d: d.word("transitive"),
-    "T": lambda d: d.pick(_TIMES),
+    "T": lambda d: d.word("time"),
     "T3": lambda d: third(d.word("transitive")),
-    "t": lambda d: d.pick(_TIMES),
+    "t": lambda d: d.word("time"),
     "G": lambda d: gerund(d.word("transitive")),
     "I": lambda d: past(d.word("intransitive")),
     "I0": lambda d: f"we {d.word('intransitive')}",
@@ -220,7 +197,9 @@ _SLOTS: dict[str, Callable[[_Draw], str]] = {
     "PERCENT": lambda d: str(d.number(2, 99)),
     "PHONE": _Draw.phone,
     "ORD": _Draw.ordinal,
-    "UNITS": lambda d: plural(d.pick(("mile", "foot", "inch", "meter", "hour", "minute", "day", "step", "page"))),
+    "UNITS": lambda d: plural(
+        d.pick(("mile", "foot", "inch", "meter", "hour", "minute", "day", "step", "page"))
+    ),
     "DAYTIME": lambda d: d.pick(("morning", "afternoon", "evening", "night")),
     "C": lambda d: d.pick(common_words()),
 }

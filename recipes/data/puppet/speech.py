@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter, resample_poly
 
 from recipes.data.puppet.voices import VoiceParameters
-from talker.text import spoken, split_phones
+from talker.text import split_phones, spoken
 
 SAMPLE_RATE = 24_000
 ESPEAK_RATE = 22_050
@@ -28,8 +28,8 @@ _PEAK = 0.95
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One phone: `symbol` in IPA without stress and length marks (or PAUSE), `start` and `end` in seconds, `stress`
-    0 none, 1 secondary, 2 primary (on the vowel), `word` counts the words of the text from 0."""
+    """One phone: `symbol` in IPA without stress and length marks (or PAUSE), `start` and `end` in seconds,
+    `stress` 0 none, 1 secondary, 2 primary (on the vowel), `word` counts the words of the text from 0."""
 
     symbol: str
     start: float
@@ -85,7 +85,7 @@ class _Server:
             if "error" in header:
                 raise RuntimeError(f"espeak-ng: {header['error']}")
             pcm = np.frombuffer(self._read(), dtype="<i2")
-        return pcm.astype(np.float32) / 32768, header["events"]
+        return pcm.astype(np.float32) / np.float32(32768), header["events"]
 
     def _read(self) -> bytes:
         assert self.process.stdout
@@ -155,9 +155,9 @@ def _level(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
 def speak(text: str, voice: VoiceParameters) -> Speech:
     """Speak a text in a voice: the same samples on every call, in any process and order.
 
-    Numbers, dates and abbreviations are read as talker.text reads them, so that the tokens a model sees and the
-    sound it learns agree. Raises ImportError (naming the extra) without the wheel, ValueError for an empty text,
-    RuntimeError when espeak-ng fails.
+    Numbers, dates and abbreviations are read as talker.text reads them, so that the tokens a model sees
+    and the sound it learns agree. Raises ImportError (naming the extra) without the wheel, ValueError for
+    an empty text, RuntimeError when espeak-ng fails.
     """
     words = spoken(text)
     request = {

@@ -15,11 +15,25 @@ HELDOUT_VOICES = range(10_000, 10_128)
 # pitch, spectral centroid, and the same phonemes as the plain voice).
 _LOW = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "Alex", "Lee", "Mario", "Michael", "adam", "benjamin")
 _LOW_TOO = ("boris", "klatt3", "max", "quincy", "rob", "robert", "travis")
-_HIGH = ("f1", "f2", "f3", "f4", "f5", "Alicia", "Annie", "Andrea", "aunty", "belinda", "linda", "grandma", "shelby")
+_HIGH = (
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "Alicia",
+    "Annie",
+    "Andrea",
+    "aunty",
+    "belinda",
+    "linda",
+    "grandma",
+    "shelby",
+)
 _VARIANTS = _LOW + _LOW_TOO + _HIGH
 
-# Playing 22,050 Hz speech at 22,050 k Hz scales all resonances by k. With k = DOWN / 147 the way to 24 kHz is the
-# small fraction 160 / DOWN.
+# Playing 22,050 Hz speech at 22,050 k Hz scales all resonances by k. With k = DOWN / 147 the way to 24 kHz
+# is the small fraction 160 / DOWN.
 TRACT_UNIT = 147
 
 
@@ -27,9 +41,9 @@ TRACT_UNIT = 147
 class VoiceParameters:
     """One speaker.
 
-    Attributes: `variant` of espeak-ng; `pitch` and `range` on espeak's scale (0-100, 50 is the variant's own);
-    `rate` in words a minute; `tract_down`: resonances are scaled by tract_down / 147; `tilt`: dB that the spectrum
-    above 2 kHz is raised by; `presence`: dB of a broad peak at `presence_hz`.
+    Attributes: `variant` of espeak-ng; `pitch` and `range` on espeak's scale (0-100, 50 is the variant's
+    own); `rate` in words a minute; `tract_down`: resonances are scaled by tract_down / 147; `tilt`: dB
+    that the spectrum above 2 kHz is raised by; `presence`: dB of a broad peak at `presence_hz`.
     """
 
     seed: int
@@ -49,7 +63,8 @@ class VoiceParameters:
 
     @property
     def espeak_pitch(self) -> int:
-        """espeak's pitch such that the pitch after tract scaling is `pitch` (its scale doubles every 50 steps)."""
+        """espeak's pitch such that the pitch after tract scaling is `pitch` (its scale doubles every 50
+        steps)."""
         return round(min(99.0, max(0.0, self.pitch - 50 * math.log2(self.tract))))
 
     @property

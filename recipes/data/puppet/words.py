@@ -5,11 +5,6 @@ from pathlib import Path
 
 _ASSETS = Path(__file__).with_name("assets")
 _VOWELS = "aeiou"
-_PLURALS = {"man": "men", "woman": "women", "child": "children", "person": "people", "mouse": "mice", "goose": "geese",
-            "tooth": "teeth", "foot": "feet", "sheep": "sheep", "deer": "deer", "fish": "fish", "wolf": "wolves",
-            "knife": "knives", "calf": "calves", "leaf": "leaves", "shelf": "shelves", "scarf": "scarves",
-            "lettuce leaf": "lettuce leaves", "cliff": "cliffs", "moose": "moose", "salmon": "salmon", "trout": "trout",
-            "photo": "photos", "piano": "pianos", "radio": "radios", "avocado": "avocados", "kangaroo": "kangaroos"}  # fmt: skip
 
 
 @cache
@@ -37,17 +32,27 @@ def common_words() -> tuple[str, ...]:
 
 
 @cache
-def _irregular() -> dict[str, str]:
-    return dict(pair.split("/") for pair in lexicon()["irregular"])  # type: ignore[misc]
+def templates() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Templates of sentences and of word salad, from assets/templates.txt."""
+    text = (_ASSETS / "templates.txt").read_text(encoding="utf-8")
+    sentences, salad = text.split("# word salad", 1)
+    lines = [
+        [line for line in part.splitlines()[1:] if not line.startswith("#")] for part in (sentences, salad)
+    ]
+    return tuple(lines[0]), tuple(lines[1])
+
+
+@cache
+def _pairs(name: str) -> dict[str, str]:
+    return dict((pair.split("/")[0], pair.split("/")[1]) for pair in lexicon()[name])
 
 
 def plural(noun: str) -> str:
-    """ "story" -> "stories"."""
-    if noun in _PLURALS:
-        return _PLURALS[noun]
-    if noun.endswith(("man", "woman")) and noun != "human":
+    """ "story" -> "stories", "mouse" -> "mice"."""
+    irregular = _pairs("irregular_plural").get(noun)
+    if irregular is None and noun.endswith("man"):
         return noun[:-2] + "en"
-    return _with_s(noun)
+    return irregular or _with_s(noun)
 
 
 def _with_s(word: str) -> str:
@@ -69,8 +74,9 @@ def third(verb: str) -> str:
 def past(verb: str) -> str:
     """ "carry" -> "carried", "find" -> "found"."""
     stem = verb.split()[0]
-    if stem in _irregular():
-        return _on_first(verb, _irregular()[stem])
+    irregular = _pairs("irregular").get(stem)
+    if irregular:
+        return _on_first(verb, irregular)
     if stem.endswith("e"):
         return _on_first(verb, stem + "d")
     if stem.endswith("y") and stem[-2] not in _VOWELS:
