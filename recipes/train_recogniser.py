@@ -1,6 +1,6 @@
 """Train the phoneme recogniser of `evaluation.speech` on corpus audio, and on nothing else.
 
-    python -m recipes.train_recogniser [--run runs/recogniser] [--steps 3000] [--clips 6000]
+    python -m recipes.train_recogniser [--run runs/recogniser] [--steps 1600] [--clips 4000]
     python -m recipes.train_recogniser --export
 
 It never hears what a codec or a talker made, so that its errors on those are theirs. CTC loss (Graves et al.,
@@ -147,7 +147,7 @@ def engine_for(config: RecogniserConfig, run: Path, steps: int) -> Engine:
     torch.manual_seed(0)
     model = Recogniser(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    engine = Engine(model, optimiser, run, schedule=warmup_cosine(200, steps), ema=0.998)
+    engine = Engine(model, optimiser, run, schedule=warmup_cosine(100, steps), ema=0.998)
     engine.load()
     return engine
 
@@ -164,7 +164,7 @@ def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, sec
         norm = engine.step()
         if engine.step_count % 50 == 0:
             engine.log(loss=loss.item(), norm=norm)
-        if unseen is not None and engine.step_count % 500 == 0:
+        if unseen is not None and engine.step_count % 400 == 0:
             engine.log(per_unseen=error_rate(averaged, unseen, 60))
         if time.monotonic() - saved > 120 or engine.step_count == steps:
             engine.save()
@@ -176,8 +176,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("runs/recogniser"))
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
     options = parser.parse_args()
@@ -188,7 +188,7 @@ def main() -> None:
     if options.export:
         save_component(engine.ema_module, RECOGNISER)
     else:
-        train(engine, sounds, prepare(options.run, "heldout", SHARD), options.steps, seconds=48.0)
+        train(engine, sounds, prepare(options.run, "heldout", SHARD), options.steps, seconds=32.0)
 
 
 if __name__ == "__main__":

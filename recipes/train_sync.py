@@ -1,6 +1,6 @@
 """Train the audio-visual offset estimator of `evaluation.sync` on rendered corpus clips.
 
-    python -m recipes.train_sync [--run runs/sync] [--steps 1500] [--clips 900]
+    python -m recipes.train_sync [--run runs/sync] [--steps 1200] [--clips 600]
     python -m recipes.train_sync --export
 
 The true shift of a clip must win against fifteen others to either side (over the whole clip and over windows
@@ -206,8 +206,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("runs/sync"))
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--clips", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
     options = parser.parse_args()

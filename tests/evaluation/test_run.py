@@ -1,0 +1,92 @@
+"""Totals in closed form; the measures' own judges; codecs on tiny networks."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE
+from evaluation.codecs import Reenactment, reenact, round_trip
+from evaluation.heldout import Case
+from evaluation.run import judged, talker_figures, write_wav
+from evaluation.validate import auc, correlation, shifted
+from motion_ae.config import MotionAEConfig
+from motion_ae.model import MotionAE
+
+
+def case(phonemes: str) -> Case:
+    silence = torch.zeros(960)
+    return Case("0", "text", silence, list(phonemes), silence, np.zeros((8, 8, 3), np.uint8))
+
+
+def row(heard: str, end: str, ratio: float, offset: int) -> dict:
+    return {
+        "heard": " ".join(heard),
+        "end": end,
+        "duration_ratio": ratio,
+        "offset": offset,
+        "confidence": 0.5,
+        "silent_closed": None,
+        "rtf": 0.5,
+    }
+
+
+def test_totals_pool_edits_and_count_clips() -> None:
+    rows = [row("abc", "stop", 1.2, 1), row("xyzt", "stop", 1.3, 0), row("q", "length", 1.0, -2)]
+    figures = talker_figures(rows, [case("abd"), case("xyzt"), case("qrs")])
+    assert figures["per"] == pytest.approx(3 / 10)
+    assert figures["per_shuffled"] == pytest.approx((4 + 4 + 3) / 10)
+    assert figures["share_stopped"] == figures["share_offset_within_1"] == pytest.approx(2 / 3)
+    assert figures["share_duration_within_25"] == pytest.approx(2 / 3)
+    assert figures["share_stopped_within_25"] == pytest.approx(1 / 3)
+    lines = {line["figure"]: line for line in judged(figures)}
+    assert lines["per"]["met"] == "NO"
+    assert lines["per_shuffled"]["met"] == lines["rtf_mean"]["met"] == "yes"
+    assert "met" not in lines["share_stopped"]
+
+
+def test_a_shift_moves_whole_frames_and_fills_with_silence() -> None:
+    pcm = torch.arange(1.0, 4 * 960 + 1)
+    assert torch.equal(shifted(pcm, 0), pcm)
+    assert torch.equal(shifted(pcm, 1)[960:], pcm[:-960])
+    assert torch.equal(shifted(pcm, -1)[:-960], pcm[960:])
+    assert float(shifted(pcm, 2)[: 2 * 960].abs().sum() + shifted(pcm, -2)[-2 * 960 :].abs().sum()) == 0
+
+
+def test_auc_and_correlation_in_closed_form() -> None:
+    assert auc([2.0, 3.0], [0.0, 1.0]) == 1.0
+    assert auc([0.0], [1.0]) == 0.0
+    assert auc([1.0], [1.0]) == 0.5
+    line = torch.arange(5.0)
+    assert correlation(line, 3 * line - 1) == pytest.approx(1.0)
+    assert correlation(line, -line) == pytest.approx(-1.0)
+
+
+def test_wav_holds_the_samples(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", torch.tensor([0.0, 0.5, -1.0, 2.0]))
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        assert (file.getframerate(), file.getnchannels()) == (24_000, 1)
+        assert np.frombuffer(file.readframes(4), np.int16).tolist() == [0, 16384, -32767, 32767]
+
+
+def test_a_round_trip_keeps_whole_frames() -> None:
+    vae = AudioVAE(AudioVAEConfig.tiny()).eval()
+    assert round_trip(vae, torch.zeros(4 * vae.hop + 5)).shape == (4 * vae.hop,)
+
+
+def test_pairs_pool_into_one_psnr() -> None:
+    model = MotionAE(MotionAEConfig.tiny()).eval()
+    size = model.config.resolution
+    source, box = torch.rand(3, size, size), (0, 0, size // 2, size // 2)
+    still = reenact(model, source, source, box)
+    moved = reenact(model, source, 1 - source, box)
+    assert still.figures()["copy_mouth_db"] == float("inf")
+    total = Reenactment() + still + moved
+    assert total.pairs == 2
+    expected = moved.copy_mouth.psnr + 10 * np.log10(2)
+    assert total.figures()["copy_mouth_db"] == pytest.approx(expected)
