@@ -120,7 +120,7 @@ class TalkerConfig:
             patch_encoder=PatchEncoderConfig(layers=1, heads=4, ffn=512),
             heads=TwoDiTHeadsConfig.puppet(hidden_width=256),
             tasks=PUPPET_TASKS,
-            layout=Layout(text_per_patch=2.0),
+            layout=Layout(text_per_patch=2.4),
             forecast=512,
             reading=256,
         )

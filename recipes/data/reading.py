@@ -1,0 +1,69 @@
+"""How far a text has been read at any time of a clip, from the corpus's phoneme times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes.data.puppet.speech import PAUSE, Phoneme
+from talker.text import PHONES, PhonemeTokenizer
+
+_VOWELS = frozenset(phone for phone in PHONES if phone[0] in "iɪɛæɑɔʊuʌəɜɚɐeao")
+_GAP = 0.7
+_AFTER_SECONDS = 0.25
+
+
+def tokens_read(
+    ids: Sequence[int], phonemes: Sequence[Phoneme], times: NDArray[np.float64], tokenizer: PhonemeTokenizer
+) -> NDArray[np.float32]:
+    """Text tokens (fractional) spoken by each of `times` (seconds): 0 before the first sound, len(ids)
+    after the last.
+
+    The text's phones and the spoken ones differ here and there: they are aligned first. Word boundaries and
+    punctuation take the time between their neighbours.
+    """
+    if not ids:
+        return np.zeros(len(times), np.float32)
+    names = [tokenizer.decode([index]).lstrip("ˈˌ") for index in ids]
+    phones = [k for k, name in enumerate(names) if name in PHONES]
+    sounds = [one for one in phonemes if one.symbol != PAUSE]
+    at, read = [0.0], [0.0]
+    for i, j in _aligned([names[k] for k in phones], [one.symbol for one in sounds]):
+        at += [max(at[-1], sounds[j].start), max(at[-1], sounds[j].end)]
+        read += [float(phones[i]), float(phones[i] + 1)]
+    at.append(at[-1] + _AFTER_SECONDS)
+    read.append(float(len(ids)))
+    return np.interp(times, at, read).astype(np.float32)
+
+
+def _cost(written: str, spoken: str) -> float:
+    if written == spoken:
+        return 0.0
+    return 0.6 if (written in _VOWELS) == (spoken in _VOWELS) else 1.2
+
+
+def _aligned(written: Sequence[str], spoken: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs (i, j), both increasing, of the cheapest alignment; gaps are left out."""
+    rows, columns = len(written) + 1, len(spoken) + 1
+    total = np.zeros((rows, columns))
+    total[:, 0], total[0] = np.arange(rows) * _GAP, np.arange(columns) * _GAP
+    for i in range(1, rows):
+        for j in range(1, columns):
+            total[i, j] = min(
+                total[i - 1, j - 1] + _cost(written[i - 1], spoken[j - 1]),
+                total[i - 1, j] + _GAP,
+                total[i, j - 1] + _GAP,
+            )
+    pairs = []
+    i, j = rows - 1, columns - 1
+    while i and j:
+        if np.isclose(total[i, j], total[i - 1, j - 1] + _cost(written[i - 1], spoken[j - 1])):
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+        elif np.isclose(total[i, j], total[i - 1, j] + _GAP):
+            i -= 1
+        else:
+            j -= 1
+    return pairs[::-1]
