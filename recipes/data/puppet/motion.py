@@ -34,36 +34,36 @@ _VISEMES: tuple[tuple[str, tuple[float, ...], float, float], ...] = (
     ("f v",         (.10, .10, .00, .75, .30, .00, .00), 1.6, .06),
     ("θ ð",         (.20, .10, .00, .00, .25, .35, .90), 1.1, .06),
     ("t d n ɾ",     (.16, .15, .00, .00, .18, .28, .35), 0.6, .05),
-    ("l",           (.26, .10, .00, .00, .20, .30, .75), 0.9, .06),
+    ("l",           (.32, .10, .00, .00, .20, .30, .75), 0.9, .06),
     ("s z",         (.07, .40, .00, .00, .30, .50, .10), 1.2, .06),
     ("ʃ ʒ tʃ dʒ",   (.11, -.35, .55, .00, .45, .55, .05), 1.3, .08),
-    ("k ɡ ŋ",       (.24, .05, .00, .00, .12, .22, .00), 0.5, .05),
-    ("h ʔ",         (.24, .00, .00, .00, .10, .15, .00), 0.25, .05),
+    ("k ɡ ŋ",       (.29, .05, .00, .00, .12, .22, .00), 0.5, .05),
+    ("h ʔ",         (.29, .00, .00, .00, .10, .15, .00), 0.25, .05),
     ("w",           (.10, -.75, .95, .00, .05, .05, .00), 1.4, .09),
     ("ɹ",           (.17, -.40, .55, .00, .20, .25, .10), 0.8, .07),
     ("j",           (.13, .50, .00, .00, .20, .30, .10), 0.7, .06),
     ("i",           (.18, .75, .00, .00, .25, .40, .05), 1.1, .08),
-    ("ɪ",           (.28, .45, .00, .00, .20, .35, .05), 0.8, .07),
-    ("eɪ",          (.36, .50, .00, .00, .22, .38, .00), 1.0, .08),
-    ("ɛ",           (.48, .35, .00, .00, .20, .40, .00), 1.0, .08),
-    ("æ",           (.66, .40, .00, .00, .25, .48, .00), 1.1, .09),
-    ("aɪ",          (.70, .25, .00, .00, .20, .45, .00), 1.1, .09),
-    ("ɑ",           (.80, .00, .00, .00, .15, .40, .00), 1.1, .09),
-    ("aʊ",          (.74, .00, .20, .00, .15, .40, .00), 1.1, .09),
-    ("ʌ",           (.50, .05, .00, .00, .15, .32, .00), 0.9, .08),
-    ("ə ɐ",         (.30, .05, .00, .00, .12, .22, .00), 0.5, .06),
-    ("ɜ ɚ",         (.27, -.30, .45, .00, .18, .25, .05), 0.9, .07),
-    ("ɔ",           (.58, -.35, .60, .00, .10, .25, .00), 1.1, .09),
-    ("ɔɪ",          (.48, -.40, .65, .00, .10, .25, .00), 1.1, .09),
-    ("oʊ",          (.42, -.50, .80, .00, .08, .18, .00), 1.2, .09),
-    ("ʊ",           (.26, -.45, .65, .00, .08, .15, .00), 1.0, .08),
+    ("ɪ",           (.34, .45, .00, .00, .20, .35, .05), 0.8, .07),
+    ("eɪ",          (.44, .50, .00, .00, .22, .38, .00), 1.0, .08),
+    ("ɛ",           (.59, .35, .00, .00, .20, .40, .00), 1.0, .08),
+    ("æ",           (.81, .40, .00, .00, .25, .48, .00), 1.1, .09),
+    ("aɪ",          (.85, .25, .00, .00, .20, .45, .00), 1.1, .09),
+    ("ɑ",           (.98, .00, .00, .00, .15, .40, .00), 1.1, .09),
+    ("aʊ",          (.90, .00, .20, .00, .15, .40, .00), 1.1, .09),
+    ("ʌ",           (.61, .05, .00, .00, .15, .32, .00), 0.9, .08),
+    ("ə ɐ",         (.37, .05, .00, .00, .12, .22, .00), 0.5, .06),
+    ("ɜ ɚ",         (.33, -.30, .45, .00, .18, .25, .05), 0.9, .07),
+    ("ɔ",           (.71, -.35, .60, .00, .10, .25, .00), 1.1, .09),
+    ("ɔɪ",          (.59, -.40, .65, .00, .10, .25, .00), 1.1, .09),
+    ("oʊ",          (.51, -.50, .80, .00, .08, .18, .00), 1.2, .09),
+    ("ʊ",           (.32, -.45, .65, .00, .08, .15, .00), 1.0, .08),
     ("u",           (.16, -.70, .95, .00, .05, .08, .00), 1.3, .09),
     (PAUSE,         (.00, .00, .00, .00, .00, .00, .00), 0.9, .07),
 )  # fmt: skip
 _TABLE = {phone: row for row in _VISEMES for phone in row[0].split()}
 # Diphthongs glide: the second half pulls towards another viseme.
 _GLIDES = {"eɪ": "ɪ", "aɪ": "ɪ", "ɔɪ": "ɪ", "aʊ": "u", "oʊ": "u"}
-_ANTICIPATION = 0.08  # seconds: lips start this much earlier than they let go (rounding even more)
+_ANTICIPATION = 0.015  # seconds that a target reaches further ahead than back (rounding even more)
 
 
 def animate(speech: Speech, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -141,8 +141,8 @@ def _lips(
     after = np.maximum(times[:, None] - (end - quarter), 0)
     for column, name in enumerate(_LIPS):
         early = _ANTICIPATION * (1.5 if name in ("rounding", "lip_width") else 1.0)
-        distance = before / (reach + 0.4 * early) + after / reach
-        dominance = weight * np.exp(-(distance**1.4)) + 1e-9
+        distance = before / (0.6 * reach + early) + after / (0.6 * reach)
+        dominance = weight * np.exp(-(distance**1.5)) + 1e-9
         motion[:, INDEX[name]] = dominance @ targets[:, column] / dominance.sum(1)
     motion[:, INDEX["jaw"]] *= strength * (0.72 + 0.28 * np.minimum(energy, 1.1))
     for name in ("lip_width", "rounding", "upper_lip", "lower_lip"):
@@ -190,8 +190,8 @@ def _head(
     """Pose of the clip, slow drift, nods on stressed syllables (livelier in lively clips)."""
     frames = len(times)
     lively = rng.uniform(0.4, 1.4)
-    poses = (("yaw", 0.13, 0.05, 1.6), ("pitch", 0.06, 0.025, 1.4), ("roll", 0.04, 0.02, 1.8))
-    offsets = (("shift_x", 0.035, 0.01, 2.0), ("shift_y", 0.03, 0.008, 2.0), ("scale", 0.035, 0.01, 2.5))
+    poses = (("yaw", 0.14, 0.09, 1.6), ("pitch", 0.07, 0.045, 1.4), ("roll", 0.05, 0.035, 1.8))
+    offsets = (("shift_x", 0.035, 0.015, 2.0), ("shift_y", 0.03, 0.012, 2.0), ("scale", 0.04, 0.015, 2.5))
     for name, pose, drift, seconds in poses + offsets:
         active = 0.5 + 0.5 * speaking if name in ("yaw", "pitch", "roll") else 1.0
         wander = _wander(rng, frames, drift * lively, seconds)
@@ -199,7 +199,7 @@ def _head(
     pitch = motion[:, INDEX["pitch"]]
     for one in phonemes:
         if one.stress == 2 and rng.random() < 0.55:
-            nod = rng.uniform(0.015, 0.05) * lively
+            nod = rng.uniform(0.02, 0.06) * lively
             pitch -= nod * _bump(times, (one.start + one.end) / 2 + 0.04, 0.2, 0.32)
     motion[:, INDEX["yaw"]] += 0.25 * (pitch - pitch.mean()) * rng.normal(0, 1)
     for name, _, _, _ in poses:
