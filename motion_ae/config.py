@@ -16,12 +16,14 @@ class MotionAEConfig:
     """A LIA-X-style autoencoder. The levels run from 8 pixels wide to `feature_resolution`, coarse to fine.
 
     `channels`, `flow_blocks` and `rgb_blocks` have one entry a level; `style_dim` is the width of the
-    identity code. The last four fields are not in the published network, whose values are the defaults:
+    identity code. The last five fields are not in the published network, whose values are the defaults:
 
     - `lean`: resample beside the convolution, not inside it: convolve at the lower resolution, then up-sample
       (a quarter of the multiplications), and average 2x2 instead of blurring before a strided convolution;
     - `blend`: features end at half the resolution, and the picture is the warped source image itself, mixed
       by a predicted mask with what the network paints: sharp where the source shows it, and cheap;
+    - `inpaint`: the picture is painted from what the hidden path knows too, where the mask hides the warped
+      source: an open mouth that the source keeps shut;
     - `motion_mean`, `motion_scale` (one a dimension): raw motion = code x scale + mean, which gives the code
       the units of a motion vector known from elsewhere.
     """
@@ -35,6 +37,7 @@ class MotionAEConfig:
     norm_groups: int = 32
     lean: bool = False
     blend: bool = False
+    inpaint: bool = False
     motion_mean: tuple[float, ...] = ()
     motion_scale: tuple[float, ...] = ()
 
@@ -82,10 +85,11 @@ class MotionAEConfig:
             motion_dim=24,
             channels=(128, 96, 64, 32, 16),
             flow_blocks=(1, 1, 1, 1, 0),
-            rgb_blocks=(0, 0, 1, 1, 0),
+            rgb_blocks=(0, 0, 0, 1, 0),
             norm_groups=8,
             lean=True,
             blend=True,
+            inpaint=True,
             motion_scale=_PUPPET_SCALE,
         )
 
@@ -102,6 +106,7 @@ class MotionAEConfig:
             norm_groups=4,
             lean=True,
             blend=True,
+            inpaint=True,
             motion_mean=(0.1,) * 6,
             motion_scale=(0.5,) * 6,
         )

@@ -72,6 +72,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         self.conv = ConvLayer(width, 3, 1)
+        nn.init.normal_(self.conv.weight, std=0.1)  # training starts from nearly nothing painted
 
     def forward(self, paint: Tensor, coarser: Tensor | None) -> Tensor:
         """(B, C, H, W), (B, 3, H/2, W/2) or None -> (B, 3, H, W)."""
@@ -94,7 +95,7 @@ class Level(nn.Module):
         self.paint_up = ConvLayer(coarser, width, resample="up", lean=config.lean) if index else None
         self.rgb_blocks = nn.ModuleList(ResBlock(width, width) for _ in range(config.rgb_blocks[index]))
         self.to_rgb = ToRGB(width)
-        self.finest = index == len(config.channels) - 1
+        self.inpaint, self.finest = config.inpaint, index == len(config.channels) - 1
 
     def forward(self, canvas: Canvas, style: Tensor, feature: Tensor) -> Canvas:
         """The coarser level's canvas, style (B, S), source feature (B or 1, C, H, W) -> this level's."""
@@ -102,8 +103,10 @@ class Level(nn.Module):
         for block in self.flow_blocks:
             hidden = block(hidden, style)
         paint, mask, flow = self.to_flow(hidden, style, feature, canvas.flow)
-        if not self.finest:
+        if self.inpaint or not self.finest:
             hidden = take_up(hidden, paint, mask)
+        if self.inpaint:
+            paint = hidden
         if self.paint_up is not None:
             paint = paint + self.paint_up(canvas.paint)
         for block in self.rgb_blocks:
@@ -123,6 +126,8 @@ class Blend(nn.Module):
         self.from_warp = nn.Conv2d(12, 16, 1, bias=False)
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
+        assert self.from_paint.bias is not None
+        nn.init.ones_(self.from_paint.bias[12:])  # of the mask: training starts from mostly the source
 
     def forward(self, canvas: Canvas, image: Tensor) -> Tensor:
         """Finest canvas (H/2 wide) and source image (B or 1, 3, H, W) -> picture (B, 3, H, W)."""

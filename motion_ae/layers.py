@@ -161,14 +161,16 @@ class FlowResBlock(nn.Module):
 class ResBlock(nn.Module):
     """Two convolutions beside a shortcut, their sum divided by sqrt(2); halves the picture if `down`.
 
-    The shortcut is a 1x1 convolution where width or size change, else the input itself.
+    The shortcut is a 1x1 convolution where width or size change, else the input itself. `lean` keeps the
+    first convolution, which is at the full resolution, as narrow as the input.
     """
 
     def __init__(self, inner: int, outer: int, down: bool = False, lean: bool = False) -> None:
         super().__init__()
         resample: Resample = "down" if down else "none"
-        self.conv1 = ConvLayer(inner, outer)
-        self.conv2 = ConvLayer(outer, outer, resample=resample, lean=lean)
+        middle = inner if lean else outer
+        self.conv1 = ConvLayer(inner, middle)
+        self.conv2 = ConvLayer(middle, outer, resample=resample, lean=lean)
         self.skip = (
             ConvLayer(inner, outer, 1, resample=resample, activate=False, lean=lean)
             if down or inner != outer

@@ -30,16 +30,17 @@ def config(request: pytest.FixtureRequest) -> MotionAEConfig:
         rgb_blocks=(1, 1, 1),
         lean=False,
         blend=False,
+        inpaint=False,
         motion_mean=(),
         motion_scale=(),
     )
 
 
 def _lively(config: MotionAEConfig) -> MotionAE:
-    """A network whose flow heads (zero at the start of training) are drawn too."""
+    """A network whose flow and colour heads, (nearly) zero when training starts, do something."""
     model = MotionAE(config).eval()
     for name, parameter in model.named_parameters():
-        if "to_flow" in name or "blend" in name:
+        if any(head in name for head in ("to_flow", "to_rgb", "blend")):
             torch.nn.init.normal_(parameter, std=0.3)
     return model
 
