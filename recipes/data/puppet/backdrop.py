@@ -90,7 +90,7 @@ def _outdoors(x: Image, y: Image, palette: Palette, rng: np.random.Generator) ->
     for _ in range(60):
         radius = rng.uniform(0.03, 0.12)
         leaves += rng.uniform(-0.5, 1) * np.exp(-(((x - rng.uniform(0, 1)) / radius) ** 2) - ((y - rng.uniform(0.2, 0.9)) / radius) ** 2)
-    green = np.array([0.10, 0.20, 0.06]) * rng.uniform(0.6, 1.5, 3) * (1 + 0.5 * leaves)[..., None]
+    green = np.array([0.11, 0.15, 0.07]) * rng.uniform(0.6, 1.5, 3) * (1 + 0.5 * leaves)[..., None]
     line = rng.uniform(0.2, 0.5) + 0.06 * np.sin(x * rng.uniform(4, 9) + rng.uniform(0, 6)) + 0.03 * np.sin(x * 17 + rng.uniform(0, 6))
     trees = np.clip((y - line) / 0.10, 0, 1)[..., None]
     return np.clip(sky * (1 - trees) + green * trees, 0.01, 1)

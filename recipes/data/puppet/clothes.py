@@ -93,6 +93,7 @@ def _cloth_part(points: FloatArray, triangles: NDArray[np.int32], attributes: Fl
         attributes=attributes,
         occlusion=np.full(count, 0.9, np.float32),
         wraps=np.full((count, 3), 0.15, np.float32),
+        sharpness=np.ones(count, np.uint8),
         follow=follow_share(points),
         anchors=anchors,
     )
@@ -267,6 +268,7 @@ def _tube(path: FloatArray, width: float) -> Part:
         attributes=np.tile(np.array([1.0, 0.5, 0.0], np.float32), (len(flat), 1)),
         occlusion=np.full(len(flat), 0.9, np.float32),
         wraps=np.full((len(flat), 3), 0.1, np.float32),
+        sharpness=np.full(len(flat), 2, np.uint8),
         follow=np.ones(len(flat), np.float32),
         anchors=np.full(len(flat), -1, np.int32),
     )

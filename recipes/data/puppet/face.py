@@ -295,7 +295,7 @@ def _outfit(rng: np.random.Generator) -> Outfit:
 
 def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     """sRGB of a wearable colour: muted hues, darks, off-whites."""
-    hue, saturation = rng.uniform(0, 6), rng.beta(1.2, 2.2) * 0.75
+    hue, saturation = rng.uniform(0, 6), rng.beta(1.2, 2.6) * 0.62
     value = rng.choice([rng.uniform(25, 80), rng.uniform(80, 170), rng.uniform(180, 240)])
     channels = [value * (1 - saturation * float(np.clip(1.5 - abs((hue - 2 * k) % 6 - 3), 0, 1))) for k in range(3)]
     return channels[0], channels[1], channels[2]
@@ -306,10 +306,10 @@ def _stage(rng: np.random.Generator) -> Stage:
     warm = float(rng.normal(0, 1))
     white = np.array([1 + 0.06 * warm, 1.0, 1 - 0.08 * warm])
     cool = np.array([1 - 0.05 * warm, 1.0, 1 + 0.08 * warm])
-    key = _light(side * rng.uniform(0.25, 1.0), rng.uniform(0.25, 0.75), white * rng.uniform(0.62, 0.85))
-    fill = _light(-side * rng.uniform(0.6, 1.1), rng.uniform(-0.1, 0.3), cool * rng.uniform(0.12, 0.3))
+    key = _light(side * rng.uniform(0.25, 1.0), rng.uniform(0.25, 0.75), white * rng.uniform(0.75, 1.0))
+    fill = _light(-side * rng.uniform(0.6, 1.1), rng.uniform(-0.1, 0.3), cool * rng.uniform(0.10, 0.26))
     rim = _light(-side * rng.uniform(2.2, 2.7), rng.uniform(0.2, 0.6), cool * rng.uniform(0.1, 0.7))
-    level = rng.uniform(0.2, 0.34)
+    level = rng.uniform(0.16, 0.28)
     palette = tuple(linear(_cloth_colour(rng)) for _ in range(3))
     return Stage(
         lights=(key, fill, rim),

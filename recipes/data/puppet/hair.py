@@ -41,9 +41,9 @@ STYLES = {
     "side": Style(1500, 6, (0.50, 0.85), 0.40, 0.22, "part", 0.085, (0.02, 0.16), 0.07),
     "fringe": Style(1500, 6, (0.55, 0.80), 0.20, 0.25, "forward", 0.085, (0.02, 0.13), 0.05),
     "swept": Style(1500, 6, (0.55, 0.95), 0.50, 0.10, "back", 0.085, (0.02, 0.20), 0.08),
-    "afro": Style(2300, 5, (0.24, 0.70), 1.00, 0.00, "out", 0.09, (0.0, 0.0), 9.0),
-    "bob": Style(2000, 8, (1.30, 1.75), 0.25, 0.70, "part", 0.10, (0.03, 0.20), 0.06),
-    "long": Style(2000, 10, (2.20, 3.00), 0.25, 0.70, "part", 0.11, (0.03, 0.22), 0.06),
+    "afro": Style(1800, 5, (0.24, 0.70), 1.00, 0.00, "out", 0.09, (0.0, 0.0), 9.0),
+    "bob": Style(1600, 7, (1.30, 1.75), 0.25, 0.70, "part", 0.10, (0.03, 0.20), 0.06),
+    "long": Style(1600, 9, (2.20, 3.00), 0.25, 0.70, "part", 0.11, (0.03, 0.22), 0.06),
     "bun": Style(1300, 8, (1.00, 1.25), 0.05, 0.00, "bun", 0.085, (0.015, 0.06), 0.03),
 }
 
@@ -261,8 +261,8 @@ def _beard(who: Identity, points: FloatArray, cover: FloatArray, rng: np.random.
     root, normal, place, anchor = _roots(points, np.clip(cover * 1.5 - 0.5, 0, 1) + 1e-6 * cover, count, rng)
     x = place[:, 0]
     lip = (place[:, 1] > -0.74) & (np.abs(x) < 0.3)
-    flow = np.stack([0.25 * np.sign(x) * (0.3 + lip), -1.0 * np.ones_like(x), 0.12 * np.ones_like(x)], axis=1)
-    length = (0.08 + 0.26 * who.hair.length * (who.hair.beard != "moustache")) * np.where(lip, 0.6, 1.0) * rng.uniform(0.7, 1.2, count)
+    flow = np.stack([np.sign(x) * np.where(lip, 0.7, 0.1), np.where(lip, -0.7, -1.0), 0.12 * np.ones_like(x)], axis=1)
+    length = (0.08 + 0.26 * who.hair.length * (who.hair.beard != "moustache")) * np.where(lip, 0.45, 1.0) * rng.uniform(0.7, 1.2, count)
     heading = flow + 0.55 * normal + rng.normal(0, 0.25, (count, 3))
     path = np.empty((3, count, 3), np.float32)
     path[0] = root - 0.01 * normal
@@ -271,7 +271,7 @@ def _beard(who: Identity, points: FloatArray, cover: FloatArray, rng: np.random.
         path[k + 1] = path[k] + (length / 2)[:, None] * heading
         heading = heading + np.array([0, -0.4, 0])
     layer = rng.random(count).astype(np.float32)
-    return _ribbons(path, np.array([0, -0.6, -0.6], np.float32), np.full(count, 0.042), layer, rng, anchor, gloss=0.05)
+    return _ribbons(path, np.array([0, -0.6, -0.6], np.float32), np.full(count, 0.034), layer, rng, anchor, gloss=0.05)
 
 
 def _ribbons(
@@ -303,7 +303,8 @@ def _ribbons(
     attributes[..., 2] = gloss
     flat = points.reshape(-1, 3)
     total = len(flat)
-    # The strips' normals face away from the head: hair is lit as a rounded mass.
+    front_first = np.argsort(-flat[triangles, 2].sum(axis=1), kind="stable")  # what is drawn early hides what comes later
+    triangles = triangles[front_first]
     return Part(
         points=flat,
         triangles=triangles.astype(np.int32),
@@ -312,6 +313,7 @@ def _ribbons(
         attributes=attributes.reshape(-1, 3),
         occlusion=np.repeat(shade.reshape(-1), 2).astype(np.float32),
         wraps=np.full((total, 3), 0.35, np.float32),
+        sharpness=np.zeros(total, np.uint8),
         follow=np.maximum(follow_share(flat), 0.25).astype(np.float32),
         anchors=np.broadcast_to(anchor[None, :, None], index.shape).reshape(-1).astype(np.int32),
     )

@@ -37,11 +37,14 @@ class Renderer:
         self._backdrop = paint_backdrop(who, size)
         self._looks = _looks(who)
         self._lights = _with_halfway(np.array(who.stage.lights))
-        self._ambient = np.array([who.stage.sky, who.stage.bounce])
-        self._eye = np.array([*who.iris, who.iris_size, who.pupil])
+        self._ambient = np.array([who.stage.sky, who.stage.bounce], np.float32)
+        self._eye = np.array([*who.iris, who.iris_size, who.pupil], np.float32)
         self._curve = _output_curve()
         count = len(self._part.points)
-        self._moved, self._posed, self._normals, self._screen, self._lit = (np.empty((count, 3), np.float32) for _ in range(5))
+        self._moved, self._posed, self._normals, self._screen, self._towards_light = (
+            np.empty((count, 3), np.float32) for _ in range(5)
+        )
+        self._lit = np.empty((count, 6), np.float32)
         self._casters = _casters(self._part)
         self._light_frame = _frame_towards(self._lights[0, :3])
         self._shadow_map = np.empty((SHADOW_TEXELS, SHADOW_TEXELS), np.float32)
@@ -83,13 +86,16 @@ class Renderer:
     def _draw(self, pose: Pose, out: NDArray[np.uint8]) -> None:
         part = self._part
         shading.vertex_normals(self._posed, part.triangles, self._normals)
-        shading.shadow_map(self._posed, self._casters, self._light_frame, SHADOW_SCALE, self._shadow_map)
-        shading.shadow_vertices(self._posed, self._light_frame, SHADOW_SCALE, self._shadow_map, self._shadow)
-        shading.light_vertices(self._normals, part.occlusion, part.wraps, self._lights, self._ambient, self._shadow, self._lit)
+        shading.project_to_light(self._posed, self._light_frame, SHADOW_SCALE, 0.5 * SHADOW_TEXELS, self._towards_light)
+        shading.shadow_map(self._towards_light, self._casters, self._shadow_map)
+        shading.shadow_vertices(self._towards_light, self._shadow_map, self._shadow)
+        shading.light_vertices(
+            self._normals, part.occlusion, part.wraps, part.sharpness, self._lights, self._ambient, self._shadow, self._lit
+        )
         shading.rasterise(self._screen, part.triangles, part.materials, part.uvs, part.attributes, self._strands, self._ids, self._depths)
         shading.resolve(
-            self._ids, self._depths, self._screen, part.triangles, part.materials, part.uvs, self._lit, self._normals,
-            part.attributes, self._shadow, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye, pose.gaze,
+            self._ids, self._depths, self._screen, part.triangles, part.materials, part.uvs, self._lit,
+            part.attributes, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye, pose.gaze,
             self._backdrop, self._curve, out,
         )  # fmt: skip
 
@@ -103,10 +109,10 @@ def _assemble(who: Identity) -> Part:
 
 
 def _casters(part: Part) -> NDArray[np.int32]:
-    """The triangles that throw shadows: all but eyes, lashes, and half of the hair."""
+    """The triangles that throw shadows: all but eyes, lashes, and a third of the hair."""
     solid = (part.materials == shading.SKIN) | (part.materials == shading.CLOTH) | (part.materials == shading.RIM)
     hair = part.triangles[part.materials == shading.HAIR]
-    return np.ascontiguousarray(np.concatenate([part.triangles[solid], hair[::2]]))
+    return np.ascontiguousarray(np.concatenate([part.triangles[solid], hair[::3]]))
 
 
 def _frame_towards(direction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,10 +134,10 @@ def _looks(who: Identity) -> NDArray[np.float32]:
     return looks
 
 
-def _with_halfway(lights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _with_halfway(lights: NDArray[np.float64]) -> NDArray[np.float32]:
     """lights (L,6) and the unit vectors halfway between each light and the camera: (L,9)."""
     halfway = lights[:, :3] + np.array([0.0, 0.0, 1.0])
-    return np.concatenate([lights, halfway / np.linalg.norm(halfway, axis=1, keepdims=True)], axis=1)
+    return np.concatenate([lights, halfway / np.linalg.norm(halfway, axis=1, keepdims=True)], axis=1).astype(np.float32)
 
 
 def _output_curve() -> NDArray[np.uint8]:

@@ -22,7 +22,8 @@ _MATERIALS = (shading.SKIN, shading.EYE, shading.EYE, shading.TEETH, shading.TEE
 
 @dataclass
 class Part:
-    """A piece of mesh. uvs (F,3,2); attributes (N,3) as shading.shade reads them; wraps (N,3); anchors (N,) head vertex or -1."""
+    """A piece of mesh. uvs (F,3,2); attributes (N,3) as shading.shade reads them; wraps (N,3), sharpness (N,) as light_vertices;
+    anchors (N,) head vertex or -1."""
 
     points: FloatArray
     triangles: NDArray[np.int32]
@@ -31,6 +32,7 @@ class Part:
     attributes: FloatArray
     occlusion: FloatArray
     wraps: FloatArray
+    sharpness: NDArray[np.uint8]
     follow: FloatArray
     anchors: NDArray[np.int32]
 
@@ -166,6 +168,7 @@ def head_part(who: Identity, points: FloatArray) -> Part:
         attributes=attributes,
         occlusion=occlusion.astype(np.float32),
         wraps=wraps,
+        sharpness=np.where(skin, 1, 2).astype(np.uint8),
         follow=follow_share(points),
         anchors=np.full(len(points), -1, np.int32),
     )
@@ -189,6 +192,7 @@ def join(parts: list[Part]) -> Part:
         attributes=np.concatenate([part.attributes for part in parts]).astype(np.float32),
         occlusion=np.concatenate([part.occlusion for part in parts]).astype(np.float32),
         wraps=np.concatenate([part.wraps for part in parts]).astype(np.float32),
+        sharpness=np.concatenate([part.sharpness for part in parts]),
         follow=np.concatenate([part.follow for part in parts]).astype(np.float32),
         anchors=np.concatenate([part.anchors for part in parts]),
     )

@@ -15,7 +15,9 @@ NOTHING = -1
 OUTPUT_LEVELS = 4096
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 _inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")  # a call would copy every array's header
-SHADOW_BIAS = 0.05  # 0.1 m towards the light: what is nearer than this to a caster is not in its shadow
+ZERO, HALF, ONE, NINTH = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1 / 9)  # literals would be float64
+SHADED, LEAK = np.float32(0.35), np.float32(0.3)
+SHADOW_BIAS = np.float32(0.05)  # 0.1 m towards the light: what is nearer than this to a caster is not in its shadow
 HIDDEN_BY = 0.12  # 0.1 m; a small hair triangle whose corners all lie deeper than this behind what is drawn is skipped
 
 
@@ -102,36 +104,49 @@ def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depth
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0.0 or (area > 0.0 and materials[t] <= TONGUE):
             continue
-        left = max(0, int(math.ceil(min(ax, min(bx, cx)) - 0.5)))
-        right = min(size - 1, int(math.floor(max(ax, max(bx, cx)) - 0.5)))
-        top = max(0, int(math.ceil(min(ay, min(by, cy)) - 0.5)))
-        bottom = min(size - 1, int(math.floor(max(ay, max(by, cy)) - 0.5)))
+        left = max(0, int(math.ceil(min(ax, min(bx, cx)) - HALF)))
+        right = min(size - 1, int(math.floor(max(ax, max(bx, cx)) - HALF)))
+        top = max(0, int(math.ceil(min(ay, min(by, cy)) - HALF)))
+        bottom = min(size - 1, int(math.floor(max(ay, max(by, cy)) - HALF)))
         if left > right or top > bottom:
             continue
-        za, zb, zc = screen[a, 2], screen[b, 2] - screen[a, 2], screen[c, 2] - screen[a, 2]
         cut, hem = materials[t] == HAIR, materials[t] == CLOTH
         if cut and _hidden(screen, a, depths) and _hidden(screen, b, depths) and _hidden(screen, c, depths):
             continue
-        inverse = 1.0 / area
-        step_b, step_c = (cy - ay) * inverse, -(by - ay) * inverse
+        za, zb, zc = screen[a, 2], screen[b, 2] - screen[a, 2], screen[c, 2] - screen[a, 2]
+        inverse = ONE / area
+        bx_, by_, cx_, cy_ = (bx - ax) * inverse, (by - ay) * inverse, (cx - ax) * inverse, (cy - ay) * inverse
+        dx, last = np.float32(left) + HALF - ax, np.float32(right - left)
         for row in range(top, bottom + 1):
-            dy = row + 0.5 - ay
-            dx = left + 0.5 - ax
-            wb = (dx * (cy - ay) - dy * (cx - ax)) * inverse
-            wc = (dy * (bx - ax) - dx * (by - ay)) * inverse
-            # the row's span, where wb >= 0, wc >= 0 and wb + wc <= 1
-            low, high_end = 0.0, float(right - left)
-            for start, step in ((wb, step_b), (wc, step_c), (1.0 - wb - wc, -step_b - step_c)):
-                if step > 0.0:
-                    low = max(low, -start / step)
-                elif step < 0.0:
-                    high_end = min(high_end, -start / step)
-                elif start < 0.0:
-                    high_end = -1.0
-            if high_end < low:
+            dy = np.float32(row) + HALF - ay
+            wb = dx * cy_ - dy * cx_
+            wc = dy * bx_ - dx * by_
+            wa = ONE - wb - wc
+            step_a = by_ - cy_
+            # the row's span, where none of the three is negative
+            low, end = ZERO, last
+            if cy_ > ZERO:
+                low = max(low, -wb / cy_)
+            elif cy_ < ZERO:
+                end = min(end, -wb / cy_)
+            elif wb < ZERO:
                 continue
-            for k in range(int(math.ceil(low)), int(math.floor(high_end)) + 1):
-                b_here, c_here = wb + k * step_b, wc + k * step_c
+            if by_ < ZERO:
+                low = max(low, wc / by_)
+            elif by_ > ZERO:
+                end = min(end, wc / by_)
+            elif wc < ZERO:
+                continue
+            if step_a > ZERO:
+                low = max(low, -wa / step_a)
+            elif step_a < ZERO:
+                end = min(end, -wa / step_a)
+            elif wa < ZERO:
+                continue
+            if end < low:
+                continue
+            for k in range(int(math.ceil(low)), int(end) + 1):
+                b_here, c_here = wb + np.float32(k) * cy_, wc - np.float32(k) * by_
                 z = za + b_here * zb + c_here * zc
                 column = left + k
                 if z < depths[row, column]:
@@ -141,8 +156,8 @@ def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depth
                         v = uvs[t, 0, 1] + b_here * (uvs[t, 1, 1] - uvs[t, 0, 1]) + c_here * (uvs[t, 2, 1] - uvs[t, 0, 1])
                         visible = strands[min(high - 1, int(v * high)), int(u * wide) % wide] > 127
                     elif hem:
-                        edge = attributes[a, 2] * (1.0 - b_here - c_here) + attributes[b, 2] * b_here + attributes[c, 2] * c_here
-                        visible = edge >= 0.0
+                        edge = attributes[a, 2] * (ONE - b_here - c_here) + attributes[b, 2] * b_here + attributes[c, 2] * c_here
+                        visible = edge >= ZERO
                     if visible:
                         depths[row, column] = z
                         ids[row, column] = t
@@ -157,81 +172,96 @@ def _hidden(screen, vertex, depths):
 
 
 @_jit
-def shadow_map(points, casters, frame, scale, depths):
-    """Depths (M,M) of triangles `casters` (K,3) seen along frame[2] (3,3 rows: right, up, towards the light), orthographic."""
+def project_to_light(points, frame, scale, half, out):
+    """out (N,3): column, row and nearness of points to the light that shines along -frame[2]; frame (3,3) right, up, to the light."""
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        out[i, 0] = half + scale * (frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z)
+        out[i, 1] = half - scale * (frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z)
+        out[i, 2] = frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z
+
+
+@_jit
+def shadow_map(points, casters, depths):
+    """Greatest nearness (M,M) of triangles `casters` (K,3) over points (N,3) of project_to_light."""
     size = depths.shape[0]
     depths[:] = -1e9
-    half = 0.5 * size
     for t in range(casters.shape[0]):
         a, b, c = casters[t, 0], casters[t, 1], casters[t, 2]
-        ax = half + scale * (frame[0, 0] * points[a, 0] + frame[0, 1] * points[a, 1] + frame[0, 2] * points[a, 2])
-        ay = half - scale * (frame[1, 0] * points[a, 0] + frame[1, 1] * points[a, 1] + frame[1, 2] * points[a, 2])
-        az = frame[2, 0] * points[a, 0] + frame[2, 1] * points[a, 1] + frame[2, 2] * points[a, 2]
-        bx = half + scale * (frame[0, 0] * points[b, 0] + frame[0, 1] * points[b, 1] + frame[0, 2] * points[b, 2])
-        by = half - scale * (frame[1, 0] * points[b, 0] + frame[1, 1] * points[b, 1] + frame[1, 2] * points[b, 2])
-        bz = frame[2, 0] * points[b, 0] + frame[2, 1] * points[b, 1] + frame[2, 2] * points[b, 2]
-        cx = half + scale * (frame[0, 0] * points[c, 0] + frame[0, 1] * points[c, 1] + frame[0, 2] * points[c, 2])
-        cy = half - scale * (frame[1, 0] * points[c, 0] + frame[1, 1] * points[c, 1] + frame[1, 2] * points[c, 2])
-        cz = frame[2, 0] * points[c, 0] + frame[2, 1] * points[c, 1] + frame[2, 2] * points[c, 2]
+        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+        left, right = max(0, int(min(ax, min(bx, cx)) + ONE)), min(size - 1, int(max(ax, max(bx, cx))))
+        top, bottom = max(0, int(min(ay, min(by, cy)) + ONE)), min(size - 1, int(max(ay, max(by, cy))))
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == 0.0:
+        if left > right or top > bottom or area == ZERO:
             continue
-        inverse = 1.0 / area
-        for row in range(max(0, int(min(ay, min(by, cy)) + 0.5)), min(size - 1, int(max(ay, max(by, cy)) + 0.5)) + 1):
-            for column in range(max(0, int(min(ax, min(bx, cx)) + 0.5)), min(size - 1, int(max(ax, max(bx, cx)) + 0.5)) + 1):
-                wb = ((column - ax) * (cy - ay) - (row - ay) * (cx - ax)) * inverse
-                wc = ((row - ay) * (bx - ax) - (column - ax) * (by - ay)) * inverse
-                if wb >= 0.0 and wc >= 0.0 and wb + wc <= 1.0:
-                    z = az + wb * (bz - az) + wc * (cz - az)
+        inverse = ONE / area
+        az, bz, cz = points[a, 2], points[b, 2] - points[a, 2], points[c, 2] - points[a, 2]
+        for row in range(top, bottom + 1):
+            dy = np.float32(row) - ay
+            for column in range(left, right + 1):
+                dx = np.float32(column) - ax
+                wb = (dx * (cy - ay) - dy * (cx - ax)) * inverse
+                wc = (dy * (bx - ax) - dx * (by - ay)) * inverse
+                if wb >= ZERO and wc >= ZERO and wb + wc <= ONE:
+                    z = az + wb * bz + wc * cz
                     if z > depths[row, column]:
                         depths[row, column] = z
 
 
 @_jit
-def shadow_vertices(points, frame, scale, depths, out):
-    """Share (N,) of the light along frame[2] that reaches each point: 3x3 samples of the shadow map, bilinearly weighted."""
+def shadow_vertices(points, depths, out):
+    """Share (N,) of the shadow map's light that reaches each point (N,3) of project_to_light: 3x3 samples, bilinearly weighted."""
     size = depths.shape[0]
-    half = 0.5 * size
     for i in range(points.shape[0]):
-        x = half + scale * (frame[0, 0] * points[i, 0] + frame[0, 1] * points[i, 1] + frame[0, 2] * points[i, 2])
-        y = half - scale * (frame[1, 0] * points[i, 0] + frame[1, 1] * points[i, 1] + frame[1, 2] * points[i, 2])
-        z = frame[2, 0] * points[i, 0] + frame[2, 1] * points[i, 1] + frame[2, 2] * points[i, 2] + SHADOW_BIAS
-        x0, y0 = int(math.floor(x)), int(math.floor(y))
-        if x0 < 1 or y0 < 1 or x0 > size - 3 or y0 > size - 3:
-            out[i] = 1.0
+        x, y, z = points[i, 0], points[i, 1], points[i, 2] + SHADOW_BIAS
+        if not (x >= 1.0 and y >= 1.0 and x <= size - 3 and y <= size - 3):
+            out[i] = ONE
             continue
-        fx, fy = x - x0, y - y0
-        total = 0.0
+        x0, y0 = int(x), int(y)
+        fx, fy = x - np.float32(x0), y - np.float32(y0)
+        total = ZERO
         for dy in range(-1, 3):
-            wy = (1.0 - fy) if dy == -1 else (fy if dy == 2 else 1.0)
+            wy = (ONE - fy) if dy == -1 else (fy if dy == 2 else ONE)
             for dx in range(-1, 3):
                 if z >= depths[y0 + dy, x0 + dx]:
-                    total += wy * ((1.0 - fx) if dx == -1 else (fx if dx == 2 else 1.0))
-        out[i] = total / 9.0
+                    total += wy * ((ONE - fx) if dx == -1 else (fx if dx == 2 else ONE))
+        out[i] = total * NINTH
 
 
 @_jit
-def light_vertices(normals, occlusion, wraps, lights, ambient, shadow, out):
-    """Diffuse light (N,3) at every vertex.
+def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow, out):
+    """Light (N,6) at every vertex: diffuse, then specular colour.
 
     lights (L,9): direction to the light, colour, halfway vector to the camera; the first casts the shadow (N,), the share of it
     that arrives. ambient (2,3): sky above, bounce below. wraps (N,3): how far light bleeds past the terminator in each channel (a
-    cheap stand-in for subsurface scattering). occlusion (N,).
+    cheap stand-in for subsurface scattering). occlusion (N,). sharpness (N,): the highlight's exponent is 4, 8 or 24 for 0, 1, 2.
     """
     for i in range(normals.shape[0]):
-        ny = 0.5 + 0.5 * normals[i, 1]
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        upward = HALF + HALF * ny
         for c in range(3):
-            out[i, c] = (ambient[1, c] + (ambient[0, c] - ambient[1, c]) * ny) * occlusion[i]
+            out[i, c] = (ambient[1, c] + (ambient[0, c] - ambient[1, c]) * upward) * occlusion[i]
+            out[i, 3 + c] = ZERO
+        arrives = SHADED + (ONE - SHADED) * occlusion[i]
         for k in range(lights.shape[0]):
-            cosine = normals[i, 0] * lights[k, 0] + normals[i, 1] * lights[k, 1] + normals[i, 2] * lights[k, 2]
-            arrives = 0.35 + 0.65 * occlusion[i]
+            cosine = nx * lights[k, 0] + ny * lights[k, 1] + nz * lights[k, 2]
+            reach = shadow[i] if k == 0 else ONE
             for c in range(3):
                 wrap = wraps[i, c]
-                soft = (cosine + wrap) / (1.0 + wrap)
-                if soft > 0.0:
+                soft = (cosine + wrap) / (ONE + wrap)
+                if soft > ZERO:
                     # blood-coloured light leaks a little into the skin's shadows
-                    lit = shadow[i] + (1.0 - shadow[i]) * 0.3 * wrap if k == 0 else 1.0
-                    out[i, c] += lights[k, 3 + c] * soft * arrives * lit
+                    out[i, c] += lights[k, 3 + c] * soft * arrives * (reach + (ONE - reach) * LEAK * wrap)
+            shine = nx * lights[k, 6] + ny * lights[k, 7] + nz * lights[k, 8]
+            if shine > ZERO:
+                shine *= shine
+                shine *= shine
+                if sharpness[i] > 0:
+                    shine *= shine
+                if sharpness[i] > 1:
+                    shine = shine * shine * shine
+                for c in range(3):
+                    out[i, 3 + c] += lights[k, 3 + c] * shine * reach
 
 
 @_inline
@@ -281,67 +311,49 @@ def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour):
 
 
 @_inline
-def shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, shadow, skin, strands, cloth, looks, lights, eye, gaze, colour):
+def shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks, lights, eye, gaze, colour):
     """Linear colour of triangle t at barycentric (wb, wc), written to colour (3,)."""
     a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-    wa = 1.0 - wb - wc
-    light = (
-        wa * lit[a, 0] + wb * lit[b, 0] + wc * lit[c, 0],
-        wa * lit[a, 1] + wb * lit[b, 1] + wc * lit[c, 1],
-        wa * lit[a, 2] + wb * lit[b, 2] + wc * lit[c, 2],
-    )
+    wa = ONE - wb - wc
+    red = wa * lit[a, 0] + wb * lit[b, 0] + wc * lit[c, 0]
+    green = wa * lit[a, 1] + wb * lit[b, 1] + wc * lit[c, 1]
+    blue = wa * lit[a, 2] + wb * lit[b, 2] + wc * lit[c, 2]
     p = wa * attributes[a, 0] + wb * attributes[b, 0] + wc * attributes[c, 0]
     q = wa * attributes[a, 1] + wb * attributes[b, 1] + wc * attributes[c, 1]
     r = wa * attributes[a, 2] + wb * attributes[b, 2] + wc * attributes[c, 2]
     u = wa * uvs[t, 0, 0] + wb * uvs[t, 1, 0] + wc * uvs[t, 2, 0]
     v = wa * uvs[t, 0, 1] + wb * uvs[t, 1, 1] + wc * uvs[t, 2, 1]
-    nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
-    ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
-    nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
     material = materials[t]
-    gloss, sharp, sheen = 0.0, False, material == HAIR
+    gloss = ZERO
     if material == EYE:
-        shade_eye(p, q, r, gaze, eye, light, lights, colour)
+        shade_eye(p, q, r, gaze, eye, (red, green, blue), lights, colour)
     elif material == SKIN:
-        red, green, blue, shine = texel(skin, u, v)
-        colour[0] = (red * (1.0 - p) + looks[EYE, 0] * p) * light[0]
-        colour[1] = (green * (1.0 - p) + looks[EYE, 1] * p) * light[1]
-        colour[2] = (blue * (1.0 - p) + looks[EYE, 2] * p) * light[2]
+        own_red, own_green, own_blue, shine = texel(skin, u, v)
+        colour[0] = (own_red * (ONE - p) + looks[EYE, 0] * p) * red
+        colour[1] = (own_green * (ONE - p) + looks[EYE, 1] * p) * green
+        colour[2] = (own_blue * (ONE - p) + looks[EYE, 2] * p) * blue
         gloss = shine * q
     elif material == CLOTH:
-        red, green, blue, shine = texel(cloth, u, v)
-        colour[0], colour[1], colour[2] = red * light[0] * p, green * light[1] * p, blue * light[2] * p
+        own_red, own_green, own_blue, shine = texel(cloth, u, v)
+        colour[0], colour[1], colour[2] = own_red * red * p, own_green * green * p, own_blue * blue * p
         gloss = shine * p
     elif material == HAIR:
         high, wide = strands.shape
         strand = strands[min(high - 1, int(v * high)), int(u * wide) % wide]
         strand = strand if strand > 127 else 160  # between strands, where several subpixels are shaded as one
-        tone = q * (0.6 + 0.8 * p) * (0.35 + 0.0041 * (strand - 128.0))
-        for k in range(3):
-            colour[k] = looks[HAIR, k] * tone * 2.0 * light[k]
-        gloss = r * (0.25 + tone)
+        tone = np.float32(q * (0.6 + 0.8 * p) * (0.8 + 0.0095 * (strand - 128.0)))
+        colour[0], colour[1], colour[2] = looks[HAIR, 0] * tone * red, looks[HAIR, 1] * tone * green, looks[HAIR, 2] * tone * blue
+        gloss = r * (HALF * HALF + tone)
     else:
+        colour[0], colour[1], colour[2] = looks[material, 0] * red * p, looks[material, 1] * green * p, looks[material, 2] * blue * p
+        gloss = q
+    if gloss > ZERO:
         for k in range(3):
-            colour[k] = looks[material, k] * light[k] * p
-        gloss, sharp = q, True
-    if gloss > 0.0:
-        reach = wa * shadow[a] + wb * shadow[b] + wc * shadow[c]
-        length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
-        for k in range(lights.shape[0]):
-            shine = (nx * lights[k, 6] + ny * lights[k, 7] + nz * lights[k, 8]) / length
-            if shine > 0.0:
-                shine *= shine
-                shine *= shine
-                shine = shine * shine if not sheen else shine
-                strength = gloss * (shine * shine * shine if sharp else shine)
-                if k == 0:
-                    strength *= reach
-                for m in range(3):
-                    colour[m] += strength * lights[k, 3 + m]
+            colour[k] += gloss * (wa * lit[a, 3 + k] + wb * lit[b, 3 + k] + wc * lit[c, 3 + k])
 
 
 @_jit
-def resolve(ids, depths, screen, triangles, materials, uvs, lit, normals, attributes, shadow, skin, strands, cloth, looks, lights, eye,
+def resolve(ids, depths, screen, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks, lights, eye,
             gaze, backdrop, curve, out):  # fmt: skip
     """Shade and average 2x2 subpixels into out (size,size,3) uint8 over backdrop (size,size,3) linear float32.
 
@@ -381,9 +393,9 @@ def resolve(ids, depths, screen, triangles, materials, uvs, lit, normals, attrib
                 ax, ay = screen[a, 0], screen[a, 1]
                 bx, by, cx, cy = screen[b, 0] - ax, screen[b, 1] - ay, screen[c3, 0] - ax, screen[c3, 1] - ay
                 inverse = 1.0 / (bx * cy - by * cx)
-                wb = ((px - ax) * cy - (py - ay) * cx) * inverse
-                wc = ((py - ay) * bx - (px - ax) * by) * inverse
-                shade(t, wb, wc, triangles, materials, uvs, lit, normals, attributes, shadow, skin, strands, cloth, looks, lights, eye,
+                wb = np.float32(((px - ax) * cy - (py - ay) * cx) * inverse)
+                wc = np.float32(((py - ay) * bx - (px - ax) * by) * inverse)
+                shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks, lights, eye,
                       gaze, colour)  # fmt: skip
                 for c in range(3):
                     total[c] += share * colour[c]

@@ -74,7 +74,7 @@ def _wrinkles(chart: Chart, seed: int) -> Plane:
     wobble = noise_at(chart.position, 2.2, seed + 6) * 0.05
     lines = np.clip(np.sin((y + wobble - 0.1 * x**2) * 42) - 0.55, 0, 1) * 1.6
     forehead = lines * _spot(x, y - 0.62, 0.55, 0.22)
-    feet = np.clip(np.sin(np.arctan2(y - 0.02 + wobble, np.abs(x) - 0.35) * 17) - 0.4, 0, 1) * _spot(np.abs(x) - 0.62, y, 0.12, 0.16)
+    feet = np.clip(np.sin(np.arctan2(y - 0.02 + wobble, np.abs(x) - 0.35) * 17) - 0.4, 0, 1) * _spot(np.abs(x) - 0.57, y + 0.02, 0.07, 0.10)
     fold = _spot(np.abs(x) - (0.27 + 0.3 * np.clip(-y - 0.45, 0, 1)) + wobble, 0 * y, 0.022, 1) * _band(y, -0.82, -0.42)
     return (0.7 * forehead + 0.8 * feet + 0.9 * fold) * (z > -0.6)
 
@@ -162,7 +162,7 @@ def scalp_opacity(chart: Chart, who: Identity) -> Plane:
 
 def _paint_hairs(colour: NDArray[np.float32], chart: Chart, who: Identity, seed: int) -> Plane:
     """Brows, beard shadow and the scalp's roots, painted in place; returns their joint opacity."""
-    fibre = noise_at(chart.position, (26.0, 12.0, 26.0), seed + 10)
+    fibre = noise_at(chart.position, (40.0, 22.0, 40.0), seed + 10)
     brows = _brows(chart, who, seed)
     beard = beard_opacity(chart, who)
     beard = np.clip(beard * (0.75 + 0.6 * fibre * (who.hair.beard != "none")), 0, 0.9) * (0.6 + 0.4 * who.hair.beard_density)
@@ -170,7 +170,7 @@ def _paint_hairs(colour: NDArray[np.float32], chart: Chart, who: Identity, seed:
     if who.hair.style == "bald":
         scalp = scalp * 0.10
     elif who.hair.style == "buzz":
-        scalp = np.clip(scalp * (0.62 + 0.4 * fibre), 0, 0.9)
+        scalp = np.clip(scalp * (0.72 + 0.3 * fibre), 0, 0.92)
     roots = 1.0 if who.hair.style in ("bald", "buzz") else 0.35  # in the shade of what grows over them
     for cover, tint, level in ((beard, who.hair.beard_colour, 0.8), (brows, who.hair.brow_colour, 1.0), (scalp, who.hair.colour, roots)):
         colour[:] = colour * (1 - cover[..., None]) + np.array(tint, np.float32) * (level * cover[..., None])
