@@ -1,0 +1,121 @@
+"""Real processes on bad days: Ctrl-C, a full disk, folders that take no file. One line, nothing half-made."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
+
+PAGE = "The quick brown fox jumps over the lazy dog, again and again. " * 160
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_checkpoint(folder)
+    write_portrait(folder / "face.png")
+    write_voice(folder / "voice.wav")
+    return folder
+
+
+def command(folder: Path, out: Path, text: str = "Hello there.", *more: str | Path) -> list[str]:
+    given = ["--portrait", folder / "face.png", "--voice", folder / "voice.wav", "--weights", folder]
+    start = [sys.executable, "-m", "talker", "say", text, "-o", out, "--steps", "1"]
+    return [str(part) for part in [*start, *given, *more]]
+
+
+def run(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=300, **options)
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 kB; needs root."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.long
+def test_a_full_disk(folder: Path, small_disk: Path) -> None:
+    face = folder / "noise.png"  # what does not compress fills a disk
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).resize((512, 512), Image.Resampling.NEAREST).save(face)
+    (small_disk / "old").write_bytes(bytes(250_000))
+    (small_disk / "out.mp4").write_bytes(b"the old one")
+    done = run(command(folder, small_disk / "out.mp4", PAGE, "--portrait", face, "--crop", "none"))
+    assert_one_line(done, "cannot be written")
+    assert sorted(path.name for path in small_disk.iterdir()) == ["old", "out.mp4"]
+    assert (small_disk / "out.mp4").read_bytes() == b"the old one"
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={small_disk / 'rest'}"], capture_output=True
+    )  # to the last byte
+    assert_one_line(run(command(folder, small_disk / "out.mp4")), "cannot be written")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_the_middle(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        command(folder, tmp_path / "out.mp4", PAGE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in tmp_path.iterdir()):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (tmp_path / "out.mp4").exists()
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert errors == "talker: interrupted; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+def test_a_folder_that_takes_no_file(folder: Path, tmp_path: Path) -> None:
+    """Root writes anywhere, so the folder is one of a file system that takes no files from anyone."""
+    assert_one_line(run(command(folder, Path("/proc/out.mp4"))), "/proc")
+    if os.getuid():
+        tmp_path.chmod(0o500)
+        assert_one_line(run(command(folder, tmp_path / "out.mp4")), "not writable")
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.long
+def test_twelve_thousand_pixels_and_ten_thousand_characters(folder: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    face = Image.fromarray(data.astronaut()[:256, 100:356]).convert("RGBA")
+    face.resize((12_000, 12_000), Image.Resampling.NEAREST).save(large, compress_level=1)
+    brief = write_checkpoint(tmp_path / "brief", stops=True)
+    more = ["--portrait", large, "--weights", brief, "--json"]
+    done = run(command(folder, tmp_path / "out.mp4", PAGE[:10_000], *more))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["brief", "large.png", "out.mp4"]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert peak < 3 * 2**30
