@@ -34,7 +34,7 @@ class Case:
         text: the sentence.
         pcm: (samples,) the corpus's own reading of it in that voice, without drawn pauses.
         phonemes: espeak's, as spoken in `pcm`.
-        prompt: (samples,) the same voice reading something else.
+        prompt: (samples,) the same voice reading two other sentences.
         portrait: (256, 256, 3) the face at rest.
     """
 
@@ -81,7 +81,8 @@ def cases(split: Split, count: int) -> Iterator[Case]:
             continue
         seen.add(clip.text)
         speech = speak(clip.text, clip.voice)
-        prompt = speak(sentence(split, 100_000 + clip.index), clip.voice)
+        others = [sentence(split, 100_000 + 2 * clip.index + i) for i in range(2)]
+        prompt = speak(" ".join(others), clip.voice)
         portrait = renderer(clip).frames(np.zeros((1, len(MOTION)), np.float32))[0]
         yield Case(
             f"{clip.index:04d}",

@@ -31,7 +31,7 @@ def spoken_seconds(pcm: Tensor) -> float:
     return float(at[-1] - at[0] + 1) * SAMPLES_PER_FRAME / SAMPLE_RATE if len(at) else 0.0
 
 
-def silent_frames(pcm: Tensor, margin: int = 5) -> Tensor:
+def silent_frames(pcm: Tensor, margin: int = 3) -> Tensor:
     """Frames (T,) at least `margin` frames from any voiced one: there a mouth has had the time to close."""
     speech = voiced(pcm)
     near = F.max_pool1d(speech.float()[None, None], 2 * margin + 1, 1, margin)[0, 0]
