@@ -146,7 +146,8 @@ def loss_of(errors: dict[str, Tensor], batch: TrainingBatch) -> tuple[Tensor, di
         name: value.sum() / counts.get(name, torch.tensor(value.numel())).clamp(min=1)
         for name, value in errors.items()
     }
-    return torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum(), parts
+    total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
+    return total, {name: part.detach() for name, part in parts.items()}
 
 
 def measure(model: TalkerModel, held: Latents) -> None:
@@ -187,10 +188,10 @@ def rate_at(steps: int) -> Callable[[int], float]:
     return factor
 
 
-def build(run: Path, steps: int) -> Engine:
+def build(config: TalkerConfig, run: Path, steps: int) -> Engine:
     """A fresh model in an engine; the same numbers every time."""
     torch.manual_seed(0)
-    model = TalkerModel(TalkerConfig.puppet(PhonemeTokenizer().vocab_size))
+    model = TalkerModel(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY)
     return Engine(model, optimiser, run, rate_at(steps), clip=1.0, ema=0.999)
 
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    engine = build(options.run, options.steps)
+    engine = build(TalkerConfig.puppet(PhonemeTokenizer().vocab_size), options.run, options.steps)
     if options.export:
         export(engine, PUPPET / "talker")
         return
