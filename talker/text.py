@@ -35,17 +35,13 @@ _VOCABULARY = ("<pad>", " ", ",", ".", "?", "!", *PHONES, *_STRESSED, *(f"<{lett
 _IDS = {token: index for index, token in enumerate(_VOCABULARY)}
 _SAME = str.maketrans({"g": "ɡ", "r": "ɹ", "ᵻ": "ɪ", "x": "k", "ɬ": "l"} | dict.fromkeys("ː̩̃ʲ͡|‖", ""))
 _LONE = {"a": "ɑ", "e": "eɪ", "o": "ɔ"}  # only in diphthongs, or spellings of their neighbours
-# The lexicon heard these before some other word; here as they sound in most places. And names of letters.
+# Words that the lexicon gives as they sound before some other word, and the names of letters.
 _SPOKEN_OTHERWISE = {
-    "at": "æt",
-    "it": "ɪt",
-    "A": "ɐ",
-    "eh": "ˈeɪ",
+    "at": "æt", "it": "ɪt", "live": "lˈɪv", "another": "ɐnˈʌðɚ", "our": "aʊɚ", "A": "ɐ", "eh": "ˈeɪ",
     "ee": "ˈiː",
-    "oh": "ˈoʊ",
-    "em": "ˈɛm",
-    "miz": "mˈɪz",
-}
+    "oh": "ˈoʊ", "em": "ˈɛm", "miz": "mˈɪz",
+}  # fmt: skip
+_BEFORE_VOWEL = {"the": "ðɪ", "to": "tʊ", "it": "ɪɾ", "at": "æɾ"}
 _VOWEL_SET = frozenset(_VOWELS.split())
 _HISSING = frozenset(("s", "z", "ʃ", "ʒ", "tʃ", "dʒ"))
 _VOICELESS = frozenset("ptkfθ")
@@ -94,7 +90,7 @@ class PhonemeTokenizer:
     those of unknown words from its spelling-to-sound model. Stress is merged into the vowel: one token
     stays one sound, which keeps the text's length proportional to the speech's.
 
-    A word is always read the same way, whatever surrounds it. `pad` is 0.
+    Of its surroundings a word's sounds depend only on whether a vowel follows ("the owl"). `pad` is 0.
     """
 
     pad = 0
@@ -110,13 +106,14 @@ class PhonemeTokenizer:
         """Token ids of any English text. Raises ValueError for other scripts or when there is nothing to
         say."""
         ids: list[int] = []
-        for part in re.findall(r"[A-Za-z']+|[,.?!]", spoken(text)):
-            if part in _IDS and not part.isalpha():
+        parts = re.findall(r"[A-Za-z']+|[,.?!]", spoken(text))
+        for part, following in zip(parts, [*parts[1:], ""], strict=True):
+            if part in ",.?!":
                 ids.append(_IDS[part])
                 continue
             if ids and _VOCABULARY[ids[-1]] not in ",.?!":
                 ids.append(_IDS[" "])
-            ids += self._word(part)
+            ids += self._linked(part, following)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -128,6 +125,15 @@ class PhonemeTokenizer:
         """Phones of the text without stress, boundaries and marks (what a phoneme error rate compares)."""
         tokens = (_VOCABULARY[index].lstrip("ˈˌ") for index in self.encode(text))
         return [token for token in tokens if token in PHONES]
+
+    def _linked(self, word: str, following: str) -> list[int]:
+        """A word's tokens, as it sounds before the next word ("" or a mark: before a pause)."""
+        own = self._word(word)
+        if not following.isalpha() or _VOCABULARY[self._word(following)[0]].lstrip("ˈˌ") not in _VOWEL_SET:
+            return own
+        if word.lower() in _BEFORE_VOWEL:
+            return [_IDS[token] for token in split_phones(_BEFORE_VOWEL[word.lower()])]
+        return [*own, _IDS["ɹ"]] if _VOCABULARY[own[-1]] in ("ɚ", "ˈɜ") else own
 
     def _word(self, word: str) -> list[int]:
         key = word if word == "A" else word.lower()
@@ -144,10 +150,22 @@ def _pronounce(word: str) -> list[str]:
         hissing, voiceless = stem[-1] in _HISSING, stem[-1] in _VOICELESS
         return stem + (["ɪ", "z"] if hissing else ["s"] if voiceless else ["z"])
     try:
-        phones = split_phones(known or "".join(_guess(word)))
+        phones = _unlink(split_phones(known or "".join(_guess(word))), word)
     except KeyError:
         phones = []
     return phones or [f"<{letter}>" for letter in word.lower()]
+
+
+def _unlink(phones: list[str], word: str) -> list[str]:
+    """Undo what the lexicon's entries took from a following word: "other" with ɹ, "can" with ŋ, "it" with
+    ɾ."""
+    if phones[-2:] == ["ɚ", "ɹ"]:
+        return phones[:-1]
+    last = {
+        "ŋ": "n" if not re.search("ng|nk|nx|nc", word[-3:]) else "ŋ",
+        "ɾ": "d" if "d" in word[-2:] else "t",
+    }
+    return [*phones[:-1], last.get(phones[-1], phones[-1])] if phones else phones
 
 
 @cache

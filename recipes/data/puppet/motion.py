@@ -216,7 +216,7 @@ def _eyes(
     lids = np.zeros(frames)
     moments = np.flatnonzero(rng.random(frames) < 0.28 / FRAME_RATE).tolist()
     pauses = [p for p in phonemes if p.symbol == PAUSE and p.end - p.start > 0.12]
-    moments += [round((p.start + 0.06) * FRAME_RATE) for p in pauses if rng.random() < 0.5]
+    moments += [round((p.start + 0.06) * FRAME_RATE) for p in pauses if rng.random() < 0.35]
     last = -20
     for moment in sorted(moments):
         if moment - last >= 12:

@@ -32,11 +32,15 @@ def sentence(split: Split, index: int) -> str:
     draw = _Draw(np.random.default_rng([index, SPLITS.index(split), 0x5E17]))
     while True:
         text = draw.sentence()
+        while draw.chance(_GOES_ON) and len(text) < _LONG:
+            text += " " + draw.sentence()
         if split_of(text) == split:
             return text
 
 
 _SALAD_SHARE = 0.4
+_GOES_ON = 0.12  # chance of one more sentence in the same clip
+_LONG = 110  # characters (about 7 s) after which none is added
 
 
 class _Draw:

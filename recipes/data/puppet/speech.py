@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,24 +108,24 @@ def _ask(request: dict[str, Any]) -> tuple[NDArray[np.float32], list[tuple[int, 
 def _phonemes(events: list[tuple[int, str, str]], samples: int, rate: float) -> list[Phoneme]:
     """Phones with times in seconds from espeak's events; `rate` is the samples a second they count in."""
     phonemes: list[Phoneme] = []
-    word = -1
-    spoken_events = [e for e in events if e[1] == "word" or e[1] == "phoneme"]
-    starts = [e[0] for e in spoken_events if e[1] == "phoneme"] + [samples]
-    index = 0
-    for sample, kind, text in spoken_events:
+    word, index = -1, 0
+    starts = [sample for sample, kind, _ in events if kind == "phoneme"] + [samples]
+    for sample, kind, text in events:
         if kind == "word":
             word += 1
             continue
         index += 1
-        end = max(starts[index], sample)
-        if end == sample:
-            continue
-        phones = split_phones(text) or [PAUSE]
+        start, end, phones = float(sample), float(max(starts[index], sample)), split_phones(text) or [PAUSE]
+        if end == start:  # a dark l, which espeak speaks within the vowel before it
+            if phones == [PAUSE] or not phonemes or phonemes[-1].symbol == PAUSE:
+                continue
+            end = phonemes[-1].end * rate
+            start = end - 0.4 * (end - phonemes[-1].start * rate)
+            phonemes[-1] = replace(phonemes[-1], end=start / rate)
         for part, phone in enumerate(phones):
-            cut = [sample + (end - sample) * k / len(phones) for k in (part, part + 1)]
-            stress = " ˌˈ".find(phone[0])
-            symbol = phone.lstrip("ˌˈ")
-            phonemes.append(Phoneme(symbol, cut[0] / rate, cut[1] / rate, max(stress, 0), max(word, 0)))
+            first, last = (start + (end - start) * k / len(phones) for k in (part, part + 1))
+            stress = max(" ˌˈ".find(phone[0]), 0)
+            phonemes.append(Phoneme(phone.lstrip("ˌˈ"), first / rate, last / rate, stress, max(word, 0)))
     return phonemes
 
 
