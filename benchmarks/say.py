@@ -2,8 +2,8 @@
 
 python benchmarks/say.py [--weights FOLDER] [--seconds 5 300]
 
-One JSON line a clip: seconds of media, rtf (wall time from the call to the closed file over media time), seconds to
-the first chunk, and the process's peak memory so far, which the page must not raise by much.
+One JSON line a clip: seconds of media, rtf (wall time from the call to the closed file over media time),
+seconds to the first chunk, and the peak memory of the process so far, which the page must not raise by much.
 """
 
 import argparse
