@@ -147,7 +147,7 @@ def _collar(who: Identity, ring: FloatArray) -> Part:
     flat = points.reshape(-1, 3)
     level = np.broadcast_to(np.array([0.55, 0.8, 1.0, 1.0, 1.0, 0.9])[: len(profile)], (_RING, len(profile))).reshape(-1)
     attributes = np.stack([level, 0 * level, 0 * level + 1], axis=1).astype(np.float32)
-    around = np.broadcast_to((target / (2 * np.pi) * 3)[:, None], (_RING, len(profile))).reshape(-1)
+    around = np.broadcast_to(np.abs(target / np.pi * 0.95)[:, None], (_RING, len(profile))).reshape(-1)
     uv = np.stack([around, 0.97 + 0 * around], axis=1).astype(np.float32)
     return _cloth_part(flat, triangles, attributes, uv[triangles], np.full(len(flat), -1, np.int32))
 
@@ -213,7 +213,7 @@ def glasses(who: Identity, points: FloatArray) -> list[Part]:
         return []
     head = load_head()
     tubes = []
-    front = _bridge(points, head) + 0.10
+    front = _bridge(points, head)
     wide, high, power = 0.235 + 0.04 * shape, 0.15 + 0.075 * (1 - shape), 2.0 + 2.5 * shape
     turn = np.linspace(0, 2 * np.pi, 41)
     ears = points[head.masks[2] > 0.5]
@@ -241,8 +241,9 @@ def glasses(who: Identity, points: FloatArray) -> list[Part]:
 
 def _bridge(points: FloatArray, head: Head) -> float:
     """How far forward the nose's bridge and the lids reach between the eyes."""
-    near = (head.groups == 0) & (np.abs(points[:, 1]) < 0.06) & (np.abs(points[:, 0]) < 0.5)
-    return float(np.quantile(points[near, 2], 0.9))
+    lids = (head.groups == 0) & (np.abs(points[:, 1]) < 0.06) & (np.abs(points[:, 0]) < 0.5)
+    nose = (head.groups == 0) & (np.abs(points[:, 1] + 0.02) < 0.09) & (np.abs(points[:, 0]) < 0.12)
+    return max(float(np.quantile(points[lids, 2], 0.9)) + 0.10, float(points[nose, 2].max()) + 0.035)
 
 
 def _tube(path: FloatArray, width: float) -> Part:

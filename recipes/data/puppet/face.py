@@ -306,7 +306,7 @@ def _stage(rng: np.random.Generator) -> Stage:
     warm = float(rng.normal(0, 1))
     white = np.array([1 + 0.06 * warm, 1.0, 1 - 0.08 * warm])
     cool = np.array([1 - 0.05 * warm, 1.0, 1 + 0.08 * warm])
-    key = _light(side * rng.uniform(0.25, 1.0), rng.uniform(0.25, 0.75), white * rng.uniform(0.75, 1.0))
+    key = _light(side * rng.uniform(0.25, 1.0), rng.uniform(0.25, 0.75), white * rng.uniform(0.70, 0.92))
     fill = _light(-side * rng.uniform(0.6, 1.1), rng.uniform(-0.1, 0.3), cool * rng.uniform(0.10, 0.26))
     rim = _light(-side * rng.uniform(2.2, 2.7), rng.uniform(0.2, 0.6), cool * rng.uniform(0.1, 0.7))
     level = rng.uniform(0.16, 0.28)

@@ -72,7 +72,7 @@ def _weights(m: dict[str, float]) -> NDArray[np.float64]:
         "mouthSmile": 0.75 * part["smile"],
         "cheekSquint": 0.35 * part["smile"] + 0.3 * part["cheek"],
         "cheekPuff": 0.7 * part["cheek"],
-        "tongueOut": 0.45 * part["tongue"] * (0.2 + 0.8 * open_) * min(1.0, 4 * jaw + part["lower_lip"]),
+        "tongueOut": 0.85 * part["tongue"] * (0.2 + 0.8 * open_) * min(1.0, 4 * jaw + part["lower_lip"]),
         "tongueUp": part["tongue"],
         "browInnerUp": 1.4 * part["brow_inner"],
         "browOuterUp": 1.4 * part["brow_outer"],

@@ -58,7 +58,7 @@ def load_units() -> UnitMorphs:
             tongue = head.groups == 5
             z = head.vertices[:, 2]
             tip = np.clip((z - 0.95) / 0.4, 0, 1) * tongue
-            moves[:, 1], moves[:, 2] = 0.13 * tip, 0.04 * tip
+            moves[:, 1], moves[:, 2] = 0.07 * tip, 0.02 * tip
         else:
             head.morphs.add(moves, "unit/" + name, 1.0)
         moves[eyeballs] = 0
@@ -151,14 +151,15 @@ def head_part(who: Identity, points: FloatArray) -> Part:
         front = points[tooth, 2]
         attributes[tooth, 0] = np.clip(1.1 + (front - front.max()) * 1.7, 0.12, 1)
         attributes[tooth, 1] = 0.10 * attributes[tooth, 0]
-        occlusion[tooth] = 0.55
+        occlusion[tooth] = 0.7 if group < 5 else 1.0
     occlusion[skin] *= 1 - 0.75 * inside[skin]
     occlusion[(groups == 1) | (groups == 2)] = 0.8
     attributes[groups == 6, 0] = 1.0
     wraps = np.zeros((len(points), 3), np.float32)
     depth = 1 - 0.6 * who.skin.depth
     wraps[:] = np.array([0.42, 0.22, 0.16]) * depth
-    wraps[(groups == 1) | (groups == 2)] = 0.4
+    wraps[(groups > 0) & (groups < 6)] = 0.4
+    wraps[groups == 5] = 0.9
     occlusion *= 1 - 0.25 * head.masks[EYELIDS] * skin
     return Part(
         points=points,

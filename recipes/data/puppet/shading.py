@@ -17,6 +17,7 @@ _jit = njit(cache=True, nogil=True, error_model="numpy")
 _inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")  # a call would copy every array's header
 ZERO, HALF, ONE, NINTH = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1 / 9)  # literals would be float64
 SHADED, LEAK = np.float32(0.35), np.float32(0.3)
+TONE_0, TONE_1, STRAND_0, STRAND_1 = np.float32(0.6), np.float32(0.8), np.float32(-0.416), np.float32(0.0095)
 SHADOW_BIAS = np.float32(0.05)  # 0.1 m towards the light: what is nearer than this to a caster is not in its shadow
 HIDDEN_BY = 0.12  # 0.1 m; a small hair triangle whose corners all lie deeper than this behind what is drawn is skipped
 
@@ -97,7 +98,7 @@ def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depth
     size = ids.shape[0]
     ids[:] = NOTHING
     depths[:] = 1e9
-    high, wide = strands.shape
+    high, wide = strands.shape  # wide is a power of two
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
@@ -154,7 +155,7 @@ def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depth
                     if cut:
                         u = uvs[t, 0, 0] + b_here * (uvs[t, 1, 0] - uvs[t, 0, 0]) + c_here * (uvs[t, 2, 0] - uvs[t, 0, 0])
                         v = uvs[t, 0, 1] + b_here * (uvs[t, 1, 1] - uvs[t, 0, 1]) + c_here * (uvs[t, 2, 1] - uvs[t, 0, 1])
-                        visible = strands[min(high - 1, int(v * high)), int(u * wide) % wide] > 127
+                        visible = strands[min(high - 1, int(v * np.float32(high))), int(u * np.float32(wide)) & (wide - 1)] > 127
                     elif hem:
                         edge = attributes[a, 2] * (ONE - b_here - c_here) + attributes[b, 2] * b_here + attributes[c, 2] * c_here
                         visible = edge >= ZERO
@@ -268,11 +269,12 @@ def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow
 def texel(texture, u, v):
     """Bilinear sample of texture (H,W,4) float32, as four numbers; u wraps, v is clamped."""
     high, wide = texture.shape[0], texture.shape[1]
-    x = u * wide - 0.5
-    y = min(max(v * high - 0.5, 0.0), high - 1.001)
+    x = u * np.float32(wide) - HALF
+    y = min(max(v * np.float32(high) - HALF, ZERO), np.float32(high) - np.float32(1.001))
     x0, y0 = int(math.floor(x)), int(y)
-    fx, fy = np.float32(x - x0), np.float32(y - y0)
-    x0 %= wide
+    fx, fy = np.float32(x) - np.float32(x0), np.float32(y) - np.float32(y0)
+    x0 = x0 - wide if x0 >= wide else (x0 + wide if x0 < 0 else x0)  # a remainder would cost a division
+    x0 = x0 - wide if x0 >= wide else x0
     x1 = x0 + 1 if x0 + 1 < wide else 0
     one = np.float32(1.0)
     w00, w01, w10, w11 = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
@@ -339,9 +341,9 @@ def shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, 
         gloss = shine * p
     elif material == HAIR:
         high, wide = strands.shape
-        strand = strands[min(high - 1, int(v * high)), int(u * wide) % wide]
+        strand = strands[min(high - 1, int(v * np.float32(high))), int(u * np.float32(wide)) & (wide - 1)]
         strand = strand if strand > 127 else 160  # between strands, where several subpixels are shaded as one
-        tone = np.float32(q * (0.6 + 0.8 * p) * (0.8 + 0.0095 * (strand - 128.0)))
+        tone = q * (TONE_0 + TONE_1 * p) * (STRAND_0 + STRAND_1 * np.float32(strand))
         colour[0], colour[1], colour[2] = looks[HAIR, 0] * tone * red, looks[HAIR, 1] * tone * green, looks[HAIR, 2] * tone * blue
         gloss = r * (HALF * HALF + tone)
     else:
