@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from talker.shipped import shipped
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.stages import Stages
 from talker.text import PhonemeTokenizer, Tokenizer, split_sentences
+
+Item = TypeVar("Item")
 
 # Patches of one sentence that the next one is given as its past, so that voice and head go on from there.
 # They are the silence that a sentence ends in and look to the model like the silence that every clip begins
@@ -141,9 +144,11 @@ class Utterance:
         with Stages() as stages:
             audio, motion = (stages.channel(QUEUED_PATCHES + lag) for _ in range(2))
             sounds, pictures = (stages.channel(QUEUED_PATCHES + lag) for _ in range(2))
-            stages.feed(self.latents, audio, motion)
-            stages.feed(lambda: talker.decoded(audio), sounds)
-            stages.feed(lambda: talker.rendered(motion, self.face), pictures)
+            stages.feed(lambda: _with_threads(1, self.latents()), audio, motion)
+            stages.feed(lambda: _with_threads(1, talker.decoded(audio)), sounds)
+            stages.feed(
+                lambda: _with_threads(talker.threads - 1, talker.rendered(motion, self.face)), pictures
+            )
             start = 0
             for pcm, frames in zip(sounds, pictures, strict=True):
                 yield Chunk(start / FRAME_RATE, pcm, frames)
@@ -192,6 +197,7 @@ class Talker:
         self.stop = stop or StopRule.paper()
         self.patch_frames = model.config.patch_frames
         self.device = next(model.parameters()).device
+        self.threads = torch.get_num_threads()
         assert audio_vae.hop * FRAME_RATE == audio_vae.sample_rate == SAMPLE_RATE
 
     @classmethod
@@ -308,6 +314,16 @@ def sentence_seed(seed: int, index: int) -> int:
     if index == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:7], "big")
+
+
+def _with_threads(count: int, items: Iterator[Item]) -> Iterator[Item]:
+    """The items, made with `count` threads within an operation; to be run in a worker of its own.
+
+    The talker's operations are too small to share, so one core is theirs and rendering gets the rest. Left to
+    itself every stage would take all cores, and they would wait for each other inside each operation.
+    """
+    torch.set_num_threads(max(1, count))
+    yield from items
 
 
 def _stacked(patches: list[Streams]) -> Streams:
