@@ -45,6 +45,18 @@ def take_up(hidden: Tensor, warped: Tensor, mask: Tensor) -> Tensor:
     return torch.addcmul(warped, 1.0 - mask, hidden)
 
 
+def sketch(canvas: Canvas, image: Tensor) -> Tensor:
+    """A level's picture (B, 3, h, h) without parameters of its own: the small image warped, or paint.
+
+    Stands in for the blend while only the coarser levels are trained.
+    """
+    assert canvas.flow is not None
+    assert canvas.rgb is not None
+    small = F.interpolate(image, size=canvas.flow.shape[-2:], mode="area")
+    warped = warp(small, torch.tanh(canvas.flow[:, :2]))
+    return torch.lerp(canvas.rgb, warped, torch.sigmoid(canvas.flow[:, 2:]))
+
+
 class ToFlow(nn.Module):
     """Predicts flow and mask, and warps the source's features by them."""
 
@@ -155,10 +167,13 @@ class Decoder(nn.Module):
         self.blend = Blend(config.channels[-1]) if config.blend else None
 
     def canvases(self, style: Tensor, features: tuple[Tensor, ...]) -> list[Canvas]:
-        """Every level's canvas, coarse to fine; features as `Encoder` gives them, batch B or 1."""
+        """The levels' canvases, coarse to fine; features as `Encoder` gives them, batch B or 1.
+
+        Fewer features than levels give the coarser canvases alone, for training in stages.
+        """
         canvas = Canvas(self.first(self.constant.expand(style.shape[0], -1, -1, -1), style))
         made = []
-        for level, feature in zip(self.levels, features, strict=True):
+        for level, feature in zip(self.levels, features, strict=False):
             canvas = level(canvas, style, feature)
             made.append(canvas)
         return made
