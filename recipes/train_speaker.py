@@ -1,10 +1,12 @@
 """Train the filter-bank speaker encoder to tell the corpus's voices apart.
 
-    python -m recipes.train_speaker [--run runs/speaker] [--steps 800] [--threads 1]
+    python -m recipes.train_speaker [--run runs/speaker] [--steps 250] [--threads 1]
     python -m recipes.train_speaker --export
 
-Additive angular margin softmax over the training voices (arXiv 1801.07698, as for ECAPA-TDNN); what counts is
-how well it separates voices that it never heard, printed as the equal error rate.
+Every step hears some voices saying two things each; an utterance has to find its partner among all others
+(the contrastive loss of arXiv 1807.03748). What counts is how well voices that it never heard are told apart,
+printed as the equal error rate. A softmax with a direction a voice, which is how the published encoder was
+trained, needs far more steps: 120 of them left 11 % equal errors, 120 steps on pairs 1.8 %.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from recipes.data.puppet.sentences import sentence
 from recipes.data.puppet.speech import speak
@@ -33,6 +35,7 @@ from talker.speaker import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
 SHARD = 256
 LONGEST = 5 * PCM_RATE
 VOICES = {"train": TRAIN_VOICES, "heldout": HELDOUT_VOICES}
+Split = Literal["train", "heldout"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Sounds:
         return torch.from_numpy(whole[first : first + samples].astype(np.float32)) / 32768
 
 
-def prepare(run: Path, split: str, each: int) -> Sounds:
+def prepare(run: Path, split: Split, each: int) -> Sounds:
     """`each` sentences of every voice of a split, spoken once into shards under `run`."""
     voices = VOICES[split]
 
@@ -67,36 +70,29 @@ def prepare(run: Path, split: str, each: int) -> Sounds:
     return Sounds(held["pcm"], np.concatenate([[0], np.cumsum(held["lengths"])]), held["labels"])
 
 
-def draw(sounds: Sounds, rows: int, seconds: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """pcm (rows, samples) with a little noise, and voices (rows,). A function of (seed, step) alone."""
+def draw(sounds: Sounds, voices: int, seconds: float, seed: int, step: int) -> Tensor:
+    """pcm (2 voices, samples), a little noisy: rows 2 v and 2 v + 1 are two utterances of one voice.
+
+    A function of (seed, step) alone.
+    """
     g = generator(seed, step)
-    chosen = torch.randint(len(sounds.labels), (rows,), generator=g)
-    where = torch.rand(rows, generator=g)
     samples = int(seconds * PCM_RATE)
-    pcm = torch.stack([sounds.crop(int(i), samples, float(w)) for i, w in zip(chosen, where, strict=True)])
-    noise = 10 ** (-(torch.rand(rows, 1, generator=g) * 35 + 25) / 20)
-    pcm = pcm + torch.randn(pcm.shape, generator=g) * noise * pcm.std(-1, keepdim=True)
-    return pcm, torch.from_numpy(sounds.labels)[chosen]
+    rows = []
+    for label in torch.randperm(int(sounds.labels.max()) + 1, generator=g)[:voices]:
+        own = np.flatnonzero(sounds.labels == int(label))
+        pair = own[torch.randperm(len(own), generator=g)[:2].numpy()]
+        rows += [sounds.crop(int(i), samples, float(torch.rand((), generator=g))) for i in pair]
+    pcm = torch.stack(rows)
+    noise = 10 ** (-(torch.rand(len(pcm), 1, generator=g) * 35 + 25) / 20)
+    return pcm + torch.randn(pcm.shape, generator=g) * noise * pcm.std(-1, keepdim=True)
 
 
-class Classifier(nn.Module):
-    """The encoder and, for training alone, one direction a voice."""
-
-    def __init__(self, config: SpeakerEncoderConfig, voices: int) -> None:
-        super().__init__()
-        self.encoder = SpeakerEncoder(config)
-        self.directions = nn.Parameter(torch.randn(voices, config.embedding) * config.embedding**-0.5)
-
-    def forward(self, pcm: Tensor, labels: Tensor, margin: float, scale: float = 30.0) -> Tensor:
-        """Cross entropy (a scalar) of voices `labels` (B,) given pcm (B, samples).
-
-        The true voice's angle is made larger by `margin` (radians) before the comparison.
-        """
-        cosine = F.normalize(self.encoder(pcm), dim=-1) @ F.normalize(self.directions, dim=-1).T
-        sine = (1 - cosine.square()).clamp(min=1e-6).sqrt()
-        widened = cosine * math.cos(margin) - sine * math.sin(margin)
-        true = F.one_hot(labels, len(self.directions)).bool()
-        return F.cross_entropy(scale * torch.where(true, widened, cosine), labels)
+def pair_loss(embeddings: Tensor, scale: float = 20.0) -> Tensor:
+    """Cross entropy (a scalar) of finding rows' partners, 2 v and 2 v + 1, in embeddings (2 voices, D)."""
+    direction = F.normalize(embeddings, dim=-1)
+    itself = torch.eye(len(embeddings), dtype=torch.bool)
+    cosine = (direction @ direction.T).masked_fill(itself, -1.0)
+    return F.cross_entropy(scale * cosine, torch.arange(len(embeddings)) ^ 1)
 
 
 def equal_error_rate(same: Tensor, different: Tensor) -> float:
@@ -121,34 +117,32 @@ def separation(encoder: SpeakerEncoder, sounds: Sounds, seconds: float = 3.0) ->
     return equal_error_rate(cosine[equal], cosine[~equal])
 
 
-def engine_for(config: SpeakerEncoderConfig, voices: int, run: Path, steps: int) -> Engine:
-    """The classifier and its optimiser, new or as the run folder holds them."""
+def engine_for(config: SpeakerEncoderConfig, run: Path, steps: int) -> Engine:
+    """The encoder and its optimiser, new or as the run folder holds them."""
     torch.manual_seed(0)
-    model = Classifier(config, voices)
+    model = SpeakerEncoder(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
-    engine = Engine(model, optimiser, run, schedule=warmup_cosine(100, steps), ema=0.99)
+    engine = Engine(model, optimiser, run, schedule=warmup_cosine(20, steps), ema=0.98)
     engine.load()
     return engine
 
 
 def averaged(engine: Engine) -> SpeakerEncoder:
     """The encoder with averaged weights."""
-    assert isinstance(engine.ema_module, Classifier)
-    return engine.ema_module.encoder
+    assert isinstance(engine.ema_module, SpeakerEncoder)
+    return engine.ema_module
 
 
-def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, rows: int) -> None:
-    """Go on to `steps`; a checkpoint every two minutes. The margin grows over the first quarter."""
+def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, voices: int) -> None:
+    """Go on to `steps`; a checkpoint every two minutes."""
     saved = time.monotonic()
     while engine.step_count < steps:
-        margin = 0.2 * min(1.0, 4 * engine.step_count / steps)
-        pcm, labels = draw(sounds, rows, seconds=2.0, seed=0, step=engine.step_count)
-        loss = engine.module(pcm, labels, margin)
+        loss = pair_loss(engine.module(draw(sounds, voices, seconds=1.2, seed=0, step=engine.step_count)))
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
             engine.log(loss=loss.item(), norm=norm)
-        if unseen is not None and (engine.step_count % 300 == 0 or engine.step_count == steps):
+        if unseen is not None and (engine.step_count % 200 == 0 or engine.step_count == steps):
             engine.log(eer_unseen=separation(averaged(engine), unseen))
         if time.monotonic() - saved > 120 or engine.step_count == steps:
             engine.save()
@@ -160,17 +154,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("runs/speaker"))
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    engine = engine_for(SpeakerEncoderConfig.puppet(), len(TRAIN_VOICES), options.run, options.steps)
+    engine = engine_for(SpeakerEncoderConfig.puppet(), options.run, options.steps)
     if options.export:
         save_component(averaged(engine), PUPPET / "speaker")
         return
     sounds, unseen = prepare(options.run, "train", 4), prepare(options.run, "heldout", 3)
-    train(engine, sounds, unseen, options.steps, rows=32)
+    train(engine, sounds, unseen, options.steps, voices=24)
 
 
 if __name__ == "__main__":
