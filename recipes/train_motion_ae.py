@@ -35,13 +35,13 @@ from recipes.launch import Engine, generator, warmup_cosine
 from talker.checkpoint import PUPPET, save_component
 
 BATCH, ENCODED = 8, 2  # pairs a step; how many of them are driven by the encoder's code
-RATE, BETAS, WARMUP = 2e-3, (0.9, 0.99), 50
-FIRST_PEOPLE, STEPS_PER_PERSON = 256, 3  # the bank grows while training runs
+RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
+FIRST_PEOPLE, STEPS_PER_PERSON = 48, 2  # the bank grows while training runs
 MOUTH, EYES = 4.0, 2.0  # how much more their pixels count
 PYRAMID, GRADIENT, CODE = 0.5, 1.0, 0.1  # weights of the losses beside the absolute error
 FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 3000, 0.1
 COARSE_STEPS = 600  # at a quarter of the resolution, where a step costs half
-LOG_EVERY, SAVE_SECONDS, LOOK_EVERY = 50, 120, 500
+LOG_EVERY, SAVE_SECONDS, LOOK_EVERY = 50, 120, 250
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def main() -> None:
         print(json.dumps(measured))
         return
     bank = FrameBank(options.frames, "train", options.people)
-    heldout = heldout_pairs(unseen, 48)
+    heldout = heldout_pairs(unseen, 24)
     train(options.run, MotionAEConfig.puppet(), bank, heldout, options.steps, options.minutes)
 
 
