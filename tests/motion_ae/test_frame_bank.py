@@ -1,0 +1,71 @@
+"""The bank of rendered frames: the same people in every run, and a flow that maps one frame onto another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+pytest.importorskip("numba", reason="rendering people needs the `data` extra")
+
+from motion_ae.decoder import warp
+from recipes.data import frame_bank
+from recipes.data.frame_bank import SIZE, FrameBank, render_person
+from recipes.train_motion_ae import picture
+
+
+@pytest.fixture(scope="module")
+def person() -> dict[str, np.ndarray]:
+    return render_person("train", 3, 2)
+
+
+def test_a_person_is_the_same_again_and_another_in_the_other_split(person: dict[str, np.ndarray]) -> None:
+    again = render_person("train", 3, 2)
+    assert all(np.array_equal(person[name], again[name]) for name in person)
+    assert not np.array_equal(person["pictures"], render_person("heldout", 3, 2)["pictures"])
+
+
+def test_flow_maps_the_source_onto_the_target(person: dict[str, np.ndarray]) -> None:
+    assert np.abs(person["flow"][0, 0]).max() == 0
+    source, target = picture(person["pictures"])[:, None]
+    flow = torch.from_numpy(person["flow"][1, 0][None].astype(np.float32)) * 2 / (SIZE - 1)
+    moved = warp(source, F.interpolate(flow, size=(SIZE, SIZE), mode="bilinear"))
+    left, top = person["boxes"][1, :, :2].min(0)
+    right, bottom = person["boxes"][1, :, 2:].max(0)
+    face = np.s_[..., top:bottom, left:right]  # elsewhere the source hides part of the backdrop
+    assert (moved - target)[face].abs().mean() < 0.5 * (source - target)[face].abs().mean()
+
+
+def test_boxes_hold_mouth_and_eyes(person: dict[str, np.ndarray]) -> None:
+    x0, y0, x1, y1 = person["boxes"].astype(int).transpose(2, 0, 1)
+    assert (x1 > x0).all()
+    assert (y1 > y0).all()
+    assert (y0[:, 0] > y0[:, 1:].max(1)).all(), "the mouth is below the eyes"
+    assert ((x0 >= 0) & (y0 >= 0) & (x1 <= SIZE) & (y1 <= SIZE)).all()
+
+
+def test_the_bank_renders_once(
+    tmp_path: Path, person: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def rendered(split: str, index: int, frames: int) -> dict[str, np.ndarray]:
+        asked.append(index)
+        return person
+
+    monkeypatch.setattr(frame_bank, "render_person", rendered)
+    bank = FrameBank(tmp_path, "train", people=4, frames=2)
+    bank.ensure(2)
+    bank.ensure(3)
+    FrameBank(tmp_path, "train", people=4, frames=2).ensure(3)
+    assert asked == [0, 1, 2]
+    pairs = bank.pairs(np.array([2, 0]), np.array([0, 1]), np.array([1, 0]))
+    assert np.array_equal(pairs.source[0], person["pictures"][0])
+    assert np.array_equal(pairs.flow[0], person["flow"][1, 0])
+    with pytest.raises(ValueError, match="holds 4 people"):
+        bank.ensure(5)
+    with pytest.raises(ValueError, match="shape"):
+        FrameBank(tmp_path, "train", people=5, frames=2)
