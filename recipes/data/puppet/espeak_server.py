@@ -74,6 +74,7 @@ def _synthesise(espeak: ctypes.CDLL, request: dict[str, Any]) -> tuple[bytes, li
             index += 1
         return 0
 
+    espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # it seeds its breath noise by the time of day
     callback = _Callback(collect)
     espeak.espeak_SetSynthCallback(callback)
     if espeak.espeak_SetVoiceByName(request["voice"].encode()):

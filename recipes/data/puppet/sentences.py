@@ -40,7 +40,7 @@ def sentence(split: Split, index: int) -> str:
 
 _SALAD_SHARE = 0.4
 _GOES_ON = 0.12  # chance of one more sentence in the same clip
-_LONG = 110  # characters (about 7 s) after which none is added
+_LONG = 90  # characters (about 6 s) after which none is added
 
 
 class _Draw:
