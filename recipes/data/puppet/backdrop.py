@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recipes.data.puppet.face import Identity
 
-Image = NDArray[np.float32]
+Image = NDArray[Any]  # floating point; float32 where the kernels read it
 
 
 def paint_backdrop(who: Identity, size: int) -> Image:
@@ -15,7 +17,9 @@ def paint_backdrop(who: Identity, size: int) -> Image:
     rng = np.random.default_rng([who.seed, 91])
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size
     first, second, third = (0.75 * np.array(colour, np.float32) + 0.01 for colour in who.stage.palette)
-    scene = {"bokeh": _bokeh, "room": _room, "wall": _wall, "outdoors": _outdoors, "studio": _studio}.get(who.stage.backdrop)
+    scene = {"bokeh": _bokeh, "room": _room, "wall": _wall, "outdoors": _outdoors, "studio": _studio}.get(
+        who.stage.backdrop
+    )
     if scene is None:
         blend = np.clip(y * rng.uniform(0.5, 1.0) + x * rng.uniform(-0.4, 0.4), 0, 1)[..., None]
         picture = first * (1 - blend) + second * blend
@@ -33,13 +37,19 @@ Palette = tuple[Image, Image, Image]
 
 def _studio(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Image:
     """A paper roll with a pool of light behind the head."""
-    pool = np.exp(-(((x - 0.5 - rng.uniform(-0.15, 0.15)) / 0.42) ** 2) - ((y - rng.uniform(0.25, 0.5)) / 0.45) ** 2)[..., None]
+    pool = np.exp(
+        -(((x - 0.5 - rng.uniform(-0.15, 0.15)) / 0.42) ** 2) - ((y - rng.uniform(0.25, 0.5)) / 0.45) ** 2
+    )[..., None]
     return palette[0] * (0.35 + 1.0 * pool)
 
 
 def _wall(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Image:
     """A plain wall with a blurred picture or a door frame, and the light falling off."""
-    picture = np.ones((*x.shape, 3), np.float32) * (0.4 * palette[0] + 0.25) * (1.1 - 0.45 * x * rng.choice([-1, 1]))[..., None]
+    picture = (
+        np.ones((*x.shape, 3), np.float32)
+        * (0.4 * palette[0] + 0.25)
+        * (1.1 - 0.45 * x * rng.choice([-1, 1]))[..., None]
+    )
     for _ in range(rng.integers(1, 3)):
         left, top = rng.uniform(-0.2, 0.9), rng.uniform(-0.2, 0.4)
         box = _soft_box(x, y, left, top, left + rng.uniform(0.15, 0.4), top + rng.uniform(0.2, 0.6), 0.03)
@@ -78,7 +88,11 @@ def _bokeh(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Im
         radius = rng.uniform(0.02, 0.075)
         distance = np.hypot(x - rng.uniform(0, 1), y - rng.uniform(0, 0.9)) / radius
         disc = np.clip((1 - distance) * 8, 0, 1) * (0.75 + 0.35 * np.clip(distance, 0, 1) ** 4)
-        warm = np.array([1.0, rng.uniform(0.5, 0.95), rng.uniform(0.2, 0.9)]) if rng.random() < 0.7 else palette[2] * 1.5
+        warm = (
+            np.array([1.0, rng.uniform(0.5, 0.95), rng.uniform(0.2, 0.9)])
+            if rng.random() < 0.7
+            else palette[2] * 1.5
+        )
         picture = picture + disc[..., None] * warm * rng.uniform(0.06, 0.4)
     return picture
 
@@ -89,9 +103,15 @@ def _outdoors(x: Image, y: Image, palette: Palette, rng: np.random.Generator) ->
     leaves = np.zeros_like(x)
     for _ in range(60):
         radius = rng.uniform(0.03, 0.12)
-        leaves += rng.uniform(-0.5, 1) * np.exp(-(((x - rng.uniform(0, 1)) / radius) ** 2) - ((y - rng.uniform(0.2, 0.9)) / radius) ** 2)
+        leaves += rng.uniform(-0.5, 1) * np.exp(
+            -(((x - rng.uniform(0, 1)) / radius) ** 2) - ((y - rng.uniform(0.2, 0.9)) / radius) ** 2
+        )
     green = np.array([0.11, 0.15, 0.07]) * rng.uniform(0.6, 1.5, 3) * (1 + 0.5 * leaves)[..., None]
-    line = rng.uniform(0.2, 0.5) + 0.06 * np.sin(x * rng.uniform(4, 9) + rng.uniform(0, 6)) + 0.03 * np.sin(x * 17 + rng.uniform(0, 6))
+    line = (
+        rng.uniform(0.2, 0.5)
+        + 0.06 * np.sin(x * rng.uniform(4, 9) + rng.uniform(0, 6))
+        + 0.03 * np.sin(x * 17 + rng.uniform(0, 6))
+    )
     trees = np.clip((y - line) / 0.10, 0, 1)[..., None]
     return np.clip(sky * (1 - trees) + green * trees, 0.01, 1)
 

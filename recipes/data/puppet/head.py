@@ -1,4 +1,5 @@
-"""The free head: a head-and-shoulders mesh with morphs, loaded from the shipped asset (made by build_head.py).
+"""The free head: a head-and-shoulders mesh with morphs, loaded from the shipped asset (made by
+build_head.py).
 
 Units are 0.1 m; x to the person's left (the image's right), y up, z out of the face.
 """
@@ -24,7 +25,7 @@ MACROS = tuple(f"{a}-{s}-{g}" for a in ANCESTRIES for s in SEXES for g in AGES) 
 
 @dataclass(frozen=True)
 class Morphs:
-    """Sparse displacements: morph m moves `vertices[starts[m]:starts[m+1]]` by `deltas[...]` (N,3) float32."""
+    """Sparse displacements: morph m moves vertices[starts[m] : starts[m + 1]] by the deltas (.,3) float32."""
 
     names: tuple[str, ...]
     starts: NDArray[np.int32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.data.puppet import shading
+from recipes.data.puppet import raster, shading
 from recipes.data.puppet.backdrop import paint_backdrop
 from recipes.data.puppet.clothes import covered, dress, glasses, paint_cloth
 from recipes.data.puppet.face import Identity
@@ -24,7 +24,9 @@ SHADOW_TEXELS, SHADOW_SCALE = 160, 32.0  # texels a side; texels per 0.1 m
 
 
 class Renderer:
-    """One identity, ready to draw. Building takes some tenths of a second, a frame some milliseconds; safe to use from one thread."""
+    """One identity, ready to draw. Building takes some tenths of a second, a frame some milliseconds; safe
+    to use from one thread.
+    """
 
     def __init__(self, who: Identity, size: int = 256) -> None:
         if size < 32:
@@ -56,7 +58,9 @@ class Renderer:
         """motion (T,24) to sRGB frames (T,size,size,3)."""
         motion = np.asarray(motion, np.float32)
         if motion.ndim != 2:
-            raise ValueError(f"frames wants motion of shape (T, 24), got {motion.shape}; for one vector pass motion[None]")
+            raise ValueError(
+                f"frames wants motion of shape (T, 24), got {motion.shape}; for one vector pass motion[None]"
+            )
         out = np.empty((len(motion), self.size, self.size, 3), np.uint8)
         for row, picture in zip(motion, out, strict=True):
             pose = pose_of(row)
@@ -65,7 +69,9 @@ class Renderer:
         return out
 
     def mouth_box(self, motion: NDArray[np.float32]) -> tuple[int, int, int, int]:
-        """(x0, y0, x1, y1) in pixels, a square about the lips, for one motion vector (24,); it may reach past the picture."""
+        """(x0, y0, x1, y1) in pixels, a square about the lips, for one motion vector (24,); it may reach
+        past the picture.
+        """
         self._place(pose_of(np.asarray(motion, np.float32)))
         lips = self._screen[: len(load_head().vertices)][load_head().masks[LIPS] > 0.5, :2] / 2
         low, high = lips.min(axis=0), lips.max(axis=0)
@@ -74,28 +80,81 @@ class Renderer:
         x1, y1 = np.ceil(middle + half).astype(int)
         return int(x0), int(y0), int(x1), int(y1)
 
+    def flow(
+        self, motion_a: NDArray[np.float32], motion_b: NDArray[np.float32], size: int | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """For each pixel of frame b, where its surface lies in frame a, from the mesh.
+
+        Motions (24,). Returns a grid (size,size,2) for grid_sample (align_corners=False; the backdrop maps
+        to itself) and a mask
+        (size,size) that is 1 where that place is visible in frame a. Gaze is painted, so eyes count as still.
+        """
+        size = size or self.size
+        part = self._part
+        depths_a, screen_a = np.empty_like(self._depths), np.empty_like(self._screen)
+        for motion, depths, screen in (
+            (motion_a, depths_a, screen_a),
+            (motion_b, self._depths, self._screen),
+        ):
+            self._place(pose_of(np.asarray(motion, np.float32)))
+            screen[:] = self._screen
+            raster.rasterise(
+                screen,
+                part.triangles,
+                part.materials,
+                part.uvs,
+                part.attributes,
+                self._strands,
+                self._ids,
+                depths,
+            )
+        grid, seen = np.empty((size, size, 2), np.float32), np.empty((size, size), np.float32)
+        raster.flow_field(self._ids, self._screen, screen_a, depths_a, part.triangles, grid, seen)
+        return grid, seen
+
     def _place(self, pose: Pose) -> None:
         """Move every vertex and project it to subpixels."""
         part, units = self._part, load_units()
-        shading.deform(part.points, units.starts, units.vertices, units.deltas, pose.weights, part.anchors, self._moved)
-        shading.pose(self._moved, part.follow, pose.rotation, PIVOT, pose.lift, self._posed)
+        raster.deform(
+            part.points, units.starts, units.vertices, units.deltas, pose.weights, part.anchors, self._moved
+        )
+        raster.pose(self._moved, part.follow, pose.rotation, PIVOT, pose.lift, self._posed)
         pixels = 2.0 * self.size / SPAN * (CAMERA - FACE_PLANE) * pose.zoom
         across, upward = pose.shift[0], pose.shift[1] + (0.5 - EYES_BELOW_TOP) * SPAN / pose.zoom
-        shading.project(self._posed, pixels, CAMERA, across, upward, float(self.size), self._screen)
+        raster.project(self._posed, pixels, CAMERA, across, upward, float(self.size), self._screen)
 
     def _draw(self, pose: Pose, out: NDArray[np.uint8]) -> None:
         part = self._part
-        shading.vertex_normals(self._posed, part.triangles, self._normals)
-        shading.project_to_light(self._posed, self._light_frame, SHADOW_SCALE, 0.5 * SHADOW_TEXELS, self._towards_light)
+        raster.vertex_normals(self._posed, part.triangles, self._normals)
+        shading.project_to_light(
+            self._posed, self._light_frame, SHADOW_SCALE, 0.5 * SHADOW_TEXELS, self._towards_light
+        )
         shading.shadow_map(self._towards_light, self._casters, self._shadow_map)
         shading.shadow_vertices(self._towards_light, self._shadow_map, self._shadow)
         shading.light_vertices(
-            self._normals, part.occlusion, part.wraps, part.sharpness, self._lights, self._ambient, self._shadow, self._lit
+            self._normals,
+            part.occlusion,
+            part.wraps,
+            part.sharpness,
+            self._lights,
+            self._ambient,
+            self._shadow,
+            self._lit,
         )
-        shading.rasterise(self._screen, part.triangles, part.materials, part.uvs, part.attributes, self._strands, self._ids, self._depths)
+        raster.rasterise(
+            self._screen,
+            part.triangles,
+            part.materials,
+            part.uvs,
+            part.attributes,
+            self._strands,
+            self._ids,
+            self._depths,
+        )
         shading.resolve(
             self._ids, self._depths, self._screen, part.triangles, part.materials, part.uvs, self._lit,
-            part.attributes, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye, pose.gaze,
+            part.attributes, self._skin, self._strands, self._cloth, self._looks, self._lights, self._eye,
+            pose.gaze,
             self._backdrop, self._curve, out,
         )  # fmt: skip
 
@@ -110,12 +169,14 @@ def _assemble(who: Identity) -> Part:
 
 def _casters(part: Part) -> NDArray[np.int32]:
     """The triangles that throw shadows: all but eyes, lashes, and a third of the hair."""
-    solid = (part.materials == shading.SKIN) | (part.materials == shading.CLOTH) | (part.materials == shading.RIM)
-    hair = part.triangles[part.materials == shading.HAIR]
+    solid = (
+        (part.materials == raster.SKIN) | (part.materials == raster.CLOTH) | (part.materials == raster.RIM)
+    )
+    hair = part.triangles[part.materials == raster.HAIR]
     return np.ascontiguousarray(np.concatenate([part.triangles[solid], hair[::3]]))
 
 
-def _frame_towards(direction: NDArray[np.float64]) -> NDArray[np.float64]:
+def _frame_towards(direction: NDArray[np.float32]) -> NDArray[np.float64]:
     """Rows right, up and towards the light of the shadow map's camera (3,3)."""
     right = np.cross([0.0, 1.0, 0.0], direction)
     right /= np.linalg.norm(right)
@@ -124,20 +185,22 @@ def _frame_towards(direction: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _looks(who: Identity) -> NDArray[np.float32]:
     """Plain colours by material; the EYE row holds the colour of the mouth's inside."""
-    looks = np.zeros((9, 3), np.float32)
-    looks[shading.EYE] = (0.16, 0.03, 0.03)
-    looks[shading.TEETH] = (0.70, 0.66, 0.56)
-    looks[shading.TONGUE] = (0.36, 0.10, 0.10)
-    looks[shading.LASH] = 0.006 + 0.35 * np.array(who.hair.brow_colour)
-    looks[shading.HAIR] = who.hair.colour
-    looks[shading.RIM] = who.outfit.rim
+    looks = np.zeros((8, 3), np.float32)
+    looks[raster.EYE] = (0.16, 0.03, 0.03)
+    looks[raster.TEETH] = (0.70, 0.66, 0.56)
+    looks[raster.TONGUE] = (0.36, 0.10, 0.10)
+    looks[raster.LASH] = 0.006 + 0.35 * np.array(who.hair.brow_colour)
+    looks[raster.HAIR] = who.hair.colour
+    looks[raster.RIM] = who.outfit.rim
     return looks
 
 
 def _with_halfway(lights: NDArray[np.float64]) -> NDArray[np.float32]:
     """lights (L,6) and the unit vectors halfway between each light and the camera: (L,9)."""
     halfway = lights[:, :3] + np.array([0.0, 0.0, 1.0])
-    return np.concatenate([lights, halfway / np.linalg.norm(halfway, axis=1, keepdims=True)], axis=1).astype(np.float32)
+    return np.concatenate([lights, halfway / np.linalg.norm(halfway, axis=1, keepdims=True)], axis=1).astype(
+        np.float32
+    )
 
 
 def _output_curve() -> NDArray[np.uint8]:

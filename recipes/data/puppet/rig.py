@@ -1,4 +1,6 @@
-"""From a motion vector to what moves: morph weights, the head's rotation, gaze, and the person's place in the picture."""
+"""From a motion vector to what moves: morph weights, the head's rotation, gaze, and the person's place in
+the picture.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,14 @@ from numpy.typing import NDArray
 from recipes.data.puppet.motion import MOTION
 
 UNITS = (
-    "jawOpen", "mouthClose", "mouthStretchLeft", "mouthStretchRight", "mouthPucker", "mouthFunnel", "mouthRollLower", "mouthRollUpper",
-    "mouthPressLeft", "mouthPressRight", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft", "mouthLowerDownRight",
-    "mouthSmileLeft", "mouthSmileRight", "cheekSquintLeft", "cheekSquintRight", "cheekPuff", "tongueOut", "eyeBlinkLeft",
-    "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookUpLeft", "eyeLookUpRight", "browInnerUp", "browOuterUpLeft",
+    "jawOpen", "mouthClose", "mouthStretchLeft", "mouthStretchRight", "mouthPucker", "mouthFunnel",
+    "mouthRollLower", "mouthRollUpper",
+    "mouthPressLeft", "mouthPressRight", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthSmileLeft", "mouthSmileRight", "cheekSquintLeft", "cheekSquintRight", "cheekPuff", "tongueOut",
+    "eyeBlinkLeft",
+    "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "browInnerUp", "browOuterUpLeft",
     "browOuterUpRight", "browDownLeft", "browDownRight", "tongueUp",
 )  # fmt: skip
 HEAD_WIDTH = 1.55  # 0.1 m
@@ -24,7 +30,9 @@ _SLOT = {name: position for position, name in enumerate(UNITS)}
 
 @dataclass(frozen=True)
 class Pose:
-    """weights (len(UNITS),), rotation (3,3), gaze (3,) in the head's frame, shift (2,) in 0.1 m, zoom (factor), lift in 0.1 m."""
+    """weights (len(UNITS),), rotation (3,3), gaze (3,) in the head's frame, shift (2,) in 0.1 m, zoom
+    (factor), lift in 0.1 m.
+    """
 
     weights: NDArray[np.float64]
     rotation: NDArray[np.float64]
@@ -50,10 +58,15 @@ def pose_of(motion: NDArray[np.float32]) -> Pose:
 
 
 def _weights(m: dict[str, float]) -> NDArray[np.float64]:
-    part = {name: float(np.clip(m[name], 0, 1)) for name in MOTION[6:] if name not in ("lip_width", "gaze_x", "gaze_y")}
+    part = {
+        name: float(np.clip(m[name], 0, 1))
+        for name in MOTION[6:]
+        if name not in ("lip_width", "gaze_x", "gaze_y")
+    }
     width = float(np.clip(m["lip_width"], -1, 1))
     closure, open_ = part["closure"], 1 - part["closure"]
-    # Pressed lips win over the jaw: the jaw gives way a little and mouthClose brings the lips together over what is left.
+    # Pressed lips win over the jaw: the jaw gives way a little and mouthClose brings the lips together over
+    # what is left.
     jaw = 0.75 * part["jaw"] * (1 - 0.45 * closure)
     funnel, pucker = 0.55 * part["rounding"], 0.75 * part["rounding"] + 0.35 * max(0.0, -width)
     stretch = max(0.0, width) * (1 - 0.6 * part["rounding"])
@@ -92,8 +105,15 @@ def _weights(m: dict[str, float]) -> NDArray[np.float64]:
 
 
 def _rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
-    """Turn to image right by yaw, look up by pitch, tilt to image right by roll (applied roll, pitch, yaw)."""
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    """Turn to image right by yaw, look up by pitch, tilt to image right by roll (roll first, yaw last)."""
+    cy, sy, cp, sp, cr, sr = (
+        np.cos(yaw),
+        np.sin(yaw),
+        np.cos(pitch),
+        np.sin(pitch),
+        np.cos(roll),
+        np.sin(roll),
+    )
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     tilt = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])

@@ -1,28 +1,40 @@
-"""Everything of one identity that does not move: meshes, attributes and textures, laid out for the kernels of shading.py."""
+"""Everything of one identity that does not move: meshes, attributes and textures, laid out for the kernels
+of shading.py.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.data.puppet import shading
+from recipes.data.puppet import raster
 from recipes.data.puppet.chart import corner_coordinates
 from recipes.data.puppet.face import MALE, Identity
 from recipes.data.puppet.head import EYELIDS, INSIDE, LIPS, Head, load_head
 from recipes.data.puppet.rig import UNITS
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[Any]  # floating point; float32 where the kernels read it
 HEAD_HEIGHT = 2.25  # 0.1 m, crown to chin: every head is brought to about this
 PIVOT = np.array([0.0, -1.0, -0.95])  # where head meets neck, from the eyes' midpoint
-_MATERIALS = (shading.SKIN, shading.EYE, shading.EYE, shading.TEETH, shading.TEETH, shading.TONGUE, shading.LASH)
+_MATERIALS = (
+    raster.SKIN,
+    raster.EYE,
+    raster.EYE,
+    raster.TEETH,
+    raster.TEETH,
+    raster.TONGUE,
+    raster.LASH,
+)
 
 
 @dataclass
 class Part:
-    """A piece of mesh. uvs (F,3,2); attributes (N,3) as shading.shade reads them; wraps (N,3), sharpness (N,) as light_vertices;
+    """A piece of mesh. uvs (F,3,2); attributes (N,3) as shading.shade reads them; wraps (N,3), sharpness
+    (N,) as light_vertices;
     anchors (N,) head vertex or -1."""
 
     points: FloatArray
@@ -39,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class UnitMorphs:
-    """The face units over the head's vertices as one sparse list (see shading.deform)."""
+    """The face units over the head's vertices as one sparse list (see raster.deform)."""
 
     starts: NDArray[np.int32]
     vertices: NDArray[np.int32]
@@ -48,7 +60,9 @@ class UnitMorphs:
 
 @lru_cache(maxsize=1)
 def load_units() -> UnitMorphs:
-    """UNITS from the asset. Eyeballs stay put (gaze is painted); tongueUp raises the tongue's tip to the upper teeth."""
+    """UNITS from the asset. Eyeballs stay put (gaze is painted); tongueUp raises the tongue's tip to the
+    upper teeth.
+    """
     head = load_head()
     eyeballs = (head.groups == 1) | (head.groups == 2)
     starts, vertices, deltas = [0], [], []
@@ -70,7 +84,9 @@ def load_units() -> UnitMorphs:
 
 
 def shape_head(who: Identity) -> FloatArray:
-    """The head's vertices (V,3) for this person, about the eyes' midpoint, at the common height times `who.size`."""
+    """The head's vertices (V,3) for this person, about the eyes' midpoint, at the common height times
+    `who.size`.
+    """
     head = load_head()
     points = head.vertices.copy()
     for name, amount in who.morphs:
@@ -78,7 +94,9 @@ def shape_head(who: Identity) -> FloatArray:
     points -= (eye_centre(points, head, 1) + eye_centre(points, head, 2)) / 2
     height = points[head.vertices[:, 1].argmax(), 1] - points[_chin_vertex(head), 1]
     points *= np.float32(HEAD_HEIGHT / height * who.size)
-    points[(head.groups == 3) | (head.groups == 4)] -= np.array([0, 0, 0.03], np.float32)  # never through the lips
+    points[(head.groups == 3) | (head.groups == 4)] -= np.array(
+        [0, 0, 0.03], np.float32
+    )  # never through the lips
     return points.astype(np.float32)
 
 
@@ -107,11 +125,11 @@ def ambient_occlusion() -> FloatArray:
     points = (head.vertices - np.array([0, 6.6, 0.4])).astype(np.float32)
     solid = head.triangles[(head.groups[head.triangles] != 6).all(axis=1)]
     normals = np.zeros_like(points)
-    shading.vertex_normals(points, head.triangles, normals)
+    raster.vertex_normals(points, head.triangles, normals)
     seen, total = np.zeros(len(points)), np.zeros(len(points))
     size = 384
     ids, depths = np.empty((size, size), np.int32), np.empty((size, size), np.float32)
-    materials = np.full(len(solid), shading.CLOTH, np.uint8)
+    materials = np.full(len(solid), raster.CLOTH, np.uint8)
     uvs, strands = np.zeros((len(solid), 3, 2), np.float32), np.zeros((1, 1), np.uint8)
     nowhere_cut = np.zeros_like(points)
     for k in range(64):  # a Fibonacci sphere
@@ -123,8 +141,10 @@ def ambient_occlusion() -> FloatArray:
         side /= np.linalg.norm(side)
         frame = np.stack([side, np.cross(axis, side), axis])
         turned = points @ frame.T
-        screen = np.stack([turned[:, 0] * 55 + size / 2, turned[:, 1] * 55 + size / 2, 10 - turned[:, 2]], axis=1).astype(np.float32)
-        shading.rasterise(screen, solid, materials, uvs, nowhere_cut, strands, ids, depths)
+        screen = np.stack(
+            [turned[:, 0] * 55 + size / 2, turned[:, 1] * 55 + size / 2, 10 - turned[:, 2]], axis=1
+        ).astype(np.float32)
+        raster.rasterise(screen, solid, materials, uvs, nowhere_cut, strands, ids, depths)
         column, row = (np.clip(screen[:, c].astype(int), 0, size - 1) for c in (0, 1))
         cosine = np.clip(normals @ axis, 0, 1)
         seen += cosine * (screen[:, 2] < depths[row, column] + 0.05)
@@ -187,7 +207,9 @@ def join(parts: list[Part]) -> Part:
     starts = np.cumsum([0] + [len(part.points) for part in parts[:-1]])
     return Part(
         points=np.concatenate([part.points for part in parts]).astype(np.float32),
-        triangles=np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32),
+        triangles=np.concatenate(
+            [part.triangles + start for part, start in zip(parts, starts, strict=True)]
+        ).astype(np.int32),
         materials=np.concatenate([part.materials for part in parts]),
         uvs=np.concatenate([part.uvs for part in parts]).astype(np.float32),
         attributes=np.concatenate([part.attributes for part in parts]).astype(np.float32),

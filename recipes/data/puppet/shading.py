@@ -1,8 +1,9 @@
-"""The numba kernels of the renderer: deform, light, rasterise, resolve. All single-threaded, deterministic, without the GIL.
+"""Numba kernels for the look of a frame: shadows, light at vertices, and the colour of pixels.
 
-Shapes: N vertices, F triangles, S = 2 * size subpixels a side. Depth is the distance along the camera's axis.
+Single-threaded, deterministic, without the GIL. N vertices, F triangles, S = 2 * size subpixels a side.
 """
 
+# ruff: noqa: ANN001, RUF046  (numba infers the kernels' types; shapes stand in the docstrings)
 from __future__ import annotations
 
 import math
@@ -10,171 +11,23 @@ import math
 import numpy as np
 from numba import njit
 
-SKIN, EYE, TEETH, TONGUE, LASH, HAIR, CLOTH, RIM, LENS = range(9)
-NOTHING = -1
+from recipes.data.puppet.raster import CLOTH, EYE, HAIR, HALF, ONE, SKIN, ZERO
+
 OUTPUT_LEVELS = 4096
-_jit = njit(cache=True, nogil=True, error_model="numpy")
-_inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")  # a call would copy every array's header
-ZERO, HALF, ONE, NINTH = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1 / 9)  # literals would be float64
-SHADED, LEAK = np.float32(0.35), np.float32(0.3)
+NINTH, SHADED, LEAK = np.float32(1 / 9), np.float32(0.35), np.float32(0.3)
 TONE_0, TONE_1, STRAND_0, STRAND_1 = np.float32(0.6), np.float32(0.8), np.float32(-0.416), np.float32(0.0095)
-SHADOW_BIAS = np.float32(0.05)  # 0.1 m towards the light: what is nearer than this to a caster is not in its shadow
-HIDDEN_BY = 0.12  # 0.1 m; a small hair triangle whose corners all lie deeper than this behind what is drawn is skipped
+# 0.1 m towards the light: what is nearer than this to a caster is not in its shadow
+SHADOW_BIAS = np.float32(0.05)
+_jit = njit(cache=True, nogil=True, error_model="numpy")
+# a call would copy every array's header
+_inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 
 @_jit
-def deform(rest, starts, moved, deltas, weights, anchors, out):
-    """out (N,3) = rest + sum of weights[m] * sparse morph m; vertices with an anchor >= 0 follow that vertex."""
-    count = rest.shape[0]
-    for i in range(count):
-        out[i, 0] = rest[i, 0]
-        out[i, 1] = rest[i, 1]
-        out[i, 2] = rest[i, 2]
-    for m in range(weights.shape[0]):
-        w = weights[m]
-        if w != 0.0:
-            for k in range(starts[m], starts[m + 1]):
-                i = moved[k]
-                out[i, 0] += w * deltas[k, 0]
-                out[i, 1] += w * deltas[k, 1]
-                out[i, 2] += w * deltas[k, 2]
-    for i in range(count):
-        a = anchors[i]
-        if a >= 0:
-            for c in range(3):
-                out[i, c] += out[a, c] - rest[a, c]
-
-
-@_jit
-def pose(points, follow, rotation, pivot, lift, out):
-    """Turn points (N,3) about the pivot, each by its share `follow` (N,) of the head's rotation; raise shoulders."""
-    for i in range(points.shape[0]):
-        f = follow[i]
-        x, y, z = points[i, 0] - pivot[0], points[i, 1] - pivot[1], points[i, 2] - pivot[2]
-        for c in range(3):
-            turned = rotation[c, 0] * x + rotation[c, 1] * y + rotation[c, 2] * z
-            own = x if c == 0 else (y if c == 1 else z)
-            out[i, c] = pivot[c] + own + f * (turned - own)
-        out[i, 1] += lift * (1.0 - f)
-
-
-@_jit
-def vertex_normals(points, triangles, out):
-    """Area-weighted unit normals (N,3)."""
-    out[:] = 0.0
-    for t in range(triangles.shape[0]):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
-        vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for i in (a, b, c):
-            out[i, 0] += nx
-            out[i, 1] += ny
-            out[i, 2] += nz
-    for i in range(points.shape[0]):
-        length = math.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
-        out[i, 0] /= length
-        out[i, 1] /= length
-        out[i, 2] /= length
-
-
-@_jit
-def project(points, focal, distance, centre_x, centre_y, half, out):
-    """Perspective onto a (2*half)-wide image: out (N,3) = column, row, depth."""
-    for i in range(points.shape[0]):
-        depth = distance - points[i, 2]
-        out[i, 0] = half + focal * (points[i, 0] + centre_x) / depth
-        out[i, 1] = half - focal * (points[i, 1] + centre_y) / depth
-        out[i, 2] = depth
-
-
-@_jit
-def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depths):
-    """Fill ids (S,S) int32 and depths (S,S) with the nearest triangle at each subpixel's centre.
-
-    Skin, eyes, teeth and tongue are closed surfaces seen from outside: their back faces are culled. Hair is cut out by
-    the strand texture (H,W), cloth where its attribute 2 (distance below the neckline) is negative.
+def project_to_light(points, frame, scale, half, out) -> None:
+    """out (N,3): column, row and nearness of points to the light that shines along -frame[2]; frame (3,3)
+    right, up, to the light.
     """
-    size = ids.shape[0]
-    ids[:] = NOTHING
-    depths[:] = 1e9
-    high, wide = strands.shape  # wide is a power of two
-    for t in range(triangles.shape[0]):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == 0.0 or (area > 0.0 and materials[t] <= TONGUE):
-            continue
-        left = max(0, int(math.ceil(min(ax, min(bx, cx)) - HALF)))
-        right = min(size - 1, int(math.floor(max(ax, max(bx, cx)) - HALF)))
-        top = max(0, int(math.ceil(min(ay, min(by, cy)) - HALF)))
-        bottom = min(size - 1, int(math.floor(max(ay, max(by, cy)) - HALF)))
-        if left > right or top > bottom:
-            continue
-        cut, hem = materials[t] == HAIR, materials[t] == CLOTH
-        if cut and _hidden(screen, a, depths) and _hidden(screen, b, depths) and _hidden(screen, c, depths):
-            continue
-        za, zb, zc = screen[a, 2], screen[b, 2] - screen[a, 2], screen[c, 2] - screen[a, 2]
-        inverse = ONE / area
-        bx_, by_, cx_, cy_ = (bx - ax) * inverse, (by - ay) * inverse, (cx - ax) * inverse, (cy - ay) * inverse
-        dx, last = np.float32(left) + HALF - ax, np.float32(right - left)
-        for row in range(top, bottom + 1):
-            dy = np.float32(row) + HALF - ay
-            wb = dx * cy_ - dy * cx_
-            wc = dy * bx_ - dx * by_
-            wa = ONE - wb - wc
-            step_a = by_ - cy_
-            # the row's span, where none of the three is negative
-            low, end = ZERO, last
-            if cy_ > ZERO:
-                low = max(low, -wb / cy_)
-            elif cy_ < ZERO:
-                end = min(end, -wb / cy_)
-            elif wb < ZERO:
-                continue
-            if by_ < ZERO:
-                low = max(low, wc / by_)
-            elif by_ > ZERO:
-                end = min(end, wc / by_)
-            elif wc < ZERO:
-                continue
-            if step_a > ZERO:
-                low = max(low, -wa / step_a)
-            elif step_a < ZERO:
-                end = min(end, -wa / step_a)
-            elif wa < ZERO:
-                continue
-            if end < low:
-                continue
-            for k in range(int(math.ceil(low)), int(end) + 1):
-                b_here, c_here = wb + np.float32(k) * cy_, wc - np.float32(k) * by_
-                z = za + b_here * zb + c_here * zc
-                column = left + k
-                if z < depths[row, column]:
-                    visible = True
-                    if cut:
-                        u = uvs[t, 0, 0] + b_here * (uvs[t, 1, 0] - uvs[t, 0, 0]) + c_here * (uvs[t, 2, 0] - uvs[t, 0, 0])
-                        v = uvs[t, 0, 1] + b_here * (uvs[t, 1, 1] - uvs[t, 0, 1]) + c_here * (uvs[t, 2, 1] - uvs[t, 0, 1])
-                        visible = strands[min(high - 1, int(v * np.float32(high))), int(u * np.float32(wide)) & (wide - 1)] > 127
-                    elif hem:
-                        edge = attributes[a, 2] * (ONE - b_here - c_here) + attributes[b, 2] * b_here + attributes[c, 2] * c_here
-                        visible = edge >= ZERO
-                    if visible:
-                        depths[row, column] = z
-                        ids[row, column] = t
-
-
-@_inline
-def _hidden(screen, vertex, depths):
-    """Whether a vertex lies clearly behind what has been drawn at its subpixel (or the nearest one in the picture)."""
-    column = min(max(int(screen[vertex, 0]), 0), depths.shape[1] - 1)
-    row = min(max(int(screen[vertex, 1]), 0), depths.shape[0] - 1)
-    return screen[vertex, 2] > depths[row, column] + HIDDEN_BY
-
-
-@_jit
-def project_to_light(points, frame, scale, half, out):
-    """out (N,3): column, row and nearness of points to the light that shines along -frame[2]; frame (3,3) right, up, to the light."""
     for i in range(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         out[i, 0] = half + scale * (frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z)
@@ -183,13 +36,20 @@ def project_to_light(points, frame, scale, half, out):
 
 
 @_jit
-def shadow_map(points, casters, depths):
+def shadow_map(points, casters, depths) -> None:
     """Greatest nearness (M,M) of triangles `casters` (K,3) over points (N,3) of project_to_light."""
     size = depths.shape[0]
     depths[:] = -1e9
     for t in range(casters.shape[0]):
         a, b, c = casters[t, 0], casters[t, 1], casters[t, 2]
-        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+        ax, ay, bx, by, cx, cy = (
+            points[a, 0],
+            points[a, 1],
+            points[b, 0],
+            points[b, 1],
+            points[c, 0],
+            points[c, 1],
+        )
         left, right = max(0, int(min(ax, min(bx, cx)) + ONE)), min(size - 1, int(max(ax, max(bx, cx))))
         top, bottom = max(0, int(min(ay, min(by, cy)) + ONE)), min(size - 1, int(max(ay, max(by, cy))))
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
@@ -210,8 +70,10 @@ def shadow_map(points, casters, depths):
 
 
 @_jit
-def shadow_vertices(points, depths, out):
-    """Share (N,) of the shadow map's light that reaches each point (N,3) of project_to_light: 3x3 samples, bilinearly weighted."""
+def shadow_vertices(points, depths, out) -> None:
+    """Share (N,) of the shadow map's light that reaches each point (N,3) of project_to_light: 3x3 samples,
+    bilinearly weighted.
+    """
     size = depths.shape[0]
     for i in range(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2] + SHADOW_BIAS
@@ -230,12 +92,15 @@ def shadow_vertices(points, depths, out):
 
 
 @_jit
-def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow, out):
+def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow, out) -> None:
     """Light (N,6) at every vertex: diffuse, then specular colour.
 
-    lights (L,9): direction to the light, colour, halfway vector to the camera; the first casts the shadow (N,), the share of it
-    that arrives. ambient (2,3): sky above, bounce below. wraps (N,3): how far light bleeds past the terminator in each channel (a
-    cheap stand-in for subsurface scattering). occlusion (N,). sharpness (N,): the highlight's exponent is 4, 8 or 24 for 0, 1, 2.
+    lights (L,9): direction to the light, colour, halfway vector to the camera; the first casts the shadow
+    (N,), the share of it
+    that arrives. ambient (2,3): sky above, bounce below. wraps (N,3): how far light bleeds past the
+    terminator in each channel (a
+    cheap stand-in for subsurface scattering). occlusion (N,). sharpness (N,): the highlight's exponent is 4,
+    8 or 24 for 0, 1, 2.
     """
     for i in range(normals.shape[0]):
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
@@ -266,7 +131,7 @@ def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow
 
 
 @_inline
-def texel(texture, u, v):
+def texel(texture, u, v) -> tuple[float, float, float, float]:
     """Bilinear sample of texture (H,W,4) float32, as four numbers; u wraps, v is clamped."""
     high, wide = texture.shape[0], texture.shape[1]
     x = u * np.float32(wide) - HALF
@@ -279,15 +144,27 @@ def texel(texture, u, v):
     one = np.float32(1.0)
     w00, w01, w10, w11 = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
     return (
-        texture[y0, x0, 0] * w00 + texture[y0, x1, 0] * w01 + texture[y0 + 1, x0, 0] * w10 + texture[y0 + 1, x1, 0] * w11,
-        texture[y0, x0, 1] * w00 + texture[y0, x1, 1] * w01 + texture[y0 + 1, x0, 1] * w10 + texture[y0 + 1, x1, 1] * w11,
-        texture[y0, x0, 2] * w00 + texture[y0, x1, 2] * w01 + texture[y0 + 1, x0, 2] * w10 + texture[y0 + 1, x1, 2] * w11,
-        texture[y0, x0, 3] * w00 + texture[y0, x1, 3] * w01 + texture[y0 + 1, x0, 3] * w10 + texture[y0 + 1, x1, 3] * w11,
+        texture[y0, x0, 0] * w00
+        + texture[y0, x1, 0] * w01
+        + texture[y0 + 1, x0, 0] * w10
+        + texture[y0 + 1, x1, 0] * w11,
+        texture[y0, x0, 1] * w00
+        + texture[y0, x1, 1] * w01
+        + texture[y0 + 1, x0, 1] * w10
+        + texture[y0 + 1, x1, 1] * w11,
+        texture[y0, x0, 2] * w00
+        + texture[y0, x1, 2] * w01
+        + texture[y0 + 1, x0, 2] * w10
+        + texture[y0 + 1, x1, 2] * w11,
+        texture[y0, x0, 3] * w00
+        + texture[y0, x1, 3] * w01
+        + texture[y0 + 1, x0, 3] * w10
+        + texture[y0 + 1, x1, 3] * w11,
     )
 
 
 @_inline
-def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour):
+def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour) -> None:
     """Sclera, iris, pupil and highlight from the direction q on the unit eyeball (head frame)."""
     length = math.sqrt(qx * qx + qy * qy + qz * qz) + 1e-9
     qx, qy, qz = qx / length, qy / length, qz / length
@@ -313,7 +190,24 @@ def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour):
 
 
 @_inline
-def shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks, lights, eye, gaze, colour):
+def shade(
+    t,
+    wb,
+    wc,
+    triangles,
+    materials,
+    uvs,
+    lit,
+    attributes,
+    skin,
+    strands,
+    cloth,
+    looks,
+    lights,
+    eye,
+    gaze,
+    colour,
+) -> None:
     """Linear colour of triangle t at barycentric (wb, wc), written to colour (3,)."""
     a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
     wa = ONE - wb - wc
@@ -344,10 +238,18 @@ def shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, 
         strand = strands[min(high - 1, int(v * np.float32(high))), int(u * np.float32(wide)) & (wide - 1)]
         strand = strand if strand > 127 else 160  # between strands, where several subpixels are shaded as one
         tone = q * (TONE_0 + TONE_1 * p) * (STRAND_0 + STRAND_1 * np.float32(strand))
-        colour[0], colour[1], colour[2] = looks[HAIR, 0] * tone * red, looks[HAIR, 1] * tone * green, looks[HAIR, 2] * tone * blue
+        colour[0], colour[1], colour[2] = (
+            looks[HAIR, 0] * tone * red,
+            looks[HAIR, 1] * tone * green,
+            looks[HAIR, 2] * tone * blue,
+        )
         gloss = r * (HALF * HALF + tone)
     else:
-        colour[0], colour[1], colour[2] = looks[material, 0] * red * p, looks[material, 1] * green * p, looks[material, 2] * blue * p
+        colour[0], colour[1], colour[2] = (
+            looks[material, 0] * red * p,
+            looks[material, 1] * green * p,
+            looks[material, 2] * blue * p,
+        )
         gloss = q
     if gloss > ZERO:
         for k in range(3):
@@ -355,9 +257,11 @@ def shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, 
 
 
 @_jit
-def resolve(ids, depths, screen, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks, lights, eye,
-            gaze, backdrop, curve, out):  # fmt: skip
-    """Shade and average 2x2 subpixels into out (size,size,3) uint8 over backdrop (size,size,3) linear float32.
+def resolve(ids, depths, screen, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks,
+    lights, eye,
+            gaze, backdrop, curve, out) -> None:  # fmt: skip
+    """Shade and average 2x2 subpixels into out (size,size,3) uint8 over backdrop (size,size,3) linear
+    float32.
 
     Where the four subpixels show one smooth surface it is shaded once, at the pixel's centre.
     """
@@ -397,7 +301,8 @@ def resolve(ids, depths, screen, triangles, materials, uvs, lit, attributes, ski
                 inverse = 1.0 / (bx * cy - by * cx)
                 wb = np.float32(((px - ax) * cy - (py - ay) * cx) * inverse)
                 wc = np.float32(((py - ay) * bx - (px - ax) * by) * inverse)
-                shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks, lights, eye,
+                shade(t, wb, wc, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks,
+                lights, eye,
                       gaze, colour)  # fmt: skip
                 for c in range(3):
                     total[c] += share * colour[c]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recipes.data.puppet.chart import Chart, load_chart, noise_at
 from recipes.data.puppet.face import MALE, Identity
 
-Plane = NDArray[np.float32]
+Plane = NDArray[Any]  # floating point; float32 where the kernels read it
 
 
 def paint_skin(who: Identity, width: int) -> NDArray[np.float32]:
@@ -30,19 +32,34 @@ def paint_skin(who: Identity, width: int) -> NDArray[np.float32]:
     colour *= value[..., None]
     colour *= 1 - red[..., None] * np.array([0.06, 0.34, 0.30], np.float32)
     # thin skin: bluish darkness under the eyes, deeper in the old
-    hollow = _spot(np.abs(x) - 0.27, y + 0.19, 0.17, 0.07) + 0.6 * _spot(np.abs(x) - 0.2, y + 0.02, 0.12, 0.12)
+    hollow = _spot(np.abs(x) - 0.27, y + 0.19, 0.17, 0.07) + 0.6 * _spot(
+        np.abs(x) - 0.2, y + 0.02, 0.12, 0.12
+    )
     colour *= 1 - hollow[..., None] * np.array([0.22, 0.26, 0.20], np.float32) * (0.5 + 0.6 * who.age)
     if who.age > 0.3:
-        colour *= 1 - _wrinkles(chart, seed)[..., None] * (who.age - 0.3) * np.array([0.35, 0.42, 0.45], np.float32)
+        colour *= 1 - _wrinkles(chart, seed)[..., None] * (who.age - 0.3) * np.array(
+            [0.35, 0.42, 0.45], np.float32
+        )
     if skin.freckles > 0:
-        dots = np.clip(noise_at(place, 13.0, seed + 5) * 1.6 - 0.55, 0, 1) * _band(y, -0.75, 0.25) * (np.abs(x) < 0.7) * (z > -0.4)
+        dots = (
+            np.clip(noise_at(place, 13.0, seed + 5) * 1.6 - 0.55, 0, 1)
+            * _band(y, -0.75, 0.25)
+            * (np.abs(x) < 0.7)
+            * (z > -0.4)
+        )
         colour *= 1 - dots[..., None] * skin.freckles * np.array([0.25, 0.42, 0.5], np.float32)
     _moles(colour, chart, who)
     if skin.shadow > 0:
         lid = np.maximum(chart.eyelids, _spot(np.abs(x) - 0.32, y - 0.08, 0.2, 0.07))
         colour *= 1 - lid[..., None] * skin.shadow * np.array([0.45, 0.55, 0.4], np.float32)
     _lips(colour, chart, who, seed)
-    gloss = skin.gloss * (0.5 + 0.7 * _spot(x, y + 0.35, 0.16, 0.45) + 0.5 * _spot(x, y - 0.6, 0.5, 0.3) + 0.25 * fine + 0.2 * pores)
+    gloss = skin.gloss * (
+        0.5
+        + 0.7 * _spot(x, y + 0.35, 0.16, 0.45)
+        + 0.5 * _spot(x, y - 0.6, 0.5, 0.3)
+        + 0.25 * fine
+        + 0.2 * pores
+    )
     gloss = np.clip(gloss, 0.01, 1) + chart.lips * (0.06 + 0.25 * skin.lipstick)
     hair = _paint_hairs(colour, chart, who, seed)
     texture = np.concatenate([colour, (gloss * (1 - 0.95 * hair))[..., None]], axis=2)
@@ -74,8 +91,12 @@ def _wrinkles(chart: Chart, seed: int) -> Plane:
     wobble = noise_at(chart.position, 2.2, seed + 6) * 0.05
     lines = np.clip(np.sin((y + wobble - 0.1 * x**2) * 42) - 0.55, 0, 1) * 1.6
     forehead = lines * _spot(x, y - 0.62, 0.55, 0.22)
-    feet = np.clip(np.sin(np.arctan2(y - 0.02 + wobble, np.abs(x) - 0.35) * 17) - 0.4, 0, 1) * _spot(np.abs(x) - 0.57, y + 0.02, 0.07, 0.10)
-    fold = _spot(np.abs(x) - (0.27 + 0.3 * np.clip(-y - 0.45, 0, 1)) + wobble, 0 * y, 0.022, 1) * _band(y, -0.82, -0.42)
+    feet = np.clip(np.sin(np.arctan2(y - 0.02 + wobble, np.abs(x) - 0.35) * 17) - 0.4, 0, 1) * _spot(
+        np.abs(x) - 0.57, y + 0.02, 0.07, 0.10
+    )
+    fold = _spot(np.abs(x) - (0.27 + 0.3 * np.clip(-y - 0.45, 0, 1)) + wobble, 0 * y, 0.022, 1) * _band(
+        y, -0.82, -0.42
+    )
     return (0.7 * forehead + 0.8 * feet + 0.9 * fold) * (z > -0.6)
 
 
@@ -102,7 +123,11 @@ def _brows(chart: Chart, who: Identity, seed: int) -> Plane:
     x, y, z = (chart.position[..., axis] for axis in range(3))
     hair = who.hair
     along = (np.abs(x) - 0.13) / 0.47
-    arch = 0.245 + 0.075 * hair.brow_arch * np.sin(np.clip(along, 0, 1.1) * 2.3) - 0.05 * np.clip(along - 0.6, 0, 1)
+    arch = (
+        0.245
+        + 0.075 * hair.brow_arch * np.sin(np.clip(along, 0, 1.1) * 2.3)
+        - 0.05 * np.clip(along - 0.6, 0, 1)
+    )
     thick = (0.026 + 0.028 * hair.brow_weight) * np.clip(1.1 - 0.75 * np.clip(along, 0, 1) ** 2, 0.1, 1)
     across = (y - arch) / thick
     inside = np.clip(1.25 - np.abs(across) ** 1.5, 0, 1) * _band(along, 0.02, 1.02, 0.16) * (z > -0.5)
@@ -123,7 +148,11 @@ def _beard_zone(chart: Chart) -> tuple[Plane, Plane, Plane]:
     moustache = _spot(wide - 0.12, y + 0.525 + 0.35 * np.clip(wide - 0.1, 0, 1), 0.15, 0.055) * (wide < 0.36)
     chin = _spot(x, y + 1.05, 0.26, 0.22) + 0.8 * _spot(wide - 0.29, y + 0.8, 0.05, 0.16)
     edge = -0.48 - 0.42 * np.clip(0.85 - wide, 0, 0.6)
-    jaw = np.clip((edge - y) / 0.12, 0, 1) * np.clip((y + 1.42 - 0.25 * np.clip(-z, 0, 2)) / 0.16, 0, 1) * np.clip((z + 0.85) / 0.2, 0, 1)
+    jaw = (
+        np.clip((edge - y) / 0.12, 0, 1)
+        * np.clip((y + 1.42 - 0.25 * np.clip(-z, 0, 2)) / 0.16, 0, 1)
+        * np.clip((z + 0.85) / 0.2, 0, 1)
+    )
     clear = 1 - np.clip(chart.lips * 1.6 + _spot(x, y + 0.86, 0.12, 0.05), 0, 1)
     return np.clip(moustache * 1.3, 0, 1) * clear, np.clip(chin, 0, 1) * clear, jaw * clear
 
@@ -165,13 +194,19 @@ def _paint_hairs(colour: NDArray[np.float32], chart: Chart, who: Identity, seed:
     fibre = noise_at(chart.position, (40.0, 22.0, 40.0), seed + 10)
     brows = _brows(chart, who, seed)
     beard = beard_opacity(chart, who)
-    beard = np.clip(beard * (0.75 + 0.6 * fibre * (who.hair.beard != "none")), 0, 0.9) * (0.6 + 0.4 * who.hair.beard_density)
+    beard = np.clip(beard * (0.75 + 0.6 * fibre * (who.hair.beard != "none")), 0, 0.9) * (
+        0.6 + 0.4 * who.hair.beard_density
+    )
     scalp = scalp_opacity(chart, who)
     if who.hair.style == "bald":
         scalp = scalp * 0.10
     elif who.hair.style == "buzz":
         scalp = np.clip(scalp * (0.72 + 0.3 * fibre), 0, 0.92)
     roots = 1.0 if who.hair.style in ("bald", "buzz") else 0.35  # in the shade of what grows over them
-    for cover, tint, level in ((beard, who.hair.beard_colour, 0.8), (brows, who.hair.brow_colour, 1.0), (scalp, who.hair.colour, roots)):
+    for cover, tint, level in (
+        (beard, who.hair.beard_colour, 0.8),
+        (brows, who.hair.brow_colour, 1.0),
+        (scalp, who.hair.colour, roots),
+    ):
         colour[:] = colour * (1 - cover[..., None]) + np.array(tint, np.float32) * (level * cover[..., None])
     return np.clip(brows + beard + scalp, 0, 1)
