@@ -1,0 +1,27 @@
+"""The shipped weights say what went in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audio_vae.config import AudioVAEConfig
+from audio_vae.losses import SpectralLoss
+from audio_vae.model import AudioVAE
+from talker.checkpoint import PUPPET, load_component
+
+
+@torch.no_grad()
+def test_the_round_trip_of_unseen_speech() -> None:
+    pytest.importorskip("espeakng_loader", reason="corpus speech needs the extra `data`")
+    from recipes.data.puppet.corpus import Corpus
+
+    model = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
+    assert model.config == AudioVAEConfig.puppet()
+    clips = [Corpus("heldout").clip(index) for index in range(6)]
+    spoken = [torch.from_numpy(clip.pcm)[None] for clip in clips if not clip.idle]
+    loss = SpectralLoss()
+    right = [float(loss(model.decode(model.encode(pcm)), pcm)) for pcm in spoken]
+    silent = [float(loss(torch.zeros_like(pcm), pcm)) for pcm in spoken]
+    assert max(right) < 0.35
+    assert min(silent) > 1.0
