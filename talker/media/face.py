@@ -29,8 +29,8 @@ LOOK_SIDE = 160  # and then, closely, at the face alone
 SMALLEST_FACE = 0.06  # of the longer side
 # Where the corpus's frames have the cascade's box: side of the frame / side of the box, and the centre of the
 # frame relative to the centre of the box, in box sides (down is positive).
-FRAME_TO_BOX = 1.91
-FRAME_BELOW_BOX = -0.02
+FRAME_TO_BOX = 1.87
+FRAME_BELOW_BOX = -0.025
 # A crop this close to a square picture means that the picture is framed already.
 FRAMED = 0.25
 ORIENTATION = ExifTags.Base.Orientation
@@ -170,13 +170,11 @@ def _closer(picture: Image.Image, face: Box) -> list[tuple[float, float, float]]
         around = face.side * closeness
         left, top, scale = x - around / 2, y - around / 2, around / LOOK_SIDE
         look = cut(picture, Box(left, top, around), LOOK_SIDE, slide=False)
-        boxes = [
-            Box(left + box.left * scale, top + box.top * scale, box.side * scale)
-            for box in _detect(look, LOOK_SIDE // 4, 1.1)
-        ]
-        seen += [(b.left, b.top, b.side) for b in boxes if face.holds(b.centre) and b.side < 1.6 * face.side][
-            :1
-        ]
+        for box in _detect(look, LOOK_SIDE // 4, 1.1):
+            found = Box(left + box.left * scale, top + box.top * scale, box.side * scale)
+            if face.holds(found.centre) and found.side < 1.35 * face.side:
+                seen.append((found.left, found.top, found.side))
+                break
     return seen
 
 

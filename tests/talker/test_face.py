@@ -20,6 +20,7 @@ from talker.media.face import (
     read_picture,
     read_portrait,
 )
+from talker.shipped import shipped, shipped_names
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,20 @@ def test_a_twelve_thousand_pixel_picture_is_read(tmp_path: Path, astronaut: Imag
         expected = cut(astronaut, face_square(astronaut), 256)
         difference = (portrait[0].permute(1, 2, 0).numpy() + 1) * 127.5 - np.asarray(expected)
         assert np.abs(difference).mean() < 20
+
+
+@pytest.mark.parametrize("name", shipped_names("portraits"))
+def test_a_shipped_portrait_comes_through_to_the_pixel(name: str) -> None:
+    path = shipped("portraits", name)
+    pixels = (read_portrait(path, 256)[0].permute(1, 2, 0).numpy() + 1) * 127.5
+    assert np.abs(pixels - np.asarray(Image.open(path))).max() < 0.01
+
+
+def test_a_shipped_portrait_in_a_larger_picture_is_framed_as_it_was() -> None:
+    portrait = Image.open(shipped("portraits", None))
+    wide = Image.new("RGB", (900, 600), portrait.getpixel((3, 3)))
+    wide.paste(portrait.resize((400, 400)), (250, 200))
+    square = face_square(wide)
+    assert abs(square.side - 400) < 60
+    assert abs(square.left - 250) < 40
+    assert abs(square.top - 200) < 40
