@@ -1,15 +1,16 @@
 """What the talker trains on: corpus clips, encoded once by the trained audio autoencoder and speaker encoder.
 
-    python -m recipes.data.latents --split train --clips 12000 [--only-speech]
+    python -m recipes.data.latents [--split heldout] [--clips 12000] [--until speech | latents]
 
-Two steps, each kept in pieces under `runs/` and resumed after any kill: the clips themselves (speech, motion,
-text; these need no trained network and can be made early), then latents and speaker embeddings. Motion is the
-corpus's own vector: the motion autoencoder is trained to speak that language.
+Three steps, each kept in pieces under `runs/` and resumed after any kill: the clips themselves (speech,
+motion, text), audio latents, speaker embeddings; `--until` stops before a network that is still in training.
+Motion is the corpus's own vector: the motion autoencoder is trained to speak that language.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from recipes.data.puppet.sentences import Split
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
 from talker.checkpoint import PUPPET, load_component
-from talker.config import FRAME_RATE
+from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text import PhonemeTokenizer
 
@@ -106,32 +107,44 @@ def speak_clips(folder: Path, split: Split, numbers: range) -> Arrays:
 
 
 @torch.no_grad()
-def encode_clips(spoken: Arrays, vae: AudioVAE, speaker: SpeakerEncoder) -> Arrays:
-    """Latents and speaker embeddings of spoken clips, beside what else the talker needs of them."""
-    audio, embeddings = [], []
-    ends = np.cumsum(spoken["frames"]) * vae.hop
-    for first, stop in zip(ends - spoken["frames"] * vae.hop, ends, strict=True):
-        pcm = torch.from_numpy(spoken["pcm"][first:stop].astype(np.float32) / 32767)[None]
-        audio.append(vae.encode(pcm)[0].half().numpy())
-        embeddings.append(speaker.embed(pcm)[0].half().numpy())
+def encode_clips(spoken: Arrays, vae: AudioVAE) -> Arrays:
+    """Audio latents of spoken clips, beside what else the talker needs of them."""
+    found = [vae.encode(pcm)[0].half().numpy() for pcm in _sounds(spoken, vae.hop)]
     kept = {name: spoken[name] for name in ("motion", "text", "read", "voice", "frames", "letters")}
-    return {"audio": np.concatenate(audio), "speaker": np.stack(embeddings), **kept}
+    return {"audio": np.concatenate(found), **kept}
 
 
-def ranges(clips: int) -> list[range]:
-    """The numbers of the clips of each shard."""
-    return [range(first, min(first + SHARD, clips)) for first in range(0, clips, SHARD)]
+@torch.no_grad()
+def embed_clips(spoken: Arrays, speaker: SpeakerEncoder) -> Arrays:
+    """Speaker embedding of each spoken clip."""
+    hop = SAMPLE_RATE // FRAME_RATE
+    return {"speaker": np.stack([speaker.embed(pcm)[0].half().numpy() for pcm in _sounds(spoken, hop)])}
+
+
+def _sounds(spoken: Arrays, hop: int) -> Iterator[Tensor]:
+    """The sound of each clip, (1, samples) float32."""
+    ends = np.cumsum(spoken["frames"]) * hop
+    for first, stop in zip(ends - spoken["frames"] * hop, ends, strict=True):
+        yield torch.from_numpy(spoken["pcm"][first:stop].astype(np.float32) / 32767)[None]
+
+
+def encode(folder: Path, split: Split, clips: int) -> Arrays:
+    """Audio latents and all else but the speaker embeddings, prepared as far as they are not there yet."""
+    vae = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
+    make = lambda numbers: encode_clips(speak_clips(folder / "clips", split, numbers), vae)  # noqa: E731
+    return shards(folder / "latents" / split, clips, SHARD, make)
+
+
+def embed(folder: Path, split: Split, clips: int) -> Arrays:
+    """Speaker embeddings, prepared as far as they are not there yet."""
+    speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, PUPPET / "speaker")
+    make = lambda numbers: embed_clips(speak_clips(folder / "clips", split, numbers), speaker)  # noqa: E731
+    return shards(folder / "speakers" / split, clips, SHARD, make)
 
 
 def latents(folder: Path, split: Split, clips: int) -> Latents:
     """The first `clips` clips of a split, prepared under `folder` as far as they are not there yet."""
-    vae = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
-    speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, PUPPET / "speaker")
-
-    def make(numbers: range) -> Arrays:
-        return encode_clips(speak_clips(folder / "clips", split, numbers), vae, speaker)
-
-    held = shards(folder / "latents" / split, clips, SHARD, make)
+    held = encode(folder, split, clips) | embed(folder, split, clips)
     return Latents(
         audio=held["audio"],
         motion=held["motion"],
@@ -152,15 +165,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
     parser.add_argument("--clips", type=int, default=12_000)
-    parser.add_argument("--only-speech", action="store_true", help="only what needs no trained network")
+    parser.add_argument("--until", choices=("speech", "latents", "speakers"), default="speakers")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.only_speech:
-        for numbers in ranges(options.clips):
+    if options.until == "speech":
+        for first in range(0, options.clips, SHARD):
+            numbers = range(first, min(first + SHARD, options.clips))
             speak_clips(options.runs / "clips", options.split, numbers)
         return
-    latents(options.runs, options.split, options.clips)
+    encode(options.runs, options.split, options.clips)
+    if options.until == "speakers":
+        embed(options.runs, options.split, options.clips)
 
 
 if __name__ == "__main__":
