@@ -7,8 +7,8 @@
 
 Stage one ends when the talker needs latents: from then on encoder and bottleneck stay as they are. Stage two
 starts from the averaged weights of another run and trains the decoder alone, so that the latents of a trained
-talker remain valid. The decoder always learns from draws of the posterior, never from its means: it must bear
-latents that are a little off, for a talker's are.
+talker remain valid. The decoder always learns from draws of the posterior, never from its means, and in stage two
+from noisier ones still: it must bear latents that are a little off, for a talker's are.
 
 Objective: differences of log-mel spectrograms (`audio_vae.losses`) and the divergence from a standard normal.
 """
@@ -33,6 +33,7 @@ CROPS, FRAMES = 8, 24  # crops a step, latent frames a crop (0.96 s)
 RATE, BETAS, DECAY = 1e-3, (0.8, 0.98), 0.01
 WARMUP = 100
 KL_WEIGHT = 1.5e-3  # of the divergence, summed over dimensions
+SLIP = 0.2  # stage two: noise on the latents up to this share of their deviation
 FREE_NATS = 0.3  # a dimension whose divergence is below is not pushed further: none dies
 LOG_EVERY, SAVE_EVERY = 50, 250
 HELDOUT_CLIPS = 24
@@ -58,6 +59,12 @@ def crops(clips: list[Tensor], samples: int, draws: torch.Generator) -> Tensor:
         start = int(torch.randint(len(clips[index]) - samples + 1, (), generator=draws))
         rows.append(clips[index][start : start + samples])
     return torch.stack(rows) / 32767
+
+
+def slips(mean: Tensor, draws: torch.Generator) -> Tensor:
+    """Errors such as a talker's, (B, T, C) like `mean`: of another strength in every crop, up to SLIP deviations."""
+    strength = SLIP * torch.rand(len(mean), 1, 1, generator=draws)
+    return strength * mean.std(dim=(0, 1)) * torch.randn(mean.shape, generator=draws)
 
 
 @torch.no_grad()
@@ -110,7 +117,10 @@ def train(
         draws = generator(0, step)
         pcm = crops(clips[0], samples, draws)
         mean, log_std = model.posterior(pcm)
-        spectral = loss(model.decode(sample(mean, log_std, draws)), pcm)
+        latents = sample(mean, log_std, draws)
+        if encoder_from is not None:
+            latents = latents + slips(mean, draws)
+        spectral = loss(model.decode(latents), pcm)
         nats = divergence(mean, log_std)
         engine.backward(spectral + KL_WEIGHT * nats.clamp(min=FREE_NATS).sum())
         norm = engine.step()
