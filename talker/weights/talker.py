@@ -7,11 +7,18 @@ where the tied `llm.lm_head.weight` was written too (text logits are never used)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from heads.config import TwoDiTHeadsConfig
+from heads.streams import Streams
+from talker.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
+from talker.stats import LatentStats
+from talker.tasks import RELEASE_TASKS
 
 PREFIXES = {
     "llm.model.": "backbone.",
@@ -78,18 +85,74 @@ def modern(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def renamed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """An official state dict under our names, and the keys that nobody knows."""
-    found, unknown = {}, []
-    for key, tensor in modern(tensors).items():
-        try:
-            own = ours(key)
-        except KeyError:
-            unknown.append(key)
-            continue
-        if own is not None:
-            found[own] = tensor
-    return found, unknown
+def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> TalkerConfig:
+    """The sizes of an official file, from the shapes of its (present) names; published layout and tasks."""
+
+    def layers(pattern: str) -> int:
+        found = [re.match(pattern + r"\.(\d+)\.", key) for key in shapes]
+        return 1 + max(int(match[1]) for match in found if match)
+
+    def heads(part: str, width: int) -> int:
+        return width // (2 * shapes[f"{part}.rope.w"][1])
+
+    first = "llm.model.layers.0"
+    vocab, width = shapes["llm.model.embed_tokens.weight"]
+    head = shapes[f"{first}.self_attn.q_norm.weight"][0]
+    decoder = "speech_cfm.estimator.decoder"
+    dit = {
+        "layers": layers(re.escape(decoder) + r"\.blocks"),
+        "heads": heads(decoder, width),
+        "ffn": shapes[f"{decoder}.blocks.0.mlp.fc1.weight"][0],
+    }
+    channels = {
+        name: shapes[f"{part}_cfm.estimator.{kind}.weight"][1]
+        for part in ("speech", "motion")
+        for name, kind in ((part, "in_proj"), (f"{part}_global", "global_cond_proj"))
+    }
+    return TalkerConfig(
+        backbone=BackboneConfig(
+            vocab=vocab,
+            width=width,
+            layers=layers(r"llm\.model\.layers"),
+            heads=shapes[f"{first}.self_attn.q_proj.weight"][0] // head,
+            kv_heads=shapes[f"{first}.self_attn.k_proj.weight"][0] // head,
+            head_dim=head,
+            ffn=shapes[f"{first}.mlp.gate_proj.weight"][0],
+        ),
+        patch_encoder=PatchEncoderConfig(
+            layers=layers(r"speech_patch_encoder\.blocks"),
+            heads=heads("speech_patch_encoder", width),
+            ffn=shapes["speech_patch_encoder.blocks.0.mlp.fc1.weight"][0],
+        ),
+        heads=TwoDiTHeadsConfig.both(
+            audio=(channels["speech"], channels["speech_global"]),
+            motion=(channels["motion"], channels["motion_global"]),
+            hidden_width=width,
+            width=width,
+            **dit,
+        ),
+        tasks=RELEASE_TASKS,
+    )
+
+
+def from_official(state: Mapping[str, Tensor]) -> tuple[TalkerConfig, dict[str, Tensor]]:
+    """An official state dict, of this or an earlier release, as our config and state dict.
+
+    Raises:
+        ValueError: keys are missing or unknown; it lists both sides.
+    """
+    present = {key: x for key, x in modern(state).items() if key != TIED and not key.startswith(EXCLUDED)}
+    unknown = sorted(key for key in present if not key.startswith(tuple(PREFIXES)))
+    missing = sorted(part for part in PREFIXES if not any(key.startswith(part) for key in present))
+    if unknown or missing:
+        raise ValueError(f"not a published talker: missing {missing[:6]}, unknown {unknown[:6]}")
+    config = infer_config({key: tuple(x.shape) for key, x in present.items()})
+    found = {str(ours(key)): tensor for key, tensor in present.items()}
+    stats = LatentStats(*config.widths.values())
+    mean, std = published_motion_stats()
+    if config.widths["motion"] == len(mean):
+        stats.set(Streams(motion=mean), Streams(motion=std))
+    return config, found | {f"stats.{key}": x for key, x in stats.state_dict().items()}
 
 
 def published_motion_stats() -> tuple[Tensor, Tensor]:
