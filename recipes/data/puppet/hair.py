@@ -344,9 +344,6 @@ def _ribbons(
     along = np.linspace(0, 1, steps + 1, dtype=np.float32)
     half = (0.5 * width)[None, :, None] * (1.0 - 0.45 * along**2)[:, None, None]
     points = np.stack([path - across * half, path + across * half], axis=2).astype(np.float32)  # (K+1,N,2,3)
-    index = np.arange((steps + 1) * count * 2).reshape(steps + 1, count, 2)
-    a, b, c, d = index[:-1, :, 0], index[:-1, :, 1], index[1:, :, 1], index[1:, :, 0]
-    triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)
     left = np.asarray(rng.random(count), np.float32)
     uv = np.empty((steps + 1, count, 2, 2), np.float32)
     span = 0.22 * width / width.mean()
@@ -360,21 +357,25 @@ def _ribbons(
     attributes[..., 0] = tone[None, :, None]
     attributes[..., 1] = shade[:, :, None]
     attributes[..., 2] = gloss
-    flat = points.reshape(-1, 3)
-    total = len(flat)
-    front_first = np.argsort(
-        -flat[triangles, 2].sum(axis=1), kind="stable"
-    )  # what is drawn early hides what comes later
-    triangles = triangles[front_first]
+    # Ribbon by ribbon in memory, the front ones first: what is drawn early hides what comes later.
+    order = np.argsort(-path[..., 2].mean(axis=0), kind="stable")
+
+    def laid_out(values: FloatArray) -> FloatArray:
+        return values[:, order].swapaxes(0, 1).reshape(-1, *values.shape[3:])
+
+    flat, total = laid_out(points), points.shape[0] * count * 2
+    index = np.arange(total).reshape(count, steps + 1, 2)
+    a, b, c, d = index[:, :-1, 0], index[:, :-1, 1], index[:, 1:, 1], index[:, 1:, 0]
+    triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)
     return Part(
         points=flat,
         triangles=triangles.astype(np.int32),
         materials=np.full(len(triangles), raster.HAIR, np.uint8),
-        uvs=uv.reshape(-1, 2)[triangles],
-        attributes=attributes.reshape(-1, 3),
-        occlusion=np.repeat(shade.reshape(-1), 2).astype(np.float32),
+        uvs=laid_out(uv)[triangles],
+        attributes=laid_out(attributes),
+        occlusion=laid_out(np.repeat(shade[:, :, None], 2, axis=2)).astype(np.float32),
         wraps=np.full((total, 3), 0.35, np.float32),
         sharpness=np.zeros(total, np.uint8),
         follow=np.maximum(follow_share(flat), 0.25).astype(np.float32),
-        anchors=np.broadcast_to(anchor[None, :, None], index.shape).reshape(-1).astype(np.int32),
+        anchors=np.repeat(anchor[order], (steps + 1) * 2).astype(np.int32),
     )

@@ -25,7 +25,7 @@ _inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 @_jit
 def deform(rest, starts, moved, deltas, weights, anchors, out) -> None:
-    """out (N,3) = rest + sum of weights[m] * sparse morph m; vertices with an anchor >= 0 follow that vertex."""
+    """out (N,3) = rest + sum of weights[m] * sparse morph m; vertices with an anchor >= 0 follow that one."""
     count = rest.shape[0]
     for i in range(count):
         out[i, 0] = rest[i, 0]

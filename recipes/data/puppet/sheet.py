@@ -62,7 +62,7 @@ def main() -> None:
     """Draw both sheets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs"))
-    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--size", type=int, default=144)
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     people = []
