@@ -7,8 +7,8 @@
 
 Stage one ends when the talker needs latents: from then on encoder and bottleneck stay as they are. Stage two
 starts from the averaged weights of another run and trains the decoder alone, so that the latents of a trained
-talker remain valid. The decoder always learns from draws of the posterior, never from its means, and in stage two
-from noisier ones still: it must bear latents that are a little off, for a talker's are.
+talker remain valid. The decoder always learns from draws of the posterior, never from its means, and in stage
+two from noisier ones still: it must bear latents that are a little off, for a talker's are.
 
 Objective: differences of log-mel spectrograms (`audio_vae.losses`) and the divergence from a standard normal.
 """
@@ -26,6 +26,8 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
+from recipes.data.puppet.corpus import Corpus
+from recipes.data.puppet.sentences import Split
 from recipes.launch import Engine, generator, warmup_cosine
 from talker.checkpoint import PUPPET, save_component
 
@@ -39,10 +41,8 @@ LOG_EVERY, SAVE_EVERY = 50, 250
 HELDOUT_CLIPS = 24
 
 
-def speech(split: str, clips: int, hop: int) -> list[Tensor]:
+def speech(split: Split, clips: int, hop: int) -> list[Tensor]:
     """PCM of the first `clips` clips that hold at least a crop, as int16 to save memory."""
-    from recipes.data.puppet.corpus import Corpus
-
     corpus, found, index = Corpus(split), list[Tensor](), 0
     while len(found) < clips:
         clip = corpus.clip(index)
@@ -62,7 +62,7 @@ def crops(clips: list[Tensor], samples: int, draws: torch.Generator) -> Tensor:
 
 
 def slips(mean: Tensor, draws: torch.Generator) -> Tensor:
-    """Errors such as a talker's, (B, T, C) like `mean`: of another strength in every crop, up to SLIP deviations."""
+    """Errors such as a talker's, (B, T, C) like `mean`: up to SLIP deviations, another strength in each crop."""
     strength = SLIP * torch.rand(len(mean), 1, 1, generator=draws)
     return strength * mean.std(dim=(0, 1)) * torch.randn(mean.shape, generator=draws)
 
