@@ -62,7 +62,7 @@ def crops(clips: list[Tensor], samples: int, draws: torch.Generator) -> Tensor:
 
 
 def slips(mean: Tensor, draws: torch.Generator) -> Tensor:
-    """Noise (B, T, C) as a talker might err: up to SLIP deviations of `mean`, another strength in each crop."""
+    """Noise (B, T, C) as a talker might err: up to SLIP deviations of `mean`; its strength varies by crop."""
     strength = SLIP * torch.rand(len(mean), 1, 1, generator=draws)
     return strength * mean.std(dim=(0, 1)) * torch.randn(mean.shape, generator=draws)
 
