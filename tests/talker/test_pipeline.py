@@ -195,3 +195,16 @@ def test_an_error_in_any_stage_reaches_the_caller_at_once(broken: str) -> None:
     with pytest.raises(RuntimeError, match=broken):
         run()
     assert threading.active_count() == before
+
+
+def test_sessions_side_by_side_are_as_if_alone(talker, voice, face) -> None:
+    texts = ("Go.", "We will.")
+    alone = [joined(list(talker.stream(text, voice, face, sampling=QUICK))) for text in texts]
+    streams = [talker.stream(text, voice, face, sampling=QUICK) for text in texts]
+    beside: list[list[Chunk]] = [[], []]
+    for pair in itertools.zip_longest(*streams):
+        for chunks, chunk in zip(beside, pair, strict=True):
+            chunks.extend([chunk] if chunk is not None else [])
+    for (pcm, frames), chunks in zip(alone, beside, strict=True):
+        assert np.array_equal(joined(chunks)[0], pcm)
+        assert np.array_equal(joined(chunks)[1], frames)

@@ -1,0 +1,74 @@
+"""Minutes of speech: memory stays where it was, sessions side by side do not disturb each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
+
+MEASURE = """
+import sys, pathlib, torch
+from talker import Talker
+from talker.media.mux import Mp4Writer
+from heads.solver import Sampling
+torch.set_num_threads(1)
+folder = pathlib.Path(sys.argv[1])
+talker = Talker.from_pretrained(folder)
+voice, face = talker.voice(folder / "voice.wav"), talker.portrait(folder / "face.png")
+resident = lambda: int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+with Mp4Writer(folder / "out.mp4", 32) as writer:
+    for k, chunk in enumerate(talker.stream("Go on. " * 1000, voice, face, sampling=Sampling(steps=1))):
+        writer.write(chunk.pcm, chunk.frames)
+        if k in (150, 900):
+            print(resident())
+        if k == 900:
+            break
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_checkpoint(folder, stops=True)
+    write_portrait(folder / "face.png")
+    write_voice(folder / "voice.wav")
+    return folder
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_length(folder: Path) -> None:
+    """Two minutes more of speech, less than 20 MB more (the mp4 index is part of that)."""
+    command = [sys.executable, "-c", MEASURE, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    early, late = map(int, done.stdout.split())
+    assert late - early < 20e6
+
+
+@pytest.mark.long
+def test_the_bar_shows_on_a_terminal_only(folder: Path, tmp_path: Path) -> None:
+    given = ["--portrait", folder / "face.png", "--voice", folder / "voice.wav", "--weights", folder]
+    command = [sys.executable, "-m", "talker", "say", "Go on. " * 5, "-o", tmp_path / "out.mp4", *given]
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    with subprocess.Popen(command, stderr=writer, stdout=subprocess.PIPE, text=True) as process:
+        os.close(writer)
+        shown = b""
+        try:
+            while part := os.read(reader, 4096):
+                shown += part
+        except OSError:  # how a terminal says that nobody writes to it any more
+            pass
+        printed = process.stdout.read() if process.stdout else ""
+    os.close(reader)
+    assert process.returncode == 0
+    assert b"of about" in shown
+    assert "of about" not in printed
+    assert str(tmp_path / "out.mp4") in printed
