@@ -39,7 +39,7 @@ from recipes.data.shards import Arrays, shards
 from recipes.launch import Engine, generator, warmup_cosine
 from talker.checkpoint import save_component
 
-SHARD = 50
+SHARD = 25
 FRAMES = 64
 MARGIN = 4
 WINDOW = 10
@@ -216,7 +216,7 @@ def main() -> None:
     if options.export:
         save_component(engine.ema_module, SYNC)
     else:
-        unseen = prepare(options.run, "heldout", SHARD)
+        unseen = prepare(options.run, "heldout", 2 * SHARD)
         train(engine, prepare(options.run, "train", options.clips), unseen, options.steps, BATCH)
 
 
