@@ -34,7 +34,7 @@ from talker.training_batch import Sample, TrainingBatch, collate
 
 ROWS, REPEAT = 16, 1  # clips a step, draws a patch (the release: 2; on a CPU more clips teach more)
 RATE, BETAS, DECAY = 1e-3, (0.9, 0.95), 0.01
-WARMUP, COOLDOWN = 200, 0.3  # steps; share of the steps in which the rate falls
+WARMUP, COOLDOWN = 200, 0.2  # steps; share of the steps in which the rate falls
 MIX = {"t2av": 0.45, "tts": 0.20, "a2v": 0.20, "v2a": 0.15}
 WITHOUT_TEXT = 0.5  # share of A2V
 WEIGHTS = {
@@ -245,7 +245,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("runs/talker"))
-    parser.add_argument("--steps", type=int, default=8000, help="the rate falls over the last 30 %% of them")
+    parser.add_argument("--steps", type=int, default=8000, help="the rate falls over the last fifth of them")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--clips", type=int, default=12_000)
     parser.add_argument("--threads", type=int, default=1)
