@@ -181,7 +181,8 @@ class Generation:
         for slot in range(prefilled, self._slots()):
             if self._reads:
                 assert model.reading is not None
-                self._read = self._read + model.reading(self.hidden)
+                read = self._read + model.reading(self.hidden)
+                self._read = read.clamp(0, len(request.text_ids))
             asked = self.task.ends_itself and slot - first >= request.min_patches
             if asked and counter.ends(slot - first, float(model.stop_head(self.hidden).sigmoid())):
                 self.finish_reason = "stop"
