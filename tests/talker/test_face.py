@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from skimage import data
 
 from talker.errors import UserError
+from talker.media import face
 from talker.media.face import (
     FRAME_TO_BOX,
     Box,
@@ -31,18 +33,31 @@ def astronaut() -> Image.Image:
 
 def test_the_face_is_found_at_any_size(astronaut: Image.Image) -> None:
     for side in (200, 512, 1500):
-        face = find_faces(astronaut.resize((side, side)))[0]
-        x, y = (value * 512 / side for value in face.centre)
+        found = find_faces(astronaut.resize((side, side)))[0]
+        x, y = (value * 512 / side for value in found.centre)
         assert abs(x - 220) < 15
         assert abs(y - 113) < 15
 
 
+def test_opencv_is_asked_where_it_imports(astronaut: Image.Image, monkeypatch) -> None:
+    monkeypatch.setattr(face, "_detect", lambda *_: [])
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert find_faces(astronaut) == []
+    monkeypatch.undo()
+    pytest.importorskip("cv2", exc_type=ImportError)
+    expected = find_faces(astronaut)[0]
+    monkeypatch.setattr(face, "_detect", lambda *_: [])
+    found = find_faces(astronaut)[0]
+    assert expected.holds(found.centre)
+    assert abs(found.side / expected.side - 1) < 0.25
+
+
 def test_the_crop_has_the_face_in_place(astronaut: Image.Image) -> None:
     crop = cut(astronaut, face_square(astronaut), 256)
-    face = find_faces(crop)[0]
+    found = find_faces(crop)[0]
     assert crop.size == (256, 256)
-    assert abs(face.side * FRAME_TO_BOX / 256 - 1) < 0.15
-    assert abs(face.centre[0] - 128) < 20
+    assert abs(found.side * FRAME_TO_BOX / 256 - 1) < 0.15
+    assert abs(found.centre[0] - 128) < 20
 
 
 def test_a_framed_picture_is_kept_to_the_pixel(astronaut: Image.Image) -> None:
