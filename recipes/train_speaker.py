@@ -5,7 +5,7 @@
 
 Every step hears some voices saying two things each; an utterance has to find its partner among all others
 (the contrastive loss of arXiv 1807.03748). What counts is how well voices that it never heard are told apart,
-printed as the equal error rate. A plain softmax (no margin) with a direction a voice, close to how the published
+printed as the equal error rate. A softmax (no margin) with a direction a voice, close to how the published
 encoder was trained, needs far more steps: 120 of them left 11 % equal errors, 120 steps on pairs 1.8 %.
 """
 
