@@ -8,15 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_checkpoint import write_checkpoint
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
+from evaluation import run
 from evaluation.codecs import Reenactment, reenact, round_trip
 from evaluation.heldout import Case
 from evaluation.run import judged, talker_figures, write_wav
+from evaluation.speech import Recogniser, RecogniserConfig
+from evaluation.sync import SyncConfig, SyncNet
 from evaluation.validate import auc, correlation, shifted
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
+from talker import Talker
 
 
 def case(phonemes: str) -> Case:
@@ -90,3 +95,19 @@ def test_pairs_pool_into_one_psnr() -> None:
     assert total.pairs == 2
     expected = moved.copy_mouth.psnr + 10 * np.log10(2)
     assert total.figures()["copy_mouth_db"] == pytest.approx(expected)
+
+
+def test_a_clip_is_said_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(tmp_path)
+    monkeypatch.setattr(run, "recogniser", lambda: Recogniser(RecogniserConfig.tiny()).eval())
+    monkeypatch.setattr(run, "sync_net", lambda: SyncNet(SyncConfig.tiny()).eval())
+    prompt = 0.1 * torch.sin(torch.arange(24_000) * 0.05)
+    face = np.full((32, 32, 3), 128, np.uint8)
+    spoken = Case("0007", "Go.", prompt, ["ɡ", "oʊ"], prompt, face)
+    out = tmp_path / "out"
+    out.mkdir()
+    measured = run.say(Talker.from_pretrained(tmp_path), spoken, 1, out)
+    assert measured["phonemes"] == 2
+    assert measured["end"] in ("stop", "length")
+    assert {"0007.mp4", "0007.png", "0007-voice.wav", "0007-portrait.png"} <= {p.name for p in out.iterdir()}
+    assert "per" in talker_figures([measured], [spoken])
