@@ -211,7 +211,7 @@ class Talker:
         """
         root = PUPPET if folder is None else Path(folder)
         try:
-            return cls(
+            talker = cls(
                 load_component(TalkerModel, TalkerConfig, root / "talker", device),
                 load_component(AudioVAE, AudioVAEConfig, root / "audio_vae", device),
                 load_component(MotionAE, MotionAEConfig, root / "motion_ae", device),
@@ -219,6 +219,8 @@ class Talker:
             )
         except CheckpointError as error:
             raise UserError(str(error)) from error
+        talker.tokenizer.encode("Hello.")  # loads its lexicon, which would delay the first sentence
+        return talker
 
     @torch.inference_mode()
     def voice(self, voice: str | Path | None = None) -> Voice:

@@ -34,9 +34,13 @@ def check_output(path: str | Path) -> Path:
     folder = path.absolute().parent
     if path.suffix.lower() != ".mp4":
         raise UserError(f"{path} is not named .mp4, and only mp4 is written: try {path.stem or 'out'}.mp4")
-    if path.is_dir():
+    try:
+        is_folder, has_folder = path.is_dir(), folder.is_dir()
+    except (OSError, ValueError) as error:  # too long a name, a NUL inside
+        raise UserError(f"{path} cannot be a file ({error}): choose another name") from error
+    if is_folder:
         raise UserError(f"{path} is a folder: name a file in it")
-    if not folder.is_dir():
+    if not has_folder:
         raise UserError(f"the folder {folder} does not exist: create it first (mkdir -p)")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"the folder {folder} is not writable: choose another for the output")

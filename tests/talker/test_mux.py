@@ -114,6 +114,7 @@ def test_bad_outputs_are_named_before_any_work(tmp_path: Path) -> None:
         (tmp_path / "none", "only mp4"),
         (tmp_path / "folder.mp4", "is a folder"),
         (tmp_path / "missing" / "a.mp4", "does not exist"),
+        (tmp_path / ("long" * 80 + ".mp4"), "choose another name"),
         (Path("/proc/a.mp4"), "cannot write|not writable"),
     ):
         with pytest.raises(UserError, match=words), Mp4Writer(path, 64):
