@@ -84,7 +84,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         self.conv = ConvLayer(width, 3, 1)
-        nn.init.normal_(self.conv.weight, std=0.1)  # training starts from nearly nothing painted
+        self.conv.weight.data *= 0.1  # training starts from nearly nothing painted
 
     def forward(self, paint: Tensor, coarser: Tensor | None) -> Tensor:
         """(B, C, H, W), (B, 3, H/2, W/2) or None -> (B, 3, H, W)."""
