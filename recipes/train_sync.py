@@ -1,6 +1,6 @@
 """Train the audio-visual offset estimator of `evaluation.sync` on rendered corpus clips.
 
-    python -m recipes.train_sync [--run runs/sync] [--steps 1200] [--clips 600]
+    python -m recipes.train_sync [--run runs/sync] [--steps 1000] [--clips 600]
     python -m recipes.train_sync --export
 
 The true shift of a clip must win against fifteen others to either side (over the whole clip and over windows
@@ -43,7 +43,7 @@ SHARD = 25
 FRAMES = 64
 MARGIN = 4
 WINDOW = 10
-BATCH = 16
+BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Losses:
     @property
     def total(self) -> Tensor:
         """What is trained."""
-        return self.shift + 0.5 * self.pair + 10 * self.lips
+        return self.shift + 0.5 * self.pair + 40 * self.lips
 
 
 def losses(net: SyncNet, batch: Batch) -> Losses:
@@ -166,7 +166,7 @@ def engine_for(config: SyncConfig, run: Path, steps: int) -> Engine:
     torch.manual_seed(0)
     net = SyncNet(config)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02)
-    engine = Engine(net, optimiser, run, schedule=warmup_cosine(100, steps), ema=0.995)
+    engine = Engine(net, optimiser, run, schedule=warmup_cosine(50, steps), ema=0.99)
     engine.load()
     return engine
 
@@ -194,7 +194,7 @@ def train(engine: Engine, scenes: Arrays, unseen: Arrays | None, steps: int, siz
         norm = engine.step()
         if engine.step_count % 50 == 0:
             engine.log(shift=parts.shift.item(), pair=parts.pair.item(), lips=parts.lips.item(), norm=norm)
-        if unseen is not None and engine.step_count % 300 == 0:
+        if unseen is not None and engine.step_count % 100 == 0:
             engine.log(**check(averaged, unseen))
         if time.monotonic() - saved > 120 or engine.step_count == steps:
             engine.save()
@@ -206,7 +206,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, default=Path("runs/sync"))
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
