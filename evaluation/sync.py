@@ -155,10 +155,21 @@ def best(scores: Tensor) -> Sync:
 @torch.inference_mode()
 def measure(net: SyncNet, frames: Tensor, pcm: Tensor, reach: int = REACH) -> Sync:
     """Offset of a clip: frames (T, 3, S, S) in [0, 1] at 25 a second, pcm (samples,) at 24 kHz."""
-    length = min(len(frames), len(pcm) // SAMPLES_PER_FRAME)
-    seen, _ = net.picture(lower_face(frames[:length])[None])
+    return compare(net, watched(net, frames), pcm, reach)
+
+
+@torch.inference_mode()
+def watched(net: SyncNet, frames: Tensor) -> Tensor:
+    """Embeddings (1, T, E) of frames (T, 3, S, S) in [0, 1], for comparing them with several sounds."""
+    return net.picture(lower_face(frames)[None])[0]
+
+
+@torch.inference_mode()
+def compare(net: SyncNet, seen: Tensor, pcm: Tensor, reach: int = REACH) -> Sync:
+    """Offset between what `watched` gave (1, T, E) and pcm (samples,), over the time that both last."""
+    length = min(seen.shape[1], len(pcm) // SAMPLES_PER_FRAME)
     heard = net.sound(pcm[None, : length * SAMPLES_PER_FRAME])
-    return best(offset_scores(seen, heard, reach)[0])
+    return best(offset_scores(seen[:, :length], heard, reach)[0])
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from evaluation.heldout import Scene, Split, scenes, speaking
 from evaluation.report import Cell, table, write_json
 from evaluation.silence import silent_frames, spoken_seconds
 from evaluation.speech import Errors, Recogniser, phoneme_errors, recogniser
-from evaluation.sync import SAMPLES_PER_FRAME, Sync, SyncNet, measure, mouth_opening, sync_net
+from evaluation.sync import SAMPLES_PER_FRAME, Sync, SyncNet, compare, mouth_opening, sync_net, watched
 from evaluation.video import squared_error
 
 SHIFTS = range(-10, 11)
@@ -64,9 +64,12 @@ def shifted(pcm: Tensor, frames: int) -> Tensor:
 
 def watching(net: SyncNet, clips: Sequence[Scene]) -> dict[str, Cell]:
     """Known shifts recovered, true pairs told from shuffled ones."""
-    found = [(k, measure(net, c.frames, shifted(c.pcm, k))) for c in clips for k in SHIFTS]
-    true = [measure(net, c.frames, c.pcm) for c in clips]
-    false = [measure(net, a.frames, b.pcm) for a, b in zip(clips, [*clips[1:], *clips[:1]], strict=True)]
+    seen, sounds = [watched(net, clip.frames) for clip in clips], [clip.pcm for clip in clips]
+    found = [
+        (k, compare(net, s, shifted(pcm, k))) for s, pcm in zip(seen, sounds, strict=True) for k in SHIFTS
+    ]
+    true = [compare(net, s, pcm) for s, pcm in zip(seen, sounds, strict=True)]
+    false = [compare(net, s, pcm) for s, pcm in zip(seen, [*sounds[1:], *sounds[:1]], strict=True)]
     return {
         "shifts_tried": len(found),
         "shifts_within_1": sum(abs(sync.offset - k) <= 1 for k, sync in found) / len(found),
