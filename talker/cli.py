@@ -151,7 +151,7 @@ def _sampling(options: argparse.Namespace) -> Sampling:
         low, high = ranges[name]
         if not low <= value <= high:  # also false for nan
             raise UserError(f"--{name} must be between {low} and {high}, not {value}")
-    return dataclasses.replace(Sampling(), **given)
+    return dataclasses.replace(Sampling.puppet(), **given)
 
 
 class _Progress:

@@ -268,7 +268,7 @@ class Talker:
             raise UserError("the text is empty: give at least one word")
         prepared = time.perf_counter() - called
         voice, portrait = voice or self.voice(), portrait or self.portrait()
-        return Utterance(self, sentences, voice, portrait, seed, sampling or Sampling(), prepared)
+        return Utterance(self, sentences, voice, portrait, seed, sampling or Sampling.puppet(), prepared)
 
     def stream(
         self,
