@@ -196,9 +196,3 @@ class TalkerModel(nn.Module):
     def stop_weight(batch: TrainingBatch) -> Tensor:
         """Weight of a positive stop label: the release's 0.3 x negatives a sample."""
         return 0.3 * batch.stop_weight
-
-    # -- generation ----------------------------------------------------------------------------------------
-
-    def token(self, patches: Streams, real: Streams) -> Tensor:
-        """Sum of the streams' patch embeddings: patches (R, P, C), real (R, P) -> (R, width)."""
-        return torch.stack([self.patch_encoders[name](x, real[name]) for name, x in patches.items()]).sum(0)

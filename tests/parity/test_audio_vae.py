@@ -31,7 +31,7 @@ def test_frontend(case: Fixture) -> None:
     branch = WhisperBranch(WhisperConfig(mels=mels, width=8, heads=1, layers=0), 24_000)
     log_mel = branch.log_mel(given["wav24k"])
     head = case.config["mel_head"]
-    case.close("log_mel_head", log_mel[None, ..., :head], 1e-4)
+    case.close("log_mel_head", log_mel[:, None, :, :head], 1e-4)
     tail = log_mel[..., head:]
     case.close("log_mel_tail", torch.stack((tail.min(), tail.max())).mean()[None], 1e-4)
     assert tail.max() - tail.min() < 1e-4
@@ -60,9 +60,9 @@ def _autoencoder(case: Fixture) -> AudioVAE:
 
 def _recorded_mel(case: Fixture, suffix: str) -> Tensor:
     """The recorded log-mel: its first frames, then silence at its floor."""
-    head, tail = case.inputs[f"log_mel_head{suffix}"][0], case.inputs[f"log_mel_tail{suffix}"]
-    frames = 2 * case.config["whisper"]["n_audio_ctx"]
-    return torch.cat((head, tail.expand(*head.shape[:2], frames - head.shape[2])), dim=2)
+    head, tail = case.inputs[f"log_mel_head{suffix}"].flatten(0, 1), case.inputs[f"log_mel_tail{suffix}"]
+    missing = 2 * case.config["whisper"]["n_audio_ctx"] - head.shape[2]
+    return torch.cat((head, tail.view(-1, 1, 1).expand(*head.shape[:2], missing)), dim=2)
 
 
 @fixtures("audio_vae")

@@ -50,7 +50,7 @@ def test_building_blocks(case: Fixture) -> None:
         case.close(name, _part(case, name, layer, keys.conv_layer, **options)(x), tol)
     enc = _part(case, "enc_res", ResBlock(cin, cout, down=True), keys.res_block, down=True)
     case.close("enc_res", enc(x), tol)
-    dec = _part(case, "dec_res", ResBlock(cin, cout), keys.res_block, skip=True)
+    dec = _part(case, "dec_res", ResBlock(cin, cout), keys.res_block, skip=cin != cout)
     case.close("dec_res", dec(x), tol)
     for name, up in (("styled", False), ("styled_up", True)):
         styled = _part(case, name, StyledConv(cin, cout, style, up=up), keys.styled_conv, up=up)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import prod
 
 import torch
 
@@ -28,9 +27,10 @@ def head_sizes(case: Fixture) -> dict[str, int]:
 def wavlm_sizes(original: dict) -> WavLMSizes:
     """Sizes from a configuration of the original code, whose convolutions are written as a Python sum."""
     conv: list[tuple[int, int, int]] = []
-    for term in original["conv_feature_layers"].split("+"):
-        channels, kernel, stride, *times = (int(number) for number in re.findall(r"\d+", term))
-        conv += [(channels, kernel, stride)] * prod(times)
+    for some, times in re.findall(r"\[(.*?)\](?: *\* *(\d+))?", original["conv_feature_layers"]):
+        numbers = [int(number) for number in re.findall(r"\d+", some)]
+        triples = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+        conv += triples * int(times or 1)
     return WavLMSizes(
         layers=original["encoder_layers"],
         width=original["encoder_embed_dim"],

@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from heads.config import TwoDiTHeadsConfig
-from heads.flow import Draws, logit_normal
+from heads.flow import DROP_CONTEXT, DROP_HIDDEN, Draws, logit_normal
 from heads.layers import ffn_width
 from heads.solver import Sampling
 from heads.streams import Streams
@@ -16,11 +18,11 @@ from parity.harness import MANIFESTS, Fixture, fixtures
 from talker.cache import KVCache
 from talker.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
 from talker.generate import Noise, Request, StopRule, generate
-from talker.layout import Layout, stop_ignored, stop_labels
+from talker.layout import IGNORED, Layout, stop_ignored, stop_labels
 from talker.model import TalkerModel
 from talker.patch_encoder import PatchEncoder
 from talker.tasks import RELEASE_TASKS, Task
-from talker.training_batch import Sample, collate
+from talker.training_batch import Sample, TrainingBatch, collate
 from talker.weights.talker import TIED, official, ours, published_motion_stats
 
 NAMES = {"speech": "audio", "motion": "motion"}
@@ -42,7 +44,6 @@ def talker_config(case: Fixture) -> TalkerConfig:
             ffn=c["llm_intermediate"],
             rope_theta=c["rope_theta"],
             eps=c["rms_norm_eps"],
-            max_positions=256,
         ),
         patch_encoder=PatchEncoderConfig(
             layers=c["patch_encoder_layers"], heads=c["patch_encoder_heads"], ffn=ffn_width(width)
@@ -74,6 +75,7 @@ def test_patch_encoder(case: Fixture) -> None:
     own = PatchEncoderConfig(layers=c["n_layer"], heads=c["n_head"], ffn=ffn_width(c["hidden_size"]))
     encoder = PatchEncoder(c["input_dim"], c["hidden_size"], own)
     del encoder.projector
+    encoder.input_proj = nn.Linear(c["input_dim"], c["hidden_size"])  # in the talker both are its width
     case.load(encoder)
     x = case.inputs["x"]
     case.close("y", encoder.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), 1e-5)
@@ -154,8 +156,8 @@ def recorded_draws(case: Fixture) -> Draws:
     return Draws(
         time=each("t_normal").map(logit_normal),
         noise=each("z").map(lambda z: z.transpose(1, 2)),
-        keep_hidden=each("cfg_uniform").map(lambda u: u > 0.1),
-        keep_context=each("cond_uniform").map(lambda u: u > 0.05),
+        keep_hidden=each("cfg_uniform").map(lambda u: u > DROP_HIDDEN),
+        keep_context=each("cond_uniform").map(lambda u: u > DROP_CONTEXT),
     )
 
 
@@ -177,24 +179,14 @@ def test_train_forward(case: Fixture) -> None:
 
     model.heads.errors = errors
     batch = collate(training_samples(case), model.config)
-    embeds = model.embed(batch)
-    hidden = model.backbone(embeds, batch.rotary)
     found = model(batch, recorded_draws(case))
     for name, value in seen.items():
         case.close(name, value, 3e-5)
-
-    labels = case.expected["stop_labels"]
-    for i, (_, end) in enumerate(case.inputs["speech_span"].tolist()):
-        for name, value in (("inputs_embeds", embeds), ("hidden", hidden)):
-            error = (value[i, : end + 1] - case.expected[name][i, : end + 1]).abs().max()
-            assert error < 3e-5, f"{name}[{i}]: off by {error}"
-        at = batch.stop_at[i][batch.stop_label[i] >= 0]
-        assert torch.equal(labels[i, at], batch.stop_label[i][batch.stop_label[i] >= 0])
-        assert int((labels[i] >= 0).sum()) == len(at)
+    check_sequences(case, model, batch)
     case.close("stop_pos_weight", batch.stop_weight[None], 1e-6)
     case.close("stop_pos_weight_used", model.stop_weight(batch)[None], 1e-6)
 
-    speech, motion = found["audio"].mean(), found["motion"].mean()
+    speech, motion = (found[name].sum() / max(1, found[name].numel()) for name in NAMES.values())
     stop = found["stop"].sum() / (batch.stop_label >= 0).sum()
     total = speech + case.config["motion_cfm_weight"] * motion + stop
     losses = {"speech_cfm": speech, "motion_cfm": motion, "stop": stop, "total": total}
@@ -204,7 +196,28 @@ def test_train_forward(case: Fixture) -> None:
     parameters = dict(model.named_parameters())
     for key in case.config["grad_keys"]:
         gradient = parameters[ours(key)].grad
+        gradient = torch.zeros(1) if gradient is None else gradient
         case.close(f"grad_norm/{key}", gradient.norm()[None], 1e-4, relative=True)
+
+
+@torch.no_grad()
+def check_sequences(case: Fixture, model: TalkerModel, batch: TrainingBatch) -> None:
+    """Our sequences, continued by the recorded text behind the span, are the recorded ones."""
+    spans, embeds = case.inputs["speech_span"].tolist(), model.embed(batch)
+    given = case.inputs["attention_mask"]
+    mask = torch.cat([torch.ones_like(given[:, :1]), given], dim=1)  # our task position in front
+    case.close("attention_mask_used", mask, 0)
+    whole = F.pad(model.backbone.embed_tokens(case.inputs["input_ids"]), (0, 0, 1, 0))
+    labels = torch.full(mask.shape, IGNORED)
+    for row, (_, end) in enumerate(spans):
+        whole[row, : end + 1] = embeds[row, : end + 1]
+        known = batch.stop_label[row] != IGNORED
+        labels[row, batch.stop_at[row, known]] = batch.stop_label[row, known]
+    hidden = model.backbone(whole, torch.arange(mask.shape[1]).expand_as(mask))
+    case.close("inputs_embeds", whole, 3e-5)
+    case.close("hidden", hidden * mask[..., None], 3e-5)
+    case.close("stop_logits", model.stop_head(hidden) * mask, 3e-5)
+    case.close("stop_labels", labels, 0)
 
 
 def noise_of(case: Fixture) -> Noise:
@@ -212,8 +225,9 @@ def noise_of(case: Fixture) -> Noise:
     return lambda patch, stream, shape: kinds[stream][patch, 0].T
 
 
-def check_generation(case: Fixture, model: TalkerModel, request: Request) -> None:
-    """Run it, and compare every patch, hidden state and token with the recorded ones."""
+@torch.no_grad()
+def check_generation(case: Fixture, model: TalkerModel, request: Request) -> list[Streams]:
+    """Run it, compare every patch, hidden state, token and logit with the recorded ones; the patches."""
     hidden, tokens, prefill = [], [], []
     sample, step = model.heads.sample, model.backbone.step
     whole = model.backbone.prefill
@@ -235,13 +249,18 @@ def check_generation(case: Fixture, model: TalkerModel, request: Request) -> Non
     patches = list(generate(model, request, noise_of(case)))
     case.close("prefill_embeds", prefill[0], 2e-4)
     case.close("hidden", torch.cat([c.hidden for c in hidden]), 2e-4)
+    if len(tokens) < len(patches):  # of a run cut by its limit we do not feed the very last patch
+        encoded = [model.patch_encoders[name](patch[None]) for name, patch in patches[-1].items()]
+        tokens.append(torch.stack(encoded).sum(0))
     fed = torch.stack(tokens, 1)
-    expected = case.expected["next_token_embeds"][:, : fed.shape[1]]
-    assert (fed - expected).abs().max() < 2e-4  # we do not feed the very last patch of a run cut by its limit
-    assert fed.shape[1] >= case.expected["next_token_embeds"].shape[1] - 1
+    case.close("next_token_embeds", fed, 2e-4)
+    sequence = torch.cat([prefill[0], fed], dim=1)
+    states = model.backbone(sequence, torch.arange(sequence.shape[1])[None])[0, -len(tokens) - 1 :]
+    case.close("stop_logits", model.stop_head(states), 2e-4)
     for name, own in NAMES.items():
         case.close(f"{name}_cond", torch.cat([c.context[own] for c in hidden]).transpose(1, 2), 2e-4)
         case.close(f"{name}_latents", torch.cat([p[own] for p in patches])[None], 2e-4)
+    return patches
 
 
 def sampling_of(case: Fixture) -> Sampling:
@@ -276,7 +295,7 @@ def test_continuation(case: Fixture) -> None:
     c, size = case.config, case.config["patch_size"]
     model = load_talker(case)
     model.config = replace(model.config, layout=Layout(task_token="first_patch"))
-    model.stats.set(*(Streams(motion=value) for value in published_motion_stats()))
+    model.stats.set(*(Streams(motion=value[: c["motion_dim"]]) for value in published_motion_stats()))
     frames = int(c["prefix_seconds"] * 25) // size * size
     prefix = Streams(
         audio=case.inputs["speech_latent"][0, :frames], motion=case.inputs["motion_normalized"][:frames]
@@ -291,8 +310,7 @@ def test_continuation(case: Fixture) -> None:
         max_patches=-(-c["speech_frames"] // size) - frames // size + 15,
         stop=StopRule.release(),
     )
-    check_generation(case, model, request)
-    raw = list(generate(model, request, noise_of(case)))
+    raw = check_generation(case, model, request)
     assert len(raw) == int(case.expected["n_patches"])
     motion = model.stats.denormalise(
         Streams(motion=torch.cat([prefix["motion"], *(patch["motion"] for patch in raw)])[None])
