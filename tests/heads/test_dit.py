@@ -41,7 +41,7 @@ def test_row_alone_is_the_row_in_a_batch_bit_for_bit(preset, capacity):
     config = getattr(TwoDiTHeadsConfig, preset)()
     heads = TwoDiTHeads(config).eval()
     condition, noise = random_inputs(config, 1)
-    sampling = Sampling(steps=3)
+    sampling = Sampling(steps=2)  # the first one stands still, the second shows it
     with torch.inference_mode():
         alone = heads.sample(*place(condition, noise, capacity, 0, "zeros"), sampling)
         for slot in range(capacity):
