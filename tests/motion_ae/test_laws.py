@@ -107,6 +107,18 @@ def test_portrait_once_or_again_and_frames_alone_or_together(config: MotionAECon
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("resolution", "levels"), [(128, 4), (256, 5), (512, 6)])
+@torch.no_grad()
+def test_resolution_is_a_number_in_the_configuration(resolution: int, levels: int) -> None:
+    tiny, each = MotionAEConfig.tiny(), (1,) * levels
+    channels = (8,) * (levels - 1) + (4,)
+    config = replace(tiny, resolution=resolution, channels=channels, flow_blocks=each, rgb_blocks=each)
+    model = MotionAE(config).eval()
+    portrait = model.portrait(_pictures(config, 1))
+    assert [f.shape[-1] for f in portrait.features] == [8 * 2**level for level in range(levels)]
+    assert model.decode(portrait.motion, portrait).shape == (1, 3, resolution, resolution)
+
+
 def test_encoding_alone_or_together(config: MotionAEConfig) -> None:
     model, images = _lively(config), _pictures(config, 3)
     together = model.encode(images)
