@@ -9,7 +9,7 @@ demo: .venv/ready            ## a talking clip: demo.mp4
 	@echo "Wrote demo.mp4: open it with any video player. Next: '$(BIN)/talker say --help' and README.md."
 
 test: .venv/ready check      ## the test suite, lint, types and import contracts
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
