@@ -1,0 +1,40 @@
+"""Draws docs/strip.png and docs/waveform.png from a generated clip: python docs/draw_clip.py demo.mp4"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import av
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from PIL import Image
+
+TILES, EVERY = 12, 5
+
+
+def main(path: str) -> None:
+    """Frames side by side, one every EVERY; waveform above spectrogram."""
+    with av.open(path) as clip:
+        frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    with av.open(path) as clip:
+        pcm = np.concatenate([frame.to_ndarray().ravel() for frame in clip.decode(audio=0)])
+    first = len(frames) // 3
+    tiles = frames[first : first + TILES * EVERY : EVERY]
+    half = len(tiles) // 2
+    rows = [np.concatenate(tiles[:half], axis=1), np.concatenate(tiles[half : 2 * half], axis=1)]
+    Image.fromarray(np.concatenate(rows)).save(Path("docs/strip.png"))
+
+    figure, (wave, spectrum) = plt.subplots(2, figsize=(12, 4), sharex=True, height_ratios=(1, 2))
+    wave.plot(np.arange(len(pcm)) / 24000, pcm, linewidth=0.4)
+    spectrum.specgram(pcm + 1e-6, NFFT=512, Fs=24000, noverlap=384, vmin=-130, vmax=-40)
+    spectrum.set(xlabel="seconds", ylabel="Hz")
+    figure.tight_layout()
+    figure.savefig(Path("docs/waveform.png"), dpi=80)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
