@@ -179,6 +179,7 @@ def _lexicon() -> dict[str, str]:
     path = get_lang_dir() / "espeak" / "lexicon.db"
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     with closing(connection):
+        connection.execute("PRAGMA temp_store = MEMORY")  # sorting works on a full disk, too
         rows = connection.execute("SELECT word, phonemes FROM word_phonemes ORDER BY pron_order DESC")
         return {word: phonemes.replace(" ", "") for word, phonemes in rows}
 
