@@ -79,8 +79,13 @@ def test_a_full_disk(folder: Path, small_disk: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_in_the_middle(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    # A shell starts background jobs with SIGINT ignored, which a child inherits; a terminal does not.
     process = subprocess.Popen(
-        command(folder, tmp_path / "out.mp4", PAGE), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(folder, tmp_path / "out.mp4", PAGE),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not any(path.stat().st_size for path in tmp_path.iterdir()):
