@@ -29,7 +29,7 @@ long: .venv/ready            ## slow tests: empty-environment wheel, kills, larg
 
 lock:                        ## recompile requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra train --extra serve --extra distributed --extra evaluation --extra data --extra dev \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 -q -o requirements.lock
+	  --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements.lock
 
 clean:
 	rm -rf .venv
