@@ -16,7 +16,7 @@ class MotionAEConfig:
     """A LIA-X-style autoencoder. The levels run from 8 pixels wide to `feature_resolution`, coarse to fine.
 
     `channels`, `flow_blocks` and `rgb_blocks` have one entry a level; `style_dim` is the width of the
-    identity code. The last five fields are not in the published network, whose values are the defaults:
+    identity code. The last six fields are not in the published network, whose values are the defaults:
 
     - `lean`: resample beside the convolution, not inside it: convolve at the lower resolution, then up-sample
       (a quarter of the multiplications), and average 2x2 instead of blurring before a strided convolution;
@@ -24,6 +24,8 @@ class MotionAEConfig:
       by a predicted mask with what the network paints: sharp where the source shows it, and cheap;
     - `inpaint`: the picture is painted from what the hidden path knows too, where the mask hides the warped
       source: an open mouth that the source keeps shut;
+    - `relative`: a style leaves the identity code by how far the motion is from the portrait's own, so that
+      the decoder need not find out from the identity code where the portrait already stands;
     - `motion_mean`, `motion_scale` (one a dimension): raw motion = code x scale + mean, which gives the code
       the units of a motion vector known from elsewhere.
     """
@@ -38,6 +40,7 @@ class MotionAEConfig:
     lean: bool = False
     blend: bool = False
     inpaint: bool = False
+    relative: bool = False
     motion_mean: tuple[float, ...] = ()
     motion_scale: tuple[float, ...] = ()
 
@@ -90,6 +93,7 @@ class MotionAEConfig:
             lean=True,
             blend=True,
             inpaint=True,
+            relative=True,
             motion_scale=_PUPPET_SCALE,
         )
 
@@ -107,6 +111,7 @@ class MotionAEConfig:
             lean=True,
             blend=True,
             inpaint=True,
+            relative=True,
             motion_mean=(0.1,) * 6,
             motion_scale=(0.5,) * 6,
         )

@@ -58,12 +58,15 @@ class MotionAE(nn.Module):
 
     def render(self, motion: Tensor, portrait: Portrait) -> Tensor:
         """`decode` without the clamp, for losses; the portrait may hold a batch of T."""
-        style = self.style(motion, portrait.identity)
+        style = self.style(motion, portrait.identity, portrait.motion)
         return self.decoder(style, portrait.features, portrait.image)
 
-    def style(self, motion: Tensor, identity: Tensor) -> Tensor:
-        """Raw motion (B, M), identity codes (B or 1, S) -> styles (B, S)."""
-        return identity + self.directions((motion - self.mean) / self.scale)
+    def style(self, motion: Tensor, identity: Tensor, start: Tensor) -> Tensor:
+        """Raw motion (B, M), a portrait's identity codes (B or 1, S) and own raw motion (B or 1, M) -> styles
+        (B, S); only a `relative` network reads the latter.
+        """
+        origin = start if self.config.relative else self.mean
+        return identity + self.directions((motion - origin) / self.scale)
 
     def raw(self, code: Tensor) -> Tensor:
         """Motion codes (B, M) in the network's units -> raw motion."""

@@ -6,10 +6,12 @@
 
 Objective: the decoder, given the source frame's features and the target's motion, must draw the target:
 absolute error (mouth and eyes count more), the same on smaller pictures, and of neighbouring pixels'
-differences. Two auxiliary losses use what only a synthetic corpus knows: the motion code is the corpus's
-motion vector, so that a talker can be trained on motion vectors without rendering; and the flow of each level
-is the mesh's, which fades out. Most samples are driven by the true motion vector, a quarter by what the
-encoder reads off the target frame.
+differences. Three auxiliary losses use what only a synthetic corpus knows. The motion code is the corpus's
+motion vector, so that a talker can be trained on motion vectors without rendering. The flow of each level is
+the mesh's, which fades out. And the encoder's features tell what each pixel shows and how far the motion took
+it: twenty-four numbers a picture teach an encoder slowly where the lips are, a map of them fast. Most samples
+are driven by true motion vectors, a quarter by what the encoder reads off both frames, and some by a true
+vector from where the encoder thinks that the source stands, as a talker drives a portrait.
 """
 
 from __future__ import annotations
@@ -23,30 +25,35 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
 from motion_ae.decoder import sketch
 from motion_ae.losses import box_weights, code_l1, flow_l1, gradient_l1, pyramid_l1, weighted_l1
-from motion_ae.model import MotionAE
-from recipes.data.frame_bank import FrameBank, Pairs
+from motion_ae.model import MotionAE, Portrait
+from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
+from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
 from recipes.launch import Engine, generator, warmup_cosine
 from talker.checkpoint import PUPPET, save_component
 
-BATCH, ENCODED = 8, 2  # pairs a step; how many of them are driven by the encoder's code
+BATCH = 8  # pairs a step
+ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
 RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
-FIRST_PEOPLE, STEPS_PER_PERSON = 48, 2  # the bank grows while training runs
+FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 MOUTH, EYES = 4.0, 2.0  # how much more their pixels count
-PYRAMID, GRADIENT, CODE = 0.5, 1.0, 0.5  # weights of the losses beside the absolute error
+PYRAMID, GRADIENT, CODE, SURFACE = 0.5, 1.0, 0.5, 0.5  # weights of the losses beside the absolute error
+OFFSET = 5.0  # how much more the motion's part in a surface counts
 FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 3000, 0.1
+READ_AT = (1, 2)  # levels of the encoder's features, 16 and 32 cells wide, that tell the surface
 COARSE_STEPS = 600  # at a quarter of the resolution, where a step costs half
 LOG_EVERY, SAVE_SECONDS, LOOK_EVERY = 50, 120, 250
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (B, 3, H, W), raw motions (B, M), pixel weights (B, 1, H, W), flow (B, 2, g, g) in pixels."""
+    """Pictures (B, 3, H, W), raw motions (B, M), pixel weights (B, 1, H, W), flow (B, 2, g, g) in pixels,
+    surfaces (2 B, 7, g, g) of sources and targets (see frame_bank)."""
 
     source: Tensor
     target: Tensor
@@ -54,6 +61,38 @@ class Batch:
     target_motion: Tensor
     weights: Tensor
     flow: Tensor
+    surface: Tensor
+
+
+class Apprentice(nn.Module):
+    """The motion autoencoder, and two layers that only training has: they read surfaces off features."""
+
+    def __init__(self, config: MotionAEConfig) -> None:
+        super().__init__()
+        self.model = MotionAE(config)
+        levels = [level for level in READ_AT if level < len(config.channels)]
+        self.readers = nn.ModuleList(
+            nn.Conv2d(config.channels[level], channels_of_surface(level), 1) for level in levels
+        )
+
+    def surfaces(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Features coarse to fine -> the surface (B, 7, 64, 64) as each reader sees it."""
+        return [
+            F.pixel_shuffle(reader(features[level]), FLOW_SIZE // features[level].shape[-1])
+            for level, reader in zip(READ_AT, self.readers, strict=False)
+        ]
+
+
+def channels_of_surface(level: int) -> int:
+    """Values that one cell of a level (8 x 2^level wide) tells of all the surface's cells in it."""
+    return SURFACE_VALUES * (FLOW_SIZE // (8 << level)) ** 2
+
+
+def surface_l1(read: list[Tensor], known: Tensor) -> Tensor:
+    """Mean absolute error of surfaces (B, 7, g, g); places and offsets count where there is a surface."""
+    factor = torch.tensor([1.0] * 4 + [OFFSET] * 3, device=known.device)[:, None, None]
+    seen = torch.cat([torch.ones_like(known[:, :1]), known[:, :1].expand(-1, SURFACE_VALUES - 1, -1, -1)], 1)
+    return torch.stack([((one - known).abs() * seen * factor).mean() for one in read]).mean()
 
 
 def picture(frames: np.ndarray) -> Tensor:
@@ -72,6 +111,7 @@ def to_batch(pairs: Pairs) -> Batch:
         target_motion=torch.from_numpy(np.asarray(pairs.target_motion)),
         weights=weights,
         flow=torch.from_numpy(np.asarray(pairs.flow, np.float32)),
+        surface=torch.from_numpy(np.concatenate([pairs.source_surface, pairs.target_surface])).float(),
     )
 
 
@@ -87,16 +127,16 @@ def draw(bank: FrameBank, step: int) -> Batch:
 
 
 def losses(
-    model: MotionAE, batch: Batch, flow_weight: float, coarse: bool
+    apprentice: Apprentice, batch: Batch, flow_weight: float, coarse: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss of one batch, and its parts; `coarse` leaves out the finest level and the blend."""
-    coded = batch.target[:ENCODED]
-    identity, features = model.encoder(torch.cat([batch.source, coded]))
+    model, count = apprentice.model, len(batch.source)
+    identity, features = model.encoder(torch.cat([batch.source, batch.target]))
     motion = model.raw(model.encoder.motion(identity))
-    known = torch.cat([batch.source_motion, batch.target_motion[:ENCODED]])
-    driving = torch.cat([motion[len(batch.source) :], batch.target_motion[ENCODED:]])
-    count = len(batch.source)
-    style = model.style(driving, identity[:count])
+    known = torch.cat([batch.source_motion, batch.target_motion])
+    start = torch.cat([motion[: ENCODED + MIXED], batch.source_motion[ENCODED + MIXED :]])
+    driving = torch.cat([motion[count : count + ENCODED], batch.target_motion[ENCODED:]])
+    style = model.style(driving, identity[:count], start)
     used = features[:-1] if coarse else features
     canvases = model.decoder.canvases(style, tuple(feature[:count] for feature in used))
     if coarse:
@@ -111,6 +151,7 @@ def losses(
         "gradient": GRADIENT * gradient_l1(drawn, target, weights),
         "flow": flow_weight * flow_l1(flows, batch.flow, batch.target.shape[-1], weights),
         "code": CODE * code_l1(motion, known, model.scale),
+        "surface": SURFACE * surface_l1(apprentice.surfaces(features), batch.surface),
     }
     return torch.stack(list(parts.values())).sum(), parts
 
@@ -120,15 +161,15 @@ def train(
 ) -> Engine:
     """Train for `steps` steps or `minutes` minutes, whichever comes first."""
     torch.manual_seed(0)
-    model = MotionAE(config)
-    optimiser = torch.optim.Adam(model.parameters(), lr=RATE, betas=BETAS)
-    engine = Engine(model, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
+    apprentice = Apprentice(config)
+    optimiser = torch.optim.Adam(apprentice.parameters(), lr=RATE, betas=BETAS)
+    engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
     saved, recent = time.monotonic(), list[Tensor]()
     for step in range(engine.load(), steps):
         if engine.seconds > minutes * 60:
             break
         flow_weight = FLOW * max(FLOW_FLOOR, 1 - step / FLOW_FADE)
-        loss, parts = losses(model, draw(bank, step), flow_weight, step < COARSE_STEPS)
+        loss, parts = losses(apprentice, draw(bank, step), flow_weight, step < COARSE_STEPS)
         engine.backward(loss)
         norm = engine.step()
         recent.append(torch.stack([*(part.detach() for part in parts.values()), torch.tensor(norm)]))
@@ -138,8 +179,8 @@ def train(
             shown["flow"] /= flow_weight
             if engine.step_count % LOOK_EVERY == 0:
                 averaged = engine.ema_module
-                assert isinstance(averaged, MotionAE)
-                shown |= look(averaged, heldout, run / f"sheet-{engine.step_count:06d}.png")
+                assert isinstance(averaged, Apprentice)
+                shown |= look(averaged.model, heldout, run / f"sheet-{engine.step_count:06d}.png")
             engine.log(**shown)
             recent.clear()
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -156,9 +197,10 @@ def reenact(model: MotionAE, batch: Batch, encoded: bool = True) -> Tensor:
     for start in range(0, len(batch.source), 4):
         rows = slice(start, start + 4)
         identity, features = model.encoder(batch.source[rows])
+        portrait = Portrait(identity, features, model.encode(batch.source[rows]), batch.source[rows])
         motion = model.encode(batch.target[rows]) if encoded else batch.target_motion[rows]
-        drawn.append(model.decoder(model.style(motion, identity), features, batch.source[rows]))
-    return torch.cat(drawn).clamp(-1, 1)
+        drawn.append(model.decode(motion, portrait))
+    return torch.cat(drawn)
 
 
 def squared_error(drawn: Tensor, target: Tensor, mask: Tensor) -> tuple[float, float]:
@@ -195,9 +237,9 @@ def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
 
 def averaged_weights(run: Path) -> MotionAE:
     """The averaged network of a run, for use."""
-    model = MotionAE(MotionAEConfig.puppet())
-    model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
-    return model.eval().requires_grad_(False)
+    apprentice = Apprentice(MotionAEConfig.puppet())
+    apprentice.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    return apprentice.model.eval().requires_grad_(False)
 
 
 def heldout_pairs(bank: FrameBank, count: int) -> Batch:
@@ -218,7 +260,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12000, help="the learning rate reaches its floor here")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--people", type=int, default=4096, help="most people rendered (1 MB each)")
+    parser.add_argument("--people", type=int, default=2048, help="most people rendered (3 MB each)")
     parser.add_argument("--validate", type=int, metavar="PAIRS", nargs="?", const=500, help="measure and end")
     parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()

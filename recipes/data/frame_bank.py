@@ -1,9 +1,10 @@
 """Frames of many puppets on disk, rendered once: the motion autoencoder trains on pairs of one person's
 frames.
 
-Person i of a bank is a pure function of (split, i): identity, motion, pictures, and the exact displacement of
-the surface between any two of its frames, which the mesh knows. Rendering goes on as training asks for more
-people, so a run starts at once and never sees a person that a resumed run would not see at the same step.
+Person i of a bank is a pure function of (split, i): identity, motion, pictures, and what the mesh knows of
+them: the exact displacement of the surface between any two frames, and which part of the face a pixel shows.
+Rendering goes on as training asks for more people, so a run starts at once and never sees a person that a
+resumed run would not see at the same step.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from recipes.data.puppet.sentences import Split
 
 SIZE = 256
 FLOW_SIZE = 64
+SURFACE = 7  # values that say what a pixel shows
+OFFSET_UNIT = 0.1  # of the displacements among them: a centimetre
 APART = 13  # frames, half a second: what measures call two moments of a clip
 
 
 @dataclass(frozen=True)
 class Pairs:
     """source, target (B, size, size, 3) uint8; motions (B, 24); boxes (B, 3, 4) of the target's mouth and
-    eyes in pixels x0, y0, x1, y1; flow (B, 2, g, g) float16, pixels from target to source."""
+    eyes in pixels x0, y0, x1, y1; flow (B, 2, g, g) float16, pixels from target to source; surfaces of both
+    (B, 7, g, g) float16, see `_Track.surface`."""
 
     source: NDArray[np.uint8]
     target: NDArray[np.uint8]
@@ -38,18 +42,21 @@ class Pairs:
     target_motion: NDArray[np.float32]
     boxes: NDArray[np.int16]
     flow: NDArray[np.float16]
+    source_surface: NDArray[np.float16]
+    target_surface: NDArray[np.float16]
 
 
 class FrameBank:
     """`people` puppets of `frames` frames each, memory-mapped under `folder`, rendered as they are needed."""
 
-    def __init__(self, folder: Path, split: Split, people: int, frames: int = 4) -> None:
+    def __init__(self, folder: Path, split: Split, people: int, frames: int = 8) -> None:
         self.split, self.people, self.frames = split, people, frames
         shapes: dict[str, tuple[type, tuple[int, ...]]] = {
             "pictures": (np.uint8, (SIZE, SIZE, 3)),
             "motion": (np.float32, (len(MOTION),)),
             "boxes": (np.int16, (3, 4)),
             "flow": (np.float16, (frames, 2, FLOW_SIZE, FLOW_SIZE)),
+            "surface": (np.float16, (SURFACE, FLOW_SIZE, FLOW_SIZE)),
         }
         folder.mkdir(parents=True, exist_ok=True)
         self._arrays = {
@@ -77,6 +84,8 @@ class FrameBank:
             target_motion=arrays["motion"][people, target],
             boxes=arrays["boxes"][people, target],
             flow=arrays["flow"][people, target, source],
+            source_surface=arrays["surface"][people, source],
+            target_surface=arrays["surface"][people, target],
         )
 
 
@@ -90,10 +99,12 @@ def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
 
 
 def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
-    """Pictures (F, size, size, 3), motion (F, 24), boxes (F, 3, 4), flow (target F, source F, 2, g, g)."""
+    """Pictures (F, size, size, 3), motion (F, 24), boxes (F, 3, 4), flow (target F, source F, 2, g, g),
+    surface (F, 7, g, g).
+    """
     renderer = Renderer(identity(IDENTITIES[split][index]), SIZE)
     rng = np.random.default_rng([index, split == "heldout", 0xF8A3])
-    spoken = frames if split == "heldout" else frames // 2
+    spoken = frames if split == "heldout" else 3 * frames // 4
     motion = np.concatenate([speaking_motion(split, index, rng, spoken), wide_motion(rng, frames - spoken)])
     pictures, tracks = [], []
     for row in motion:
@@ -106,6 +117,7 @@ def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
         "motion": motion,
         "boxes": boxes,
         "flow": np.array(flow, np.float16),
+        "surface": np.stack([track.surface for track in tracks]),
     }
 
 
@@ -145,13 +157,15 @@ def wide_motion(rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
 class _Track:
     """Where the surface was in one frame: screen (V, 2) in half pixels, and at a grid of pixels the visible
     triangle's corners (N, 3) and their weights (N, 3); cells (N,) are the grid's flat indices with a
-    triangle."""
+    triangle. surface (7, g, g) holds 1 where there is one, its place on the head at rest, and how far the
+    motion took it from there, pose aside."""
 
     screen: NDArray[np.float32]
     cells: NDArray[np.int64]
     corners: NDArray[np.int32]
     weights: NDArray[np.float32]
     boxes: NDArray[np.int16]
+    surface: NDArray[np.float16]
 
     @classmethod
     def of(cls, renderer: Renderer) -> _Track:
@@ -170,7 +184,14 @@ class _Track:
         wb = np.clip((offset[:, 0] * second[:, 1] - offset[:, 1] * second[:, 0]) / area, 0, 1)
         wc = np.clip((first[:, 0] * offset[:, 1] - first[:, 1] * offset[:, 0]) / area, 0, 1)
         weights = np.stack([1 - wb - wc, wb, wc], 1).astype(np.float32)
-        return cls(screen, cells, corners, weights, _boxes(screen))
+        rest = renderer._part.points
+        moved = (renderer._moved - rest) / OFFSET_UNIT
+        known = np.concatenate([np.ones_like(rest[:, :1]), rest, moved], axis=1)
+        surface = np.zeros((FLOW_SIZE * FLOW_SIZE, SURFACE), np.float16)
+        surface[cells] = (known[corners] * weights[..., None]).sum(1)
+        return cls(
+            screen, cells, corners, weights, _boxes(screen), surface.T.reshape(SURFACE, FLOW_SIZE, FLOW_SIZE)
+        )
 
     def flow_to(self, source: _Track) -> NDArray[np.float32]:
         """(2, g, g): x and y displacement in pixels from this frame's grid to the same surface in `source`;

@@ -31,6 +31,7 @@ def config(request: pytest.FixtureRequest) -> MotionAEConfig:
         lean=False,
         blend=False,
         inpaint=False,
+        relative=False,
         motion_mean=(),
         motion_scale=(),
     )
@@ -137,8 +138,8 @@ def test_relative_motion(config: MotionAEConfig) -> None:
     torch.testing.assert_close(own, portrait.motion)
     codes = [(motion - model.mean) / model.scale for motion in (target, start, portrait.motion)]
     moved, began, source = (model.directions(code) for code in codes)
-    published = portrait.identity + moved - began + source
-    style = model.style(relative_motion(target, start, portrait), portrait.identity)
+    published = portrait.identity + moved - began + (0 if config.relative else source)
+    style = model.style(relative_motion(target, start, portrait), portrait.identity, portrait.motion)
     torch.testing.assert_close(style, published, atol=1e-5, rtol=1e-5)
 
 
@@ -146,7 +147,7 @@ def test_every_parameter_learns(config: MotionAEConfig) -> None:
     model, images = _lively(config), _pictures(config, 2)
     identity, features = model.encoder(images)
     motion = model.raw(model.encoder.motion(identity)).flip(0)
-    style = model.style(motion, identity)
+    style = model.style(motion, identity, torch.zeros_like(motion))
     loss = (model.decoder(style, features, images) - images.flip(0)).square().mean()
     loss.backward()
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]

@@ -12,7 +12,7 @@ import torch
 from motion_ae.config import MotionAEConfig
 from motion_ae.losses import box_weights, code_l1, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from recipes import train_motion_ae as recipe
-from recipes.data.frame_bank import Pairs
+from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
 
 CONFIG = replace(MotionAEConfig.tiny(), resolution=32)
 
@@ -35,6 +35,7 @@ class Bank:
         assert people.max() < self.rendered
         boxes = np.tile(np.int16([8, 16, 24, 30]), (len(people), 3, 1))
         flow = np.zeros((len(people), 2, 8, 8), np.float16)
+        surface = np.zeros((len(people), SURFACE, FLOW_SIZE, FLOW_SIZE), np.float16)
         pictures, motion = self.pictures, self.motion
         return Pairs(
             pictures[people, source],
@@ -43,6 +44,8 @@ class Bank:
             motion[people, target],
             boxes,
             flow,
+            surface,
+            surface,
         )
 
 
