@@ -15,8 +15,8 @@ class KVCache:
     """Keys and values of every layer, each (rows, kv_heads, positions, head_dim).
 
     Every row starts at slot 0. Attention always spans all positions under a mask, so the arithmetic of a row
-    depends neither on its length nor on its neighbours. Cells start as zeros and are never NaN: a masked
-    cell has a weight of exactly 0, whatever finite number a former request left there.
+    depends neither on its length nor on its neighbours. A masked cell has a weight of exactly 0, but 0 times
+    NaN is NaN: so a row is cleared when a request enters, whatever a broken one left there.
     """
 
     keys: tuple[Tensor, ...]
@@ -44,8 +44,9 @@ class KVCache:
         return self.keys[0].shape[2]
 
     def fill(self, row: int, keys: list[Tensor], values: list[Tensor]) -> None:
-        """Copy a prefill's keys and values, (1, kv_heads, L, head_dim) a layer, to the start of a row."""
+        """A prefill's keys and values, (1, kv_heads, L, head_dim) a layer, then zeros, become a row."""
         for own, new in zip(self.keys + self.values, keys + values, strict=True):
+            own[row, :, new.shape[2] :] = 0
             own[row, :, : new.shape[2]] = new[0]
 
     def write(self, layer: int, at: Tensor, keys: Tensor, values: Tensor) -> None:

@@ -8,9 +8,10 @@ import torch
 from heads.solver import Sampling
 from heads.streams import Streams
 from talker.config import TalkerConfig
-from talker.generate import Request, StopCounter, StopRule, drawn_noise, generate
+from talker.generate import generate
 from talker.layout import Layout
 from talker.model import TalkerModel
+from talker.request import Request, StopCounter, StopRule, drawn_noise
 from talker.tasks import Task, task_named
 from talker.training_batch import Sample, collate
 
@@ -134,13 +135,13 @@ def test_the_reading_is_predicted_as_it_was_trained(monkeypatch):
         return answers[-1]
 
     def watched(x, positions, at, cache):
-        places.append(positions[0])
+        places.append(positions)
         return step(x, positions, at, cache)
 
     monkeypatch.setattr(model.reading, "forward", answered)
     monkeypatch.setattr(model.backbone, "step", watched)
     assert len(list(generate(model, request))) == len(answers)
-    read = torch.zeros(())
+    read = torch.zeros(1)
     for place, answer in zip(places, answers, strict=False):
         read = (read + answer).clamp(0, len(request.text_ids))
         torch.testing.assert_close(place, 1 + read)

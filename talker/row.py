@@ -1,0 +1,206 @@
+"""How one request walks through its slots: what it is fed, what it asks for, when it ends. No networks here.
+
+A lone generation and every row of a running batch are this same machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from heads.streams import Streams
+from talker.config import TalkerConfig
+from talker.request import Noise, Request, StopCounter
+from talker.tasks import task_named
+from talker.training_batch import to_patches
+
+# What a stream's part of a token is: an encoded patch (P, C) with its real frames (P,), the embedding that
+# says that the stream is absent, or nothing at all.
+Patch = tuple[Tensor, Tensor]
+
+
+class Row:
+    """A request on its way. It advances token by token; a slot has one, or one a stream where interleaved.
+
+    At each token the driver, in this order, calls `judge` where the row `asks`, draws the streams that are
+    `wanted` and hands them to `accept`, and, if the row still runs, feeds the token and calls `advance`.
+
+    Attributes:
+        patches: made and not yet taken; the owner of the request takes them from the left.
+        finish_reason: None while it runs; "stop": the stop predictor ended it; "length": given frames or
+            max_patches did; "interrupted": it was told to leave.
+        paused: the driver keeps the row where it is.
+        prefilled: slots that enter the cache together with the text.
+    """
+
+    def __init__(self, config: TalkerConfig, request: Request, noise: Noise, device: torch.device) -> None:
+        """Raises ValueError where the request does not fit the task or the cache."""
+        self.config, self.request, self.noise = config, request, noise
+        self.task = task_named(config.tasks, request.task)
+        self.plan = config.layout.plan(len(request.text_ids), self.task.delay)
+        self.finish_reason: str | None = None
+        self.paused = False
+        self._device = device
+        self._known = self._known_patches()
+        self._prefix = max((len(x) for _, x in (request.prefix or Streams()).items()), default=0)
+        self.limit = request.max_patches
+        for name in self.task.given:
+            self.limit = min(self.limit, len(self._known[name][0]) - self._prefix)
+        self._check()
+        self._slots = self.plan.slots(dict.fromkeys(self.task.predicted, self._prefix + self.limit))
+        self._made: dict[str, list[Tensor]] = {name: [] for name in self.task.predicted}
+        self._complete = 0
+        self.patches: deque[Streams] = deque()
+        self._counter = StopCounter(request.stop)
+        # The reading of a known slot follows from the hidden state before it: such slots go one by one.
+        self.reads = config.reading > 0 and len(request.text_ids) > 0
+        self._first = self._known_slots()
+        self.prefilled = 0 if self.reads else self._first
+        self._slot, self._group = self.prefilled, 0
+
+    def _check(self) -> None:
+        known = self.task.given + self.task.predicted
+        if self.limit < 1:
+            raise ValueError("nothing to generate: there are no given frames, or max_patches is 0")
+        if "motion" in known and self.request.first_motion is None:
+            raise ValueError(f"task {self.task.name!r} needs first_motion, the motion of the first frame")
+        if not self.request.text_ids and "audio" not in self.task.given:
+            raise ValueError(f"task {self.task.name!r} needs a text")
+        slots = self.plan.slots(dict.fromkeys(self.task.predicted, self._prefix + self.limit))
+        length, room = self.plan.length(slots), self.config.backbone.max_positions
+        if length > room:
+            raise ValueError(
+                f"text and patches take {length} of {room} positions: shorten the text or lower max_patches"
+            )
+
+    def _known_slots(self) -> int:
+        """Slots whose every patch is known before anything is generated."""
+        known = min(self.plan.shift(name) for name in self.task.predicted) + self._prefix
+        return min(known, self._slots)
+
+    def _known_patches(self) -> dict[str, Patch]:
+        """Prefix and given patches of each stream that has any: (N, P, C) and their real frames (N, P)."""
+        task, size = self.task, self.config.patch_frames
+        prefix, given = self.request.prefix or Streams(), self.request.given or Streams()
+        missing = [name for name in task.given if name not in given]
+        if missing:
+            raise ValueError(f"task {task.name!r} needs the {missing[0]} that is given")
+        found = {}
+        for name in task.given + task.predicted:
+            parts = []
+            if name in prefix:
+                parts.append((prefix[name], torch.ones(prefix[name].shape[:2], dtype=torch.bool)))
+            elif name in task.given and len(list(prefix.items())):
+                raise ValueError(f"the prefix must hold the {name} that task {task.name!r} is given")
+            if name in task.given:
+                parts.append(to_patches(given[name], size))
+            if parts:
+                data, real = (
+                    torch.cat([x.to(self._device) for x in column]) for column in zip(*parts, strict=True)
+                )
+                found[name] = (data, real)
+        return found
+
+    # -- the walk ------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> bool:
+        """Whether it takes part in the next step."""
+        return self.finish_reason is None and not self.paused
+
+    @property
+    def at(self) -> int:
+        """Position of the token that is fed next."""
+        return self.plan.token(self.plan.groups[self._group][0], self._slot)
+
+    @property
+    def place(self) -> float:
+        """Rotary position of that token, where the row does not read."""
+        return float(self.plan.rotary(self.at + 1)[-1])
+
+    @property
+    def starts_slot(self) -> bool:
+        """Whether a slot begins here: then the reading moves on."""
+        return self._group == 0
+
+    @property
+    def asks(self) -> bool:
+        """Whether the stop predictor is to be asked here."""
+        return (
+            self.starts_slot
+            and self.task.ends_itself
+            and self._slot - self._first >= self.request.min_patches
+        )
+
+    def judge(self, probability: float) -> None:
+        """Take the stop predictor's answer; the row may end."""
+        if self._counter.ends(self._slot - self._first, probability):
+            self.finish_reason = "stop"
+
+    def wanted(self) -> tuple[str, ...]:
+        """Streams of which a patch is drawn here."""
+        return tuple(
+            name
+            for name in self.plan.groups[self._group]
+            if name in self._made
+            and self._prefix <= self.plan.patch(name, self._slot) < self._prefix + self.limit
+        )
+
+    def draw(self, name: str) -> Tensor:
+        """Initial noise (P, C) of the patch that is drawn here, on the CPU."""
+        index = self.plan.patch(name, self._slot) - self._prefix
+        drawn = self.noise(index, name, (self.config.patch_frames, self.config.widths[name]))
+        return drawn * self.request.sampling.temperature
+
+    def context(self, name: str) -> Tensor:
+        """The patch (P, C) before the one that is drawn here."""
+        return self._patch(name, self.plan.patch(name, self._slot) - 1)[0]
+
+    def accept(self, name: str, patch: Tensor) -> None:
+        """Take what was drawn here, (P, C); a patch of which every stream is there is complete."""
+        self._made[name].append(patch)
+        if all(len(made) > self._complete for made in self._made.values()):
+            self.patches.append(Streams(**{n: made[self._complete] for n, made in self._made.items()}))
+            self._complete += 1
+        if self._complete == self.limit:
+            self.finish_reason = "length"
+
+    def advance(self) -> None:
+        """To the next token."""
+        self._group = (self._group + 1) % self.plan.stride
+        self._slot += self.starts_slot
+
+    # -- what stands where ---------------------------------------------------------------------------------
+
+    def known_tokens(self) -> list[dict[str, Patch | None]]:
+        """`token` of every position that is prefilled behind the text."""
+        return [self._token(slot, group) for slot in range(self.prefilled) for group in self.plan.groups]
+
+    def token(self) -> dict[str, Patch | None]:
+        """What the next token is the sum of, by stream: an encoded patch, or None for the absent stream's
+        embedding; a stream left out adds nothing.
+        """
+        return self._token(self._slot, self.plan.groups[self._group])
+
+    def _token(self, slot: int, group: tuple[str, ...]) -> dict[str, Patch | None]:
+        found: dict[str, Patch | None] = {}
+        for name in group:
+            index = self.plan.patch(name, slot)
+            if name in self.task.absent:
+                found[name] = None
+            elif name in self._known or not 0 <= index < self._prefix:
+                found[name] = self._patch(name, index)
+        return found
+
+    def _patch(self, name: str, index: int) -> Patch:
+        """Patch `index` of a stream and its real frames; zeros where there is none."""
+        size, width = self.config.patch_frames, self.config.widths[name]
+        data, real = self._known.get(name, (None, None))
+        if data is not None and real is not None and 0 <= index < len(data):
+            return data[index], real[index]
+        made = self._made.get(name, [])
+        exists = 0 <= index - self._prefix < len(made)
+        patch = made[index - self._prefix] if exists else torch.zeros(size, width, device=self._device)
+        return patch, torch.full((size,), exists, device=self._device)
