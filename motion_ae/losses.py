@@ -59,6 +59,6 @@ def flow_l1(raw: Sequence[Tensor], flow: Tensor, size: int, weights: Tensor) -> 
     return loss / len(raw)
 
 
-def code_l1(motion: Tensor, known: Tensor, scale: Tensor) -> Tensor:
-    """Mean absolute error of raw motion (B, M), each dimension divided by its scale (M)."""
-    return ((motion - known) / scale).abs().mean()
+def code_error(motion: Tensor, known: Tensor, spread: Tensor) -> Tensor:
+    """Mean squared error of raw motion (B, M), each dimension divided by its usual spread (M)."""
+    return ((motion - known) / spread).square().mean()

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
 from motion_ae.decoder import sketch
-from motion_ae.losses import box_weights, code_l1, flow_l1, gradient_l1, pyramid_l1, weighted_l1
+from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
@@ -42,8 +42,9 @@ ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at 
 RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 MOUTH, EYES = 4.0, 2.0  # how much more their pixels count
-PYRAMID, GRADIENT, CODE, SURFACE = 0.5, 1.0, 0.5, 0.5  # weights of the losses beside the absolute error
-OFFSET = 5.0  # how much more the motion's part in a surface counts
+PYRAMID, GRADIENT, CODE, SURFACE = 0.5, 1.0, 1.0, 0.5  # weights of the losses beside the absolute error
+SPREAD = 3.0  # usual deviation of a motion code, in the network's units
+MOVED = 0.2  # and of a surface that the motion moves
 FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 3000, 0.1
 READ_AT = (1, 2)  # levels of the encoder's features, 16 and 32 cells wide, that tell the surface
 COARSE_STEPS = 600  # at a quarter of the resolution, where a step costs half
@@ -88,11 +89,18 @@ def channels_of_surface(level: int) -> int:
     return SURFACE_VALUES * (FLOW_SIZE // (8 << level)) ** 2
 
 
-def surface_l1(read: list[Tensor], known: Tensor) -> Tensor:
-    """Mean absolute error of surfaces (B, 7, g, g); places and offsets count where there is a surface."""
-    factor = torch.tensor([1.0] * 4 + [OFFSET] * 3, device=known.device)[:, None, None]
-    seen = torch.cat([torch.ones_like(known[:, :1]), known[:, :1].expand(-1, SURFACE_VALUES - 1, -1, -1)], 1)
-    return torch.stack([((one - known).abs() * seen * factor).mean() for one in read]).mean()
+def surface_error(read: list[Tensor], known: Tensor) -> Tensor:
+    """Error of surfaces (B, 7, g, g): absolute of mask and place, squared of what the motion moved.
+
+    Most of a face is not moved: the absolute error's best guess of it stays zero for long.
+    """
+    seen = known[:, :1]
+    losses = []
+    for one in read:
+        wrong = one - known
+        mask, place = wrong[:, :1].abs().mean(), (wrong[:, 1:4].abs() * seen).mean()
+        losses.append(mask + place + ((wrong[:, 4:] / MOVED).square() * seen).mean())
+    return torch.stack(losses).mean()
 
 
 def picture(frames: np.ndarray) -> Tensor:
@@ -150,8 +158,8 @@ def losses(
         "pyramid": PYRAMID * pyramid_l1(drawn, target),
         "gradient": GRADIENT * gradient_l1(drawn, target, weights),
         "flow": flow_weight * flow_l1(flows, batch.flow, batch.target.shape[-1], weights),
-        "code": CODE * code_l1(motion, known, model.scale),
-        "surface": SURFACE * surface_l1(apprentice.surfaces(features), batch.surface),
+        "code": CODE * code_error(motion, known, SPREAD * model.scale),
+        "surface": SURFACE * surface_error(apprentice.surfaces(features), batch.surface),
     }
     return torch.stack(list(parts.values())).sum(), parts
 

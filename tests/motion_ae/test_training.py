@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from motion_ae.config import MotionAEConfig
-from motion_ae.losses import box_weights, code_l1, flow_l1, gradient_l1, pyramid_l1, weighted_l1
+from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from recipes import train_motion_ae as recipe
 from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
 
@@ -76,9 +76,9 @@ def test_known_flow_costs_nothing() -> None:
     assert flow_l1([-raw], flow, size, torch.ones(1, 1, size, size)) > 0.1
 
 
-def test_code_error_is_measured_in_scales() -> None:
-    scale = torch.tensor([0.5, 2.0])
-    assert code_l1(torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2), scale) == 1
+def test_code_error_is_measured_in_spreads() -> None:
+    spread = torch.tensor([0.5, 2.0])
+    assert code_error(torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2), spread) == 1
 
 
 def _train(run: Path, steps: int, bank: Bank) -> dict[str, torch.Tensor]:
