@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
-from motion_ae.layers import ConvLayer, FlowResBlock, ModulatedConv, ResBlock, StyledConv
+from motion_ae.layers import ConvLayer, FlowResBlock, ModulatedConv, ResBlock, StyledConv, channels_last
 from motion_ae.upfirdn import upsample
 
 
@@ -40,11 +40,6 @@ def warp(source: Tensor, displacement: Tensor) -> Tensor:
     return F.grid_sample(source, where, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
-def take_up(hidden: Tensor, warped: Tensor, mask: Tensor) -> Tensor:
-    """The hidden path with the warped features, already masked, in the place of what the mask covers."""
-    return torch.addcmul(warped, 1.0 - mask, hidden)
-
-
 def sketch(canvas: Canvas, image: Tensor) -> Tensor:
     """A level's picture (B, 3, h, h) without parameters of its own: the small image warped, or paint.
 
@@ -69,12 +64,12 @@ class ToFlow(nn.Module):
     def forward(
         self, hidden: Tensor, style: Tensor, feature: Tensor, coarser: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> warped features x mask (B, C, H, W), mask (B, 1, H, W), raw flow and mask (B, 3, H, W)."""
+        """-> warped features (B, C, H, W), mask (B, 1, H, W), raw flow and mask (B, 3, H, W)."""
         raw = self.conv(hidden, style) + self.bias
         if coarser is not None:
             raw = raw + upsample(coarser)
         mask = torch.sigmoid(raw[:, 2:])
-        return warp(feature, torch.tanh(raw[:, :2])) * mask, mask, raw
+        return channels_last(warp(feature, torch.tanh(raw[:, :2]))), mask, raw
 
 
 class ToRGB(nn.Module):
@@ -114,11 +109,10 @@ class Level(nn.Module):
         hidden = self.up(canvas.hidden, style)
         for block in self.flow_blocks:
             hidden = block(hidden, style)
-        paint, mask, flow = self.to_flow(hidden, style, feature, canvas.flow)
+        warped, mask, flow = self.to_flow(hidden, style, feature, canvas.flow)
         if self.inpaint or not self.finest:
-            hidden = take_up(hidden, paint, mask)
-        if self.inpaint:
-            paint = hidden
+            hidden = torch.lerp(hidden, warped, mask)
+        paint = hidden if self.inpaint else warped * mask
         if self.paint_up is not None:
             paint = paint + self.paint_up(canvas.paint)
         for block in self.rgb_blocks:
@@ -150,7 +144,9 @@ class Blend(nn.Module):
         unit = 2 * (canvas.flow.shape[-1] - 1) / (image.shape[-1] - 1)
         flow = F.interpolate(torch.tanh(canvas.flow[:, :2]) * unit, scale_factor=2, mode="bilinear")
         warped = warp(image, flow)
-        seen = self.from_paint(canvas.paint) + self.from_warp(F.pixel_unshuffle(warped, 2))
+        # The 1x1 convolution of every 2x2 pixels' values is a convolution of kernel and stride 2.
+        kernel = channels_last(self.from_warp.weight.view(-1, 3, 2, 2))
+        seen = self.from_paint(canvas.paint) + F.conv2d(warped, kernel, stride=2)
         detail = F.pixel_shuffle(seen, 2)
         return torch.lerp(upsample(canvas.rgb) + detail[:, :3], warped, torch.sigmoid(detail[:, 3:]))
 
@@ -171,7 +167,8 @@ class Decoder(nn.Module):
 
         Fewer features than levels give the coarser canvases alone, for training in stages.
         """
-        canvas = Canvas(self.first(self.constant.expand(style.shape[0], -1, -1, -1), style))
+        constant = channels_last(self.constant).expand(len(style), -1, -1, -1)
+        canvas = Canvas(self.first(constant, style))
         made = []
         for level, feature in zip(self.levels, features, strict=False):
             canvas = level(canvas, style, feature)

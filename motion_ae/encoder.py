@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
-from motion_ae.layers import ConvLayer, EqualLinear, ResBlock, equalised
+from motion_ae.layers import ConvLayer, EqualLinear, ResBlock, channels_last, equalised
 
 
 class Encoder(nn.Module):
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
         """(B, 3, H, W) in [-1, 1] -> identity code (B, S), features coarse to fine, each (B, C, h, h)."""
         if image.shape[-1] != self.config.feature_resolution:
             image = F.interpolate(image, size=self.config.feature_resolution, mode="area")
-        x = self.stem(image)
+        x = self.stem(channels_last(image))
         features = []
         for block in self.blocks:
             features.append(x)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
-from motion_ae.decoder import ToFlow, ToRGB, take_up
+from motion_ae.decoder import ToFlow, ToRGB
 from motion_ae.directions import Directions
 from motion_ae.layers import ConvLayer, FlowResBlock, ResBlock, StyledConv
 from motion_ae.model import MotionAE, relative_motion
@@ -67,8 +67,8 @@ def test_flow_colour_and_directions(case: Fixture) -> None:
     rgb = _part(case, "rgb", ToRGB(c["cin"]), keys.to_rgb)
     for suffix, flow_skip, rgb_skip in (("", given["flow_skip"], given["rgb_skip"]), ("_noskip", None, None)):
         warped, mask, raw = flow(given["x"], given["style"], given["feat"], flow_skip)
-        case.close(f"flow{suffix}_warped", warped, tol)
-        case.close(f"flow{suffix}_hidden", take_up(given["x"], warped, mask), tol)
+        case.close(f"flow{suffix}_warped", warped * mask, tol)
+        case.close(f"flow{suffix}_hidden", torch.lerp(given["x"], warped, mask), tol)
         case.close(f"flow{suffix}_raw", raw, tol)
         case.close(f"rgb{suffix}", rgb(given["x"], rgb_skip), tol)
     directions = Directions(c["dir_dim"], c["motion"])
