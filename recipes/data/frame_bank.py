@@ -20,7 +20,7 @@ from recipes.data.puppet.corpus import IDENTITIES, Corpus
 from recipes.data.puppet.face import identity
 from recipes.data.puppet.head import EYELIDS, LIPS, load_head
 from recipes.data.puppet.motion import MOTION
-from recipes.data.puppet.render import Renderer
+from recipes.data.puppet.render import Drawn, Renderer
 from recipes.data.puppet.sentences import Split
 
 SIZE = 256
@@ -109,7 +109,7 @@ def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
     pictures, tracks = [], []
     for row in motion:
         pictures.append(renderer.frames(row[None])[0])
-        tracks.append(_Track.of(renderer))
+        tracks.append(_Track.of(renderer.drawn()))
     flow = [[target.flow_to(source) for source in tracks] for target in tracks]
     boxes = np.stack([track.boxes for track in tracks])
     return {
@@ -168,13 +168,13 @@ class _Track:
     surface: NDArray[np.float16]
 
     @classmethod
-    def of(cls, renderer: Renderer) -> _Track:
-        """Of the frame that the renderer has just drawn."""
-        screen = renderer._screen[:, :2].copy()
+    def of(cls, drawn: Drawn) -> _Track:
+        """Of a frame just drawn."""
+        screen = drawn.screen[:, :2].copy()
         step = 2 * SIZE // FLOW_SIZE
-        ids = renderer._ids[step // 2 :: step, step // 2 :: step].ravel()
+        ids = drawn.ids[step // 2 :: step, step // 2 :: step].ravel()
         cells = np.flatnonzero(ids >= 0)
-        corners = renderer._part.triangles[ids[cells]]
+        corners = drawn.triangles[ids[cells]]
         rows, columns = np.divmod(cells, FLOW_SIZE)
         at = np.stack([columns, rows], 1) * step + step // 2 + 0.5
         a, b, c = (screen[corners[:, k]] for k in range(3))
@@ -184,9 +184,8 @@ class _Track:
         wb = np.clip((offset[:, 0] * second[:, 1] - offset[:, 1] * second[:, 0]) / area, 0, 1)
         wc = np.clip((first[:, 0] * offset[:, 1] - first[:, 1] * offset[:, 0]) / area, 0, 1)
         weights = np.stack([1 - wb - wc, wb, wc], 1).astype(np.float32)
-        rest = renderer._part.points
-        moved = (renderer._moved - rest) / OFFSET_UNIT
-        known = np.concatenate([np.ones_like(rest[:, :1]), rest, moved], axis=1)
+        moved = (drawn.moved - drawn.rest) / OFFSET_UNIT
+        known = np.concatenate([np.ones_like(moved[:, :1]), drawn.rest, moved], axis=1)
         surface = np.zeros((FLOW_SIZE * FLOW_SIZE, SURFACE), np.float16)
         surface[cells] = (known[corners] * weights[..., None]).sum(1)
         return cls(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,18 @@ EYES_BELOW_TOP = 0.45  # of the picture's height, in the neutral pose
 FACE_PLANE = 0.5  # z at which SPAN holds
 EXPOSURE = 1.0
 SHADOW_TEXELS, SHADOW_SCALE = 160, 32.0  # texels a side; texels per 0.1 m
+
+
+class Drawn(NamedTuple):
+    """A mesh of V vertices and N triangles in one frame of S pixels a side: screen (V, 3) in half pixels and
+    depth; ids (2 S, 2 S), the triangle that each half pixel shows, or below 0; triangles (N, 3) of vertices;
+    and the vertices in space, at rest and moved, pose aside, each (V, 3)."""
+
+    screen: NDArray[np.float32]
+    ids: NDArray[np.int32]
+    triangles: NDArray[np.int32]
+    rest: NDArray[np.float32]
+    moved: NDArray[np.float32]
 
 
 class Renderer:
@@ -67,6 +81,11 @@ class Renderer:
             self._place(pose)
             self._draw(pose, picture)
         return out
+
+    def drawn(self) -> Drawn:
+        """The mesh in the frame that was drawn last: views, which the next frame overwrites."""
+        part = self._part
+        return Drawn(self._screen, self._ids, part.triangles, part.points, self._moved)
 
     def mouth_box(self, motion: NDArray[np.float32]) -> tuple[int, int, int, int]:
         """(x0, y0, x1, y1) in pixels, a square about the lips, for one motion vector (24,); it may reach
