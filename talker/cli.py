@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -10,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,10 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, format="talker: %(message)s", force=True)
     log.setLevel(logging.INFO)
     options = _parser().parse_args(arguments)
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminated)
     try:
-        return options.run(options, began)
+        with _terminable():
+            return options.run(options, began)
     except KeyboardInterrupt:
         log.error("interrupted; nothing was written")
         return 130
@@ -49,8 +49,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _terminated(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside, a polite kill is a Ctrl-C, so that no half-written file stays; a caller's own handler stays."""
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,12 @@ def test_json_is_one_line_and_logs_go_to_stderr(folder: Path, tmp_path: Path, ca
     assert report["duration_seconds"] == pytest.approx(report["patches"] * 0.16)
     with av.open((tmp_path / "out.mp4").open("rb")) as container:
         assert container.duration / 1e6 == pytest.approx(report["duration_seconds"], abs=0.04)
+
+
+def test_the_callers_signals_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert say(folder, text=" ", out=tmp_path / "a.mp4") == 2
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_standard_input_is_a_text(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
