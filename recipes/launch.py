@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from talker.checkpoint import atomic
+
+SAVE_SECONDS = 120
 
 
 class Engine:
@@ -51,6 +53,19 @@ class Engine:
     def seconds(self) -> float:
         """Training time so far, over all resumes."""
         return self._earlier + time.monotonic() - self._since
+
+    def steps(self, total: int, minutes: float = math.inf) -> Iterator[int]:
+        """Numbers of the steps to do: up to `total` in all, or until the run has taken `minutes`.
+
+        `step` is to be called once for each. Saves every two minutes, and at the end.
+        """
+        saved = time.monotonic()
+        while self.step_count < total and self.seconds < 60 * minutes:
+            yield self.step_count
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        self.save()
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of `loss` (a scalar)."""

@@ -37,7 +37,7 @@ WARMUP = 100
 KL_WEIGHT = 1.5e-3  # of the divergence, summed over dimensions
 SLIP = 0.2  # stage two: noise on the latents up to this share of their deviation
 FREE_NATS = 0.3  # a dimension whose divergence is below is not pushed further: none dies
-LOG_EVERY, SAVE_EVERY = 50, 250
+LOG_EVERY, LOOK_EVERY = 50, 250
 HELDOUT_CLIPS = 24
 
 
@@ -111,9 +111,8 @@ def train(
     engine = Engine(model, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
     heldout = torch.stack([clip[:samples] for clip in clips[1]]) / 32767
     recent: list[Tensor] = []
-    for step in range(engine.load(), steps):
-        if engine.seconds > minutes * 60:
-            break
+    engine.load()
+    for step in engine.steps(steps, minutes):
         draws = generator(0, step)
         pcm = crops(clips[0], samples, draws)
         mean, log_std = model.posterior(pcm)
@@ -128,14 +127,12 @@ def train(
         if engine.step_count % LOG_EVERY == 0:
             spectral, nats, norm = torch.stack(recent).mean(0).tolist()
             shown = {"spectral": spectral, "nats": nats, "grad": norm}
-            if engine.step_count % SAVE_EVERY == 0:
+            if engine.step_count % LOOK_EVERY == 0:
                 averaged = engine.ema_module
                 assert isinstance(averaged, AudioVAE)
                 shown |= validate(averaged, loss, heldout)
-                engine.save()
             engine.log(**shown)
             recent.clear()
-    engine.save()
     return engine
 
 

@@ -10,7 +10,7 @@ It never hears what a codec or a talker made, so that its errors on those are th
 from __future__ import annotations
 
 import argparse
-import time
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from recipes.data.puppet.speech import speak
 from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
 from recipes.launch import Engine, generator, warmup_cosine
-from talker.checkpoint import save_component
+from talker.checkpoint import atomic, save_component
 
 SHARD = 250
 Spoken = tuple[NDArray[np.float32], list[str]]
@@ -142,6 +142,21 @@ def error_rate(model: Recogniser, sounds: Sounds, count: int) -> float:
     return sum((phoneme_errors(said, meant) for said, meant in pairs), Errors()).rate
 
 
+def symbols_of(run: Path, sounds: Sounds | None = None) -> tuple[str, ...]:
+    """The phonemes that a run tells apart, in order: those of `sounds` when it begins, later those it kept.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    path = run / "symbols.json"
+    if not path.exists():
+        if sounds is None:
+            raise ValueError(f"{path} is missing: train first, with the same --run")
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(sorted({s for labels in sounds.labels for s in labels})))
+    return tuple(json.loads(path.read_text()))
+
+
 def engine_for(config: RecogniserConfig, run: Path, steps: int) -> Engine:
     """The model and its optimiser, new or as the run folder holds them."""
     torch.manual_seed(0)
@@ -153,22 +168,18 @@ def engine_for(config: RecogniserConfig, run: Path, steps: int) -> Engine:
 
 
 def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, seconds: float) -> None:
-    """Go on to `steps`; a checkpoint every two minutes."""
-    model, averaged, saved = engine.module, engine.ema_module, time.monotonic()
+    """Go on to `steps`."""
+    model, averaged = engine.module, engine.ema_module
     assert isinstance(model, Recogniser)
     assert isinstance(averaged, Recogniser)
-    while engine.step_count < steps:
-        batch = draw(sounds, model.config.symbols, seconds, seed=0, step=engine.step_count)
-        loss = loss_of(model, batch)
+    for step in engine.steps(steps):
+        loss = loss_of(model, draw(sounds, model.config.symbols, seconds, seed=0, step=step))
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
             engine.log(loss=loss.item(), norm=norm)
         if unseen is not None and engine.step_count % 400 == 0:
             engine.log(per_unseen=error_rate(averaged, unseen, 60))
-        if time.monotonic() - saved > 120 or engine.step_count == steps:
-            engine.save()
-            saved = time.monotonic()
 
 
 def main() -> None:
@@ -182,13 +193,13 @@ def main() -> None:
     parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    sounds = prepare(options.run, "train", options.clips)
-    symbols = tuple(sorted({s for labels in sounds.labels for s in labels}))
-    engine = engine_for(RecogniserConfig.puppet(symbols), options.run, options.steps)
     if options.export:
-        save_component(engine.ema_module, RECOGNISER)
-    else:
-        train(engine, sounds, prepare(options.run, "heldout", SHARD), options.steps, seconds=32.0)
+        config = RecogniserConfig.puppet(symbols_of(options.run))
+        save_component(engine_for(config, options.run, options.steps).ema_module, RECOGNISER)
+        return
+    sounds, unseen = prepare(options.run, "train", options.clips), prepare(options.run, "heldout", SHARD)
+    config = RecogniserConfig.puppet(symbols_of(options.run, sounds))
+    train(engine_for(config, options.run, options.steps), sounds, unseen, options.steps, seconds=32.0)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,19 +133,15 @@ def averaged(engine: Engine) -> SpeakerEncoder:
 
 
 def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, voices: int) -> None:
-    """Go on to `steps`; a checkpoint every two minutes."""
-    saved = time.monotonic()
-    while engine.step_count < steps:
-        loss = pair_loss(engine.module(draw(sounds, voices, seconds=1.2, seed=0, step=engine.step_count)))
+    """Go on to `steps`."""
+    for step in engine.steps(steps):
+        loss = pair_loss(engine.module(draw(sounds, voices, seconds=1.2, seed=0, step=step)))
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
             engine.log(loss=loss.item(), norm=norm)
         if unseen is not None and (engine.step_count % 200 == 0 or engine.step_count == steps):
             engine.log(eer_unseen=separation(averaged(engine), unseen))
-        if time.monotonic() - saved > 120 or engine.step_count == steps:
-            engine.save()
-            saved = time.monotonic()
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ of ten frames), and its sound against the sounds of other clips; the picture tow
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,21 +183,18 @@ def check(net: SyncNet, scenes: Arrays) -> dict[str, float]:
 
 
 def train(engine: Engine, scenes: Arrays, unseen: Arrays | None, steps: int, size: int) -> None:
-    """Go on to `steps`; a checkpoint every two minutes."""
-    net, averaged, saved = engine.module, engine.ema_module, time.monotonic()
+    """Go on to `steps`."""
+    net, averaged = engine.module, engine.ema_module
     assert isinstance(net, SyncNet)
     assert isinstance(averaged, SyncNet)
-    while engine.step_count < steps:
-        parts = losses(net, draw(scenes, size, seed=0, step=engine.step_count))
+    for step in engine.steps(steps):
+        parts = losses(net, draw(scenes, size, seed=0, step=step))
         engine.backward(parts.total)
         norm = engine.step()
         if engine.step_count % 50 == 0:
             engine.log(shift=parts.shift.item(), pair=parts.pair.item(), lips=parts.lips.item(), norm=norm)
         if unseen is not None and engine.step_count % 100 == 0:
             engine.log(**check(averaged, unseen))
-        if time.monotonic() - saved > 120 or engine.step_count == steps:
-            engine.save()
-            saved = time.monotonic()
 
 
 def main() -> None:

@@ -49,6 +49,15 @@ def test_a_cut_run_goes_on_bit_for_bit(run, tmp_path: Path) -> None:
         assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
+def test_a_recogniser_keeps_its_symbols(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train first"):
+        train_recogniser.symbols_of(tmp_path)
+    sounds = train_recogniser.prepare(tmp_path, "train", 10, spoken)
+    symbols = train_recogniser.symbols_of(tmp_path, sounds)
+    assert set(symbols) == {symbol for labels in sounds.labels for symbol in labels}
+    assert train_recogniser.symbols_of(tmp_path) == symbols
+
+
 def test_what_was_prepared_is_not_made_again(tmp_path: Path) -> None:
     first = train_recogniser.prepare(tmp_path, "train", 10, spoken)
     second = train_recogniser.prepare(tmp_path, "train", 10, lambda split, i: pytest.fail("made twice"))

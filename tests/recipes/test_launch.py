@@ -22,8 +22,8 @@ def engine_in(folder: Path) -> Engine:
 
 
 def train(engine: Engine, steps: int) -> None:
-    while engine.step_count < steps:
-        x = torch.randn(8, 4, generator=generator(0, engine.step_count))
+    for step in engine.steps(steps):
+        x = torch.randn(8, 4, generator=generator(0, step))
         engine.backward(engine.module(x).square().mean())
         engine.step()
 
@@ -33,12 +33,17 @@ def test_resume_is_bit_identical(tmp_path: Path) -> None:
     train(whole, 6)
     first = engine_in(tmp_path / "cut")
     train(first, 3)
-    first.save()
     second = engine_in(tmp_path / "cut")
     assert second.load() == 3
     train(second, 6)
     for ours, theirs in ((second.module, whole.module), (second.ema_module, whole.ema_module)):
         assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
+
+
+def test_a_run_whose_time_is_over_saves_and_ends(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+    assert list(engine.steps(5, minutes=0)) == []
+    assert (tmp_path / "state.pt").exists()
 
 
 def test_a_step_without_finite_gradient_is_skipped(tmp_path: Path) -> None:
