@@ -12,6 +12,7 @@ from torch import Tensor
 
 from heads.solver import Sampling
 from heads.streams import NAMES, Streams
+from talker.guards import Guard
 
 # Standard normal noise (P, C) of a patch, counted from the first that is generated, and a stream.
 Noise = Callable[[int, str, tuple[int, int]], Tensor]
@@ -73,12 +74,13 @@ class Request:
         first_motion: (M,) motion of the first frame; not needed for a task without motion.
         seed: decides the noise.
         sampling: how a patch is drawn.
-        prefix: (N, P, C) per stream, patches that precede; the text begins with theirs. A stream left out of
-            the prefix has no tokens there (the published speech-only prefix).
+        prefix: (N, P, C) per stream, patches that precede; the text begins with theirs. A stream may have
+            fewer, the last ones, or be left out (the published speech-only prefix): it has no tokens before.
         given: (T, C) frames of the task's given streams, behind the prefix; they fix the length.
         max_patches: at most so many patches are generated.
         min_patches: the stop rule is not asked before so many.
         stop: when to believe the stop predictor; only asked where no stream is given.
+        guard: what else ends speech whose length is not given.
     """
 
     text_ids: Sequence[int]
@@ -92,6 +94,7 @@ class Request:
     max_patches: int = 188
     min_patches: int = 0
     stop: StopRule = field(default_factory=StopRule)
+    guard: Guard | None = None
 
 
 def drawn_noise(seed: int) -> Noise:

@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections import deque
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from heads.streams import Streams
+from heads.streams import NAMES, Streams
 from talker.config import TalkerConfig
+from talker.guards import Watch
 from talker.request import Noise, Request, StopCounter
 from talker.tasks import task_named
 from talker.training_batch import to_patches
 
+# The reading of a finished text ends so near to its last token.
+UNREAD_TOKENS = 2
 # What a stream's part of a token is: an encoded patch (P, C) with its real frames (P,), the embedding that
 # says that the stream is absent, or nothing at all.
 Patch = tuple[Tensor, Tensor]
@@ -30,7 +34,8 @@ class Row:
     Attributes:
         patches: made and not yet taken; the owner of the request takes them from the left.
         finish_reason: None while it runs; "stop": the stop predictor ended it; "length": given frames or
-            max_patches did; "interrupted": it was told to leave.
+            max_patches did; "overflow": given frames did, before the text had been read; "silence" and
+            "repetition": its guard did; "interrupted": it was told to leave.
         paused: the driver keeps the row where it is.
         prefilled: slots that enter the cache together with the text.
     """
@@ -43,8 +48,11 @@ class Row:
         self.finish_reason: str | None = None
         self.paused = False
         self._device = device
+        lengths = {name: len(x) for name, x in (request.prefix or Streams()).items()}
+        self._prefix = max(lengths.values(), default=0)
+        # Patches of the prefix that a stream does not have.
+        self._missing = {name: self._prefix - lengths.get(name, 0) for name in NAMES}
         self._known = self._known_patches()
-        self._prefix = max((len(x) for _, x in (request.prefix or Streams()).items()), default=0)
         self.limit = request.max_patches
         for name in self.task.given:
             self.limit = min(self.limit, len(self._known[name][0]) - self._prefix)
@@ -54,6 +62,8 @@ class Row:
         self._complete = 0
         self.patches: deque[Streams] = deque()
         self._counter = StopCounter(request.stop)
+        watched = request.guard is not None and self.task.ends_itself
+        self._watch = Watch(request.guard) if watched and request.guard is not None else None
         # The reading of a known slot follows from the hidden state before it: such slots go one by one.
         self.reads = config.reading > 0 and len(request.text_ids) > 0
         self._first = self._known_slots()
@@ -84,16 +94,18 @@ class Row:
         """Prefix and given patches of each stream that has any: (N, P, C) and their real frames (N, P)."""
         task, size = self.task, self.config.patch_frames
         prefix, given = self.request.prefix or Streams(), self.request.given or Streams()
-        missing = [name for name in task.given if name not in given]
-        if missing:
-            raise ValueError(f"task {task.name!r} needs the {missing[0]} that is given")
         found = {}
         for name in task.given + task.predicted:
             parts = []
-            if name in prefix:
-                parts.append((prefix[name], torch.ones(prefix[name].shape[:2], dtype=torch.bool)))
-            elif name in task.given and len(list(prefix.items())):
+            missing = self._missing[name]
+            if missing and name in task.given:
                 raise ValueError(f"the prefix must hold the {name} that task {task.name!r} is given")
+            if name in prefix:
+                data = F.pad(prefix[name], (0, 0, 0, 0, missing, 0))
+                exists = torch.arange(len(data)) >= missing
+                parts.append((data, exists[:, None].expand(-1, size)))
+            if name in task.given and name not in given:
+                raise ValueError(f"task {task.name!r} needs the {name} that is given")
             if name in task.given:
                 parts.append(to_patches(given[name], size))
             if parts:
@@ -161,11 +173,20 @@ class Row:
     def accept(self, name: str, patch: Tensor) -> None:
         """Take what was drawn here, (P, C); a patch of which every stream is there is complete."""
         self._made[name].append(patch)
-        if all(len(made) > self._complete for made in self._made.values()):
-            self.patches.append(Streams(**{n: made[self._complete] for n, made in self._made.items()}))
-            self._complete += 1
+        if any(len(made) <= self._complete for made in self._made.values()):
+            return
+        self.patches.append(Streams(**{n: made[self._complete] for n, made in self._made.items()}))
+        self._complete += 1
         if self._complete == self.limit:
             self.finish_reason = "length"
+        elif self._watch is not None:
+            self.finish_reason = self._watch.see(self.patches[-1]["audio"])
+
+    def has_read(self, tokens: float) -> None:
+        """Take how much text has been read at the end: speech that had to fit may have run over."""
+        fits = not self.task.given or "audio" in self.task.given
+        if not fits and tokens < len(self.request.text_ids) - UNREAD_TOKENS:
+            self.finish_reason = "overflow"
 
     def advance(self) -> None:
         """To the next token."""
@@ -190,7 +211,7 @@ class Row:
             index = self.plan.patch(name, slot)
             if name in self.task.absent:
                 found[name] = None
-            elif name in self._known or not 0 <= index < self._prefix:
+            elif not 0 <= index < self._missing[name]:
                 found[name] = self._patch(name, index)
         return found
 

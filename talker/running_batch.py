@@ -91,7 +91,7 @@ class RunningBatch:
         self._read_on()
         self._ask_whether_to_stop()
         self._draw()
-        self._clear()
+        self._settle()
         self._feed()
 
     def _running(self) -> list[tuple[int, Row]]:
@@ -141,6 +141,13 @@ class RunningBatch:
         for at, names in wanted.items():
             for name in names:
                 running[at].accept(name, patches[name][at])
+
+    def _settle(self) -> None:
+        """Rows whose length was given: had they read their text by the end?"""
+        for at, row in enumerate(self._rows):
+            if row is not None and row.reads and row.finish_reason == "length":
+                row.has_read(self._read[at].item())
+        self._clear()
 
     def _feed(self) -> None:
         rows = dict(self._running())

@@ -120,7 +120,7 @@ def test_they_come_go_and_wait(arrangement: str) -> None:
     for row, request in zip(rows, requests, strict=True):
         made, expected = list(row.patches), alone(model, request, 4)
         cut = row is rows[5]
-        assert row.finish_reason == ("interrupted" if cut else "length")
+        assert row.finish_reason in (("interrupted",) if cut else ("length", "overflow"))
         assert same(made, expected[: len(made)] if cut else expected)
 
 
@@ -196,7 +196,7 @@ def test_generations_share_a_batch() -> None:
     for generation, patches, request in zip(generations, made, requests, strict=True):
         patches += generation
         assert same(patches, alone(model, request, 4))
-        assert generation.finish_reason == "length"
+        assert generation.finish_reason in ("length", "overflow")
     assert batch.free == 4
 
 

@@ -1,0 +1,75 @@
+"""Patches a second of a running batch, and the rtf of one lone row in it: latents only, the default weights.
+
+python benchmarks/batch.py [--capacity 1 4 8 16] [--patches 24] [--threads 1]
+
+A full batch of T2AV requests is timed at each capacity, and then one request alone in as many rows, whose
+rtf is that of a listener to whom nobody else listens. Prefills are part of both times. Capacity 8 should
+make at least 2.5 times the patches of capacity 1; the default capacity is the largest whose lone row stays at
+an rtf of 0.6 or below.
+"""
+
+import argparse
+import time
+
+import torch
+
+from heads.solver import Sampling
+from talker.checkpoint import PUPPET, load_component
+from talker.config import FRAME_RATE, TalkerConfig
+from talker.model import TalkerModel
+from talker.request import Request, StopRule
+from talker.running_batch import CAPACITIES, RunningBatch
+from talker.text import PhonemeTokenizer
+
+TEXT = "The train to the coast leaves at seven in the morning, so we should meet a little earlier."
+
+
+def seconds(model: TalkerModel, requests: list[Request], capacity: int) -> float:
+    """Wall time until all of them, together, are done."""
+    start = time.perf_counter()
+    batch = RunningBatch(model, capacity)
+    for request in requests:
+        batch.join(request)
+    while batch.free < capacity:
+        batch.step()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--capacity", type=int, nargs="+", default=CAPACITIES)
+    parser.add_argument("--patches", type=int, default=24, help="of each request")
+    parser.add_argument("--threads", type=int, default=1, help="the pipeline gives the talker one")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = load_component(TalkerModel, TalkerConfig, PUPPET / "talker")
+    ids = PhonemeTokenizer().encode(TEXT)
+    widths = model.config.global_widths
+    requests = [
+        Request(
+            text_ids=ids,
+            task="t2av",
+            speaker=torch.nn.functional.normalize(torch.randn(widths["audio"]), dim=0),
+            first_motion=torch.zeros(widths["motion"]),
+            seed=seed,
+            sampling=Sampling.puppet(),
+            max_patches=options.patches,
+            stop=StopRule.never(),
+        )
+        for seed in range(max(options.capacity))
+    ]
+    seconds(model, requests[:1], 1)  # warm up
+    media = options.patches * model.config.patch_frames / FRAME_RATE
+    print(f"{'capacity':>8}  {'patches/s':>9}  {'of one':>6}  {'lone rtf':>8}")
+    single = None
+    for capacity in options.capacity:
+        rate = capacity * options.patches / seconds(model, requests[:capacity], capacity)
+        single = single or rate / min(options.capacity)
+        alone = seconds(model, requests[:1], capacity) / media
+        print(f"{capacity:>8}  {rate:>9.1f}  {rate / single:>6.2f}  {alone:>8.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
