@@ -307,7 +307,7 @@ class Talker:
         """Frames (P, H, W, 3) uint8 of each patch; a patch is always rendered by itself."""
         for patch in patches:
             frames = self.motion_ae.decode(patch["motion"], face.portrait)
-            bytes_ = ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            bytes_ = frames.add_(1).mul_(127.5).round_().to(torch.uint8)
             yield bytes_.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 

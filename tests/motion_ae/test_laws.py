@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
-from motion_ae.decoder import warp
+from motion_ae.decoder import gather, warp
 from motion_ae.directions import Directions
 from motion_ae.layers import ModulatedConv, equalised
 from motion_ae.model import MotionAE, relative_motion
@@ -83,6 +83,13 @@ def test_upsampling_is_zero_insertion_and_the_kernel() -> None:
 def test_warp_by_nothing_is_the_picture() -> None:
     x = torch.randn(1, 3, 8, 8)
     torch.testing.assert_close(warp(x, torch.zeros(2, 2, 8, 8)), x.expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sources", [1, 3])
+def test_gathering_rows_is_the_librarys_warp(sources: int) -> None:
+    x, displacement = torch.randn(sources, 5, 8, 12), torch.randn(3, 2, 8, 12)
+    assert (displacement.abs() > 2).any(), "some samples lie outside"
+    torch.testing.assert_close(gather(x, displacement), warp(x, displacement), atol=1e-5, rtol=1e-5)
 
 
 def test_directions_are_orthonormal_and_linear() -> None:
