@@ -77,3 +77,23 @@ class ConvolutionalEncoder(nn.Module):
         image = pcm[:, None, None].contiguous(memory_format=torch.channels_last)
         hidden = self.out(self.snake(self.stages(self.stem(image))))
         return hidden.squeeze(2).transpose(1, 2)
+
+
+def heard(form: SpectralConfig | ConvolutionalConfig) -> tuple[int, int]:
+    """Frames before and after its own whose samples an encoded frame depends on: (context, lookahead)."""
+    if isinstance(form, SpectralConfig):
+        before, after = (form.coarse_kernel - 1) // 2, form.coarse_kernel // 2
+        first, last = -form.encoder_blocks[1] * before * form.fold, form.encoder_blocks[1] * after * form.fold
+        first -= form.encoder_blocks[0] * ((form.fine_kernel - 1) // 2)
+        last += form.fold - 1 + form.encoder_blocks[0] * (form.fine_kernel // 2)
+        margin = (form.size - form.shift) // 2
+        first, last = first * form.shift - margin, last * form.shift - margin + form.size - 1
+    else:
+        unit = sum(3 * dilation for dilation in form.dilations)
+        first, last = -1, 1
+        for stride in reversed(form.strides):
+            padding = (stride + 1) // 2
+            first, last = first * stride - padding, last * stride - padding + 2 * stride - 1
+            first, last = first - unit, last + unit
+        first, last = first - 3, last + 3
+    return -(first // form.hop), last // form.hop

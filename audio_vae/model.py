@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from audio_vae.bottleneck import Bottleneck
 from audio_vae.config import AudioVAEConfig
 from audio_vae.decoder import ConvolutionalDecoder, SpectralDecoder, reach
-from audio_vae.encoder import ConvolutionalEncoder, SpectralEncoder
+from audio_vae.encoder import ConvolutionalEncoder, SpectralEncoder, heard
 
 
 @dataclass
@@ -27,11 +27,24 @@ class DecoderState:
     done: int = 0
 
 
+@dataclass
+class EncoderState:
+    """What one stream has still to encode: the caller owns it, `AudioVAE.encode` updates it.
+
+    `pending` (B, n) are the samples from frame `first` on that some window still needs; `done` counts the
+    frames encoded. Windows follow from a chunk's position alone, as in `DecoderState`.
+    """
+
+    pending: Tensor | None = field(default=None)
+    first: int = 0
+    done: int = 0
+
+
 class AudioVAE(nn.Module):
     """A variational autoencoder of speech whose latents have one frame for each video frame.
 
     `hop` samples make a latent frame of `latent_dim` numbers. A decoded frame depends on `context` frames
-    before and `lookahead` frames after it at most.
+    before and `lookahead` frames after it at most, an encoded one on `heard_before` and `heard_after`.
     """
 
     def __init__(self, config: AudioVAEConfig) -> None:
@@ -40,6 +53,7 @@ class AudioVAE(nn.Module):
         self.sample_rate, self.hop = config.sample_rate, config.hop
         self.frame_rate, self.latent_dim = config.frame_rate, config.latent_dim
         self.context, self.lookahead = reach(config.form)
+        self.heard_before, self.heard_after = heard(config.form)
         self.encoder: SpectralEncoder | ConvolutionalEncoder
         self.decoder: SpectralDecoder | ConvolutionalDecoder
         self.whisper: nn.Module | None = None
@@ -74,9 +88,40 @@ class AudioVAE(nn.Module):
             hidden = hidden + self.whisper(pcm, count)
         return self.bottleneck.posterior(hidden)
 
-    def encode(self, pcm: Tensor) -> Tensor:
-        """Latents (B, T, C) of pcm (B, samples): the means, nothing drawn."""
-        return self.posterior(pcm)[0]
+    @property
+    def encodes_streams(self) -> bool:
+        """Whether `encode` takes a state: Whisper, where it is part, hears a clip only as a whole."""
+        return self.whisper is None
+
+    def encode(self, pcm: Tensor, state: EncoderState | None = None, last: bool = False) -> Tensor:
+        """Latents (B, T, C) of pcm (B, samples): the means, nothing drawn.
+
+        Without `state` the samples are the whole signal. With a state they are the next piece of a stream,
+        of any length: the result holds all chunks whose `heard_after` frames have come, and every whole frame
+        that is left when `last` is set.
+
+        Raises:
+            ValueError: a state, and weights that do not encode streams.
+        """
+        if state is None:
+            return self.posterior(pcm)[0]
+        if not self.encodes_streams:
+            raise ValueError("the Whisper branch hears a clip as a whole: give it without a state")
+        held = pcm if state.pending is None else torch.cat((state.pending, pcm), dim=1)
+        end = state.first + held.shape[1] // self.hop
+        pieces = [pcm.new_zeros(pcm.shape[0], 0, self.latent_dim)]
+        while state.done < end:
+            stop = state.done + self.config.chunk
+            if not last and stop + self.heard_after > end:
+                break
+            begin = max(0, state.done - self.heard_before)
+            until = (stop + self.heard_after - state.first) * self.hop
+            latents = self.encode(held[:, (begin - state.first) * self.hop : until])
+            pieces.append(latents[:, state.done - begin : stop - begin])
+            state.done = min(stop, end)
+        keep = max(state.first, state.done - self.heard_before)
+        state.pending, state.first = held[:, (keep - state.first) * self.hop :].clone(), keep
+        return torch.cat(pieces, dim=1)
 
     def decode(self, latents: Tensor, state: DecoderState | None = None, last: bool = False) -> Tensor:
         """Waveform of latents (B, T, C).

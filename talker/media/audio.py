@@ -32,8 +32,13 @@ def resample(pcm: Tensor, rate: int) -> Tensor:
     """
     if rate == SAMPLE_RATE:
         return pcm
-    ratio = Fraction(rate, SAMPLE_RATE).limit_denominator(1000)
+    ratio = resample_ratio(rate)
     return _resampler(ratio.numerator, ratio.denominator)(pcm)
+
+
+def resample_ratio(rate: int) -> Fraction:
+    """`rate` over 24 kHz as `resample` takes it."""
+    return Fraction(rate, SAMPLE_RATE).limit_denominator(1000)
 
 
 @functools.lru_cache(maxsize=8)
@@ -60,7 +65,7 @@ def read_audio(path: str | Path, seconds: float = VOICE_SECONDS) -> Tensor:
             pcm, rate = _collect(container, seconds)
     except (av.FFmpegError, OSError) as error:
         raise UserError(
-            f"{path} cannot be read as audio ({_reason(error)}): try a wav, mp3, m4a or ogg file"
+            f"{path} cannot be read as audio ({reason(error)}): try a wav, mp3, m4a or ogg file"
         ) from error
     if not len(pcm):
         raise UserError(f"{path} holds no sound that can be decoded: convert it to wav or record it again")
@@ -101,7 +106,7 @@ def readable(path: str | Path) -> Path:
             "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         )
     except (OSError, ValueError) as error:  # a name too long, a NUL inside
-        problem = f"cannot be opened ({_reason(error)})"
+        problem = f"cannot be opened ({reason(error)})"
     raise UserError(f"{path} {problem}: give the path of an existing file")
 
 
@@ -109,11 +114,11 @@ def _collect(container: av.container.InputContainer, seconds: float) -> tuple[np
     """Mono float32 samples of the first audio stream, and their rate."""
     parts: list[np.ndarray] = []
     rate = count = 0
-    for frame in _frames(container):
+    for frame in decoded_frames(container):
         rate = rate or frame.sample_rate
         if frame.sample_rate != rate:
             raise UserError("the sample rate changes in the middle of the recording: convert it to wav first")
-        parts.append(_mono(frame))
+        parts.append(mono(frame))
         count += len(parts[-1])
         if rate <= 0 or count >= seconds * rate:
             break
@@ -122,7 +127,7 @@ def _collect(container: av.container.InputContainer, seconds: float) -> tuple[np
     return np.nan_to_num(np.concatenate(parts)[: int(seconds * max(rate, 1))]).clip(-1, 1), rate
 
 
-def _frames(container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
+def decoded_frames(container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
     """Decoded frames; packets that cannot be decoded are left out."""
     stream = container.streams.audio[0]
     for packet in container.demux(stream):
@@ -132,7 +137,7 @@ def _frames(container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
             continue
 
 
-def _mono(frame: av.AudioFrame) -> np.ndarray:
+def mono(frame: av.AudioFrame) -> np.ndarray:
     """One frame as (samples,) float32, channels averaged; integers of any width scaled to [-1, 1]."""
     raw = frame.to_ndarray()
     raw = raw if frame.format.is_planar else raw.reshape(-1, frame.layout.nb_channels).T
@@ -144,5 +149,6 @@ def _mono(frame: av.AudioFrame) -> np.ndarray:
     return samples.mean(0)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an error of PyAV or of the system says, in a few words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
