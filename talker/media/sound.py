@@ -101,11 +101,13 @@ def pieces(path: str | Path) -> Iterator[Tensor]:
         with path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
             if not container.streams.audio:
                 raise UserError(f"{path} holds no audio track: give a recording of speech (wav, mp3, m4a, ...)")
-            for pcm, rate in _timed(container):
-                stream = stream or _Resampled(rate)
-                if rate != stream.rate:
-                    raise UserError(f"the sample rate of {path} changes in the middle: convert it to wav first")
-                yield from stream.push(pcm)
+            for silent, frame in timed(container):
+                stream = stream or _Resampled(frame.sample_rate)
+                while silent:
+                    part = min(silent, stream.rate)
+                    yield from stream.push(np.zeros(part, np.float32))
+                    silent -= part
+                yield from stream.push(np.nan_to_num(mono(frame)).clip(-1, 1))
     except (av.FFmpegError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as audio ({reason(error)}): try a wav, mp3, m4a or ogg file"
@@ -171,25 +173,27 @@ def _gain(level: float) -> float:
     return min(SPEECH_LEVEL / level, MOST_GAIN) if level else 1.0
 
 
-def _timed(container: av.container.InputContainer) -> Iterator[tuple[np.ndarray, int]]:
-    """Mono samples and their rate, gaps in the timestamps filled with silence."""
-    count, start = 0, None
+def timed(container: av.container.InputContainer) -> Iterator[tuple[int, av.AudioFrame]]:
+    """Decoded frames of the first audio track, each with the number of silent samples missing before it.
+
+    Raises:
+        UserError: the sample rate is absurd, or changes.
+    """
+    count, rate, start = 0, 0, None
     for frame in decoded_frames(container):
-        rate = frame.sample_rate
-        if not RATES[0] <= rate <= RATES[1]:
-            raise UserError(f"the recording claims {rate} samples a second: convert it to a usual rate")
+        rate = rate or frame.sample_rate
+        if frame.sample_rate != rate or not RATES[0] <= rate <= RATES[1]:
+            raise UserError(
+                f"the recording's sample rate is {frame.sample_rate}, or changes: convert it to wav first"
+            )
+        silent = 0
         if frame.pts is not None and frame.time_base:
             time = float(frame.pts * frame.time_base)
             start = time if start is None else start
             gap = time - start - count / rate
-            while STEP < gap <= WIDEST_GAP:
-                silence = np.zeros(round(min(gap, 1.0) * rate), np.float32)
-                yield silence, rate
-                count += len(silence)
-                gap = time - start - count / rate
-        pcm = np.nan_to_num(mono(frame)).clip(-1, 1)
-        count += len(pcm)
-        yield pcm, rate
+            silent = round(gap * rate) if STEP < gap <= WIDEST_GAP else 0
+        count += silent + frame.samples
+        yield silent, frame
 
 
 class _Resampled:

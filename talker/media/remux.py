@@ -1,0 +1,245 @@
+"""New pictures to given sound, and new sound to given pictures: what was given is copied, not coded again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import av
+import numpy as np
+
+from talker.errors import UserError
+from talker.media.audio import CLOSED, readable
+from talker.media.mux import (
+    FASTSTART,
+    FRAME_RATE,
+    SAMPLE_RATE,
+    TAGS,
+    FileWriter,
+    Pictures25,
+    Voice24k,
+    cannot_write,
+    check_output,
+)
+from talker.media.sound import timed
+
+# What mp4 holds and players play.
+MP4_SOUND = ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac")
+MP4_PICTURES = ("h264", "hevc", "av1", "vp9", "mpeg4")
+# Containers a dubbed video may be written to, by the ending of the name: FFmpeg's name, codec of the speech.
+VIDEO_FILES = {
+    ".mp4": ("mp4", "aac"),
+    ".m4v": ("mp4", "aac"),
+    ".mov": ("mov", "aac"),
+    ".mkv": ("matroska", "aac"),
+    ".webm": ("webm", "libopus"),
+    ".avi": ("avi", "libmp3lame"),
+}
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+class Source:
+    """A track of a file, read a second time beside what is made from it; `start` seconds become 0."""
+
+    def __init__(self, path: Path, kind: str, start: Fraction) -> None:
+        """`kind`: "audio" or "video"."""
+        self._file = readable(path).open("rb")
+        self._container = av.open(self._file, "r", options=CLOSED)
+        streams: Any = self._container.streams
+        self.track = (streams.audio if kind == "audio" else streams.video)[0]
+        self.start = start
+
+    def packets(self, into: Any) -> Iterator[tuple[float, av.Packet]]:
+        """Every packet with its time in seconds, its stamps moved and its stream changed to `into`."""
+        previous: int | None = None
+        for packet in self._container.demux(self.track):
+            if not packet.size or packet.dts is None:
+                continue
+            shift = round(self.start / packet.time_base)
+            if packet.pts is not None:
+                packet.pts -= shift
+            packet.dts -= shift
+            if previous is not None and packet.dts <= previous:
+                continue  # damaged stamps; the muxer would refuse them
+            previous = packet.dts
+            time = float(packet.dts * packet.time_base)
+            packet.stream = into
+            yield time, packet
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+        self._file.close()
+
+
+def first_sample(path: Path) -> Fraction:
+    """Time of the first decoded sample of a file's first audio track, in seconds."""
+    with readable(path).open("rb") as file, av.open(file, "r", options=CLOSED) as container:
+        for _, frame in timed(container):
+            return Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
+    return Fraction(0)
+
+
+class AnimationWriter(FileWriter):
+    """Generated frames with a recording's own sound: its packets where mp4 holds them, its samples as AAC
+    otherwise.
+    """
+
+    options: ClassVar[dict[str, str]] = FASTSTART
+
+    def __init__(self, path: str | Path, size: int, sound: Path) -> None:
+        """`size`: width and height of the frames, even. `sound`: a file with an audio track."""
+        super().__init__(check_output(path), "mp4", TAGS)
+        self.size, self.source = size, Source(sound, "audio", first_sample(sound))
+
+    def add_streams(self, container: av.container.OutputContainer) -> None:
+        self._pictures = Pictures25(container, self.size)
+        track = self.source.track
+        self._coded: list[Any] = []
+        if track.codec_context.name in MP4_SOUND:
+            self._waiting = self.source.packets(container.add_stream_from_template(track))
+        else:
+            self._waiting = self._encoded(container)
+        self._next = next(self._waiting, None)
+
+    def _encoded(self, container: av.container.OutputContainer) -> Iterator[tuple[float, av.Packet]]:
+        """The recording's own samples as AAC, at its own rate where AAC knows it, mono or stereo."""
+        track = self.source.track
+        rate = min((r for r in AAC_RATES if r >= track.rate), default=AAC_RATES[-1])
+        layout = "mono" if track.codec_context.layout.nb_channels == 1 else "stereo"
+        stream = container.add_stream("aac", rate=rate, layout=layout)
+        stream.bit_rate = 96_000 if layout == "mono" else 160_000
+        self._coded = [stream]
+        return self._aac(stream, av.AudioResampler("fltp", layout, rate))
+
+    def _aac(self, stream: Any, converter: av.AudioResampler) -> Iterator[tuple[float, av.Packet]]:
+        count = 0
+        for silent, frame in timed(self.source._container):
+            frame.pts = None
+            given: list[av.AudioFrame] = []
+            while silent:
+                part = min(silent, frame.sample_rate)
+                given.append(_silence(frame, part))
+                silent -= part
+            for sound in [*given, frame]:
+                for ready in converter.resample(sound):
+                    ready.pts, ready.time_base = count, Fraction(1, stream.rate)
+                    count += ready.samples
+                    for packet in stream.encode(ready):
+                        yield count / stream.rate, packet
+        for ready in converter.resample(None):
+            ready.pts, ready.time_base = count, Fraction(1, stream.rate)
+            count += ready.samples
+            for packet in stream.encode(ready):
+                yield count / stream.rate, packet
+
+    def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
+        """Append frames (n, size, size, 3) uint8; the sound that goes with them comes from the recording.
+
+        Raises:
+            UserError: the disk is full, or the file can no longer be written.
+        """
+        try:
+            for frame in frames:
+                self.mux(self._pictures.encode(frame))
+            self._sound(self._pictures.frames / FRAME_RATE)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def _sound(self, until: float) -> None:
+        while self._next is not None and self._next[0] < until:
+            self.mux([self._next[1]])
+            self._next = next(self._waiting, None)
+
+    def encoders(self) -> list[Any]:
+        self._sound(float("inf"))
+        return [self._pictures.stream, *self._coded]
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            self.source.close()
+
+
+class DubWriter(FileWriter):
+    """A video's own packets with generated speech; a sound track it had is left out."""
+
+    def __init__(self, path: str | Path, video: Path, start: Fraction) -> None:
+        """`start`: when the video's first picture is shown, in seconds.
+
+        Raises:
+            UserError: the container that `path` names cannot hold the video as it is.
+        """
+        path = check_dub(path, video)
+        form, self.codec = VIDEO_FILES[path.suffix.lower()]
+        super().__init__(path, form, TAGS)
+        self.options = FASTSTART if form in ("mp4", "mov") else {}  # type: ignore[misc]
+        self.source = Source(video, "video", start)
+
+    def add_streams(self, container: av.container.OutputContainer) -> None:
+        self._waiting = self.source.packets(container.add_stream_from_template(self.source.track))
+        self._speech = Voice24k(container, self.codec)
+        self._next = next(self._waiting, None)
+
+    def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
+        """Append pcm (samples,) float32; the pictures that go with it come from the video.
+
+        Raises:
+            UserError: the disk is full, or the file can no longer be written.
+        """
+        try:
+            self.mux(self._speech.encode(pcm))
+            self._pictures(self._speech.samples / SAMPLE_RATE)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def _pictures(self, until: float) -> None:
+        while self._next is not None and self._next[0] < until:
+            self.mux([self._next[1]])
+            self._next = next(self._waiting, None)
+
+    def encoders(self) -> list[Any]:
+        self._pictures(float("inf"))
+        return [self._speech.stream]
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            self.source.close()
+
+
+def check_dub(path: str | Path, video: str | Path) -> Path:
+    """`path` as a Path that `video`, dubbed, can be written to: mp4 where that holds its codec.
+
+    Raises:
+        UserError: it cannot be written, would overwrite its source, or cannot hold the video; says what can.
+    """
+    path, video = check_output(path, tuple(VIDEO_FILES)), readable(video)
+    if path.exists() and path.samefile(video):
+        raise UserError(f"{path} is the video itself: choose another name for the output")
+    try:
+        with video.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
+            if not container.streams.video:
+                raise UserError(f"{video} holds no video track: give a video file")
+            context = container.streams.video[0].codec_context
+            codec = context.name if context is not None else "an unknown codec"
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{video} cannot be read as a video: convert it to mp4 first") from error
+    fits = codec in MP4_PICTURES or path.suffix.lower() not in (".mp4", ".m4v")
+    own = video.suffix.lower() if video.suffix.lower() in VIDEO_FILES else ".mkv"
+    if not fits or (path.suffix.lower() == ".webm" and codec not in ("vp8", "vp9", "av1")):
+        raise UserError(f"{path.suffix} cannot hold {codec} as it is: name the output {path.stem}{own}")
+    return path
+
+
+def _silence(like: av.AudioFrame, samples: int) -> av.AudioFrame:
+    silence = av.AudioFrame(format=like.format.name, layout=like.layout.name, samples=samples)
+    value = 128 if like.format.name.startswith("u8") else 0
+    for plane in silence.planes:
+        plane.update(bytes([value]) * plane.buffer_size)
+    silence.sample_rate = like.sample_rate
+    return silence
