@@ -19,7 +19,8 @@ from talker.errors import UserError
 
 if TYPE_CHECKING:
     from heads.solver import Sampling
-    from talker.pipeline import Utterance
+    from talker.clip import Clip
+    from talker.pipeline import Talker
 
 log = logging.getLogger("talker")
 
@@ -74,31 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"talker {importlib.metadata.version('talker')}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    say = commands.add_parser(
-        "say", help="speak a text", description="Speak TEXT with a voice and a face, as an mp4."
-    )
-    say.add_argument("text", metavar="TEXT", help="what to say, English; - reads it from standard input")
-    say.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="where to write")
-    say.add_argument(
-        "--portrait", metavar="P", help="a picture of a face, or a name that `talker info` lists"
-    )
-    say.add_argument(
-        "--voice", metavar="V", help="a recording of a voice, or a name that `talker info` lists"
-    )
-    say.add_argument(
-        "--crop", choices=("face", "none"), default="face", help="frame the face, or take the picture as is"
-    )
-    say.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another seed, another take (default: 0)"
-    )
-    say.add_argument("--temperature", type=float, metavar="T", help="0 to 1: from even to lively")
-    say.add_argument(
-        "--guidance", type=float, metavar="G", help="how strictly to follow text and voice; 1 is off"
-    )
-    say.add_argument("--steps", type=int, metavar="N", help="solver steps a patch: fewer is faster")
-    say.add_argument("--weights", metavar="FOLDER", help="a native checkpoint instead of the default")
-    say.add_argument("--json", action="store_true", help="print one line about the result")
-    say.set_defaults(run=_say)
+    _add_say(commands)
+    _add_animate(commands)
+    _add_dub(commands)
     info = commands.add_parser(
         "info", help="list what ships", description="List the portraits and voices that ship."
     )
@@ -106,24 +85,153 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_say(commands: Any) -> None:
+    say = commands.add_parser(
+        "say", help="speak a text", description="Speak TEXT with a voice and a face, as an mp4."
+    )
+    say.add_argument("text", metavar="TEXT", help="what to say, English; - reads it from standard input")
+    say.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="where to write")
+    say.add_argument(
+        "--audio-only",
+        action="store_true",
+        help="speech alone, without a face: OUT is a .wav, .flac, .m4a, .mp3, .ogg or .opus",
+    )
+    _add_portrait(say)
+    _add_voice(say)
+    _add_sampling(say)
+    say.set_defaults(run=_say)
+
+
+def _add_animate(commands: Any) -> None:
+    animate = commands.add_parser(
+        "animate",
+        help="let a face speak a recording",
+        description="Let a face speak AUDIO, as an mp4 that is as long and has the same sound.",
+    )
+    animate.add_argument("audio", metavar="AUDIO", help="a recording of speech: wav, mp3, m4a, a video, ...")
+    animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="where to write")
+    animate.add_argument("--text", metavar="TEXT", help="what is said; helps the lips. - reads it from stdin")
+    animate.add_argument(
+        "--transcribe",
+        metavar="MODEL",
+        help="let openai-whisper find out what is said: the file of its weights, or a name such as base.en "
+        "where it has them already",
+    )
+    _add_portrait(animate)
+    _add_sampling(animate)
+    animate.set_defaults(run=_animate)
+
+
+def _add_dub(commands: Any) -> None:
+    dub = commands.add_parser(
+        "dub",
+        help="give a video a voice",
+        description="Let a voice speak TEXT in time with the face in VIDEO; its pictures are copied.",
+    )
+    dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
+    dub.add_argument("text", metavar="TEXT", help="what is said, English; - reads it from standard input")
+    dub.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help="where to write: .mp4, or the container of VIDEO"
+    )
+    dub.add_argument("--crop", choices=("face", "none"), default="face", help="find the face, or do not look")
+    _add_voice(dub, "; VIDEO itself, if it has sound")
+    _add_sampling(dub)
+    dub.set_defaults(run=_dub)
+
+
+def _add_portrait(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--portrait", metavar="P", help="a picture of a face, or a name that `talker info` lists"
+    )
+    command.add_argument(
+        "--crop", choices=("face", "none"), default="face", help="frame the face, or take the picture as is"
+    )
+
+
+def _add_voice(command: argparse.ArgumentParser, more: str = "") -> None:
+    command.add_argument(
+        "--voice", metavar="V", help=f"a recording of a voice, or a name that `talker info` lists{more}"
+    )
+
+
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="another seed, another take (default: 0)"
+    )
+    command.add_argument("--temperature", type=float, metavar="T", help="0 to 1: from even to lively")
+    command.add_argument(
+        "--guidance", type=float, metavar="G", help="how strictly to follow what is given; 1 is off"
+    )
+    command.add_argument("--steps", type=int, metavar="N", help="solver steps a patch: fewer is faster")
+    command.add_argument("--weights", metavar="FOLDER", help="a native checkpoint instead of the default")
+    command.add_argument("--json", action="store_true", help="print one line about the result")
+
+
 def _say(options: argparse.Namespace, began: float) -> int:
-    from talker.media.mux import check_output
+    from talker.media.mux import SOUND_FILES, check_output
 
     text = _text(options.text)
-    check_output(options.output)  # a wrong name should not cost the time to load
-    if not 0 <= options.seed < 2**63:
-        raise UserError("--seed must be 0 or a positive number below 2^63")
+    # A wrong name should not cost the time to load.
+    check_output(options.output, tuple(SOUND_FILES) if options.audio_only else (".mp4",))
     sampling = _sampling(options)
+    talker = _load(options)
+    voice = talker.voice(options.voice)
+    face = None if options.audio_only else talker.portrait(options.portrait, options.crop)
+    loaded = time.perf_counter()
+    utterance = talker.say(
+        text, voice, face, seed=options.seed, sampling=sampling, audio_only=options.audio_only
+    )
+    return _save(utterance, options, loaded - began)
+
+
+def _animate(options: argparse.Namespace, began: float) -> int:
+    from talker.media.audio import readable
+    from talker.media.mux import check_output
+
+    text = None if options.text is None else _text(options.text)
+    if text is not None and options.transcribe is not None:
+        raise UserError("give --text or --transcribe, not both")
+    output = check_output(options.output)
+    if output.exists() and output.samefile(readable(options.audio)):
+        raise UserError(f"{output} is the recording itself: choose another name for the output")
+    readable(options.audio)
+    sampling, transcriber = _sampling(options), None
+    if options.transcribe is not None:
+        from talker.transcript import whisper_transcriber
+
+        transcriber = whisper_transcriber(options.transcribe)
+    talker = _load(options)
+    face = talker.portrait(options.portrait, options.crop)
+    loaded = time.perf_counter()
+    animation = talker.animate(options.audio, face, text, transcriber, seed=options.seed, sampling=sampling)
+    return _save(animation, options, loaded - began)
+
+
+def _dub(options: argparse.Namespace, began: float) -> int:
+    from talker.media.remux import check_dub
+
+    text = _text(options.text)
+    check_dub(options.output, options.video)
+    sampling = _sampling(options)
+    talker = _load(options)
+    voice = talker.voice(options.voice)
+    loaded = time.perf_counter()
+    dubbing = talker.dub(options.video, text, voice, options.crop, seed=options.seed, sampling=sampling)
+    return _save(dubbing, options, loaded - began)
+
+
+def _load(options: argparse.Namespace) -> Talker:
     from talker.pipeline import Talker
 
     talker = Talker.from_pretrained(options.weights)
     if options.weights is None:
         log.info(SYNTHETIC)
-    voice, face = talker.voice(options.voice), talker.portrait(options.portrait, options.crop)
-    load_seconds = time.perf_counter() - began
-    utterance = talker.say(text, voice, face, seed=options.seed, sampling=sampling)
-    with _Progress(utterance) as progress:
-        report = utterance.save(options.output, progress=progress)
+    return talker
+
+
+def _save(clip: Clip, options: argparse.Namespace, load_seconds: float) -> int:
+    with _Progress(clip) as progress:
+        report = clip.save(options.output, progress=progress)
     if options.json:
         print(json.dumps({**dataclasses.asdict(report), "load_seconds": round(load_seconds, 4)}))
     else:
@@ -151,13 +259,15 @@ def _text(argument: str) -> str:
 
 
 def _sampling(options: argparse.Namespace) -> Sampling:
-    """The default sampling, changed by the options that were given.
+    """The default sampling, changed by the options that were given; checks the seed too.
 
     Raises:
         UserError: an option is out of range.
     """
     from heads.solver import Sampling
 
+    if not 0 <= options.seed < 2**63:
+        raise UserError("--seed must be 0 or a positive number below 2^63")
     ranges: dict[str, tuple[float, float]] = {"temperature": (0, 2), "guidance": (0, 20), "steps": (1, 1000)}
     given = {name: getattr(options, name) for name in ranges if getattr(options, name) is not None}
     for name, value in given.items():
@@ -170,15 +280,15 @@ def _sampling(options: argparse.Namespace) -> Sampling:
 class _Progress:
     """A bar on standard error, in seconds of media; invisible where that is no terminal."""
 
-    def __init__(self, utterance: Utterance) -> None:
+    def __init__(self, clip: Clip) -> None:
         from tqdm import tqdm
 
-        expected = round(0.08 * sum(map(len, utterance.sentences)) + 0.5 * len(utterance.sentences), 1)
+        expected = round(clip.expected_seconds, 1)
         shape = "{l_bar}{bar}| {n:.1f} of about {total:.1f} s [{elapsed}]"
         self._bar = tqdm(total=expected, bar_format=shape, disable=None, leave=False, file=sys.stderr)
 
     def __enter__(self) -> Callable[[Any], None]:
-        return lambda chunk: None if self._bar.disable else self._advance(len(chunk.frames) / 25)
+        return lambda chunk: None if self._bar.disable else self._advance(len(chunk.pcm) / 24_000)
 
     def _advance(self, seconds: float) -> None:
         self._bar.total = max(self._bar.total, self._bar.n + seconds)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,21 +20,24 @@ from audio_vae.model import AudioVAE, DecoderState
 from heads.solver import Sampling
 from heads.streams import Streams
 from motion_ae.config import MotionAEConfig
-from motion_ae.model import MotionAE, Portrait
+from motion_ae.model import MotionAE
 from talker.checkpoint import PUPPET, CheckpointError, load_component
+from talker.clip import NO_FRAMES, Chunk, Clip, Face, Voice, Writer, part_seed, stacked, with_threads
 from talker.config import FRAME_RATE, SAMPLE_RATE, TalkerConfig
 from talker.errors import UserError
 from talker.generate import Request, StopRule, generate
 from talker.media.audio import read_voice
 from talker.media.face import read_portrait
-from talker.media.mux import Mp4Writer, check_output
+from talker.media.mux import Mp4Writer, SoundWriter
 from talker.model import TalkerModel
 from talker.shipped import shipped
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.stages import Stages
 from talker.text import PhonemeTokenizer, Tokenizer, split_sentences
 
-Item = TypeVar("Item")
+if TYPE_CHECKING:
+    from talker.animate import Animation
+    from talker.dub import Dubbing
 
 # Patches of one sentence that the next one is given as its past, so that voice and head go on from there.
 # They are the silence that a sentence ends in and look to the model like the silence that every clip begins
@@ -43,69 +46,35 @@ CARRIED_PATCHES = 1
 # Generation is cut where speech at the slowest pace (a token is a phoneme or a pause) would long be over.
 SLOWEST_SECONDS_PER_TOKEN = 0.2
 PAUSES_SECONDS = 2.0
+SECONDS_PER_TOKEN = 0.08  # usual pace
 QUEUED_PATCHES = 4
 
 
-@dataclass(frozen=True)
-class Voice:
-    """A speaker embedding (1, S), computed once."""
-
-    name: str
-    embedding: Tensor
-
-
-@dataclass(frozen=True)
-class Face:
-    """A portrait as the renderer knows it, computed once."""
-
-    name: str
-    portrait: Portrait
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One patch of output: pcm (samples,) float32 at 24 kHz, frames (n, H, W, 3) uint8 RGB, equally long."""
-
-    start_seconds: float
-    pcm: np.ndarray
-    frames: np.ndarray
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `save` did. `rtf`: wall time from the call to the closed file, over the length of the clip."""
-
-    output: str
-    duration_seconds: float
-    patches: int
-    finish_reason: str
-    rtf: float
-    first_chunk_seconds: float
-    seed: int
-
-
 @dataclass
-class Utterance:
-    """A clip to be: nothing is computed until it is iterated over or saved; each time gives the same bits."""
+class Utterance(Clip):
+    """Speech of a text, sentence by sentence, with a face or, where `face` is None, alone."""
 
     talker: Talker
     sentences: list[list[int]]
     voice: Voice
-    face: Face
+    face: Face | None
     seed: int
     sampling: Sampling
     preparation_seconds: float = 0.0
-    patches: int = field(default=0, init=False)
-    finish_reason: str = field(default="", init=False)
 
     @property
     def most_patches(self) -> int:
         """No more patches than this will come."""
         return sum(self.talker.most_patches(ids) for ids in self.sentences)
 
+    @property
+    def expected_seconds(self) -> float:  # type: ignore[override]
+        """About how long it will be."""
+        return round(sum(SECONDS_PER_TOKEN * len(ids) + 0.5 for ids in self.sentences), 1)
+
     @torch.inference_mode()
     def latents(self) -> Iterator[Streams]:
-        """Raw latents of each patch: audio (P, C) and motion (P, M).
+        """Raw latents of each patch: audio (P, C), and motion (P, M) where there is a face.
 
         `finish_reason` is "stop" if every sentence ended by itself, "length" if one was cut.
         """
@@ -114,12 +83,10 @@ class Utterance:
         for index, ids in enumerate(self.sentences):
             request = Request(
                 text_ids=ids,
-                task="t2av",
+                task="tts" if self.face is None else "t2av",
                 speaker=self.voice.embedding[0],
-                first_motion=talker.model.stats.normalise(
-                    Streams(motion=self.face.portrait.motion[0])
-                ).motion,
-                seed=sentence_seed(self.seed, index),
+                first_motion=None if self.face is None else talker.first_motion(self.face),
+                seed=part_seed(self.seed, index),
                 sampling=self.sampling,
                 prefix=prefix,
                 given=None,
@@ -135,49 +102,30 @@ class Utterance:
                 yield talker.model.stats.denormalise(patch)
             if generation.finish_reason == "length":
                 self.finish_reason = "length"
-            prefix = _stacked(tail) if tail else prefix
+            prefix = stacked(tail) if tail else prefix
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, while the next ones are being made."""
-        talker = self.talker
+        talker, face = self.talker, self.face
         lag = math.ceil(talker.audio_vae.lookahead / talker.patch_frames)
         with Stages() as stages:
             audio, motion = (stages.channel(QUEUED_PATCHES + lag) for _ in range(2))
             sounds, pictures = (stages.channel(QUEUED_PATCHES + lag) for _ in range(2))
-            stages.feed(lambda: _with_threads(1, self.latents()), audio, motion)
-            stages.feed(lambda: _with_threads(1, talker.decoded(audio)), sounds)
-            stages.feed(
-                lambda: _with_threads(talker.threads - 1, talker.rendered(motion, self.face)), pictures
-            )
+            stages.feed(lambda: with_threads(1, self.latents()), audio, *([motion] if face else []))
+            stages.feed(lambda: with_threads(1, talker.decoded(audio)), sounds)
+            if face is not None:
+                stages.feed(lambda: with_threads(talker.threads - 1, talker.rendered(motion, face)), pictures)
+            unseen = itertools.repeat(NO_FRAMES)
             start = 0
-            for pcm, frames in zip(sounds, pictures, strict=True):
-                yield Chunk(start / FRAME_RATE, pcm, frames)
-                start += len(frames)
+            for pcm, frames in zip(sounds, unseen if face is None else pictures, strict=face is not None):
+                yield Chunk(start / SAMPLE_RATE, pcm, frames)
+                start += len(pcm)
 
-    def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
-        """Write an mp4 as the chunks come; `progress` is called after each.
-
-        Raises:
-            UserError: the path cannot be written to. Whatever happens, no half-written file stays.
-        """
-        called, first, frames = time.perf_counter() - self.preparation_seconds, 0.0, 0
-        with Mp4Writer(check_output(path), self.talker.motion_ae.config.resolution) as writer:
-            for chunk in self:
-                first = first or time.perf_counter() - called
-                writer.write(chunk.pcm, chunk.frames)
-                frames += len(chunk.frames)
-                if progress is not None:
-                    progress(chunk)
-        seconds = frames / FRAME_RATE
-        return Report(
-            output=str(path),
-            duration_seconds=round(seconds, 3),
-            patches=self.patches,
-            finish_reason=self.finish_reason,
-            rtf=round((time.perf_counter() - called) / seconds, 4),
-            first_chunk_seconds=round(first, 4),
-            seed=self.seed,
-        )
+    def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
+        """An mp4, or a sound file where there is no face."""
+        if self.face is None:
+            return SoundWriter(path)
+        return Mp4Writer(path, self.talker.motion_ae.config.resolution)
 
 
 class Talker:
@@ -252,23 +200,20 @@ class Talker:
         portrait: Face | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
+        audio_only: bool = False,
     ) -> Utterance:
         """Speech and video of `text`, sentence by sentence: `.save(path)` it, or iterate over its chunks.
+
+        `audio_only`: speech alone, by the task that is trained for that; the portrait is not used.
 
         Raises:
             UserError: there is nothing that can be spoken.
         """
         called = time.perf_counter()
-        try:
-            sentences = [self.tokenizer.encode(sentence) for sentence in split_sentences(text)]
-        except ValueError as error:
-            raise UserError(f"the text cannot be spoken: {error}") from error
-        sentences = [ids for ids in sentences if ids]
-        if not sentences:
-            raise UserError("the text is empty: give at least one word")
+        sentences = self.sentences(text)
         prepared = time.perf_counter() - called
-        voice, portrait = voice or self.voice(), portrait or self.portrait()
-        return Utterance(self, sentences, voice, portrait, seed, sampling or Sampling.puppet(), prepared)
+        voice, face = voice or self.voice(), None if audio_only else portrait or self.portrait()
+        return Utterance(self, sentences, voice, face, seed, sampling or Sampling.puppet(), prepared)
 
     def stream(
         self,
@@ -280,6 +225,88 @@ class Talker:
     ) -> Iterator[Chunk]:
         """The chunks of `say`, the same bits, as they are made."""
         return iter(self.say(text, voice, portrait, seed, sampling))
+
+    def animate(
+        self,
+        audio: str | Path,
+        portrait: Face | None = None,
+        text: str | None = None,
+        transcriber: Callable[[Tensor], str] | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> Animation:
+        """Video of a recording: `.save(path)` it with its own sound, or iterate over its chunks.
+
+        `text` says what is spoken; a `transcriber` (see `talker.transcript`) finds it out; it works without.
+
+        Raises:
+            UserError: no such file, no sound in it, or a text that cannot be spoken.
+        """
+        from talker.animate import Animation
+
+        return Animation.of(
+            self, audio, portrait or self.portrait(), text, transcriber, seed, sampling or Sampling.puppet()
+        )
+
+    def animate_stream(
+        self,
+        chunks: Iterable[np.ndarray],
+        portrait: Face | None = None,
+        level: float | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> Iterator[Chunk]:
+        """Video of sound of unknown length as it arrives; pieces (n,) float32 mono at 24 kHz, of any n > 0.
+
+        A chunk comes when `talker.animate.lookahead_seconds(t)` of sound after its beginning have come. The
+        same bits come however the sound is cut into pieces, and, with the recording's `level`, as from
+        `animate` without a text.
+
+        Raises:
+            UserError: these weights hear a recording only as a whole.
+        """
+        from talker.animate import live
+
+        return live(self, chunks, portrait or self.portrait(), level, seed, sampling or Sampling.puppet())
+
+    def dub(
+        self,
+        video: str | Path,
+        text: str,
+        voice: Voice | None = None,
+        crop: str = "face",
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> Dubbing:
+        """Speech that fits a video of somebody speaking `text`: `.save(path)` it, or iterate over its chunks.
+
+        Raises:
+            UserError: no such file, no face in it, or a text that cannot be spoken.
+        """
+        from talker.dub import Dubbing
+
+        return Dubbing.of(self, video, text, voice or self.voice(), crop, seed, sampling or Sampling.puppet())
+
+    def sentences(self, text: str) -> list[list[int]]:
+        """Token ids of each sentence.
+
+        Raises:
+            UserError: there is nothing that can be spoken.
+        """
+        try:
+            sentences = [self.tokenizer.encode(sentence) for sentence in split_sentences(text)]
+        except ValueError as error:
+            raise UserError(f"the text cannot be spoken: {error}") from error
+        sentences = [ids for ids in sentences if ids]
+        if not sentences:
+            raise UserError("the text is empty: give at least one word")
+        return sentences
+
+    def first_motion(self, face: Face) -> Tensor:
+        """The portrait's own motion (M,), normalised."""
+        motion = self.model.stats.normalise(Streams(motion=face.portrait.motion[0])).motion
+        assert motion is not None
+        return motion
 
     def most_patches(self, ids: list[int]) -> int:
         """The most patches that a sentence of these tokens may take."""
@@ -309,27 +336,3 @@ class Talker:
             frames = self.motion_ae.decode(patch["motion"], face.portrait)
             bytes_ = frames.add_(1).mul_(127.5).round_().to(torch.uint8)
             yield bytes_.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def sentence_seed(seed: int, index: int) -> int:
-    """The seed of a later sentence: the first has the request's own."""
-    if index == 0:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:7], "big")
-
-
-def _with_threads(count: int, items: Iterator[Item]) -> Iterator[Item]:
-    """The items, made with `count` threads within an operation; to be run in a worker of its own.
-
-    The talker's operations are too small to share, so one core is theirs and rendering gets the rest. Left to
-    itself every stage would take all cores, and they would wait for each other inside each operation.
-    """
-    torch.set_num_threads(max(1, count))
-    yield from items
-
-
-def _stacked(patches: list[Streams]) -> Streams:
-    """N patches (P, C) as one prefix (N, P, C)."""
-    return Streams(
-        **{name: torch.stack([patch[name] for patch in patches]) for name, _ in patches[0].items()}
-    )

@@ -121,14 +121,21 @@ def face_square(picture: Image.Image, name: str = "the picture") -> Box:
         log.warning(
             "%s shows %d faces: the largest is used; crop the picture to choose another", name, several
         )
+    square = framed(face)
+    return Box(0, 0, picture.width) if is_framed(square, *picture.size) else square
+
+
+def framed(face: Box) -> Box:
+    """Where to cut so that a face, as the detector draws it, sits as in the corpus."""
     side = face.side * FRAME_TO_BOX
     x, y = face.centre
-    square = Box(x - side / 2, y + FRAME_BELOW_BOX * face.side - side / 2, side)
-    whole = Box(0, 0, picture.width)
-    differences = (square.left, square.top, square.side - whole.side)
-    if picture.width == picture.height and max(map(abs, differences)) < FRAMED * whole.side:
-        return whole
-    return square
+    return Box(x - side / 2, y + FRAME_BELOW_BOX * face.side - side / 2, side)
+
+
+def is_framed(square: Box, width: int, height: int) -> bool:
+    """Whether a picture of that size is so close to where it would be cut that it is better kept whole."""
+    differences = (square.left, square.top, square.side - width)
+    return width == height and max(map(abs, differences)) < FRAMED * width
 
 
 def centre_square(picture: Image.Image) -> Box:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import av
 import numpy as np
@@ -149,7 +149,7 @@ class Voice24k:
     """An encoder's stream of mono sound at 24 kHz; times come from the count of samples alone."""
 
     def __init__(self, container: av.container.OutputContainer, codec: str) -> None:
-        self.stream = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        self.stream: Any = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
         if codec in LOSSY:
             self.stream.bit_rate = AUDIO_BITS_PER_SECOND
         self.samples = 0
@@ -163,7 +163,8 @@ class Voice24k:
         sound.sample_rate = SAMPLE_RATE
         sound.pts, sound.time_base = self.samples, Fraction(1, SAMPLE_RATE)
         self.samples += len(pcm)
-        return self.stream.encode(sound)
+        packets: list[av.Packet] = self.stream.encode(sound)
+        return packets
 
 
 class Pictures25:
@@ -264,7 +265,7 @@ def _check_boxes(path: Path) -> None:
 
 def _check_packets(path: Path, expected: int) -> None:
     """OSError unless about as many packets can be read back as were written; encoders' empty ones aside."""
-    with path.open("rb") as file, av.open(file) as container:
+    with path.open("rb") as file, av.open(file, "r") as container:
         found = sum(packet.size > 0 for packet in container.demux())
     if found < 0.99 * expected - 2:
         raise OSError("the file came out incomplete; is the disk full?")

@@ -54,24 +54,46 @@ class Source:
     def packets(self, into: Any) -> Iterator[tuple[float, av.Packet]]:
         """Every packet with its time in seconds, its stamps moved and its stream changed to `into`."""
         previous: int | None = None
-        for packet in self._container.demux(self.track):
-            if not packet.size or packet.dts is None:
-                continue
+        for packet in self._stamped():
             shift = round(self.start / packet.time_base)
-            if packet.pts is not None:
-                packet.pts -= shift
+            packet.pts -= shift
             packet.dts -= shift
-            if previous is not None and packet.dts <= previous:
-                continue  # damaged stamps; the muxer would refuse them
+            if previous is not None:  # damaged stamps, which the muxer would refuse
+                packet.dts = max(packet.dts, previous + 1)
+                packet.pts = max(packet.pts, packet.dts)
             previous = packet.dts
             time = float(packet.dts * packet.time_base)
             packet.stream = into
             yield time, packet
 
+    def _stamped(self) -> Iterator[Any]:
+        """Packets with both stamps. Matroska does not say when the first ones are to be decoded: one duration
+        before the other, up to the first that it knows.
+        """
+        waiting: list[Any] = []
+        for packet in self._container.demux(self.track):
+            if not packet.size or (packet.pts is None and packet.dts is None):
+                continue
+            waiting.append(packet)
+            if packet.dts is not None:
+                yield from _with_both(waiting, packet.dts)
+                waiting = []
+        yield from _with_both(waiting, waiting[-1].pts if waiting else 0)
+
     def close(self) -> None:
         """Close the file."""
         self._container.close()
         self._file.close()
+
+
+def _with_both(packets: list[Any], known: int) -> Iterator[Any]:
+    """`known`: when the last of them is to be decoded."""
+    for before, packet in zip(reversed(range(len(packets))), packets, strict=True):
+        if packet.dts is None:
+            packet.dts = known - before * max(1, packet.duration or 1)
+        if packet.pts is None:
+            packet.pts = packet.dts
+        yield packet
 
 
 def first_sample(path: Path) -> Fraction:
@@ -98,7 +120,7 @@ class AnimationWriter(FileWriter):
         self._pictures = Pictures25(container, self.size)
         track = self.source.track
         self._coded: list[Any] = []
-        if track.codec_context.name in MP4_SOUND:
+        if track.codec.canonical_name in MP4_SOUND:
             self._waiting = self.source.packets(container.add_stream_from_template(track))
         else:
             self._waiting = self._encoded(container)
@@ -226,7 +248,7 @@ def check_dub(path: str | Path, video: str | Path) -> Path:
             if not container.streams.video:
                 raise UserError(f"{video} holds no video track: give a video file")
             context = container.streams.video[0].codec_context
-            codec = context.name if context is not None else "an unknown codec"
+            codec = context.codec.canonical_name if context is not None else "an unknown codec"
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{video} cannot be read as a video: convert it to mp4 first") from error
     fits = codec in MP4_PICTURES or path.suffix.lower() not in (".mp4", ".m4v")

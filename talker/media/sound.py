@@ -100,7 +100,9 @@ def pieces(path: str | Path) -> Iterator[Tensor]:
     try:
         with path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
             if not container.streams.audio:
-                raise UserError(f"{path} holds no audio track: give a recording of speech (wav, mp3, m4a, ...)")
+                raise UserError(
+                    f"{path} holds no audio track: give a recording of speech (wav, mp3, m4a, ...)"
+                )
             for silent, frame in timed(container):
                 stream = stream or _Resampled(frame.sample_rate)
                 while silent:

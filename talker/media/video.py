@@ -4,59 +4,100 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import av
 import numpy as np
 
 from talker.errors import UserError
-from talker.media.audio import CLOSED, readable
+from talker.media.audio import CLOSED, readable, reason
 
 FRAME_RATE = 25
+# Stamps are rounded, to milliseconds for instance; a frame is not shown for the sake of such a remainder.
+SLACK = Fraction(1, 10)
+LONGEST_STILL = 600  # seconds
+
+
+class Reel:
+    """A video file's frames (H, W, 3) uint8 RGB, upright, number n being what a viewer sees at n/25 s.
+
+    Frame rates other than 25, and variable ones, are read by their timestamps: a frame stays until the next.
+    One frame is held at a time; iterating again reads the file again.
+
+    Attributes:
+        start: time of the first frame in seconds, as far as it has been read.
+        seconds: from there to the end of the last frame that has been read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises UserError where there is no such file."""
+        self.path = readable(path)
+        self.start = self.seconds = Fraction(0)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Raises UserError where the file is unreadable, or has no picture."""
+        sent = 0
+        try:
+            with self.path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
+                if not container.streams.video:
+                    raise UserError(f"{self.path} holds no video track: give a video file")
+                for frame, until in self._spans(container):
+                    pixels = _upright(frame) if sent < until else None
+                    while pixels is not None and sent < until:
+                        yield pixels
+                        sent += 1
+        except (av.FFmpegError, OSError) as error:
+            raise UserError(
+                f"{self.path} cannot be read as a video ({reason(error)}): convert it to mp4 first"
+            ) from error
+        if not sent:
+            raise UserError(f"{self.path} holds no frame that can be decoded: convert it to mp4 first")
+
+    def _spans(self, container: av.container.InputContainer) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Each decoded frame with the index (at 25 a second) of the first moment that it no longer covers."""
+        stream = container.streams.video[0]
+        held: av.VideoFrame | None = None
+        shown = Fraction(0)
+        usual = 1 / Fraction(stream.average_rate or FRAME_RATE)
+        for frame in _decoded(container):
+            time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
+            if held is None:
+                self.start = time
+            time -= self.start
+            if not 0 <= time - shown <= LONGEST_STILL:
+                raise UserError(f"the timestamps of {self.path} jump: convert it to mp4 first")
+            if held is not None:
+                yield held, ceil(time * FRAME_RATE - SLACK)
+            held, shown = frame, time
+            lasts = Fraction(frame.duration or 0) * Fraction(frame.time_base or 0)
+            self.seconds = shown + (lasts if 0 < lasts < 10 * usual else usual)
+        if held is not None:
+            yield held, max(1, ceil(self.seconds * FRAME_RATE - SLACK))
 
 
 def read_frames(path: str | Path, seconds: float = float("inf")) -> Iterator[np.ndarray]:
-    """Frames (H, W, 3) uint8 RGB, number n being what a viewer sees at n/25 s; one at a time.
-
-    Frame rates other than 25, and variable ones, are read by their timestamps: a frame stays until the next.
+    """The frames of a `Reel` of the first `seconds`, one at a time.
 
     Raises:
         UserError: the file is missing, unreadable, or has no picture.
     """
-    path = readable(path)
-    sent = 0
-    try:
-        with path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
-            if not container.streams.video:
-                raise UserError(f"{path} holds no video track: give a video file")
-            for frame, until in _spans(container):
-                while sent < until and sent < seconds * FRAME_RATE:
-                    yield frame.to_ndarray(format="rgb24")
-                    sent += 1
-                if sent >= seconds * FRAME_RATE:
-                    return
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a video: convert it to mp4 first") from error
-    if not sent:
-        raise UserError(f"{path} holds no frame that can be decoded: convert it to mp4 first")
+    for number, frame in enumerate(Reel(path)):
+        if number >= seconds * FRAME_RATE:
+            return
+        yield frame
 
 
-def _spans(container: av.container.InputContainer) -> Iterator[tuple[av.VideoFrame, int]]:
-    """Each decoded frame with the index (at 25 a second) of the first moment that it no longer covers."""
-    stream = container.streams.video[0]
-    held: av.VideoFrame | None = None
-    start = end = Fraction(0)
-    for frame in container.decode(stream):
-        time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
-        if held is None:
-            start = time
-        else:
-            yield held, _ceil((time - start) * FRAME_RATE)
-        held, end = frame, time - start
-    if held is not None:
-        last = 1 / Fraction(stream.average_rate or FRAME_RATE)
-        yield held, max(1, round((end + last) * FRAME_RATE))
+def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    """Frames; packets that cannot be decoded are left out."""
+    for packet in container.demux(container.streams.video[0]):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            continue
 
 
-def _ceil(value: Fraction) -> int:
-    return -int(-value // 1)
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Pixels (H, W, 3) as they are meant to be seen: telephones film lying and note the rotation."""
+    pixels = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))

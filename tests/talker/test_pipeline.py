@@ -17,7 +17,7 @@ from heads.solver import Sampling
 from talker import Talker, UserError
 from talker.media.audio import read_audio
 from talker.media.video import read_frames
-from talker.pipeline import Chunk, Face, Voice, sentence_seed
+from talker.pipeline import Chunk, Face, Voice, part_seed
 from talker.stages import Stages
 
 TEXT = "Go. We will."
@@ -90,7 +90,7 @@ def test_seeds_and_their_sentences_differ(talker, voice, face) -> None:
     assert all(torch.equal(a["audio"], b["audio"]) for a, b in zip(one, again, strict=True))
     assert not torch.equal(one[0]["audio"], other[0]["audio"])
     assert not torch.equal(one[0]["audio"], one[half]["audio"])
-    assert len({sentence_seed(s, k) for s in range(20) for k in range(20)}) == 400
+    assert len({part_seed(s, k) for s in range(20) for k in range(20)}) == 400
 
 
 def test_the_stop_predictor_ends_a_sentence(tmp_path: Path, talker, voice, face) -> None:

@@ -1,0 +1,142 @@
+"""What every task makes: a clip of chunks, one a patch, that can be iterated over or saved."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heads.streams import Streams
+from motion_ae.model import Portrait
+from talker.config import SAMPLE_RATE
+
+Item = TypeVar("Item")
+
+NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker embedding (1, S), computed once."""
+
+    name: str
+    embedding: Tensor
+
+
+@dataclass(frozen=True)
+class Face:
+    """A portrait as the renderer knows it, computed once."""
+
+    name: str
+    portrait: Portrait
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One patch of output: pcm (samples,) float32 at 24 kHz, frames (n, H, W, 3) uint8 RGB, equally long.
+
+    There are no frames where only speech is made, and the frames of the last patch of given sound may stand a
+    little longer than it.
+    """
+
+    start_seconds: float
+    pcm: np.ndarray
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `save` did. `rtf`: wall time from the call to the closed file, over the length of the clip."""
+
+    output: str
+    duration_seconds: float
+    patches: int
+    finish_reason: str
+    rtf: float
+    first_chunk_seconds: float
+    seed: int
+
+
+class Writer(Protocol):
+    """What a clip is saved with."""
+
+    def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
+        """Append the sound and the frames of a chunk."""
+
+
+class Clip:
+    """Something to be made: nothing is computed until it is iterated over or saved; each time the same bits.
+
+    `finish_reason` and `patches` tell of the last time.
+    """
+
+    seed: int
+    preparation_seconds: float
+    expected_seconds: float
+    patches: int = 0
+    finish_reason: str = ""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Chunks in order, one a patch, while the next ones are being made."""
+        raise NotImplementedError
+
+    def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
+        """What takes the chunks to a file."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
+        """Write a file as the chunks come; `progress` is called after each.
+
+        Raises:
+            UserError: the path cannot be written to. Whatever happens, no half-written file stays.
+        """
+        called, first, samples = time.perf_counter() - self.preparation_seconds, 0.0, 0
+        with self.writer(path) as writer:
+            for chunk in self:
+                first = first or time.perf_counter() - called
+                writer.write(chunk.pcm, chunk.frames)
+                samples += len(chunk.pcm)
+                if progress is not None:
+                    progress(chunk)
+        seconds = samples / SAMPLE_RATE
+        return Report(
+            output=str(path),
+            duration_seconds=round(seconds, 3),
+            patches=self.patches,
+            finish_reason=self.finish_reason,
+            rtf=round((time.perf_counter() - called) / seconds, 4),
+            first_chunk_seconds=round(first, 4),
+            seed=self.seed,
+        )
+
+
+def part_seed(seed: int, index: int) -> int:
+    """The seed of a later sentence or window: the first has the request's own."""
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:7], "big")
+
+
+def with_threads(count: int, items: Iterator[Item]) -> Iterator[Item]:
+    """The items, made with `count` threads within an operation; to be run in a worker of its own.
+
+    The talker's operations are too small to share, so one core is theirs and rendering gets the rest. Left to
+    itself every stage would take all cores, and they would wait for each other inside each operation.
+    """
+    torch.set_num_threads(max(1, count))
+    yield from items
+
+
+def stacked(patches: list[Streams]) -> Streams:
+    """N patches (P, C) as one prefix (N, P, C)."""
+    return Streams(
+        **{name: torch.stack([patch[name] for patch in patches]) for name, _ in patches[0].items()}
+    )
