@@ -151,9 +151,14 @@ def find_faces(picture: Image.Image) -> list[Box]:
     out, unless nothing is confirmed: then it is the largest guess.
     """
     guesses = _guesses(picture)
-    looks = [_closer(picture, guess) for guess in guesses]
-    confirmed = [Box(*np.median(seen, axis=0).tolist()) for seen in looks if len(seen) > 1]
+    confirmed = [box for guess in guesses if (box := look_closer(picture, guess)) is not None]
     return sorted(confirmed, key=lambda box: -box.side) or guesses[:1]
+
+
+def look_closer(picture: Image.Image, face: Box) -> Box | None:
+    """The face where one was guessed or seen before, free of the search's grid; None if it is not there."""
+    seen = _closer(picture, face)
+    return Box(*np.median(seen, axis=0).tolist()) if len(seen) > 1 else None
 
 
 def _guesses(picture: Image.Image) -> list[Box]:
@@ -173,7 +178,7 @@ def _guesses(picture: Image.Image) -> list[Box]:
 
 
 def _closer(picture: Image.Image, face: Box) -> list[tuple[float, float, float]]:
-    """What three closer looks see of a face (left, top, side); their median is free of the search's grid."""
+    """What three closer looks see of a face (left, top, side)."""
     x, y = face.centre
     seen = []
     for closeness in (2.2, 2.5, 2.8):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from talker.errors import UserError
 from talker.media.audio import readable
-from talker.media.face import Box, centre_square, cut, find_faces, framed, is_framed, to_tensor
+from talker.media.face import Box, centre_square, cut, find_faces, framed, is_framed, look_closer, to_tensor
 from talker.media.video import FRAME_RATE, Reel
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class FaceTrack:
             if number == 0:
                 size = (frame.shape[1], frame.shape[0])
             if crop == "face" and number % EVERY == 0:
-                looks.append(_nearest(find_faces(Image.fromarray(frame)), looks))
+                looks.append(_followed(Image.fromarray(frame), looks))
         if crop != "face":
             return cls(reel.start, reel.seconds, None)
         if not any(looks):
@@ -78,16 +78,14 @@ class FaceTrack:
         return Box(*mixed.tolist())
 
 
-def _nearest(faces: list[Box], looks: list[Box | None]) -> Box | None:
-    """The face that was looked at before, if any was; else the largest."""
+def _followed(picture: Image.Image, looks: list[Box | None]) -> Box | None:
+    """The face that was seen before, if it is still there; else the largest."""
     last = next((look for look in reversed(looks) if look is not None), None)
-    if last is None:
-        return faces[0] if faces else None
-    near = [face for face in faces if last.holds(face.centre) or face.holds(last.centre)]
-    if near or not faces:
-        return min(near, key=lambda face: abs(face.side - last.side), default=None)
-    # It went elsewhere, or the picture changed; a face half as large is somebody in the background.
-    return faces[0] if faces[0].side > 0.5 * last.side else None
+    if last is not None and (face := look_closer(picture, last)) is not None:
+        return face
+    faces = find_faces(picture)
+    # A much smaller face is not the one that went; it is somebody in the background.
+    return faces[0] if faces and (last is None or faces[0].side > 0.5 * last.side) else None
 
 
 def _report_gaps(looks: list[Box | None], path: Path) -> None:

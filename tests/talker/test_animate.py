@@ -177,8 +177,9 @@ def test_a_gap_in_the_timestamps_is_silence(tmp_path: Path) -> None:
                 packet.stream = into
                 target.mux(packet)
     whole, holed = sound_of(path), sound_of(tmp_path / "gap.mkv")
-    assert abs(len(whole) - len(holed)) < 2000
-    assert np.abs(holed[36_000:44_000] - whole[36_000:44_000]).max() < 0.02
+    assert abs(len(whole) - len(holed)) < 960
+    assert np.abs(holed[20_000:28_000]).max() < 1e-6 < np.abs(whole[20_000:28_000]).max()
+    assert np.abs(holed[34_000:]).max() > 0.2
 
 
 def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
@@ -198,8 +199,8 @@ def wrong_files(folder: Path) -> None:
     write_video(folder / "mute.mp4", [person(64)] * 5)
     (folder / "empty.wav").write_bytes(b"")
     (folder / "words.mp3").write_text("not a sound at all " * 100)
-    write_sound(folder / "good.m4a", "aac", seconds=0.5)
-    (folder / "alien.m4a").write_bytes((folder / "good.m4a").read_bytes().replace(b"mp4a", b"zzzz"))
+    write_sound(folder / "good.mka", "aac", seconds=0.5)
+    (folder / "alien.mka").write_bytes((folder / "good.mka").read_bytes().replace(b"A_AAC", b"A_ZZZ"))
     sound = write_sound(folder / "none.wav", "pcm_s16le", seconds=0.5).read_bytes()
     (folder / "none.wav").write_bytes(sound[: sound.index(b"data") + 8])
 
@@ -208,7 +209,7 @@ WRONG = [
     ("mute.mp4", (), "no audio track"),
     ("empty.wav", (), "cannot be read"),
     ("words.mp3", (), "cannot be read|no sound"),
-    ("alien.m4a", (), "cannot be read|no sound|codec"),
+    ("alien.mka", (), "cannot be read|no sound|codec"),
     ("none.wav", (), "no sound|cannot be read"),
     ("missing.wav", (), "does not exist"),
     ("voice.wav", ("--text", "Привет"), "English"),
@@ -243,7 +244,7 @@ def test_what_the_container_claims_does_not_matter(talker: Talker, face: Face, t
         report = animation.save(tmp_path / "b.mp4")
         with av.open(str(tmp_path / "b.mp4")) as container:
             frames = container.streams.video[0].frames
-        assert frames == round(report.duration_seconds * 25) == (25 if claimed > 48_000 else 3)
+        assert (report.duration_seconds, frames) == ((1.0, 25) if claimed > 48_000 else (0.1, 3))
 
 
 def test_weights_that_hear_the_whole_clip_refuse_a_stream(talker: Talker, face: Face, monkeypatch) -> None:

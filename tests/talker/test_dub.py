@@ -1,0 +1,216 @@
+"""V2A: speech exactly as long as the video, whose packets stay as they are, from any container and rate."""
+
+from __future__ import annotations
+
+import json
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from media_files import person, write_sound, write_video
+from tiny_checkpoint import write_checkpoint, write_voice
+
+from heads.solver import Sampling
+from talker import Talker
+from talker.cli import main
+from talker.clip import Voice
+from talker.dub import moves
+from talker.media.face_track import FaceTrack
+from talker.media.video import Reel
+
+QUICK = Sampling(steps=1)
+TEXT = "Go."
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_checkpoint(folder)
+    write_voice(folder / "voice.wav", 1.3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def talker(folder: Path) -> Talker:
+    return Talker.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def voice(talker: Talker, folder: Path) -> Voice:
+    return talker.voice(folder / "voice.wav")
+
+
+def nodding(count: int, size: int = 96) -> list[np.ndarray]:
+    picture = person(size)
+    return [np.roll(picture, k % 5, axis=0) for k in range(count)]
+
+
+def packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+UNEVEN = [Fraction(3 * k + k * k % 3, 60) for k in range(30)]
+VIDEOS = [
+    ("a.mp4", "out.mp4", 23, {}, Fraction(23, 25)),
+    ("b.mp4", "out.mp4", 31, {"rate": 30, "sound": True}, Fraction(31, 30)),
+    ("c.mkv", "out.mkv", 20, {"rate": Fraction(24_000, 1001)}, Fraction(833, 1000)),
+    ("d.webm", "out.webm", 16, {"rate": 30, "codec": "libvpx"}, Fraction(533, 1000)),
+    ("e.webm", "out.mp4", 16, {"rate": 30, "codec": "libvpx-vp9"}, Fraction(533, 1000)),
+    ("f.avi", "out.avi", 15, {"codec": "mpeg4"}, Fraction(15, 25)),
+    ("g.mp4", "out.mp4", 30, {"stamps": UNEVEN}, Fraction(89, 60)),
+]
+
+
+@pytest.mark.parametrize(("name", "out", "count", "how", "seconds"), VIDEOS, ids=lambda value: str(value)[:8])
+def test_as_long_as_the_video_whose_packets_are_copied(
+    talker: Talker, voice: Voice, tmp_path: Path, name, out, count, how, seconds
+) -> None:
+    path = write_video(tmp_path / name, nodding(count), **how)
+    dubbing = talker.dub(path, TEXT, voice, crop="none", sampling=QUICK)
+    assert abs(dubbing.track.seconds - seconds) <= Fraction(1, 24)
+    assert len(dubbing.motion()) == -(-(dubbing.track.seconds * 25 - Fraction(1, 10)) // 1)
+    chunks = list(dubbing)
+    assert sum(len(chunk.pcm) for chunk in chunks) == round(24_000 * dubbing.track.seconds)
+    report = dubbing.save(tmp_path / f"dubbed {out}")
+    assert report.finish_reason in ("stop", "overflow")
+    assert packets(tmp_path / f"dubbed {out}") == packets(path)
+    with av.open(str(tmp_path / f"dubbed {out}")) as container:
+        starts = [float(stream.start_time * stream.time_base) for stream in container.streams]
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+    assert max(starts) - min(starts) < 0.01
+
+
+def test_a_turned_video_is_seen_upright(tmp_path: Path) -> None:
+    turned = write_video(tmp_path / "a.mp4", [np.rot90(person(96))] * 5)
+    data = turned.read_bytes()
+    identity = b"".join(n.to_bytes(4, "big") for n in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
+    clockwise = b"".join(
+        (n & 0xFFFFFFFF).to_bytes(4, "big") for n in (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    )
+    track = data.index(b"tkhd")
+    at = data.index(identity, track)
+    turned.write_bytes(data[:at] + clockwise + data[at + 36 :])
+    seen = next(iter(Reel(turned)))
+    assert np.abs(seen.astype(int) - person(96)).mean() < 8
+
+
+def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
+    def scene(shift: int) -> np.ndarray:
+        return np.pad(person(96), ((30, 30), (40 + shift, 200 - shift), (0, 0)))
+
+    rng = np.random.default_rng(0)
+    still = [scene(int(rng.integers(-2, 3))) for _ in range(37)]
+    track = FaceTrack.of(write_video(tmp_path / "a.mp4", still))
+    assert track.squares is not None
+    assert np.ptp([square.left for square in track.squares]) < 5
+    walk = [scene(k) for k in range(0, 180, 4)]
+    track = FaceTrack.of(write_video(tmp_path / "b.mp4", walk))
+    assert track.squares is not None
+    lefts = [square.left for square in track.squares]
+    assert lefts == sorted(lefts)
+    assert lefts[-1] - lefts[0] > 60
+    size = next(track.pictures(tmp_path / "b.mp4", 64)).shape
+    assert size == (1, 3, 64, 64)
+
+
+def test_a_face_that_leaves_is_told_and_not_fatal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    empty = np.full((96, 96, 3), 90, np.uint8)
+    path = write_video(tmp_path / "a.mp4", [person(96)] * 25 + [empty] * 60)
+    with caplog.at_level(logging.WARNING):
+        track = FaceTrack.of(path)
+    assert "no face is found for" in caplog.text
+    assert track.squares is not None
+    assert track.seconds == Fraction(85, 25)
+
+
+def test_text_that_nobody_could_say_in_time_overflows(talker: Talker, voice: Voice, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", nodding(12))
+    dubbing = talker.dub(path, "This is far more than fits. " * 40, voice, crop="none", sampling=QUICK)
+    assert sum(len(chunk.pcm) for chunk in dubbing) == 11_520
+    assert dubbing.finish_reason == "overflow"
+
+
+def test_stillness_is_a_pause() -> None:
+    motion = torch.randn(100, 8)
+    motion[40:60] = motion[40]
+    quiet = ~moves(motion)
+    assert quiet[43:57].all()
+    assert quiet[:38].mean() < 0.1
+
+
+def dub(folder: Path, video: Path, out: Path, text: str = TEXT, *more: str) -> int:
+    options = [
+        "--voice",
+        str(folder / "voice.wav"),
+        "--weights",
+        str(folder),
+        "--steps",
+        "1",
+        "--json",
+        *more,
+    ]
+    return main(["dub", str(video), text, "-o", str(out), *options])
+
+
+def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, capsys) -> None:
+    path = write_video(tmp_path / "a.mp4", nodding(25), sound=True)
+    assert dub(folder, path, tmp_path / "out.mp4", TEXT, "--voice", str(path)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["duration_seconds"] == 1.0
+    assert report["patches"] == 7
+
+
+def wrong_files(folder: Path) -> None:
+    write_video(folder / "good.mp4", nodding(5))
+    write_video(folder / "old.webm", nodding(5), codec="libvpx")
+    write_video(folder / "nobody.mp4", [np.full((96, 96, 3), 90, np.uint8)] * 5)
+    (folder / "empty.mp4").write_bytes(b"")
+    write_sound(folder / "sound.m4a", "aac", seconds=0.3)
+    (folder / "alien.mp4").write_bytes((folder / "good.mp4").read_bytes().replace(b"avc1", b"zzzz"))
+    whole = (folder / "good.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    with av.open(str(folder / "zero.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        container.start_encoding()
+
+
+WRONG = [
+    ("nobody.mp4", "out.mp4", TEXT, "no face is found"),
+    ("empty.mp4", "out.mp4", TEXT, "cannot be read"),
+    ("sound.m4a", "out.mp4", TEXT, "no video track"),
+    ("alien.mp4", "out.mp4", TEXT, "cannot"),
+    ("cut.mp4", "out.mp4", TEXT, "cannot be read"),
+    ("zero.mkv", "out.mkv", TEXT, "no frame|no video|cannot be read"),
+    ("missing.mp4", "out.mp4", TEXT, "does not exist"),
+    ("good.mp4", "out.mp4", "你好", "English"),
+    ("good.mp4", "out.mp4", "", "empty"),
+    ("good.mp4", "out.txt", TEXT, "is not named"),
+    ("old.webm", "out.mp4", TEXT, "out.webm"),
+    ("good.mp4", "out.webm", TEXT, "out.mp4"),
+]
+
+
+@pytest.mark.parametrize(("video", "out", "text", "words"), WRONG, ids=lambda value: str(value)[-30:])
+def test_a_mistake_is_one_line_and_writes_nothing(
+    folder: Path, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
+) -> None:
+    wrong_files(folder)
+    assert dub(folder, folder / video, tmp_path / out, text) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1, printed.err
+    assert any(word in printed.err for word in words.split("|")), printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_video_itself_is_not_overwritten(folder: Path, tmp_path: Path, capsys) -> None:
+    path = write_video(tmp_path / "a.mp4", nodding(5))
+    before = path.read_bytes()
+    assert dub(folder, path, path) == 2
+    assert path.read_bytes() == before
