@@ -149,9 +149,10 @@ class Voice24k:
     """An encoder's stream of mono sound at 24 kHz; times come from the count of samples alone."""
 
     def __init__(self, container: av.container.OutputContainer, codec: str) -> None:
-        self.stream: Any = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        stream: Any = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
         if codec in LOSSY:
-            self.stream.bit_rate = AUDIO_BITS_PER_SECOND
+            stream.bit_rate = AUDIO_BITS_PER_SECOND
+        self.stream = stream
         self.samples = 0
 
     def encode(self, pcm: np.ndarray) -> list[av.Packet]:

@@ -71,7 +71,7 @@ class Reel:
                 yield held, ceil(time * FRAME_RATE - SLACK)
             held, shown = frame, time
             lasts = Fraction(frame.duration or 0) * Fraction(frame.time_base or 0)
-            self.seconds = shown + (lasts if 0 < lasts < 10 * usual else usual)
+            self.seconds = shown + (lasts if usual / 2 <= lasts < 10 * usual else usual)
         if held is not None:
             yield held, max(1, ceil(self.seconds * FRAME_RATE - SLACK))
 

@@ -108,7 +108,7 @@ def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
     track = FaceTrack.of(write_video(tmp_path / "a.mp4", still))
     assert track.squares is not None
     assert np.ptp([square.left for square in track.squares]) < 5
-    walk = [scene(k) for k in range(0, 180, 4)]
+    walk = [scene(k) for k in range(0, 180, 2)]
     track = FaceTrack.of(write_video(tmp_path / "b.mp4", walk))
     assert track.squares is not None
     lefts = [square.left for square in track.squares]
