@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 CARRIED_PATCHES = 1
 # Nobody speaks faster than this; a usual pace is 0.08.
 FASTEST_SECONDS_PER_TOKEN = 0.045
-# Speech that is this loud, beside its loud pieces, when the video ends has been cut off.
-CUT_OFF, CUT_OFF_SECONDS = 0.03, 0.08
 STILL = 0.35  # movement below this share of the usual one counts as a pause
 ENCODED_TOGETHER = 4
 QUEUED = 4
@@ -91,9 +89,15 @@ class Dubbing(Clip):
 
     @torch.inference_mode()
     def latents(self) -> Iterator[Streams]:
-        """Raw audio latents (P, C) of each patch."""
+        """Raw audio latents (P, C) of each patch.
+
+        `finish_reason` then is "stop", or "overflow" where the text could not be finished in time: no text of
+        that length can be, or the model was seen not to have read it all.
+        """
         talker, size = self.talker, self.talker.patch_frames
         motion = self.motion()
+        needed = FASTEST_SECONDS_PER_TOKEN * sum(map(len, self.text))
+        self.finish_reason = "overflow" if needed > self.track.seconds else "stop"
         self.patches, start = 0, 0
         tail: list[Streams] = []
         for index, window in enumerate(aligned(self.text, moves(motion), size)):
@@ -126,15 +130,15 @@ class Dubbing(Clip):
             given=Streams(motion=given),
             max_patches=len(padded),
         )
-        for made, motion in zip(generate(talker.model, request), padded, strict=True):
+        generation = generate(talker.model, request)
+        for made, motion in zip(generation, padded, strict=True):
             yield Streams(audio=made["audio"], motion=motion)
+        if generation.finish_reason == "overflow":
+            self.finish_reason = "overflow"
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Chunks in order, one a patch, of sound alone; `samples` in all.
-
-        `finish_reason` then is "stop", or "overflow" where the text could not be finished in time.
-        """
-        left, power, last = self.samples, [], np.zeros(0, np.float32)
+        """Chunks in order, one a patch, of sound alone; `samples` in all."""
+        left = self.samples
         with Stages() as stages:
             latents, sounds = stages.channel(QUEUED), stages.channel(QUEUED)
             stages.feed(lambda: with_threads(self.talker.threads, self.latents()), latents)
@@ -143,13 +147,8 @@ class Dubbing(Clip):
                 pcm = pcm[:left]
                 yield Chunk((self.samples - left) / SAMPLE_RATE, pcm, NO_FRAMES)
                 left -= len(pcm)
-                last = np.concatenate([last, pcm])[-round(CUT_OFF_SECONDS * SAMPLE_RATE) :]
-                power.append(float(np.square(pcm).mean()) if len(pcm) else 0.0)
         if left:  # a frame's stamp may be rounded down by up to a tenth of a frame
             yield Chunk((self.samples - left) / SAMPLE_RATE, np.zeros(left, np.float32), NO_FRAMES)
-        needed = FASTEST_SECONDS_PER_TOKEN * sum(map(len, self.text))
-        cut_off = float(np.square(last).mean()) > CUT_OFF * max(power)
-        self.finish_reason = "overflow" if cut_off or needed > self.track.seconds else "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """The video's own packets with the speech."""
