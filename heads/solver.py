@@ -53,6 +53,9 @@ class Sampling:
         return cls(steps=5)
 
 
+SAMPLINGS = {"paper": Sampling.paper(), "release": Sampling.release(), "puppet": Sampling.puppet()}
+
+
 def schedule(steps: int, sway: float) -> Tensor:
     """Times (steps + 1,) from 1 to 0: t = u + sway (cos(pi u / 2) - 1 + u) over uniform u."""
     u = torch.linspace(1, 0, steps + 1)

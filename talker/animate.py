@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from heads.streams import Streams
 from talker.clip import Chunk, Clip, Face, Writer, part_seed, stacked, with_threads
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.generate import Request, generate
+from talker.generate import Generation, Request, generate
 from talker.media.mux import check_output
 from talker.media.remux import AnimationWriter
 from talker.media.sound import Leveller, Survey, blocks, pieces, survey
@@ -91,21 +92,26 @@ class Animation(Clip):
         """How long it will be."""
         return self.survey.seconds
 
-    def patches_of(self, sound: Iterable[Tensor]) -> Iterator[tuple[np.ndarray, Streams]]:
+    def make(self) -> Iterator[tuple[np.ndarray, Streams]]:
         """Samples of each patch, and its raw motion (n, M)."""
-        self.patches, self.finish_reason = 0, "stop"
+        return self.patches_of(pieces(self.source))
+
+    def patches_of(self, sound: Iterable[Tensor]) -> Iterator[tuple[np.ndarray, Streams]]:
+        """`make` of these pieces of sound."""
+        self.patches, self.finish_reason = 0, "interrupted"
         talker, leveller = self.talker, Leveller(self.survey.level)
         streams = talker.audio_vae.encodes_streams
         whole = None if streams else at_pauses(self.survey.speaks, talker.patch_frames)
         for pcm, motion in moving(
-            talker, sound, leveller, self.windows, self.face, self.seed, self.sampling, whole
+            talker, sound, leveller, self.windows, self.face, self.seed, self.sampling, whole, self.generated
         ):
             self.patches += 1
             yield pcm, motion
+        self.finish_reason = "stop"
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, with the recording's own samples (mono, 24 kHz)."""
-        return shown(self.talker, self.patches_of(pieces(self.source)), self.face)
+        return shown(self.talker, self.made(), self.face)
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """An mp4 with the recording's own sound."""
@@ -139,6 +145,7 @@ def moving(
     seed: int,
     sampling: Sampling,
     whole: Iterable[int] | None = None,
+    generated: Callable[[Request], Generation] | None = None,
 ) -> Iterator[tuple[np.ndarray, Streams]]:
     """Samples of each patch and its motion, window by window.
 
@@ -146,12 +153,14 @@ def moving(
         sound: pieces (n,) at 24 kHz.
         windows: None: short ones without a text.
         whole: patches of each piece that is encoded as a whole; None: encoded as it arrives.
+        generated: makes the patches of a request; None: each by itself.
     """
     size = talker.patch_frames * talker.audio_vae.hop
     heard, kept = itertools.tee(blocks(sound, size))
     latents = encoded(talker, map(leveller, heard), whole)
     carried = LIVE_CARRIED if windows is None else TEXT_CARRIED
     endless = itertools.repeat(Window(LIVE_WINDOW))
+    generated = generated or functools.partial(generate, talker.model)
     tail: list[Streams] = []
     for index, window in enumerate(endless if windows is None else windows):
         given = list(itertools.islice(latents, window.patches))
@@ -168,7 +177,7 @@ def moving(
             given=Streams(audio=torch.cat(given)),
             max_patches=len(given),
         )
-        for audio, made in zip(given, generate(talker.model, request), strict=True):
+        for audio, made in zip(given, generated(request), strict=True):
             tail = [*tail, Streams(audio=audio, motion=made["motion"])][-carried:]
             real = Streams(motion=made["motion"][: len(audio)])
             yield next(kept).numpy(), talker.model.stats.denormalise(real)

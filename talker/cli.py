@@ -98,7 +98,25 @@ def _add_say(commands: Any) -> None:
     )
     _add_portrait(say)
     _add_voice(say)
+    before = say.add_mutually_exclusive_group()
+    before.add_argument(
+        "--voice-text",
+        metavar="TEXT",
+        help="the words in the recording V: go on from it as the next sentence",
+    )
+    before.add_argument(
+        "--voice-seconds",
+        type=float,
+        metavar="S",
+        help="go on from the first S seconds of V, TEXT begins there",
+    )
     _add_sampling(say)
+    say.add_argument(
+        "--stop",
+        choices=("paper", "release"),
+        default="paper",
+        help="end at the first patch that looks like an end, or at three in a row",
+    )
     say.set_defaults(run=_say)
 
 
@@ -158,28 +176,39 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another seed, another take (default: 0)"
     )
+    command.add_argument(
+        "--preset", choices=("puppet", "paper", "release"), default="puppet", help="how patches are drawn"
+    )
     command.add_argument("--temperature", type=float, metavar="T", help="0 to 1: from even to lively")
     command.add_argument(
         "--guidance", type=float, metavar="G", help="how strictly to follow what is given; 1 is off"
     )
     command.add_argument("--steps", type=int, metavar="N", help="solver steps a patch: fewer is faster")
+    command.add_argument("--sway", type=float, metavar="S", help="how far small steps come first; 0 is even")
     command.add_argument("--weights", metavar="FOLDER", help="a native checkpoint instead of the default")
     command.add_argument("--json", action="store_true", help="print one line about the result")
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
     from talker.media.mux import SOUND_FILES, check_output
+    from talker.request import STOP_RULES
 
     text = _text(options.text)
     # A wrong name should not cost the time to load.
     check_output(options.output, tuple(SOUND_FILES) if options.audio_only else (".mp4",))
     sampling = _sampling(options)
     talker = _load(options)
-    voice = talker.voice(options.voice)
+    voice = talker.voice(options.voice, options.voice_text, options.voice_seconds)
     face = None if options.audio_only else talker.portrait(options.portrait, options.crop)
     loaded = time.perf_counter()
     utterance = talker.say(
-        text, voice, face, seed=options.seed, sampling=sampling, audio_only=options.audio_only
+        text,
+        voice,
+        face,
+        seed=options.seed,
+        sampling=sampling,
+        audio_only=options.audio_only,
+        stop=STOP_RULES[options.stop],
     )
     return _save(utterance, options, loaded - began)
 
@@ -259,22 +288,27 @@ def _text(argument: str) -> str:
 
 
 def _sampling(options: argparse.Namespace) -> Sampling:
-    """The default sampling, changed by the options that were given; checks the seed too.
+    """The preset, changed by the options that were given; checks the seed too.
 
     Raises:
         UserError: an option is out of range.
     """
-    from heads.solver import Sampling
+    from heads.solver import SAMPLINGS
 
     if not 0 <= options.seed < 2**63:
         raise UserError("--seed must be 0 or a positive number below 2^63")
-    ranges: dict[str, tuple[float, float]] = {"temperature": (0, 2), "guidance": (0, 20), "steps": (1, 1000)}
+    ranges: dict[str, tuple[float, float]] = {
+        "temperature": (0, 2),
+        "guidance": (0, 20),
+        "steps": (1, 1000),
+        "sway": (-1, 1.75),  # beyond, time would run backwards
+    }
     given = {name: getattr(options, name) for name in ranges if getattr(options, name) is not None}
     for name, value in given.items():
         low, high = ranges[name]
         if not low <= value <= high:  # also false for nan
             raise UserError(f"--{name} must be between {low} and {high}, not {value}")
-    return dataclasses.replace(Sampling.puppet(), **given)
+    return dataclasses.replace(SAMPLINGS[options.preset], **given)
 
 
 class _Progress:

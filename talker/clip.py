@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,12 @@ from torch import Tensor
 from heads.streams import Streams
 from motion_ae.model import Portrait
 from talker.config import SAMPLE_RATE
+from talker.generate import Generation
+from talker.request import Request
+from talker.running_batch import RunningBatch
+
+if TYPE_CHECKING:
+    from talker.pipeline import Talker
 
 Item = TypeVar("Item")
 
@@ -25,10 +31,25 @@ NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker embedding (1, S), computed once."""
+    """Somebody's way to speak, computed once.
+
+    Args:
+        name: for people.
+        embedding: (1, S) of the speaker.
+        prefix: (N, P, C) normalised audio that precedes what is said, to be gone on from; never heard.
+        said: token ids of the words in `prefix`, where it is another sentence. Without them the prefix is
+            the beginning of what is to be said.
+    """
 
     name: str
     embedding: Tensor
+    prefix: Tensor | None = None
+    said: tuple[int, ...] = ()
+
+    @property
+    def prefix_patches(self) -> int:
+        """How many patches precede."""
+        return 0 if self.prefix is None else len(self.prefix)
 
 
 @dataclass(frozen=True)
@@ -75,14 +96,29 @@ class Writer(Protocol):
 class Clip:
     """Something to be made: nothing is computed until it is iterated over or saved; each time the same bits.
 
-    `finish_reason` and `patches` tell of the last time.
+    `finish_reason` and `patches` tell of the last time. `batch` and `kept` are `Talker.map`'s.
     """
 
     seed: int
     preparation_seconds: float
     expected_seconds: float
+    talker: Talker
     patches: int = 0
     finish_reason: str = ""
+    batch: RunningBatch | None = None
+    kept: list[Any] | None = None
+
+    def make(self) -> Iterator[Any]:
+        """What the model makes, piece by piece, before decoding and rendering."""
+        raise NotImplementedError
+
+    def made(self) -> Iterator[Any]:
+        """The same, made now or kept from `Talker.map`."""
+        return self.make() if self.kept is None else iter(self.kept)
+
+    def generated(self, request: Request) -> Generation:
+        """The patches of a request, in the batch that the clip is made in, else by itself."""
+        return Generation(self.batch or RunningBatch(self.talker.model), request)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, while the next ones are being made."""

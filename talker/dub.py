@@ -17,7 +17,7 @@ from heads.streams import Streams
 from talker.animate import fitting
 from talker.clip import NO_FRAMES, Chunk, Clip, Voice, Writer, part_seed, stacked, with_threads
 from talker.config import SAMPLE_RATE
-from talker.generate import Request, generate
+from talker.generate import Request
 from talker.media.face_track import FaceTrack
 from talker.media.remux import DubWriter
 from talker.stages import Stages
@@ -88,7 +88,7 @@ class Dubbing(Clip):
         return normal
 
     @torch.inference_mode()
-    def latents(self) -> Iterator[Streams]:
+    def make(self) -> Iterator[Streams]:
         """Raw audio latents (P, C) of each patch.
 
         `finish_reason` then is "stop", or "overflow" where the text could not be finished in time: no text of
@@ -130,7 +130,7 @@ class Dubbing(Clip):
             given=Streams(motion=given),
             max_patches=len(padded),
         )
-        generation = generate(talker.model, request)
+        generation = self.generated(request)
         for made, motion in zip(generation, padded, strict=True):
             yield Streams(audio=made["audio"], motion=motion)
         if generation.finish_reason == "overflow":
@@ -141,7 +141,7 @@ class Dubbing(Clip):
         left = self.samples
         with Stages() as stages:
             latents, sounds = stages.channel(QUEUED), stages.channel(QUEUED)
-            stages.feed(lambda: with_threads(self.talker.threads, self.latents()), latents)
+            stages.feed(lambda: with_threads(self.talker.threads, self.made()), latents)
             stages.feed(lambda: with_threads(1, self.talker.decoded(latents)), sounds)
             for pcm in sounds:
                 pcm = pcm[:left]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -22,18 +23,22 @@ from heads.streams import Streams
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import PUPPET, CheckpointError, load_component
-from talker.clip import NO_FRAMES, Chunk, Clip, Face, Voice, Writer, part_seed, stacked, with_threads
+from talker.clip import NO_FRAMES, Chunk, Clip, Face, Voice, Writer, part_seed, with_threads
+from talker.cloning import behind, cloned
 from talker.config import FRAME_RATE, SAMPLE_RATE, TalkerConfig
 from talker.errors import UserError
-from talker.generate import Request, StopRule, generate
+from talker.generate import Request, StopRule
+from talker.guards import Guard
 from talker.media.audio import read_voice
 from talker.media.face import read_portrait
 from talker.media.mux import Mp4Writer, SoundWriter
 from talker.model import TalkerModel
+from talker.running_batch import DEFAULT_CAPACITY
 from talker.shipped import shipped
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.stages import Stages
 from talker.text import PhonemeTokenizer, Tokenizer, split_sentences
+from talker.together import made_together
 
 if TYPE_CHECKING:
     from talker.animate import Animation
@@ -60,49 +65,59 @@ class Utterance(Clip):
     face: Face | None
     seed: int
     sampling: Sampling
+    stop: StopRule
     preparation_seconds: float = 0.0
 
     @property
     def most_patches(self) -> int:
         """No more patches than this will come."""
-        return sum(self.talker.most_patches(ids) for ids in self.sentences)
+        return sum(self.talker.most_patches(ids, self.voice) for ids in self.sentences)
 
     @property
     def expected_seconds(self) -> float:  # type: ignore[override]
         """About how long it will be."""
         return round(sum(SECONDS_PER_TOKEN * len(ids) + 0.5 for ids in self.sentences), 1)
 
-    @torch.inference_mode()
     def latents(self) -> Iterator[Streams]:
         """Raw latents of each patch: audio (P, C), and motion (P, M) where there is a face.
 
-        `finish_reason` is "stop" if every sentence ended by itself, "length" if one was cut.
+        `finish_reason` is "stop" if every sentence ended by itself, else that of the first that did not.
         """
-        talker, prefix = self.talker, None
-        self.patches, self.finish_reason = 0, "stop"
+        return self.made()
+
+    @torch.inference_mode()
+    def make(self) -> Iterator[Streams]:
+        """See `latents`."""
+        talker, tail, reasons = self.talker, list[Streams](), list[str | None]()
+        self.patches, self.finish_reason = 0, "interrupted"
         for index, ids in enumerate(self.sentences):
-            request = Request(
-                text_ids=ids,
-                task="tts" if self.face is None else "t2av",
-                speaker=self.voice.embedding[0],
-                first_motion=None if self.face is None else talker.first_motion(self.face),
-                seed=part_seed(self.seed, index),
-                sampling=self.sampling,
-                prefix=prefix,
-                given=None,
-                max_patches=talker.most_patches(ids),
-                min_patches=1,
-                stop=talker.stop,
-            )
-            generation = generate(talker.model, request)
-            tail: list[Streams] = []
+            generation = self.generated(self._request(index, ids, tail))
+            tail = []
             for patch in generation:
                 tail = [*tail, patch][-CARRIED_PATCHES:]
                 self.patches += 1
                 yield talker.model.stats.denormalise(patch)
-            if generation.finish_reason == "length":
-                self.finish_reason = "length"
-            prefix = stacked(tail) if tail else prefix
+            reasons.append(generation.finish_reason)
+        self.finish_reason = next((why for why in reasons if why and why != "stop"), "stop")
+
+    def _request(self, index: int, ids: list[int], tail: list[Streams]) -> Request:
+        """A sentence after the voice's own prefix and the last patches of the sentence before."""
+        talker, voice = self.talker, self.voice
+        # What is the beginning of the first sentence precedes no other.
+        prefix = voice.prefix if voice.said or index == 0 else None
+        return Request(
+            text_ids=[*voice.said, *ids],
+            task="tts" if self.face is None else "t2av",
+            speaker=voice.embedding[0],
+            first_motion=None if self.face is None else talker.first_motion(self.face),
+            seed=part_seed(self.seed, index),
+            sampling=self.sampling,
+            prefix=behind(prefix, tail),
+            max_patches=talker.most_patches(ids, voice),
+            min_patches=1,
+            stop=self.stop,
+            guard=talker.guard,
+        )
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, while the next ones are being made."""
@@ -111,7 +126,7 @@ class Utterance(Clip):
         with Stages() as stages:
             audio, motion = (stages.channel(QUEUED_PATCHES + lag) for _ in range(2))
             sounds, pictures = (stages.channel(QUEUED_PATCHES + lag) for _ in range(2))
-            stages.feed(lambda: with_threads(1, self.latents()), audio, *([motion] if face else []))
+            stages.feed(lambda: with_threads(1, self.made()), audio, *([motion] if face else []))
             stages.feed(lambda: with_threads(1, talker.decoded(audio)), sounds)
             if face is not None:
                 stages.feed(lambda: with_threads(talker.threads - 1, talker.rendered(motion, face)), pictures)
@@ -171,14 +186,24 @@ class Talker:
         return talker
 
     @torch.inference_mode()
-    def voice(self, voice: str | Path | None = None) -> Voice:
+    def voice(
+        self, voice: str | Path | None = None, text: str | None = None, prefix_seconds: float | None = None
+    ) -> Voice:
         """A voice to speak with: a shipped name, any recording of speech, or None for the first shipped.
 
+        By itself the recording gives no more than the speaker's embedding. With `text`, the words in it, each
+        sentence is spoken as the next one after it; with `prefix_seconds` what is said goes on from the first
+        seconds of the recording, with whose words it must begin. Neither is heard in the result.
+
         Raises:
-            UserError: no such file or name, no sound, or too little of it.
+            UserError: no such file or name, no sound, too little of it, or too much to go on from.
         """
         path = shipped("voices", voice)
-        return Voice(path.stem, self.speaker.embed(read_voice(path)[None].to(self.device)))
+        pcm = read_voice(path)[None].to(self.device)
+        embedding = self.speaker.embed(pcm)
+        if text is None and prefix_seconds is None:
+            return Voice(path.stem, embedding)
+        return cloned(self, Voice(path.stem, embedding), pcm, text, prefix_seconds)
 
     @torch.inference_mode()
     def portrait(self, portrait: str | Path | None = None, crop: str = "face") -> Face:
@@ -201,10 +226,12 @@ class Talker:
         seed: int = 0,
         sampling: Sampling | None = None,
         audio_only: bool = False,
+        stop: StopRule | None = None,
     ) -> Utterance:
         """Speech and video of `text`, sentence by sentence: `.save(path)` it, or iterate over its chunks.
 
         `audio_only`: speech alone, by the task that is trained for that; the portrait is not used.
+        `stop`: when the stop predictor is believed; None: as these weights want it.
 
         Raises:
             UserError: there is nothing that can be spoken.
@@ -213,7 +240,8 @@ class Talker:
         sentences = self.sentences(text)
         prepared = time.perf_counter() - called
         voice, face = voice or self.voice(), None if audio_only else portrait or self.portrait()
-        return Utterance(self, sentences, voice, face, seed, sampling or Sampling.puppet(), prepared)
+        sampling, stop = sampling or Sampling.puppet(), stop or self.stop
+        return Utterance(self, sentences, voice, face, seed, sampling, stop, prepared)
 
     def stream(
         self,
@@ -287,6 +315,17 @@ class Talker:
 
         return Dubbing.of(self, video, text, voice or self.voice(), crop, seed, sampling or Sampling.puppet())
 
+    def map(self, clips: Iterable[Clip], capacity: int = DEFAULT_CAPACITY) -> Iterator[Clip]:
+        """The same clips, of any tasks, in their order, each as soon as the model has made it, many at a
+        time as rows of one batch. Save them or iterate over them as ever.
+
+        A clip has the bits of a map of it alone with this capacity; by itself it differs by rounding.
+        """
+        with Stages() as stages:
+            ready = stages.channel(capacity)
+            stages.feed(lambda: with_threads(1, made_together(self.model, clips, capacity)), ready)
+            yield from ready
+
     def sentences(self, text: str) -> list[list[int]]:
         """Token ids of each sentence.
 
@@ -308,12 +347,22 @@ class Talker:
         assert motion is not None
         return motion
 
-    def most_patches(self, ids: list[int]) -> int:
-        """The most patches that a sentence of these tokens may take."""
+    @functools.cached_property
+    @torch.inference_mode()
+    def guard(self) -> Guard:
+        """What ends speech that does not end itself: these codecs' idea of silence decides."""
+        silence = self.audio_vae.encode(torch.zeros(1, self.audio_vae.sample_rate, device=self.device))[0]
+        quiet = self.model.stats.normalise(Streams(audio=silence[len(silence) // 2])).audio
+        assert quiet is not None
+        return Guard(quiet=quiet)
+
+    def most_patches(self, ids: list[int], voice: Voice | None = None) -> int:
+        """The most patches that a sentence of these tokens may take in this voice."""
         config = self.model.config
         seconds = PAUSES_SECONDS + SLOWEST_SECONDS_PER_TOKEN * len(ids)
-        plan = config.layout.plan(len(ids), 0)
-        room = (config.backbone.max_positions - plan.start) // plan.stride - CARRIED_PATCHES
+        said, before = (0, 0) if voice is None else (len(voice.said), voice.prefix_patches)
+        plan = config.layout.plan(said + len(ids), 0)
+        room = (config.backbone.max_positions - plan.start) // plan.stride - CARRIED_PATCHES - before
         return min(math.ceil(seconds * FRAME_RATE / self.patch_frames), room)
 
     @torch.inference_mode()

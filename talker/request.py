@@ -48,6 +48,9 @@ class StopRule:
         return cls(threshold=2.0)
 
 
+STOP_RULES = {"paper": StopRule.paper(), "release": StopRule.release()}
+
+
 @dataclass
 class StopCounter:
     """The state of a stop rule while a request runs."""
