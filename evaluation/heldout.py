@@ -6,6 +6,7 @@ made by `recipes.data.puppet`, needs the extra `data`, and is imported when a me
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,8 +70,6 @@ def speaking(split: Split, frames: int = 0) -> Iterator[Clip]:
 
 def cases(split: Split, count: int) -> Iterator[Case]:
     """The first `count` sentences of a split, no text twice."""
-    from recipes.data.puppet.motion import MOTION
-    from recipes.data.puppet.sentences import sentence
     from recipes.data.puppet.speech import speak
 
     seen: set[str] = set()
@@ -81,17 +80,34 @@ def cases(split: Split, count: int) -> Iterator[Case]:
             continue
         seen.add(clip.text)
         speech = speak(clip.text, clip.voice)
-        others = [sentence(split, 100_000 + 2 * clip.index + i) for i in range(2)]
-        prompt = speak(" ".join(others), clip.voice)
-        portrait = renderer(clip).frames(np.zeros((1, len(MOTION)), np.float32))[0]
-        yield Case(
-            f"{clip.index:04d}",
-            clip.text,
-            torch.from_numpy(speech.pcm),
-            [p.symbol for p in speech.phonemes],
-            torch.from_numpy(prompt.pcm),
-            portrait,
-        )
+        yield _case(clip, speech.pcm, [p.symbol for p in speech.phonemes])
+
+
+def performances(split: Split, count: int) -> Iterator[tuple[Case, NDArray[np.uint8]]]:
+    """The first `count` clips that speak for two seconds or more, as they are: `pcm` with its drawn pauses,
+    and frames (T, 256, 256, 3) to it.
+    """
+    for clip in itertools.islice(speaking(split, frames=50), count):
+        case = _case(clip, clip.pcm, [p.symbol for p in clip.phonemes])
+        yield case, renderer(clip).frames(clip.motion)
+
+
+def _case(clip: Clip, pcm: NDArray[np.float32], phonemes: list[str]) -> Case:
+    from recipes.data.puppet.motion import MOTION
+    from recipes.data.puppet.sentences import sentence
+    from recipes.data.puppet.speech import speak
+
+    others = [sentence(clip.split, 100_000 + 2 * clip.index + i) for i in range(2)]
+    prompt = speak(" ".join(others), clip.voice)
+    portrait = renderer(clip).frames(np.zeros((1, len(MOTION)), np.float32))[0]
+    return Case(
+        f"{clip.index:04d}",
+        clip.text,
+        torch.from_numpy(pcm),
+        phonemes,
+        torch.from_numpy(prompt.pcm),
+        portrait,
+    )
 
 
 def scenes(split: Split, count: int, size: int = PORTRAIT_SIZE, most: int = 125) -> Iterator[Scene]:

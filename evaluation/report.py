@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import wave
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from evaluation.mel import LogMel
 
@@ -115,3 +117,12 @@ def caption(text: str, width: int) -> Image.Image:
     line = Image.new("RGB", (width, 18), PAPER)
     ImageDraw.Draw(line).text((4, 3), text.encode("latin-1", "replace").decode("latin-1")[:160], INK)
     return line
+
+
+def write_wav(path: Path, pcm: Tensor) -> None:
+    """pcm (samples,) at 24 kHz as a 16-bit file."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(24_000)
+        file.writeframes((pcm.clamp(-1, 1) * 32767).round().short().numpy().tobytes())

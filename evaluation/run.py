@@ -1,6 +1,6 @@
 """Measure the default, or any checkpoint folder, on sentences, voices and faces that training never met.
 
-    python -m evaluation.run [--split heldout] [-n 40] [--pairs 500] [--checkpoint DIR] [--parts talker ...]
+    python -m evaluation.run [--split heldout] [-n 40] [--tasks 20] [--pairs 500] [--parts talker ...]
 
 Prints a table, and writes report.json, an mp4 and a contact sheet per clip into runs/evaluation/NAME.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import statistics
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,22 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from evaluation.codecs import Reenactment, reenact, round_trip
 from evaluation.heldout import Case, Split, as_tensor, cases, pairs
-from evaluation.report import Cell, contact_sheet, table, write_json
+from evaluation.report import Cell, contact_sheet, table, write_json, write_wav
 from evaluation.silence import silent_frames, spoken_seconds
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from evaluation.sync import REACH, measure, mouth_opening, sync_net
+from evaluation.tasks import perform, task_figures
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import PUPPET, load_component
 from talker.pipeline import Talker
 
-PARTS = ("talker", "audio_vae", "motion_ae")
+PARTS = ("talker", "tasks", "audio_vae", "motion_ae")
 CLOSED = 0.1
 """A mouth less open than this is closed (`validate` prints how the corpus's own lie)."""
 
@@ -73,15 +72,6 @@ def say(talker: Talker, case: Case, seed: int, folder: Path) -> Row:
     sheet = contact_sheet(title, {f"PER {errors.rate:.2f}": (frames, pcm.numpy(), opening.numpy())})
     sheet.save(folder / f"{case.name}.png")
     return row | {"text": case.text, "heard": " ".join(said), "espeak": " ".join(case.phonemes)}
-
-
-def write_wav(path: Path, pcm: Tensor) -> None:
-    """pcm (samples,) at 24 kHz as a 16-bit file."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(24_000)
-        file.writeframes((pcm.clamp(-1, 1) * 32767).round().short().numpy().tobytes())
 
 
 def talker_figures(rows: Sequence[Row], truth: Sequence[Case]) -> dict[str, Cell]:
@@ -151,6 +141,9 @@ TARGETS = {
     "per_audio_vae": ("<=", 0.10),
     "share_stopped_within_25": (">=", 0.90),
     "share_offset_within_1": (">=", 0.80),
+    "a2v_share_offset_within_1": (">=", 0.80),
+    "a2v_no_text_share_offset_within_1": (">=", 0.70),
+    "v2a_share_offset_within_1": (">=", 0.80),
     "mouth_db": (">=", 24.0),
     "mouth_gain_db": (">=", 5.0),
     "rtf_mean": ("<=", 1.0),
@@ -176,6 +169,7 @@ def main() -> None:
     )
     parser.add_argument("--split", default="heldout", choices=("heldout", "train"))
     parser.add_argument("-n", type=int, default=40, help="sentences")
+    parser.add_argument("--tasks", type=int, default=20, help="clips for each of the other tasks")
     parser.add_argument("--pairs", type=int, default=500, help="pairs of frames for the motion autoencoder")
     parser.add_argument("--checkpoint", type=Path, default=PUPPET, help="a native checkpoint folder")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
@@ -197,6 +191,13 @@ def main() -> None:
             print(f"{i + 1}/{len(truth)}  PER {rows[-1]['per']:.3f}  {case.text}", flush=True)
         figures |= talker_figures(rows, truth)
         print(table([{k: v for k, v in r.items() if k not in ("text", "heard", "espeak")} for r in rows]))
+    if "tasks" in options.parts:
+        talker, others = Talker.from_pretrained(options.checkpoint), list[Row]()
+        for row in perform(talker, options.split, options.tasks, folder, options.seed):
+            others.append(row)
+            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        figures |= task_figures(others)
+        rows += others
     if "audio_vae" in options.parts:
         figures |= audio_figures(truth, options.checkpoint)
     if "motion_ae" in options.parts:

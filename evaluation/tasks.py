@@ -1,0 +1,72 @@
+"""The other tasks on held-out clips: a face for given speech, speech for a given face, speech alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from evaluation.heldout import Split, as_tensor, performances
+from evaluation.report import Cell, write_wav
+from evaluation.speech import Errors, phoneme_errors, recogniser
+from evaluation.sync import measure, sync_net
+from talker.clip import Chunk, Clip
+from talker.media.mux import Mp4Writer
+from talker.pipeline import Talker
+
+TASKS = ("a2v", "a2v_no_text", "v2a", "tts")
+Row = dict[str, Cell]
+
+
+def perform(talker: Talker, split: Split, count: int, folder: Path, seed: int = 0) -> Iterator[Row]:
+    """A row per clip and task; what was made of the first `count` clips is saved into `folder`.
+
+    `exact` says whether there are as many samples and frames as the given stream has.
+    """
+    for case, frames in performances(split, count):
+        given = ("given.wav", "given.mp4", "voice.wav", "face.png")
+        sound, video, prompt, face = (folder / f"{case.name}-{kind}" for kind in given)
+        write_wav(sound, case.pcm)
+        write_wav(prompt, case.prompt)
+        Image.fromarray(case.portrait).save(face)
+        with Mp4Writer(video, frames.shape[1]) as writer:
+            writer.write(case.pcm.numpy(), frames)
+        voice, portrait = talker.voice(prompt), talker.portrait(face, crop="none")
+        makers: dict[str, Callable[..., Clip]] = {
+            "a2v": partial(talker.animate, sound, portrait, text=case.text),
+            "a2v_no_text": partial(talker.animate, sound, portrait),
+            "v2a": partial(talker.dub, video, case.text, voice, crop="none"),
+            "tts": partial(talker.say, case.text, voice, audio_only=True),
+        }
+        for task, make in makers.items():
+            chunks: list[Chunk] = []
+            suffix = "wav" if task == "tts" else "mp4"
+            made = make(seed=seed).save(folder / f"{case.name}-{task}.{suffix}", chunks.append)
+            heard = torch.from_numpy(np.concatenate([chunk.pcm for chunk in chunks]))
+            shown = np.concatenate([chunk.frames for chunk in chunks]) if task.startswith("a2v") else frames
+            row: Row = {"clip": case.name, "task": task, "end": made.finish_reason, "rtf": made.rtf}
+            if task != "tts":
+                sync = measure(sync_net(), as_tensor(shown), heard)
+                row |= {"offset": sync.offset, "confidence": sync.confidence}
+                row["exact"] = len(shown) == len(frames) and len(heard) == len(case.pcm)
+            if task in ("v2a", "tts"):
+                errors = phoneme_errors(recogniser().transcribe(heard), case.phonemes)
+                row |= {"per": errors.rate, "edits": errors.edits, "phonemes": errors.reference}
+            yield row
+
+
+def task_figures(rows: Sequence[Row]) -> dict[str, Cell]:
+    """Totals by task: phoneme error, share of offsets within a frame, share of exact lengths."""
+    figures: dict[str, Cell] = {}
+    for task in TASKS:
+        own = [row for row in rows if row["task"] == task]
+        if errors := [Errors(int(row["edits"]), int(row["phonemes"])) for row in own if "edits" in row]:  # type: ignore[arg-type]
+            figures[f"{task}_per"] = sum(errors, Errors()).rate
+        if offsets := [abs(float(row["offset"])) <= 1 for row in own if "offset" in row]:  # type: ignore[arg-type]
+            figures[f"{task}_share_offset_within_1"] = sum(offsets) / len(offsets)
+            figures[f"{task}_share_exact"] = sum(bool(row["exact"]) for row in own) / len(own)
+    return figures
