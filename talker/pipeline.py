@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,7 @@ class Utterance(Clip):
     sampling: Sampling
     stop: StopRule
     preparation_seconds: float = 0.0
+    starts: list[int] = field(default_factory=list, init=False)
 
     @property
     def most_patches(self) -> int:
@@ -81,7 +82,8 @@ class Utterance(Clip):
     def latents(self) -> Iterator[Streams]:
         """Raw latents of each patch: audio (P, C), and motion (P, M) where there is a face.
 
-        `finish_reason` is "stop" if every sentence ended by itself, else that of the first that did not.
+        `finish_reason` is "stop" if every sentence ended by itself, else that of the first that did not;
+        `starts` holds the patch at which each sentence began.
         """
         return self.made()
 
@@ -89,9 +91,10 @@ class Utterance(Clip):
     def make(self) -> Iterator[Streams]:
         """See `latents`."""
         talker, tail, reasons = self.talker, list[Streams](), list[str | None]()
-        self.patches, self.finish_reason = 0, "interrupted"
+        self.patches, self.finish_reason, self.starts = 0, "interrupted", []
         for index, ids in enumerate(self.sentences):
             generation = self.generated(self._request(index, ids, tail))
+            self.starts.append(self.patches)
             tail = []
             for patch in generation:
                 tail = [*tail, patch][-CARRIED_PATCHES:]

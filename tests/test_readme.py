@@ -1,4 +1,4 @@
-"""Every snippet of the README is run as written, in one folder, in order."""
+"""Every snippet of the README and of docs/tasks.md is run as written, in one folder, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SNIPPETS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+PAGES = ("README.md", "docs/tasks.md")
+SNIPPETS = [
+    snippet
+    for page in PAGES
+    for snippet in re.findall(r"```(bash|python)\n(.*?)```", (ROOT / page).read_text(), re.S)
+]
 SET_UP = {"make demo", "make test"}  # what brought us here
 
 

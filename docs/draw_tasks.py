@@ -1,0 +1,73 @@
+"""Draws docs/tasks.svg, the task table as a picture: python docs/draw_tasks.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from talker.layout import Layout
+from talker.tasks import PUPPET_TASKS, Task
+
+SLOTS, CELL, GAP, LEFT, HEIGHT = 6, 74, 6, 190, 128
+GIVEN, MADE, INK, PALE = "#9cc5ea", "#f4b183", "#333", "#ddd"
+TITLES = {
+    "tts": "TTS: say --audio-only",
+    "t2av": "T2AV: say",
+    "a2v": "A2V: animate",
+    "v2a": "V2A: dub",
+}
+
+
+def main() -> None:
+    """One band a task: the text, then the slots with the patch of each stream that they hold."""
+    height = HEIGHT * len(PUPPET_TASKS) + 50
+    width = LEFT + 110 + SLOTS * (CELL + GAP) + 20
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for number, task in enumerate(PUPPET_TASKS):
+        parts += band(task, 20 + number * HEIGHT)
+    y = height - 28
+    for x, colour, words in (
+        (LEFT, GIVEN, "given"),
+        (LEFT + 110, MADE, "made"),
+        (LEFT + 220, PALE, "absent"),
+    ):
+        parts += [box(x, y, 18, 14, colour), text(x + 26, y + 12, words)]
+    parts.append("</svg>")
+    Path("docs/tasks.svg").write_text("\n".join(parts) + "\n")
+
+
+def band(task: Task, top: int) -> list[str]:
+    """The picture of one task."""
+    plan = Layout().plan(0, task.delay)
+    parts = [
+        text(10, top + 44, TITLES[task.name], 15, bold=True),
+        text(10, top + 64, f"delay {task.delay:+d}"),
+    ]
+    parts += [box(LEFT, top + 6, 100, 90, GIVEN), text(LEFT + 32, top + 56, "text")]
+    for row, stream in enumerate(("audio", "motion")):
+        y = top + 6 + row * 48
+        for slot in range(SLOTS):
+            x, patch = LEFT + 110 + slot * (CELL + GAP), plan.patch(stream, slot)
+            if stream in task.absent:
+                parts.append(box(x, y, CELL, 42, PALE))
+            elif patch >= 0:
+                colour = GIVEN if stream in task.given else MADE
+                parts += [box(x, y, CELL, 42, colour), text(x + 8, y + 26, f"{stream} {patch}")]
+    return parts
+
+
+def box(x: int, y: int, width: int, height: int, colour: str) -> str:
+    """A rectangle."""
+    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="4" fill="{colour}" stroke="{INK}"/>'
+
+
+def text(x: int, y: int, words: str, size: int = 13, bold: bool = False) -> str:
+    """A line of words."""
+    weight = ' font-weight="bold"' if bold else ""
+    return f'<text x="{x}" y="{y}" font-size="{size}" fill="{INK}"{weight}>{words}</text>'
+
+
+if __name__ == "__main__":
+    main()
