@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def person(size: int = 256) -> np.ndarray:
 
 def write_video(
     path: Path,
-    frames: list[np.ndarray],
+    frames: Iterable[np.ndarray],
     rate: int | Fraction = 25,
     codec: str = "libx264",
     stamps: list[Fraction] | None = None,
@@ -54,7 +56,10 @@ def write_video(
     options: dict[str, str] | None = None,
 ) -> Path:
     """Frames (H, W, 3) at a rate, or at `stamps` in seconds."""
-    height, width = frames[0].shape[:2]
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
+    count = 0
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -65,14 +70,15 @@ def write_video(
             if sound
             else None
         )
-        for number, pixels in enumerate(frames):
+        for number, pixels in enumerate(itertools.chain([first], frames)):
+            count = number + 1
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             if stamps is not None:
                 picture.pts, picture.time_base = round(stamps[number] * 1000), Fraction(1, 1000)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
         if noise is not None:
-            pcm = chirps(len(frames) / float(rate), 48_000)
+            pcm = chirps(count / float(rate), 48_000)
             heard = av.AudioFrame.from_ndarray(pcm, format="fltp", layout="mono")
             heard.sample_rate = 48_000
             container.mux([*noise.encode(heard), *noise.encode(None)])
