@@ -32,16 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def talker(folder: Path) -> Talker:
-    return Talker.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def face(talker: Talker, folder: Path) -> Face:
-    return talker.portrait(folder / "face.png")
-
-
 def sound_of(path: Path) -> np.ndarray:
     return torch.cat(list(pieces(path))).numpy()
 

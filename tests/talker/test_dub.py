@@ -34,16 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def talker(folder: Path) -> Talker:
-    return Talker.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def voice(talker: Talker, folder: Path) -> Voice:
-    return talker.voice(folder / "voice.wav")
-
-
 def nodding(count: int, size: int = 96) -> list[np.ndarray]:
     picture = person(size)
     return [np.roll(picture, k % 5, axis=0) for k in range(count)]

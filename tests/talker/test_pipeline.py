@@ -17,7 +17,7 @@ from heads.solver import Sampling
 from talker import Talker, UserError
 from talker.media.audio import read_audio
 from talker.media.video import read_frames
-from talker.pipeline import Chunk, Face, Voice, part_seed
+from talker.pipeline import Chunk, part_seed
 from talker.stages import Stages
 
 TEXT = "Go. We will."
@@ -30,21 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_portrait(folder / "face.png")
     write_voice(folder / "voice.wav")
     return folder
-
-
-@pytest.fixture(scope="module")
-def talker(folder: Path) -> Talker:
-    return Talker.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def voice(talker: Talker, folder: Path) -> Voice:
-    return talker.voice(folder / "voice.wav")
-
-
-@pytest.fixture(scope="module")
-def face(talker: Talker, folder: Path) -> Face:
-    return talker.portrait(folder / "face.png")
 
 
 QUICK = Sampling(steps=1)

@@ -12,9 +12,9 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from heads.solver import SAMPLINGS, Sampling
 from heads.streams import Streams
-from talker import Talker, UserError
+from talker import UserError
 from talker.cli import main
-from talker.clip import Clip, Face, Voice
+from talker.clip import Clip
 from talker.cloning import behind
 from talker.request import STOP_RULES
 
@@ -29,21 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_voice(folder / "voice.wav", 1.0)
     write_video(folder / "video.mp4", [np.roll(person(96), k % 5, axis=0) for k in range(20)])
     return folder
-
-
-@pytest.fixture(scope="module")
-def talker(folder: Path) -> Talker:
-    return Talker.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def voice(talker: Talker, folder: Path) -> Voice:
-    return talker.voice(folder / "voice.wav")
-
-
-@pytest.fixture(scope="module")
-def face(talker: Talker, folder: Path) -> Face:
-    return talker.portrait(folder / "face.png")
 
 
 def heard(clip: Clip) -> np.ndarray:
