@@ -9,7 +9,7 @@ absolute error (mouth and eyes count more), the same on smaller pictures, and of
 differences. Three auxiliary losses use what only a synthetic corpus knows. The motion code is the corpus's
 motion vector, so that a talker can be trained on motion vectors without rendering. The flow of each level is
 the mesh's, which fades out. And the encoder's features tell what each pixel shows and how far the motion took
-it: twenty-four numbers a picture teach an encoder slowly where the lips are, a map of them fast. Most samples
+it: twenty-four numbers a picture teach an encoder slowly where the lips are. Most samples
 are driven by true motion vectors, a quarter by what the encoder reads off both frames, and some by a true
 vector from where the encoder thinks that the source stands, as a talker drives a portrait.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +47,7 @@ MOVED = 0.2  # and of a surface that the motion moves
 FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 3000, 0.1
 READ_AT = (1, 2)  # levels of the encoder's features, 16 and 32 cells wide, that tell the surface
 COARSE_STEPS = 600  # at a quarter of the resolution, where a step costs half
-LOG_EVERY, SAVE_SECONDS, LOOK_EVERY = 50, 120, 250
+LOG_EVERY, LOOK_EVERY = 50, 250
 
 
 @dataclass(frozen=True)
@@ -172,10 +171,9 @@ def train(
     apprentice = Apprentice(config)
     optimiser = torch.optim.Adam(apprentice.parameters(), lr=RATE, betas=BETAS)
     engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
-    saved, recent = time.monotonic(), list[Tensor]()
-    for step in range(engine.load(), steps):
-        if engine.seconds > minutes * 60:
-            break
+    recent = list[Tensor]()
+    engine.load()
+    for step in engine.steps(steps, minutes):
         flow_weight = FLOW * max(FLOW_FLOOR, 1 - step / FLOW_FADE)
         loss, parts = losses(apprentice, draw(bank, step), flow_weight, step < COARSE_STEPS)
         engine.backward(loss)
@@ -191,10 +189,6 @@ def train(
                 shown |= look(averaged.model, heldout, run / f"sheet-{engine.step_count:06d}.png")
             engine.log(**shown)
             recent.clear()
-        if time.monotonic() - saved > SAVE_SECONDS:
-            engine.save()
-            saved = time.monotonic()
-    engine.save()
     return engine
 
 
@@ -205,7 +199,7 @@ def reenact(model: MotionAE, batch: Batch, encoded: bool = True) -> Tensor:
     for start in range(0, len(batch.source), 4):
         rows = slice(start, start + 4)
         identity, features = model.encoder(batch.source[rows])
-        portrait = Portrait(identity, features, model.encode(batch.source[rows]), batch.source[rows])
+        portrait = Portrait(identity, features, model.raw(model.encoder.motion(identity)), batch.source[rows])
         motion = model.encode(batch.target[rows]) if encoded else batch.target_motion[rows]
         drawn.append(model.decode(motion, portrait))
     return torch.cat(drawn)

@@ -18,7 +18,7 @@ from torch import Tensor
 from audio_vae.model import EncoderState
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clip import Chunk, Clip, Face, Writer, part_seed, stacked, with_threads
+from talker.clip import CARRIED_PATCHES, Chunk, Clip, Face, Writer, part_seed, stacked, with_threads
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.generate import Generation, Request, generate
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 # Without a text the face follows the sound alone, so a window is short and knows the last seconds of both;
 # together they are about as long as what the default was trained on.
 LIVE_WINDOW, LIVE_CARRIED = 4, 24  # patches
-# With a text, a window's words are its own, so no more than the silence before it is carried.
-TEXT_CARRIED = 1
 QUEUED = 4
 
 
@@ -158,7 +156,7 @@ def moving(
     size = talker.patch_frames * talker.audio_vae.hop
     heard, kept = itertools.tee(blocks(sound, size))
     latents = encoded(talker, map(leveller, heard), whole)
-    carried = LIVE_CARRIED if windows is None else TEXT_CARRIED
+    carried = LIVE_CARRIED if windows is None else CARRIED_PATCHES
     endless = itertools.repeat(Window(LIVE_WINDOW))
     generated = generated or functools.partial(generate, talker.model)
     tail: list[Streams] = []

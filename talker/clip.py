@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+# Patches of one sentence that the next one is given as its past, so that voice and head go on from there.
+# They are the silence that a sentence ends in and look to the model like the silence that every clip begins
+# with; their words are not in the next sentence's text, so they must not hold any.
+CARRIED_PATCHES = 1
 NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 
 

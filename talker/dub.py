@@ -15,7 +15,17 @@ from torch import Tensor
 from heads.solver import Sampling
 from heads.streams import Streams
 from talker.animate import fitting
-from talker.clip import NO_FRAMES, Chunk, Clip, Voice, Writer, part_seed, stacked, with_threads
+from talker.clip import (
+    CARRIED_PATCHES,
+    NO_FRAMES,
+    Chunk,
+    Clip,
+    Voice,
+    Writer,
+    part_seed,
+    stacked,
+    with_threads,
+)
 from talker.config import SAMPLE_RATE
 from talker.generate import Request
 from talker.media.face_track import FaceTrack
@@ -26,7 +36,6 @@ from talker.windows import Window, aligned
 if TYPE_CHECKING:
     from talker.pipeline import Talker
 
-CARRIED_PATCHES = 1
 # Nobody speaks faster than this; a usual pace is 0.08.
 FASTEST_SECONDS_PER_TOKEN = 0.045
 STILL = 0.35  # movement below this share of the usual one counts as a pause

@@ -23,7 +23,7 @@ from heads.streams import Streams
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import PUPPET, CheckpointError, load_component
-from talker.clip import NO_FRAMES, Chunk, Clip, Face, Voice, Writer, part_seed, with_threads
+from talker.clip import CARRIED_PATCHES, NO_FRAMES, Chunk, Clip, Face, Voice, Writer, part_seed, with_threads
 from talker.cloning import behind, cloned
 from talker.config import FRAME_RATE, SAMPLE_RATE, TalkerConfig
 from talker.errors import UserError
@@ -44,10 +44,6 @@ if TYPE_CHECKING:
     from talker.animate import Animation
     from talker.dub import Dubbing
 
-# Patches of one sentence that the next one is given as its past, so that voice and head go on from there.
-# They are the silence that a sentence ends in and look to the model like the silence that every clip begins
-# with; their words are not in the next sentence's text, so they must not hold any.
-CARRIED_PATCHES = 1
 # Generation is cut where speech at the slowest pace (a token is a phoneme or a pause) would long be over.
 SLOWEST_SECONDS_PER_TOKEN = 0.2
 PAUSES_SECONDS = 2.0

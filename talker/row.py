@@ -56,8 +56,8 @@ class Row:
         self.limit = request.max_patches
         for name in self.task.given:
             self.limit = min(self.limit, len(self._known[name][0]) - self._prefix)
-        self._check()
         self._slots = self.plan.slots(dict.fromkeys(self.task.predicted, self._prefix + self.limit))
+        self._check()
         self._made: dict[str, list[Tensor]] = {name: [] for name in self.task.predicted}
         self._complete = 0
         self.patches: deque[Streams] = deque()
@@ -78,8 +78,7 @@ class Row:
             raise ValueError(f"task {self.task.name!r} needs first_motion, the motion of the first frame")
         if not self.request.text_ids and "audio" not in self.task.given:
             raise ValueError(f"task {self.task.name!r} needs a text")
-        slots = self.plan.slots(dict.fromkeys(self.task.predicted, self._prefix + self.limit))
-        length, room = self.plan.length(slots), self.config.backbone.max_positions
+        length, room = self.plan.length(self._slots), self.config.backbone.max_positions
         if length > room:
             raise ValueError(
                 f"text and patches take {length} of {room} positions: shorten the text or lower max_patches"

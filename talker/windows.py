@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FRAME_RATE = 25
+from talker.config import FRAME_RATE
+
 LONGEST_SECONDS = 30.0
 SHORTEST_PAUSE = 4  # frames
 # A pause that ends a sentence is looked for this far around the place where the sentence should end, as a

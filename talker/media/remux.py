@@ -96,6 +96,20 @@ def _with_both(packets: list[Any], known: int) -> Iterator[Any]:
         yield packet
 
 
+class Beside:
+    """Packets with their times, handed out as far as what is made beside them has come."""
+
+    def __init__(self, packets: Iterator[tuple[float, av.Packet]]) -> None:
+        self._packets = packets
+        self._next = next(packets, None)
+
+    def until(self, seconds: float) -> Iterator[av.Packet]:
+        """Those before a time."""
+        while self._next is not None and self._next[0] < seconds:
+            yield self._next[1]
+            self._next = next(self._packets, None)
+
+
 def first_sample(path: Path) -> Fraction:
     """Time of the first decoded sample of a file's first audio track, in seconds."""
     with readable(path).open("rb") as file, av.open(file, "r", options=CLOSED) as container:
@@ -121,10 +135,9 @@ class AnimationWriter(FileWriter):
         track = self.source.track
         self._coded: list[Any] = []
         if track.codec.canonical_name in MP4_SOUND:
-            self._waiting = self.source.packets(container.add_stream_from_template(track))
+            self._beside = Beside(self.source.packets(container.add_stream_from_template(track)))
         else:
-            self._waiting = self._encoded(container)
-        self._next = next(self._waiting, None)
+            self._beside = Beside(self._encoded(container))
 
     def _encoded(self, container: av.container.OutputContainer) -> Iterator[tuple[float, av.Packet]]:
         """The recording's own samples as AAC, at its own rate where AAC knows it, mono or stereo."""
@@ -138,6 +151,15 @@ class AnimationWriter(FileWriter):
 
     def _aac(self, stream: Any, converter: av.AudioResampler) -> Iterator[tuple[float, av.Packet]]:
         count = 0
+        for sound in self._sounds():
+            for ready in converter.resample(sound):
+                ready.pts, ready.time_base = count, Fraction(1, stream.rate)
+                count += ready.samples
+                for packet in stream.encode(ready):
+                    yield count / stream.rate, packet
+
+    def _sounds(self) -> Iterator[av.AudioFrame | None]:
+        """The recording's frames with silence where their stamps leave gaps; None at the end."""
         for silent, frame in timed(self.source._container):
             frame.pts = None
             given: list[av.AudioFrame] = []
@@ -145,17 +167,8 @@ class AnimationWriter(FileWriter):
                 part = min(silent, frame.sample_rate)
                 given.append(_silence(frame, part))
                 silent -= part
-            for sound in [*given, frame]:
-                for ready in converter.resample(sound):
-                    ready.pts, ready.time_base = count, Fraction(1, stream.rate)
-                    count += ready.samples
-                    for packet in stream.encode(ready):
-                        yield count / stream.rate, packet
-        for ready in converter.resample(None):
-            ready.pts, ready.time_base = count, Fraction(1, stream.rate)
-            count += ready.samples
-            for packet in stream.encode(ready):
-                yield count / stream.rate, packet
+            yield from [*given, frame]
+        yield None  # what the converter still holds
 
     def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
         """Append frames (n, size, size, 3) uint8; the sound that goes with them comes from the recording.
@@ -166,17 +179,12 @@ class AnimationWriter(FileWriter):
         try:
             for frame in frames:
                 self.mux(self._pictures.encode(frame))
-            self._sound(self._pictures.frames / FRAME_RATE)
+            self.mux(self._beside.until(self._pictures.frames / FRAME_RATE))
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
-    def _sound(self, until: float) -> None:
-        while self._next is not None and self._next[0] < until:
-            self.mux([self._next[1]])
-            self._next = next(self._waiting, None)
-
     def encoders(self) -> list[Any]:
-        self._sound(float("inf"))
+        self.mux(self._beside.until(float("inf")))
         return [self._pictures.stream, *self._coded]
 
     def __exit__(self, *error: Any) -> None:
@@ -202,9 +210,8 @@ class DubWriter(FileWriter):
         self.source = Source(video, "video", start)
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
-        self._waiting = self.source.packets(container.add_stream_from_template(self.source.track))
+        self._beside = Beside(self.source.packets(container.add_stream_from_template(self.source.track)))
         self._speech = Voice24k(container, self.codec)
-        self._next = next(self._waiting, None)
 
     def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
         """Append pcm (samples,) float32; the pictures that go with it come from the video.
@@ -214,17 +221,12 @@ class DubWriter(FileWriter):
         """
         try:
             self.mux(self._speech.encode(pcm))
-            self._pictures(self._speech.samples / SAMPLE_RATE)
+            self.mux(self._beside.until(self._speech.samples / SAMPLE_RATE))
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
-    def _pictures(self, until: float) -> None:
-        while self._next is not None and self._next[0] < until:
-            self.mux([self._next[1]])
-            self._next = next(self._waiting, None)
-
     def encoders(self) -> list[Any]:
-        self._pictures(float("inf"))
+        self.mux(self._beside.until(float("inf")))
         return [self._speech.stream]
 
     def __exit__(self, *error: Any) -> None:
