@@ -1,17 +1,17 @@
 """Train the motion autoencoder on pairs of frames of one puppet.
 
-    python -m recipes.train_motion_ae --run runs/motion_ae            train; continues from the run folder
-    python -m recipes.train_motion_ae --run runs/motion_ae --validate    measure on unseen people, draw a
-    sheet python -m recipes.train_motion_ae --run runs/motion_ae --export      write the averaged weights
+    python -m recipes.train_motion_ae                train; continues from the run folder
+    python -m recipes.train_motion_ae --validate     measure on unseen people, draw a sheet
+    python -m recipes.train_motion_ae --export       write the averaged weights
 
 Objective: the decoder, given the source frame's features and the target's motion, must draw the target:
 absolute error (mouth and eyes count more), the same on smaller pictures, and of neighbouring pixels'
 differences. Three auxiliary losses use what only a synthetic corpus knows. The motion code is the corpus's
 motion vector, so that a talker can be trained on motion vectors without rendering. The flow of each level is
 the mesh's, which fades out. And the encoder's features tell what each pixel shows and how far the motion took
-it: twenty-four numbers a picture teach an encoder slowly where the lips are. Most samples
-are driven by true motion vectors, a quarter by what the encoder reads off both frames, and some by a true
-vector from where the encoder thinks that the source stands, as a talker drives a portrait.
+it: twenty-four numbers a picture teach an encoder slowly where the lips are. Most samples are driven by true
+motion vectors, a quarter by what the encoder reads off both frames, and some by a true vector from where the
+encoder thinks that the source stands, as a talker drives a portrait.
 """
 
 from __future__ import annotations

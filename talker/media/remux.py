@@ -162,12 +162,11 @@ class AnimationWriter(FileWriter):
         """The recording's frames with silence where their stamps leave gaps; None at the end."""
         for silent, frame in timed(self.source._container):
             frame.pts = None
-            given: list[av.AudioFrame] = []
             while silent:
                 part = min(silent, frame.sample_rate)
-                given.append(_silence(frame, part))
+                yield _silence(frame, part)
                 silent -= part
-            yield from [*given, frame]
+            yield frame
         yield None  # what the converter still holds
 
     def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
