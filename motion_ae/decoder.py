@@ -182,7 +182,7 @@ class Blend(nn.Module):
         # The 1x1 convolution of every 2x2 pixels' values is a convolution of kernel and stride 2.
         kernel = channels_last(self.from_warp.weight.view(-1, 3, 2, 2))
         seen = self.from_paint(canvas.paint) + F.conv2d(warped, kernel, stride=2)
-        detail = F.pixel_shuffle(seen, 2)
+        detail = F.pixel_shuffle(seen, 2).to(image.dtype)  # narrower under autocast
         return torch.lerp(upsample(canvas.rgb) + detail[:, :3], warped, torch.sigmoid(detail[:, 3:]))
 
 

@@ -152,6 +152,12 @@ def warmup_cosine(warmup: int, total: int, floor: float = 0.01) -> Callable[[int
     return factor
 
 
+def fast_arithmetic() -> torch.autocast:
+    """Forward passes in bfloat16 where the processor multiplies it; elsewhere float32 is faster."""
+    has_bfloat16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16)
+
+
 def generator(seed: int, step: int) -> torch.Generator:
     """The random generator of one training step: draws depend on (seed, step) alone."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % (2**63))

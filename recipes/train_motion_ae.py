@@ -28,32 +28,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
-from motion_ae.decoder import sketch
+from motion_ae.decoder import sketch, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
-from recipes.launch import Engine, generator, warmup_cosine
+from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
 from talker.checkpoint import PUPPET, save_component
 
 BATCH = 8  # pairs a step
 ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
 RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
-MOUTH, EYES = 4.0, 2.0  # how much more their pixels count
+MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
 PYRAMID, GRADIENT, CODE, SURFACE = 0.5, 1.0, 1.0, 0.5  # weights of the losses beside the absolute error
 SPREAD = 3.0  # usual deviation of a motion code, in the network's units
 MOVED = 0.2  # and of a surface that the motion moves
-FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 3000, 0.1
+FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 8000, 0.1
+SAME_PLACE = 0.08  # how near two surfaces at rest must be to be the same, in 0.1 m
 READ_AT = (1, 2)  # levels of the encoder's features, 16 and 32 cells wide, that tell the surface
-COARSE_STEPS = 600  # at a quarter of the resolution, where a step costs half
+COARSE_STEPS = 4000  # at a quarter of the resolution, where a step costs half
 LOG_EVERY, LOOK_EVERY = 50, 250
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (B, 3, H, W), raw motions (B, M), pixel weights (B, 1, H, W), flow (B, 2, g, g) in pixels,
-    surfaces (2 B, 7, g, g) of sources and targets (see frame_bank)."""
+    """Pictures (B, 3, H, W), raw motions (B, M), pixel weights (B, 1, H, W), flow (B, 2, g, g) in pixels and
+    how much it counts (B, 1, g, g), surfaces (2 B, 7, g, g) of sources and targets (see frame_bank)."""
 
     source: Tensor
     target: Tensor
@@ -61,6 +62,7 @@ class Batch:
     target_motion: Tensor
     weights: Tensor
     flow: Tensor
+    flow_weights: Tensor
     surface: Tensor
 
 
@@ -111,15 +113,29 @@ def to_batch(pairs: Pairs) -> Batch:
     boxes = torch.from_numpy(np.asarray(pairs.boxes))
     size = pairs.target.shape[1]
     weights = 1.0 + box_weights(boxes[:, :1], size, MOUTH) + box_weights(boxes[:, 1:], size, EYES)
+    flow = torch.from_numpy(np.asarray(pairs.flow, np.float32))
+    here, there = (torch.from_numpy(x).float() for x in (pairs.target_surface, pairs.source_surface))
+    seen = visible(here, there, flow / size)
     return Batch(
         source=picture(pairs.source),
         target=picture(pairs.target),
         source_motion=torch.from_numpy(np.asarray(pairs.source_motion)),
         target_motion=torch.from_numpy(np.asarray(pairs.target_motion)),
         weights=weights,
-        flow=torch.from_numpy(np.asarray(pairs.flow, np.float32)),
-        surface=torch.from_numpy(np.concatenate([pairs.source_surface, pairs.target_surface])).float(),
+        flow=flow,
+        flow_weights=F.interpolate(weights, flow.shape[-2:], mode="area") * seen,
+        surface=torch.cat([there, here]),
     )
+
+
+def visible(here: Tensor, there: Tensor, flow: Tensor) -> Tensor:
+    """(B, 1, g, g): 1 where what the target shows can be seen in the source, from surfaces (B, 7, g, g) of
+    target and source and the flow (B, 2, g, g) in picture widths. An open mouth's teeth are behind closed
+    lips."""
+    wide = flow.shape[-1]
+    found = warp(there, flow * (2 * wide / (wide - 1)))
+    same = (here[:, 1:4] - found[:, 1:4]).norm(dim=1, keepdim=True) < SAME_PLACE
+    return (same & ((here[:, :1] - found[:, :1]).abs() < 0.5)).float()
 
 
 def draw(bank: FrameBank, step: int) -> Batch:
@@ -156,7 +172,7 @@ def losses(
         "l1": weighted_l1(drawn, target, weights),
         "pyramid": PYRAMID * pyramid_l1(drawn, target),
         "gradient": GRADIENT * gradient_l1(drawn, target, weights),
-        "flow": flow_weight * flow_l1(flows, batch.flow, batch.target.shape[-1], weights),
+        "flow": flow_weight * flow_l1(flows, batch.flow, batch.target.shape[-1], batch.flow_weights),
         "code": CODE * code_error(motion, known, SPREAD * model.scale),
         "surface": SURFACE * surface_error(apprentice.surfaces(features), batch.surface),
     }
@@ -169,13 +185,14 @@ def train(
     """Train for `steps` steps or `minutes` minutes, whichever comes first."""
     torch.manual_seed(0)
     apprentice = Apprentice(config)
-    optimiser = torch.optim.Adam(apprentice.parameters(), lr=RATE, betas=BETAS)
+    optimiser = torch.optim.Adam(apprentice.parameters(), lr=RATE, betas=BETAS, fused=True)
     engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
     recent = list[Tensor]()
     engine.load()
     for step in engine.steps(steps, minutes):
         flow_weight = FLOW * max(FLOW_FLOOR, 1 - step / FLOW_FADE)
-        loss, parts = losses(apprentice, draw(bank, step), flow_weight, step < COARSE_STEPS)
+        with fast_arithmetic():
+            loss, parts = losses(apprentice, draw(bank, step), flow_weight, step < COARSE_STEPS)
         engine.backward(loss)
         norm = engine.step()
         recent.append(torch.stack([*(part.detach() for part in parts.values()), torch.tensor(norm)]))
