@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -52,7 +52,7 @@ class FaceTrack:
             if number == 0:
                 size = (frame.shape[1], frame.shape[0])
             if crop == "face" and number % EVERY == 0:
-                looks.append(_followed(Image.fromarray(frame), looks))
+                looks.append(followed(Image.fromarray(frame), looks))
         if crop != "face":
             return cls(reel.start, reel.seconds, None)
         if not any(looks):
@@ -60,16 +60,17 @@ class FaceTrack:
                 f"no face is found in {path}: give a video of a frontal, well lit face, or --crop none"
             )
         _report_gaps(looks, path)
-        return cls(reel.start, reel.seconds, _steady(looks, size))
+        return cls(reel.start, reel.seconds, steady(looks, size))
 
     def pictures(self, path: Path, size: int) -> Iterator[Tensor]:
         """The face at 25 frames a second: (1, 3, size, size) in [-1, 1] each."""
         for number, frame in enumerate(Reel(readable(path))):
             picture = Image.fromarray(frame)
-            square = centre_square(picture) if self.squares is None else self._square(number)
+            square = centre_square(picture) if self.squares is None else self.square(number)
             yield to_tensor(cut(picture, square, size))
 
-    def _square(self, number: int) -> Box:
+    def square(self, number: int) -> Box:
+        """Where to cut frame `number`, counted at 25 a second."""
         assert self.squares is not None
         before = min(number // EVERY, len(self.squares) - 1)
         after, share = min(before + 1, len(self.squares) - 1), number % EVERY / EVERY
@@ -78,7 +79,7 @@ class FaceTrack:
         return Box(*mixed.tolist())
 
 
-def _followed(picture: Image.Image, looks: list[Box | None]) -> Box | None:
+def followed(picture: Image.Image, looks: Sequence[Box | None]) -> Box | None:
     """The face that was seen before, if it is still there; else the largest."""
     last = next((look for look in reversed(looks) if look is not None), None)
     if last is not None and (face := look_closer(picture, last)) is not None:
@@ -94,8 +95,11 @@ def _report_gaps(looks: list[Box | None], path: Path) -> None:
         log.warning("no face is found for %.0f s of %s: there the speech follows the text alone", lost, path)
 
 
-def _steady(looks: list[Box | None], size: tuple[int, int]) -> tuple[Box, ...]:
-    """A square for each look: the median of those around it, so that neither noise nor a nod moves it."""
+def steady(looks: Sequence[Box | None], size: tuple[int, int]) -> tuple[Box, ...]:
+    """A square for each look: the median of those around it, so that neither noise nor a nod moves it.
+
+    One look at least saw a face; `size` is the picture's, (width, height).
+    """
     seen = [index for index, look in enumerate(looks) if look is not None]
     values = np.array([[look.left, look.top, look.side] for look in looks if look is not None])
     filled = np.stack([np.interp(range(len(looks)), seen, column) for column in values.T], axis=1)

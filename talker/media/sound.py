@@ -78,8 +78,13 @@ def survey(path: str | Path) -> Survey:
     Raises:
         UserError: as `pieces`.
     """
-    samples, power = 0, []
-    for block in blocks(pieces(path), PIECE * 50):
+    return surveyed(pieces(path))
+
+
+def surveyed(parts: Iterable[Tensor]) -> Survey:
+    """`survey` of samples (n,) that come in any parts."""
+    samples, power = 0, [np.zeros(0, np.float32)]
+    for block in blocks(parts, PIECE * 50):
         samples += len(block)
         whole = block[: len(block) // PIECE * PIECE].view(-1, PIECE)
         power.append(whole.square().mean(1).numpy())

@@ -1,0 +1,206 @@
+"""Raw talking videos -> what the talker trains on.
+
+    python -m recipes.data.prepare SOURCE --out DIR [--workers N]
+
+SOURCE is a folder of videos, a list of them (one path a line), or the folder of the published data set
+(metadata/train.csv). A transcript lies beside its video as .json (whisper's), .srt or .txt; without one,
+--whisper writes it.
+
+Three stages, each resumed where it stood after any interruption: DIR/clips (one face, 25 fps, 24 kHz, up to
+30 s), DIR/latents (audio latents, motion codes, speaker embeddings), DIR/shards with DIR/index.jsonl and
+DIR/stats.safetensors. What was left out and why stands in DIR/report.json. New videos in SOURCE are added by
+the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from motion_ae.config import MotionAEConfig
+from recipes.data.prepare.clips import UNFINISHED, Record, make_clips
+from recipes.data.prepare.detect import retinaface
+from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos, read_samples
+from recipes.data.prepare.pack import pack
+from recipes.data.prepare.parallel import in_processes
+from recipes.data.prepare.sources import Source, find_sources
+from recipes.data.released import METADATA, Released
+from recipes.data.tar_shards import Entry
+from talker.checkpoint import PUPPET, atomic, config_from_dict
+from talker.config import FRAME_RATE
+from talker.errors import UserError
+
+TOGETHER = 16  # videos, or rows of a table by four, that one process encodes with once loaded networks
+
+
+def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, workers: int) -> dict[str, Any]:
+    """Run what is left to do of the three stages; returns the report that it also writes.
+
+    Raises:
+        UserError: nothing to prepare, other settings than before, missing weights, or a killed worker.
+    """
+    for folder in (out, out / "clips", out / "latents"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{out} is being prepared by another process: wait for it") from error
+        _same_settings(out, setup, detector)
+        quiet = Encoders(setup).quiet()  # also finds out about wrong weights before any work
+        if (source / METADATA).is_file():
+            keys, records = _published(source, out, setup, workers), list[Record]()
+        else:
+            sources = find_sources(source)
+            keys = [one.key for one in sources]
+            records = _clips(sources, out, setup, detector, workers)
+            left = [key for key in keys if not (out / "latents" / f"{key}.npz").exists()]
+            jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, TOGETHER)]
+            _encode(encode_videos, jobs, workers)
+        entries = pack(out / "latents", keys, quiet, out)
+        return _report(out, keys, records, entries)
+
+
+def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
+    """Raises UserError where DIR holds something that was made otherwise."""
+    weights = [setup.weights / part / "model.safetensors" for part in ("audio_vae", "motion_ae", "speaker")]
+    settings = {
+        "weights": [_digest(path) for path in weights],
+        "retinaface": detector and _digest(detector),
+        "whisper": setup.whisper and _digest(setup.whisper),
+        "least_sync": setup.least_sync,
+    }
+    path = out / "settings.json"
+    if not path.exists():
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1))
+    elif json.loads(path.read_text()) != settings:
+        raise UserError(f"{out} was prepared with other weights or limits: choose another --out")
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): name existing weights") from error
+
+
+def _clips(
+    sources: Sequence[Source], out: Path, setup: Setup, detector: Path | None, workers: int
+) -> list[Record]:
+    """First stage: a record for each source, in their order."""
+    folder = out / "clips"
+    for path in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    config = json.loads((setup.weights / "motion_ae" / "config.json").read_text())
+    resolution = config_from_dict(MotionAEConfig, config).resolution
+    found = (detector, setup.device) if detector else None
+    if found:
+        retinaface(*found)
+    jobs = []
+    for source in sources:
+        if (folder / source.key).exists():
+            if Record.read(folder / source.key).stamp == source.stamp:
+                continue
+            shutil.rmtree(folder / source.key)
+            (out / "latents" / f"{source.key}.npz").unlink(missing_ok=True)
+        jobs.append((source, folder / source.key, resolution, found))
+    bar = tqdm(in_processes(make_clips, jobs, workers), "clips", len(jobs), file=sys.stdout, disable=not jobs)
+    for (source, own, *_), code in bar:
+        if code:
+            why = f"crashed ({signal.Signals(-code).name if code < 0 else f'exit {code}'})"
+            own.mkdir()
+            Record(source.name, source.stamp, [], {"crashed": 1}, [why]).write(own)
+    return [Record.read(folder / source.key) for source in sources]
+
+
+def _published(root: Path, out: Path, setup: Setup, workers: int) -> list[str]:
+    """Second stage of the published data set; returns the keys of its blocks of rows."""
+    rows, size = len(Released(root).rows), 4 * TOGETHER
+    blocks = [(f"rows-{i:07d}", range(i, min(i + size, rows))) for i in range(0, rows, size)]
+    left = [block for block in blocks if not (out / "latents" / f"{block[0]}.npz").exists()]
+    _encode(encode_released, [(setup, root, out / "latents", [block]) for block in left], workers)
+    return [key for key, _ in blocks]
+
+
+def _encode(work: Any, jobs: Sequence[tuple[Any, ...]], workers: int) -> None:
+    bar = tqdm(in_processes(work, jobs, workers), "latents", len(jobs), file=sys.stdout, disable=not jobs)
+    for _, code in bar:
+        if code:
+            raise UserError(
+                f"encoding ended with code {code}: try fewer --workers (out of memory?) and run it again"
+            )
+
+
+def _parts(keys: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [keys[i : i + size] for i in range(0, len(keys), size)]
+
+
+def _report(out: Path, keys: Sequence[str], records: Sequence[Record], entries: Sequence[Entry]) -> dict:
+    """What was kept, what was not, and why: counts, and a line for each loss."""
+    reasons, lines = Counter[str](), list[str]()
+    for record in records:
+        reasons.update(record.lost)
+        lines += [f"{record.name}: {note}" for note in record.notes]
+    for number, key in enumerate(keys):
+        _, lost, notes = read_samples(out / "latents" / f"{key}.npz")
+        reasons.update(lost)
+        name = records[number].name if records else key
+        lines += [f"{name}: {note}" for note in notes]
+    report = {
+        "sources": len(keys),
+        "clips": len(entries),
+        "heldout": sum(entry.split == "heldout" for entry in entries),
+        "seconds": round(sum(entry.frames for entry in entries) / FRAME_RATE, 2),
+        "reasons": dict(reasons.most_common()),
+        "lines": lines,
+    }
+    with atomic(out / "report.json") as path:
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
+
+
+def main() -> None:
+    """Prepare, and say what came of it."""
+    parser = argparse.ArgumentParser(
+        "python -m recipes.data.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--workers", type=int, default=1, help="processes; one core each")
+    parser.add_argument("--weights", type=Path, default=PUPPET, help="folder of a native checkpoint")
+    parser.add_argument("--device", default="cpu", help="for the networks")
+    parser.add_argument("--retinaface", type=Path, metavar="FILE", help="facexlib's detection weights")
+    parser.add_argument("--whisper", type=Path, metavar="FILE", help="weights, for videos without transcript")
+    parser.add_argument(
+        "--least-sync", type=float, default=0.1, help="least confidence that sound and lips fit; 0: any"
+    )
+    options = parser.parse_args()
+    setup = Setup(options.weights, options.device, options.whisper, options.least_sync)
+    try:
+        report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for line in report["lines"]:
+        print(line)
+    lost = ", ".join(f"{why} {count}" for why, count in report["reasons"].items())
+    minutes = report["seconds"] / 60
+    print(f"{report['clips']} clips, {minutes:.1f} minutes, from {report['sources']} sources; lost: {lost}")
+
+
+if __name__ == "__main__":
+    main()

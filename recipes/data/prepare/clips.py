@@ -1,0 +1,193 @@
+"""First stage: a raw video becomes clips of one steady face with its sound, and a record of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from recipes.data.prepare.detect import retinaface
+from recipes.data.prepare.sources import Source
+from recipes.data.prepare.watch import Refused, Watched, sound, stretches, watch
+from recipes.data.transcript import Cue, read_transcript
+from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.errors import UserError
+from talker.media.audio import reason
+from talker.media.face import cut
+from talker.media.face_track import EVERY
+from talker.media.sound import FRAME, blocks
+from talker.media.video import Reel
+
+RECORD = "record.json"
+UNFINISHED = ".unfinished-"
+VIDEO_QUALITY = {"crf": "12", "preset": "veryfast", "bf": "0"}  # far finer than any network sees
+SHARPNESS_SIDE = 256
+LEAST_SHARPNESS = 0.002  # a good picture has 0.01 and more; blurred by two pixels it has 0.002
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames first..last-1 of a video; cues with times in seconds of the clip."""
+
+    first: int
+    last: int
+    cues: tuple[Cue, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a video: clips that were kept, a count of what was lost by reason, words on it."""
+
+    name: str
+    stamp: list[int]
+    clips: list[Clip]
+    lost: dict[str, int]
+    notes: list[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """Of a finished video's folder."""
+        held = json.loads((folder / RECORD).read_text())
+        clips = [Clip(c["first"], c["last"], tuple(Cue(**cue) for cue in c["cues"])) for c in held["clips"]]
+        return cls(held["name"], held["stamp"], clips, held["lost"], held["notes"])
+
+    def write(self, folder: Path) -> None:
+        """As JSON."""
+        (folder / RECORD).write_text(json.dumps(asdict(self)))
+
+
+def make_clips(source: Source, folder: Path, resolution: int, detector: tuple[Path, str] | None) -> None:
+    """Make `folder`: 000.mkv, 001.mkv, ... and the record; whatever is wrong with the video is in there.
+
+    The folder appears when all of it is there.
+
+    Args:
+        resolution: side of the face's square in pixels.
+        detector: weights of RetinaFace and the device for it; None: the detector of the main job.
+    """
+    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
+    _record(source, unfinished, resolution, detector).write(unfinished)
+    unfinished.rename(folder)
+
+
+def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path, str] | None) -> Record:
+    stamp = source.stamp
+    try:
+        watched = watch(source.path, retinaface(*detector) if detector else None)
+        return _cut(source, stamp, folder, watched, resolution)
+    except Refused as refused:
+        return Record(source.name, stamp, [], {refused.args[0]: 1}, [": ".join(refused.args)])
+    except (UserError, av.FFmpegError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        said = reason(error).replace(f"{source.path} ", "").splitlines()[0]
+        why = "bad transcript" if "is no transcript" in said else "unreadable"
+        return Record(source.name, stamp, [], {why: 1}, [f"{why}: {said}"])
+
+
+def _cut(source: Source, stamp: list[int], folder: Path, watched: Watched, resolution: int) -> Record:
+    """Second pass: write what the first one found worth keeping."""
+    found, dropped = stretches(watched, read_transcript(source.path))
+    lost = Counter(dropped)
+    notes = [f"{why} ({count})" for why, count in dropped.items()]
+    wanted: list[Clip] = []
+    for span in found:
+        first = max(0, int(span.start * FRAME_RATE))
+        last = min(watched.frames, -int(-span.end * FRAME_RATE // 1))
+        fault = watched.fault(first, last, resolution)
+        if fault is None:
+            wanted.append(Clip(first, last, tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues)))
+        else:
+            lost[fault] += 1
+            notes.append(f"{_at(first, last)}: {fault}")
+    kept: list[Clip] = []
+    stream = _stream(source.path, watched, resolution)
+    number = 0
+    for clip in wanted:
+        path = folder / f"{len(kept):03d}.mkv"
+        sharpness = []
+        with ClipWriter(path, resolution) as writer:
+            while number < clip.last:
+                picture, block = next(stream)
+                if number >= clip.first:
+                    pixels = picture()
+                    writer.write(pixels, block)
+                    if number % EVERY == 0:
+                        sharpness.append(sharpness_of(pixels))
+                number += 1
+        if np.median(sharpness) < LEAST_SHARPNESS:
+            path.unlink()
+            lost["blur"] += 1
+            notes.append(f"{_at(clip.first, clip.last)}: blur")
+        else:
+            kept.append(clip)
+    return Record(source.name, stamp, kept, dict(lost), notes)
+
+
+def _at(first: int, last: int) -> str:
+    return f"{first / FRAME_RATE:.1f} to {last / FRAME_RATE:.1f} s"
+
+
+def _stream(path: Path, watched: Watched, resolution: int) -> Iterator[tuple[Any, Tensor]]:
+    """For each frame: how to get its face's pixels, and its samples (960,)."""
+    samples = blocks(sound(path, watched.shift), FRAME)
+    for number, (frame, block) in enumerate(zip(Reel(path), samples, strict=False)):
+        square = watched.track.square(number)
+
+        def face(frame: np.ndarray = frame, square: Any = square) -> np.ndarray:
+            return np.asarray(cut(Image.fromarray(frame), square, resolution))
+
+        yield face, block
+
+
+def sharpness_of(pixels: np.ndarray) -> float:
+    """Variance of a face's Laplacian at 256 pixels a side, as a share of the picture's variance."""
+    small = Image.fromarray(pixels).convert("L").resize((SHARPNESS_SIDE, SHARPNESS_SIDE))
+    grey = np.asarray(small, np.float32)
+    edges = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    return float(edges.var() / max(float(grey.var()), 1.0))
+
+
+class ClipWriter:
+    """`with` it: a clip of square frames (S, S, 3) at 25 a second with exactly 960 samples each."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.frames = 0
+        self._container = av.open(f"file:{path}", "w", format="matroska")
+        self._video = self._container.add_stream("libx264", rate=FRAME_RATE, options=VIDEO_QUALITY)
+        self._video.width = self._video.height = size
+        self._video.pix_fmt = "yuv444p"  # the lips' red is worth its full resolution
+        self._audio = self._container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, pixels: np.ndarray, samples: Tensor) -> None:
+        """The next frame and its samples (n <= 960,), filled up with silence."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame.pts, frame.time_base = self.frames, Fraction(1, FRAME_RATE)
+        self._container.mux(self._video.encode(frame))
+        pcm = np.zeros((1, FRAME), np.int16)
+        pcm[0, : len(samples)] = (samples * 32767).round().numpy()
+        block = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
+        block.sample_rate, block.pts = SAMPLE_RATE, self.frames * FRAME
+        block.time_base = Fraction(1, SAMPLE_RATE)
+        self._container.mux(self._audio.encode(block))
+        self.frames += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._container.mux([*self._video.encode(None), *self._audio.encode(None)])
+        self._container.close()

@@ -1,0 +1,226 @@
+"""Second stage: clips become audio latents, motion codes, a speaker embedding, and words if need be."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchaudio.functional import resample
+
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE
+from evaluation.sync import REACH, Sync, compare, lower_face, sync_net
+from motion_ae.config import MotionAEConfig
+from motion_ae.model import MotionAE
+from recipes.data.prepare.clips import Clip, Record
+from recipes.data.released import Released
+from recipes.data.transcript import Cue, words_of
+from talker.checkpoint import atomic, load_component
+from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.errors import UserError
+from talker.media.audio import read_audio
+from talker.media.video import Reel
+from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.windows import LONGEST_SECONDS
+
+TOGETHER = 8  # frames encoded at once
+LARGEST_OFFSET = 4  # frames; what is further out of step is heard from somewhere else
+LEAST_TO_COMPARE = 3 * 8  # frames
+WHISPER_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What clips are encoded with: a native checkpoint, where it runs, whisper's weights, the least sync."""
+
+    weights: Path
+    device: str
+    whisper: Path | None
+    least_sync: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip for training: float16 latents (T, C) of both streams, embedding (S,), cues in its seconds."""
+
+    key: str
+    audio: NDArray[np.float16]
+    motion: NDArray[np.float16]
+    speaker: NDArray[np.float16]
+    cues: tuple[Cue, ...]
+    voice: str
+    heldout: bool | None = None
+
+
+class Encoders:
+    """The frozen networks."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Raises UserError where weights are missing or are others."""
+        self.setup, root, device = setup, setup.weights, setup.device
+        try:
+            self.audio_vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae", device)
+            self.motion_ae = load_component(MotionAE, MotionAEConfig, root / "motion_ae", device)
+            self.speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, root / "speaker", device)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.sync = sync_net() if setup.least_sync > 0 else None
+        self.whisper: Any = _whisper(setup.whisper, device) if setup.whisper else None
+
+    @torch.inference_mode()
+    def heard(self, pcm: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+        """pcm (N,) -> audio latents (N // 960, C), embedding (S,)."""
+        row = pcm[None].to(self.setup.device)
+        return _half(self.audio_vae.encode(row)[0]), _half(self.speaker.embed(row)[0])
+
+    @torch.inference_mode()
+    def quiet(self) -> Tensor:
+        """(C,) the codec's latent of silence."""
+        second = torch.zeros(1, SAMPLE_RATE, device=self.setup.device)
+        return self.audio_vae.encode(second)[0].mean(0).float().cpu()
+
+    @torch.inference_mode()
+    def seen(self, frames: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float16], Tensor]:
+        """Square frames (S, S, 3) -> motion codes (T, M), and the lower faces (T, 48, 48) for the sync."""
+        codes, lips = [], []
+        for group in _grouped(frames, TOGETHER):
+            pictures = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float() / 255
+            codes.append(self.motion_ae.encode((2 * pictures - 1).to(self.setup.device)).cpu())
+            lips.append(lower_face(pictures))
+        return _half(torch.cat(codes)), torch.cat(lips)
+
+    @torch.inference_mode()
+    def in_step(self, lips: Tensor, pcm: Tensor) -> Sync | None:
+        """How sound and lips fit; None where the clip is too short to tell, or nobody asked."""
+        if self.sync is None or len(lips) < LEAST_TO_COMPARE:
+            return None
+        return compare(self.sync, self.sync.picture(lips[None])[0], pcm, min(REACH, len(lips) // 3))
+
+    def words(self, pcm: Tensor) -> list[Cue]:
+        """Whisper's words with their times; none without whisper."""
+        if self.whisper is None:
+            return []
+        sound = resample(pcm, SAMPLE_RATE, WHISPER_RATE).numpy()
+        fp16 = self.setup.device != "cpu"
+        said = self.whisper.transcribe(sound, word_timestamps=True, fp16=fp16, verbose=None)
+        cues = [Cue(cue.start, cue.end, cue.text.strip()) for cue in words_of(said["segments"])]
+        return [cue for cue in cues if cue.text]
+
+
+def encode_videos(setup: Setup, clips: Path, latents: Path, keys: Sequence[str]) -> None:
+    """For each key, `latents/KEY.npz` from the folder `clips/KEY`."""
+    encoders = Encoders(setup)
+    for key in keys:
+        record = Record.read(clips / key)
+        lost, notes, samples = Counter[str](), list[str](), list[Sample]()
+        for number, clip in enumerate(record.clips):
+            made = _encoded(encoders, clips / key / f"{number:03d}.mkv", clip, f"{key}-{number:03d}", key)
+            if isinstance(made, Sample):
+                samples.append(made)
+            else:
+                why, more = made
+                lost[why] += 1
+                notes.append(f"clip {number:03d}: {why}{more}")
+        write_samples(latents / f"{key}.npz", samples, dict(lost), notes)
+
+
+def _encoded(encoders: Encoders, path: Path, clip: Clip, key: str, voice: str) -> Sample | tuple[str, str]:
+    """A clip's sample, or why there is none and a detail."""
+    pcm = read_audio(path, LONGEST_SECONDS + 1)
+    cues = clip.cues or tuple(encoders.words(pcm))
+    if not cues:
+        return "no transcript", ""
+    motion, lips = encoders.seen(Reel(path))
+    sync = encoders.in_step(lips, pcm)
+    if sync and (sync.confidence < encoders.setup.least_sync or abs(sync.offset) > LARGEST_OFFSET):
+        return "off-screen speech", f" (offset {sync.offset}, confidence {sync.confidence:.2f})"
+    audio, speaker = encoders.heard(pcm)
+    frames = min(len(audio), len(motion))
+    return Sample(key, audio[:frames], motion[:frames], speaker, cues, voice)
+
+
+def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tuple[str, range]]) -> None:
+    """For each (key, rows) of the published data set, `latents/KEY.npz`; its own motion codes are kept."""
+    encoders, data = Encoders(setup), Released(root)
+    for key, rows in blocks:
+        lost, notes, samples = Counter[str](), list[str](), list[Sample]()
+        for row in rows:
+            said, fault = data.rows[row], data.fault(row)
+            if fault is None:
+                pcm, motion = data.pcm(row), data.motion(row)
+                audio, speaker = encoders.heard(pcm)
+                frames = min(len(audio), len(motion))
+                cues = (Cue(0.0, frames / FRAME_RATE, said.text),)
+                name = f"{key}-{row:07d}"
+                half = _half(motion[:frames])
+                samples.append(Sample(name, audio[:frames], half, speaker, cues, name, said.heldout))
+            else:
+                lost[fault.split(":")[0]] += 1
+                notes.append(f"{said.sample_id}: {fault}")
+        write_samples(latents / f"{key}.npz", samples, dict(lost), notes)
+
+
+def write_samples(path: Path, samples: Sequence[Sample], lost: dict[str, int], notes: Sequence[str]) -> None:
+    """A video's samples and what was lost on the way, in one file that is whole or not there."""
+    arrays: dict[str, NDArray[Any]] = {}
+    told = []
+    for number, sample in enumerate(samples):
+        for name in ("audio", "motion", "speaker"):
+            arrays[f"{number}.{name}"] = getattr(sample, name)
+        row = {"key": sample.key, "voice": sample.voice, "heldout": sample.heldout}
+        told.append(row | {"cues": [asdict(cue) for cue in sample.cues]})
+    text = json.dumps({"samples": told, "lost": lost, "notes": list(notes)})
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, told=np.frombuffer(text.encode(), np.uint8), **arrays)
+
+
+def read_samples(path: Path) -> tuple[list[Sample], dict[str, int], list[str]]:
+    """What `write_samples` wrote."""
+    with np.load(path) as held:
+        told = json.loads(held["told"].tobytes())
+        samples = [
+            Sample(
+                row["key"],
+                held[f"{number}.audio"],
+                held[f"{number}.motion"],
+                held[f"{number}.speaker"],
+                tuple(Cue(**cue) for cue in row["cues"]),
+                row["voice"],
+                row["heldout"],
+            )
+            for number, row in enumerate(told["samples"])
+        ]
+    return samples, told["lost"], told["notes"]
+
+
+def _whisper(path: Path, device: str) -> Any:
+    import whisper  # takes seconds
+
+    try:
+        return whisper.load_model(str(path), device=device)
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} holds no whisper weights: give a .pt file of openai-whisper") from error
+
+
+def _grouped(frames: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    for frame in frames:
+        group.append(frame)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _half(x: Tensor) -> NDArray[np.float16]:
+    return x.cpu().to(torch.float16).numpy()

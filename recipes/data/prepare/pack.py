@@ -1,0 +1,125 @@
+"""Third stage: samples become shards with an index, and the statistics of their latents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recipes.data.prepare.encode import Sample, read_samples
+from recipes.data.released import tar_members
+from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Entry, write_shard
+from talker.checkpoint import atomic
+
+SHARD_CLIPS = 500
+HELDOUT_SHARE = 0.02
+
+
+class Moments:
+    """Mean and deviation of each channel of what is added, piece by piece."""
+
+    def __init__(self) -> None:
+        self.count, self.sum, self.squares = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, frames: np.ndarray) -> None:
+        """Frames (T, C)."""
+        wide = frames.astype(np.float64)
+        self.count += len(wide)
+        self.sum = self.sum + wide.sum(0)
+        self.squares = self.squares + np.square(wide).sum(0)
+
+    def mean_std(self) -> tuple[Tensor, Tensor]:
+        """(C,) each."""
+        mean = self.sum / max(self.count, 1)
+        variance = (self.squares / max(self.count, 1) - mean**2).clip(min=0)
+        return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
+
+
+def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[Entry]:
+    """Write shards, statistics and the index into `out` from `latents/KEY.npz`, in the order of `keys`.
+
+    A shard that is there is not written again, its name tells its content; the index comes last, and shards
+    that it does not name go. `quiet` (C,) is the codec's latent of silence, kept beside the statistics.
+    """
+    (out / SHARDS).mkdir(exist_ok=True)
+    heldout = heldout_keys(keys)
+    waiting: dict[str, list[Sample]] = defaultdict(list)
+    moments = {"audio": Moments(), "motion": Moments()}
+    entries: list[Entry] = []
+    numbers: dict[str, int] = defaultdict(int)
+
+    def flush(split: str, least: int) -> None:
+        while len(waiting[split]) >= least:
+            group, waiting[split] = waiting[split][:SHARD_CLIPS], waiting[split][SHARD_CLIPS:]
+            entries.extend(_packed(out / SHARDS, f"{split}-{numbers[split]:06d}", split, group))
+            numbers[split] += 1
+
+    for key in keys:
+        for sample in read_samples(latents / f"{key}.npz")[0]:
+            apart = key in heldout if sample.heldout is None else sample.heldout
+            waiting["heldout" if apart else "train"].append(sample)
+            if not apart:
+                for name, moment in moments.items():
+                    moment.add(getattr(sample, name))
+        flush("train", SHARD_CLIPS)
+        flush("heldout", SHARD_CLIPS)
+    flush("train", 1)
+    flush("heldout", 1)
+    tensors = {"quiet": quiet}
+    for name, moment in moments.items():
+        tensors[f"{name}_mean"], tensors[f"{name}_std"] = moment.mean_std()
+    with atomic(out / STATS) as path:
+        save_file(tensors, path)
+    with atomic(out / INDEX) as path, path.open("w") as file:
+        file.writelines(entry.line() for entry in entries)
+    _remove_others(out / SHARDS, {entry.shard for entry in entries})
+    return entries
+
+
+def heldout_keys(keys: Iterable[str]) -> set[str]:
+    """The videos that are kept from training: about one in fifty, chosen by their keys alone; of several at
+    least one."""
+    ranked = sorted((hashlib.sha256(key.encode()).digest(), key) for key in keys)
+    chosen = {key for digest, key in ranked if digest[0] < 256 * HELDOUT_SHARE}
+    return chosen or {key for _, key in ranked[:1] if len(ranked) > 1}
+
+
+def _packed(folder: Path, name: str, split: str, group: Sequence[Sample]) -> list[Entry]:
+    """The entries of a shard, which is written if it is not there."""
+    samples, digest = [], hashlib.sha256()
+    for one in group:
+        told = {"voice": one.voice, "split": split, "cues": [asdict(cue) for cue in one.cues]}
+        samples.append({"key": one.key, "json": told} | {m: getattr(one, m) for m in MEMBERS})
+        digest.update(repr((one.key, told, [getattr(one, m).shape for m in MEMBERS])).encode())
+        for member in MEMBERS:
+            digest.update(getattr(one, member).tobytes())
+    path = folder / f"{name}-{digest.hexdigest()[:12]}.tar"
+    if not path.exists():
+        with atomic(path) as temporary:
+            write_shard(temporary, samples)
+    places = tar_members(path)
+    return [
+        Entry(
+            one.key,
+            split,
+            path.name,
+            {member: places[f"{one.key}.{member}.npy"] for member in MEMBERS},
+            len(one.audio),
+            one.voice,
+            one.cues,
+        )
+        for one in group
+    ]
+
+
+def _remove_others(folder: Path, current: Collection[str]) -> None:
+    for path in folder.iterdir():
+        if path.name not in current:
+            path.unlink()

@@ -1,0 +1,189 @@
+"""A first pass over a raw video: where the face is, what is heard, and which stretches are worth keeping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from recipes.data.prepare.detect import Detector
+from recipes.data.transcript import Cue, Span, spans
+from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.media.audio import CLOSED, decoded_frames
+from talker.media.face import Box, find_faces
+from talker.media.face_track import EVERY, FaceTrack, followed, steady
+from talker.media.sound import Survey, pieces, surveyed
+from talker.media.video import Reel
+from talker.windows import LONGEST_SECONDS, at_pauses
+
+COUNT_EVERY = 4  # looks between two searches of the whole picture: about two seconds
+AS_LARGE = 0.6  # another face of this share of the first one's side speaks perhaps, too
+MOST_LOST, MOST_COMPANY = 0.2, 0.3  # shares of a clip's looks
+JUMP = 0.6  # of the face's side between two looks: another shot
+MOST_SHIFT = 60.0  # seconds between the first sound and the first picture
+MARGIN = 6  # frames of silence kept around speech
+SHORTEST = 25  # frames
+LEAST_SPEECH = 0.25  # share of a clip's frames in which something is heard
+MISSING = 0.05  # share of a file's claimed length
+
+
+class Refused(Exception):  # noqa: N818 - an outcome, not a fault
+    """A whole video is of no use; the first argument is the reason, the second, if any, says more."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What there is to see and to hear in a video, at 25 frames a second.
+
+    Attributes:
+        track: where the face is.
+        looks: the face as seen every `EVERY` frames; None where it was not.
+        company: by number of a look, whether another face of its size was there; few looks are asked.
+        heard: length and loudness of the sound, from the first picture on.
+        shift: seconds by which the sound begins after the first picture.
+    """
+
+    track: FaceTrack
+    looks: tuple[Box | None, ...]
+    company: dict[int, bool]
+    heard: Survey
+    shift: float
+
+    @property
+    def frames(self) -> int:
+        """Frames with both picture and sound."""
+        return min(round(self.track.seconds * FRAME_RATE), self.heard.frames)
+
+    def fault(self, first: int, last: int, resolution: int) -> str | None:
+        """Why frames first..last-1 make no clip; None if they do."""
+        if last - first < SHORTEST:
+            return "too short"
+        if self.heard.speaks[first:last].mean() < LEAST_SPEECH:
+            return "silent"
+        numbers = range(first // EVERY, min(-(-last // EVERY), len(self.looks)))
+        looks = [self.looks[n] for n in numbers]
+        if sum(look is None for look in looks) > MOST_LOST * len(looks):
+            return "no face"
+        asked = [self.company[n] for n in range(min(numbers), max(numbers) + 1) if n in self.company]
+        if asked and np.mean(asked) > MOST_COMPANY:
+            return "several faces"
+        seen = [look for look in looks if look is not None]
+        if any(_jumps(a, b) for a, b in pairwise(seen)):
+            return "change of shot"
+        side = np.median([self.track.square(n * EVERY).side for n in numbers])
+        return "face too small" if side < resolution / 2 else None
+
+
+def watch(path: Path, detector: Detector | None) -> Watched:
+    """Look and listen once.
+
+    Raises:
+        Refused: without picture or sound, cut off, without any face.
+        UserError: unreadable.
+    """
+    claimed, sound_start = _probe(path)
+    reel = Reel(path)
+    looks: list[Box | None] = []
+    company: dict[int, bool] = {}
+    size = (0, 0)
+    for number, frame in enumerate(reel):
+        size = (frame.shape[1], frame.shape[0])
+        if number % EVERY == 0:
+            face, others = _look(Image.fromarray(frame), looks, detector)
+            if others is not None:
+                company[len(looks)] = others
+            looks.append(face)
+    shift = sound_start - float(reel.start)
+    if abs(shift) > MOST_SHIFT:
+        raise Refused("unreadable", f"sound and picture begin {abs(shift):.0f} s apart")
+    heard = surveyed(sound(path, shift))
+    length = max(float(reel.seconds), heard.seconds)
+    if claimed - length > max(0.5, MISSING * claimed):
+        raise Refused("truncated", f"{length:.1f} s of {claimed:.1f} s can be read")
+    if not any(looks):
+        raise Refused("no face")
+    if not heard.speaks.any():
+        raise Refused("silent")
+    track = FaceTrack(reel.start, reel.seconds, steady(looks, size))
+    return Watched(track, tuple(looks), company, heard, shift)
+
+
+def sound(path: Path, shift: float) -> Iterator[Tensor]:
+    """Samples (n,) at 24 kHz from the time of the first picture on, `shift` seconds before the first
+    sound."""
+    late = round(shift * SAMPLE_RATE)
+    if late > 0:
+        yield torch.zeros(late)
+    skip = max(0, -late)
+    for piece in pieces(path):
+        if skip < len(piece):
+            yield piece[skip:]
+        skip = max(0, skip - len(piece))
+
+
+def stretches(watched: Watched, cues: Sequence[Cue]) -> tuple[list[Span], dict[str, int]]:
+    """Where to cut, at transcript times if there are any, else at silences; and what is lost by it, counted.
+
+    A transcript without times covers its whole video, so that must fit into one clip.
+    """
+    seconds = watched.frames / FRAME_RATE
+    # Transcripts count from whichever comes first, sound or picture.
+    timed = [cue.shifted(min(0.0, watched.shift)) for cue in cues if math.isfinite(cue.end)]
+    if timed:
+        found, dropped = spans(timed, seconds)
+        return found, {"words too long or out of time": dropped} if dropped else {}
+    if cues and seconds > LONGEST_SECONDS:
+        return [], {"long, and its transcript has no times": 1}
+    speaks, found, first = watched.heard.speaks[: watched.frames], [], 0
+    for length in at_pauses(speaks, 1):
+        spoken = first + np.flatnonzero(speaks[first : first + length])
+        if len(spoken):
+            start = max(first, int(spoken[0]) - MARGIN) / FRAME_RATE
+            end = min(first + length, int(spoken[-1]) + 1 + MARGIN) / FRAME_RATE
+            said = (Cue(start, end, cues[0].text),) if cues else ()
+            found.append(Span(start, end, said))
+        first += length
+    return found, {}
+
+
+def _probe(path: Path) -> tuple[float, float]:
+    """The length that the header claims, and the time of the first sound, in seconds."""
+    with path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
+        if not container.streams.video:
+            raise Refused("no picture")
+        if not container.streams.audio:
+            raise Refused("no sound")
+        claimed = (container.duration or 0) / av.time_base
+        first = next(decoded_frames(container), None)
+    if first is None:
+        raise Refused("no sound")
+    start = Fraction(first.pts or 0) * Fraction(first.time_base or 0)
+    return claimed, float(start)
+
+
+def _look(
+    picture: Image.Image, looks: Sequence[Box | None], detector: Detector | None
+) -> tuple[Box | None, bool | None]:
+    """The face that is followed, and whether others of its size are there (None: nobody counted)."""
+    if detector is None and len(looks) % COUNT_EVERY:
+        return followed(picture, looks), None
+    faces = (detector or find_faces)(picture)
+    if not faces:
+        return None, False
+    last = next((look for look in reversed(looks) if look is not None), None)
+    face = next((one for one in faces if last is not None and last.holds(one.centre)), faces[0])
+    return face, any(other is not face and other.side > AS_LARGE * face.side for other in faces)
+
+
+def _jumps(a: Box, b: Box) -> bool:
+    side = min(a.side, b.side)
+    return math.dist(a.centre, b.centre) > JUMP * side or max(a.side, b.side) > 1.5 * side

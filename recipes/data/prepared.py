@@ -1,0 +1,176 @@
+"""A prepared data set as the talker's training reads it: clips by number, in an order of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from heads.streams import Streams
+from recipes.data.tar_shards import STATS, Entry, read_index, read_member
+from recipes.data.transcript import LONGEST_SECONDS, Cue, spans, text_of
+from talker.config import FRAME_RATE
+from talker.errors import UserError
+from talker.text import PhonemeTokenizer, Tokenizer
+
+PATCH_FRAMES = 4
+AFTER_SECONDS = 0.25  # the last word's sound rings on for so long
+LEAST_STD = 1e-2
+
+
+@dataclass(frozen=True)
+class View:
+    """Frames first..last-1 of an entry of the index, and the cues in it, in seconds of the view."""
+
+    entry: Entry
+    first: int
+    last: int
+    cues: tuple[Cue, ...]
+
+
+class Prepared:
+    """Clips of a folder that `recipes.data.prepare` made, read from its shards as they are asked for.
+
+    Has what `recipes.data.latents.Latents` has, so the talker trains on either. What is longer than 30 s is
+    split at transcript times; where that cannot be it is dropped, and counted in `dropped`.
+
+    Attributes:
+        voice: (clips,) number of each clip's voice.
+        shard: (clips,) number of the shard each clip lies in.
+        dropped: clips, or parts of clips, that are not read, by reason.
+    """
+
+    def __init__(
+        self, folder: Path, split: Literal["train", "heldout"], tokenizer: Tokenizer | None = None
+    ) -> None:
+        """Raises UserError where there is no prepared data, or none of that split."""
+        self.folder, self.dropped = folder, Counter[str]()
+        entries = [entry for entry in read_index(folder) if entry.split == split]
+        self._views = [view for entry in entries for view in self._split(entry)]
+        if not self._views:
+            raise UserError(f"{folder} has no clip of the split {split}: prepare more videos")
+        voices, shards = (
+            np.unique([getattr(view.entry, name) for view in self._views], return_inverse=True)[1]
+            for name in ("voice", "shard")
+        )
+        self.voice: NDArray[np.int64] = voices
+        self.shard: NDArray[np.int64] = shards
+        self._tokenizer = tokenizer or PhonemeTokenizer()
+        self.ids = lru_cache(maxsize=100_000)(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """(clips,) length of each clip in frames."""
+        return np.array([view.last - view.first for view in self._views])
+
+    def of(self, stream: str, clip: int) -> Tensor:
+        """Raw latents (T, C) of one stream of a clip, float32."""
+        view = self._views[clip]
+        held = read_member(self.folder, view.entry, stream)[view.first : view.last]
+        return torch.from_numpy(held.astype(np.float32))
+
+    def embedding(self, clip: int) -> Tensor:
+        """(S,) speaker embedding measured on a clip."""
+        return torch.from_numpy(
+            read_member(self.folder, self._views[clip].entry, "speaker").astype(np.float32)
+        )
+
+    def text(self, clip: int) -> str:
+        """What is said."""
+        return text_of(self._views[clip].cues)
+
+    def _ids(self, clip: int) -> list[int]:
+        """Token ids of a clip's text.
+
+        Raises:
+            UserError: the text is outside the tokenizer.
+        """
+        try:
+            return self._tokenizer.encode(self.text(clip))
+        except ValueError as error:
+            key = self._views[clip].entry.key
+            raise UserError(f"{key}: {error} (python -m recipes.data.validate finds all)") from error
+
+    def tokens_read(self, clip: int) -> Tensor | None:
+        """(N,) text tokens spoken by the end of each patch; None where the transcript has no word times."""
+        view = self._views[clip]
+        if not all(len(cue.text.split()) == 1 for cue in view.cues):
+            return None
+        patches = -(-(view.last - view.first) // PATCH_FRAMES)
+        ends = (np.arange(patches) + 1) * PATCH_FRAMES / FRAME_RATE
+        return torch.from_numpy(read_at(view.cues, len(self.ids(clip)), ends))
+
+    def statistics(self) -> tuple[Streams, Streams]:
+        """Mean and deviation (C,) of the raw latents of the training clips, as stored beside the index.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        held = read_statistics(self.folder)
+        mean = Streams(audio=held["audio_mean"], motion=held["motion_mean"])
+        std = Streams(audio=held["audio_std"], motion=held["motion_std"])
+        # A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
+        return mean, std.map(lambda x: x.clamp(min=LEAST_STD))
+
+    def _split(self, entry: Entry) -> list[View]:
+        if entry.frames <= LONGEST_SECONDS * FRAME_RATE:
+            return [View(entry, 0, entry.frames, entry.cues)]
+        found, lost = spans(entry.cues, entry.frames / FRAME_RATE)
+        self.dropped["too long between two cuts"] += lost
+        views = []
+        for span in found:
+            first = int(span.start * FRAME_RATE)
+            last = min(entry.frames, first + int(LONGEST_SECONDS * FRAME_RATE), _up(span.end * FRAME_RATE))
+            views.append(
+                View(entry, first, last, tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues))
+            )
+        return views
+
+
+def read_statistics(folder: Path) -> dict[str, Tensor]:
+    """`audio_mean`, `audio_std`, `motion_mean`, `motion_std`, and `quiet`, the codec's latent of silence;
+    each (C,).
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / STATS
+    try:
+        held = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read: run python -m recipes.data.prepare again") from error
+    names = {"audio_mean", "audio_std", "motion_mean", "motion_std", "quiet"}
+    if names - held.keys():
+        raise UserError(f"{path} lacks {', '.join(sorted(names - held.keys()))}: prepare the data again")
+    return held
+
+
+def read_at(words: Sequence[Cue], tokens: int, times: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Text tokens (fractional, of `tokens`) spoken by each of `times` (seconds), from the times of words.
+
+    A word's share of the tokens is that of its letters and the space after it.
+    """
+    letters = np.cumsum([len(word.text) + 1 for word in words])
+    done = np.append(0.0, letters * tokens / letters[-1])
+    at, read = [0.0], [0.0]
+    for word, before, after in zip(words, done, done[1:], strict=False):
+        at += [max(at[-1], word.start), max(at[-1], word.end)]
+        read += [before, after]
+    return np.interp(times, [*at, at[-1] + AFTER_SECONDS], [*read, float(tokens)]).astype(np.float32)
+
+
+def _up(x: float) -> int:
+    return int(-(-x // 1))

@@ -1,0 +1,200 @@
+"""The published data set as it is laid out: metadata/train.csv beside tar shards of sounds and motion codes.
+
+Nothing in it is trusted: names are only looked up, sizes are checked against the file, and tensors are read
+without executing anything.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.errors import UserError
+from talker.media.audio import read_audio
+from talker.windows import LONGEST_SECONDS
+
+METADATA = Path("metadata/train.csv")
+COLUMNS = (
+    "sample_id",
+    "dataset_source",
+    "split",
+    "text",
+    "wav_path",
+    "motion_pt_path",
+    "video_path",
+    "pt_length",
+    "fps",
+)
+MOST_BYTES = 256 * 2**20  # of one sound or one motion file
+NEARLY = 2  # frames by which sound, motion and the table may differ
+SILENCE = 1e-3  # root mean square
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    sample_id: str
+    split: str
+    text: str
+    wav_path: str
+    motion_path: str
+    length: int
+    fps: float
+
+    @property
+    def heldout(self) -> bool:
+        """Whether it is of another split than the training set."""
+        return self.split.strip().lower() != "train"
+
+
+class Released:
+    """Rows of the table by number, with their sounds and motion codes.
+
+    Attributes:
+        rows: every line of the table, in its order.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """`root` holds metadata/train.csv.
+
+        Raises:
+            UserError: there is no such table, or it lacks columns.
+        """
+        self.root = root
+        path = root / METADATA
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+                if missing:
+                    raise UserError(f"{path} has no column {', '.join(missing)}: it is another data set's")
+                self.rows = [_row(line, reader.line_num, path) for line in reader]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} cannot be read as a table: {error}") from error
+
+    def fault(self, row: int) -> str | None:
+        """Why a row is of no use ("reason" or "reason: detail"); None if it is fine."""
+        said = self.rows[row]
+        if not said.text.strip():
+            return "no transcript"
+        if said.fps != FRAME_RATE:
+            return f"other frame rate: {said.fps:g}"
+        if said.length > LONGEST_SECONDS * FRAME_RATE:
+            return f"too long: {said.length} frames"  # the table has no times to cut it at
+        try:
+            pcm, motion = self.pcm(row), self.motion(row)
+        except UserError as error:
+            return f"unreadable: {error}"
+        heard = len(pcm) * FRAME_RATE / SAMPLE_RATE
+        if max(abs(heard - len(motion)), abs(said.length - len(motion))) > NEARLY:
+            return f"lengths disagree: table {said.length}, motion {len(motion)}, sound {heard:.1f} frames"
+        if not len(motion) or not torch.isfinite(motion).all():
+            return "not finite: motion"
+        return "silent" if float(pcm.square().mean().sqrt()) < SILENCE else None
+
+    def pcm(self, row: int) -> Tensor:
+        """(N,) the sound at 24 kHz.
+
+        Raises:
+            UserError: it is missing or no sound.
+        """
+        name = self.rows[row].wav_path
+        with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix[:8]) as file:
+            file.write(self._bytes(name))
+            file.flush()
+            try:
+                return read_audio(file.name, LONGEST_SECONDS + 1)
+            except UserError as error:
+                raise UserError(str(error).replace(file.name, name)) from error
+
+    def motion(self, row: int) -> Tensor:
+        """(T, M) float32 motion codes.
+
+        Raises:
+            UserError: they are missing, or something else.
+        """
+        name = self.rows[row].motion_path
+        data = self._bytes(name)
+        try:
+            held = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        except Exception as error:  # hostile bytes raise anything
+            raise UserError(f"{name} holds no tensor ({type(error).__name__})") from error
+        if not isinstance(held, Tensor) or held.ndim != 2 or not held.is_floating_point():
+            raise UserError(f"{name} holds no motion of shape (frames, values)")
+        return held.float()
+
+    @cached_property
+    def _members(self) -> dict[str, tuple[Path, int, int]]:
+        """Where each regular file in each tar shard lies: by its path and, where unique, by its name."""
+        found: dict[str, tuple[Path, int, int]] = {}
+        names: dict[str, list[tuple[Path, int, int]]] = {}
+        for shard in sorted(self.root.rglob("*.tar")):
+            for name, (offset, size) in tar_members(shard).items():
+                found.setdefault(name, (shard, offset, size))
+                names.setdefault(PurePosixPath(name).name, []).append((shard, offset, size))
+        return {name: places[0] for name, places in names.items() if len(places) == 1} | found
+
+    def _bytes(self, name: str) -> bytes:
+        """A file that the table names, from the folder or from a shard."""
+        pure = PurePosixPath(name)
+        path = self.root / pure
+        inside = not pure.is_absolute() and ".." not in pure.parts
+        if inside and path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
+            place = path, 0, path.stat().st_size
+        else:
+            known = self._members
+            found = known.get(str(pure)) or known.get(pure.name)
+            if found is None:
+                raise UserError(f"{name} is missing from the data set's folder and shards")
+            place = found
+        file, offset, size = place
+        if size > MOST_BYTES:
+            raise UserError(f"{name} claims {size} bytes")
+        with file.open("rb") as opened:
+            opened.seek(offset)
+            return opened.read(size)
+
+
+def tar_members(path: Path) -> dict[str, tuple[int, int]]:
+    """(offset, size) of the content of each regular file in an uncompressed tar, as far as it is whole.
+
+    Raises:
+        UserError: the file is no tar.
+    """
+    length, found = path.stat().st_size, dict[str, tuple[int, int]]()
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if member.isreg() and not member.sparse and member.offset_data + member.size <= length:
+                    name = PurePosixPath(member.name.removeprefix("./"))
+                    found[str(name)] = member.offset_data, member.size
+                archive.members = []  # type: ignore[attr-defined]  # it would remember millions
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+        if not found:
+            raise UserError(f"{path} cannot be read as a tar ({error}): download it again") from error
+    return found
+
+
+def _row(line: dict[str, str], number: int, path: Path) -> Row:
+    try:
+        return Row(
+            line["sample_id"],
+            line["split"],
+            line["text"],
+            line["wav_path"],
+            line["motion_pt_path"],
+            int(float(line["pt_length"])),
+            float(line["fps"]),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}, line {number}: pt_length and fps must be numbers") from error

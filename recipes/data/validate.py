@@ -1,0 +1,169 @@
+"""Check a data set before money is spent on it.
+
+    python -m recipes.data.validate MANIFEST
+
+MANIFEST is a prepared folder, its index.jsonl, or the published data set's folder or metadata/train.csv.
+Prints what is in it, and one line for each problem; the exit code is 1 where there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recipes.data.prepare.pack import Moments
+from recipes.data.prepared import LEAST_STD, read_statistics
+from recipes.data.released import METADATA, Released
+from recipes.data.tar_shards import INDEX, MEMBERS, Entry, read_index, read_member
+from recipes.data.transcript import LONGEST_SECONDS, spans, text_of
+from talker.config import FRAME_RATE
+from talker.errors import UserError
+from talker.text import PhonemeTokenizer
+
+NEAR_QUIET = 0.5  # root mean square over normalised channels, as `talker.guards` has it
+MOST_QUIET = 0.9  # share of a clip's frames
+FASTEST, SLOWEST = 0.03, 1.0  # seconds a token
+DRIFT = 0.05  # of a deviation by which stored statistics may differ from those of the clips
+LARGEST = 1e3
+
+
+def check(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """What a prepared folder holds, by name, and its problems, one line each."""
+    try:
+        entries, stats = read_index(folder), read_statistics(folder)
+    except UserError as error:
+        return {}, [str(error)]
+    tokenizer = PhonemeTokenizer()
+    quiet = ((stats["quiet"] - stats["audio_mean"]) / stats["audio_std"].clamp(min=LEAST_STD)).numpy()
+    moments = {"audio": Moments(), "motion": Moments()}
+    widths: dict[str, Counter[int]] = {name: Counter() for name in MEMBERS}
+    problems = [f"{key}: {count} clips have this key" for key, count in _repeated(entries)]
+    for entry in entries:
+        problems += [f"{entry.key}: {problem}" for problem in _text_problems(entry, tokenizer)]
+        for name in MEMBERS:
+            try:
+                array = read_member(folder, entry, name)
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            widths[name][array.shape[-1]] += 1
+            if not np.isfinite(array).all() or np.abs(array).max(initial=0) > LARGEST:
+                problems.append(f"{entry.key}: {name} has values that are not finite or beyond {LARGEST:g}")
+            elif name in moments and entry.split == "train" and array.shape[-1] == len(stats[f"{name}_mean"]):
+                moments[name].add(array)
+            if name == "audio" and array.shape[-1] == len(quiet) and _silent(array, stats, quiet):
+                problems.append(f"{entry.key}: its sound is silent")
+    for name, count in widths.items():
+        if len(count) > 1:
+            problems.append(f"{name}: clips have different numbers of values, {dict(count)}")
+    for name, moment in moments.items():
+        problems += _drift(name, moment, stats)
+    splits = Counter(entry.split for entry in entries)
+    problems += [f"no clip is in the split {s}" for s in ("train", "heldout") if not splits[s]]
+    return _summary(entries, splits), problems
+
+
+def check_released(root: Path) -> tuple[dict[str, str], list[str]]:
+    """The same of the published data set's folder."""
+    try:
+        data = Released(root)
+    except UserError as error:
+        return {}, [str(error)]
+    tokenizer, problems = PhonemeTokenizer(), []
+    for number, row in enumerate(data.rows):
+        fault = data.fault(number)
+        if fault is None:
+            fault = next(_unspeakable(row.text, tokenizer), None)
+        if fault is not None:
+            problems.append(f"{row.sample_id}: {fault}")
+    counts = Counter(row.split for row in data.rows)
+    hours = sum(row.length / row.fps for row in data.rows if row.fps) / 3600
+    return {"rows": str(len(data.rows)), "splits": str(dict(counts)), "hours": f"{hours:.2f}"}, problems
+
+
+def _repeated(entries: list[Entry]) -> list[tuple[str, int]]:
+    return [(key, n) for key, n in Counter(entry.key for entry in entries).items() if n > 1]
+
+
+def _text_problems(entry: Entry, tokenizer: PhonemeTokenizer) -> Iterator[str]:
+    """What is wrong with a clip's words, or with their times."""
+    seconds = entry.frames / FRAME_RATE
+    if not all(0 <= cue.start <= cue.end < math.inf for cue in entry.cues) or any(
+        cue.end > seconds + 1 for cue in entry.cues
+    ):
+        yield "its transcript has times outside of it"
+    elif seconds > LONGEST_SECONDS and spans(entry.cues, seconds)[1]:
+        yield f"it lasts {seconds:.0f} s and cannot be split"
+    text = text_of(entry.cues)
+    problem = next(_unspeakable(text, tokenizer), None)
+    if problem is not None:
+        yield problem
+    elif not FASTEST <= seconds / len(tokenizer.encode(text)) <= SLOWEST:
+        yield f"{len(text)} letters do not fit {seconds:.1f} s"
+
+
+def _unspeakable(text: str, tokenizer: PhonemeTokenizer) -> Iterator[str]:
+    try:
+        tokenizer.encode(text)
+    except ValueError as error:
+        yield f"text outside the tokenizer: {error}"
+
+
+def _silent(audio: np.ndarray, stats: dict[str, torch.Tensor], quiet: np.ndarray) -> bool:
+    mean, std = stats["audio_mean"].numpy(), stats["audio_std"].clamp(min=LEAST_STD).numpy()
+    away = np.sqrt(np.square((audio.astype(np.float32) - mean) / std - quiet).mean(1))
+    return bool((away < NEAR_QUIET).mean() > MOST_QUIET)
+
+
+def _drift(name: str, moment: Moments, stats: dict[str, torch.Tensor]) -> Iterator[str]:
+    """Whether the stored statistics are those of the clips."""
+    if not moment.count:
+        return
+    (mean, std), stored = moment.mean_std(), stats[f"{name}_std"].clamp(min=LEAST_STD)
+    off = torch.maximum((mean - stats[f"{name}_mean"]).abs(), (std - stats[f"{name}_std"]).abs()) / stored
+    if not torch.isfinite(off).all() or off.max() > DRIFT:
+        yield f"{name}: the stored statistics are not those of the clips; prepare the data again"
+
+
+def _summary(entries: list[Entry], splits: Counter[str]) -> dict[str, str]:
+    seconds = np.array([entry.frames for entry in entries]) / FRAME_RATE
+    low, middle, high = np.quantile(seconds, (0, 0.5, 1))
+    return {
+        "clips": f"{len(entries)} ({', '.join(f'{name} {count}' for name, count in splits.items())})",
+        "hours": f"{seconds.sum() / 3600:.2f}",
+        "seconds a clip": f"{low:.1f} to {high:.1f}, median {middle:.1f}",
+        "voices": str(len({entry.voice for entry in entries})),
+        "words": str(sum(len(text_of(entry.cues).split()) for entry in entries)),
+    }
+
+
+def main() -> None:
+    """Check, print, exit."""
+    parser = argparse.ArgumentParser(
+        "python -m recipes.data.validate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST")
+    path = parser.parse_args().manifest
+    if path.name == METADATA.name and path.parent.name == METADATA.parent.name:
+        path = path.parent.parent
+    folder = path.parent if path.name == INDEX else path
+    published = (folder / METADATA).is_file()
+    found, problems = check_released(folder) if published else check(folder)
+    for name, value in found.items():
+        print(f"{name}: {value}")
+    for problem in problems:
+        print(problem)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
