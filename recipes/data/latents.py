@@ -22,6 +22,7 @@ from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
+from heads.streams import Streams
 from recipes.data.puppet.corpus import Clip, Corpus
 from recipes.data.puppet.sentences import Split
 from recipes.data.reading import tokens_read
@@ -78,6 +79,13 @@ class Latents:
     def embedding(self, clip: int) -> Tensor:
         """(S,) speaker embedding measured on a clip."""
         return torch.from_numpy(self.speaker[clip].astype(np.float32))
+
+    def statistics(self) -> tuple[Streams, Streams]:
+        """Mean and deviation (C,) of the raw latents."""
+        held = Streams(audio=torch.from_numpy(self.audio), motion=torch.from_numpy(self.motion))
+        raw = held.map(Tensor.float)
+        # A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
+        return raw.map(lambda x: x.mean(0)), raw.map(lambda x: x.std(0).clamp(min=1e-2))
 
 
 def _spoken(clip: Clip, tokenizer: PhonemeTokenizer) -> Arrays:

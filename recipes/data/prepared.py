@@ -134,9 +134,8 @@ class Prepared:
         for span in found:
             first = int(span.start * FRAME_RATE)
             last = min(entry.frames, first + int(LONGEST_SECONDS * FRAME_RATE), _up(span.end * FRAME_RATE))
-            views.append(
-                View(entry, first, last, tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues))
-            )
+            cues = tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues)
+            views.append(View(entry, first, last, cues))
         return views
 
 

@@ -105,7 +105,8 @@ def read_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
         raise UserError(f"{where} is missing")
     offset, size = entry.members[name]
     try:
-        data = os.pread(_opened(str(folder / SHARDS / entry.shard)), size, offset)
+        file = _opened(folder / SHARDS / entry.shard)
+        data = os.pread(file.fileno(), size, offset)
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror})") from error
     if len(data) < size:
@@ -122,12 +123,8 @@ def read_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=64)
-def _shard(path: str) -> io.FileIO:
-    return io.FileIO(path)
-
-
-def _opened(path: str) -> int:
-    return _shard(path).fileno()
+def _opened(path: Path) -> io.FileIO:
+    return io.FileIO(str(path))
 
 
 def write_shard(path: Path, samples: Sequence[dict[str, Any]]) -> None:

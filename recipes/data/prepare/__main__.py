@@ -31,9 +31,10 @@ from tqdm import tqdm
 from motion_ae.config import MotionAEConfig
 from recipes.data.prepare.clips import UNFINISHED, Record, make_clips
 from recipes.data.prepare.detect import retinaface
-from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos, read_samples
+from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.parallel import in_processes
+from recipes.data.prepare.samples import read_told
 from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.released import METADATA, Released
 from recipes.data.tar_shards import Entry
@@ -155,10 +156,10 @@ def _report(out: Path, keys: Sequence[str], records: Sequence[Record], entries: 
         reasons.update(record.lost)
         lines += [f"{record.name}: {note}" for note in record.notes]
     for number, key in enumerate(keys):
-        _, lost, notes = read_samples(out / "latents" / f"{key}.npz")
-        reasons.update(lost)
+        told = read_told(out / "latents" / f"{key}.npz")
+        reasons.update(told["lost"])
         name = records[number].name if records else key
-        lines += [f"{name}: {note}" for note in notes]
+        lines += [f"{name}: {note}" for note in told["notes"]]
     report = {
         "sources": len(keys),
         "clips": len(entries),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from evaluation.sync import REACH, Sync, compare, lower_face, sync_net
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from recipes.data.prepare.clips import Clip, Record
+from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.released import Released
 from recipes.data.transcript import Cue, words_of
-from talker.checkpoint import atomic, load_component
+from talker.checkpoint import load_component
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
@@ -46,19 +46,6 @@ class Setup:
     device: str
     whisper: Path | None
     least_sync: float
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One clip for training: float16 latents (T, C) of both streams, embedding (S,), cues in its seconds."""
-
-    key: str
-    audio: NDArray[np.float16]
-    motion: NDArray[np.float16]
-    speaker: NDArray[np.float16]
-    cues: tuple[Cue, ...]
-    voice: str
-    heldout: bool | None = None
 
 
 class Encoders:
@@ -167,39 +154,6 @@ def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tu
                 lost[fault.split(":")[0]] += 1
                 notes.append(f"{said.sample_id}: {fault}")
         write_samples(latents / f"{key}.npz", samples, dict(lost), notes)
-
-
-def write_samples(path: Path, samples: Sequence[Sample], lost: dict[str, int], notes: Sequence[str]) -> None:
-    """A video's samples and what was lost on the way, in one file that is whole or not there."""
-    arrays: dict[str, NDArray[Any]] = {}
-    told = []
-    for number, sample in enumerate(samples):
-        for name in ("audio", "motion", "speaker"):
-            arrays[f"{number}.{name}"] = getattr(sample, name)
-        row = {"key": sample.key, "voice": sample.voice, "heldout": sample.heldout}
-        told.append(row | {"cues": [asdict(cue) for cue in sample.cues]})
-    text = json.dumps({"samples": told, "lost": lost, "notes": list(notes)})
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, told=np.frombuffer(text.encode(), np.uint8), **arrays)
-
-
-def read_samples(path: Path) -> tuple[list[Sample], dict[str, int], list[str]]:
-    """What `write_samples` wrote."""
-    with np.load(path) as held:
-        told = json.loads(held["told"].tobytes())
-        samples = [
-            Sample(
-                row["key"],
-                held[f"{number}.audio"],
-                held[f"{number}.motion"],
-                held[f"{number}.speaker"],
-                tuple(Cue(**cue) for cue in row["cues"]),
-                row["voice"],
-                row["heldout"],
-            )
-            for number, row in enumerate(told["samples"])
-        ]
-    return samples, told["lost"], told["notes"]
 
 
 def _whisper(path: Path, device: str) -> Any:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recipes.data.prepare.encode import Sample, read_samples
+from recipes.data.prepare.samples import Sample, read_samples, read_told
 from recipes.data.released import tar_members
 from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Entry, write_shard
 from talker.checkpoint import atomic
@@ -49,7 +49,7 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
     that it does not name go. `quiet` (C,) is the codec's latent of silence, kept beside the statistics.
     """
     (out / SHARDS).mkdir(exist_ok=True)
-    heldout = heldout_keys(keys)
+    heldout = heldout_keys(key for key in keys if read_told(latents / f"{key}.npz")["samples"])
     waiting: dict[str, list[Sample]] = defaultdict(list)
     moments = {"audio": Moments(), "motion": Moments()}
     entries: list[Entry] = []
@@ -62,7 +62,7 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
             numbers[split] += 1
 
     for key in keys:
-        for sample in read_samples(latents / f"{key}.npz")[0]:
+        for sample in read_samples(latents / f"{key}.npz"):
             apart = key in heldout if sample.heldout is None else sample.heldout
             waiting["heldout" if apart else "train"].append(sample)
             if not apart:

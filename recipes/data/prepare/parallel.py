@@ -11,16 +11,17 @@ from typing import Any
 import torch
 
 Job = tuple[Any, ...]
+PRELOADED = "recipes.data.prepare.encode"
 
 
 def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, int]]:
     """Call `work(*job)` for each job, `workers` at a time; yields each job as it ends, with its exit code.
 
     0 is success; a negative code is the signal that killed it. Processes are forked from a server that has
-    imported `work`'s module already, so one takes milliseconds to start.
+    imported the networks already, so one takes milliseconds to start.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])
+    context.set_forkserver_preload([PRELOADED])
     waiting, running = list(reversed(jobs)), dict[Any, tuple[BaseProcess, Job]]()
     try:
         while waiting or running:

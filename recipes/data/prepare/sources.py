@@ -9,24 +9,9 @@ from pathlib import Path
 
 from talker.errors import UserError
 
-VIDEOS = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".mts",
-        ".mpg",
-        ".mpeg",
-        ".3gp",
-        ".flv",
-        ".wmv",
-        ".ogv",
-    ]
-)
+VIDEOS = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".3gp", ".flv", ".wmv",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,5 +63,5 @@ def find_sources(source: Path) -> list[Source]:
     else:
         raise UserError(f"{source} is neither a folder of videos nor a list of them: give one of the two")
     if not found:
-        raise UserError(f"there is no video in {source}: names end in {', '.join(sorted(VIDEOS))}")
+        raise UserError(f"there is no video in {source}: names end in {', '.join(VIDEOS)}")
     return found

@@ -1,0 +1,139 @@
+"""Raw videos become a data set: twenty of every kind, with a correct report, through kills and restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from talking_videos import FOLDER, KEPT, write_folder
+
+from recipes.data.prepare.detect import box_of, retinaface
+from recipes.data.prepare.parallel import in_processes
+from recipes.data.prepare.sources import find_sources
+from recipes.data.prepared import Prepared
+from recipes.data.validate import check
+from talker.errors import UserError
+
+
+def test_every_video_has_a_key_of_its_own_that_is_safe(tmp_path: Path) -> None:
+    names = ["a.mp4", "A.mp4", "b/a.mp4", "Zoë – 你好.MOV", "..mkv", "x" * 200 + ".webm", b"\xff\xfe.mp4"]
+    for name in names:
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "notes.txt").write_text("# chosen\nb/a.mp4\n\nnot there.mp4\nb/a.mp4\n")
+    found = find_sources(tmp_path)
+    keys = [source.key for source in found]
+    assert len(set(keys)) == len(names)
+    assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(key) < 60 for key in keys)
+    for source in found:
+        source.name.encode()
+    assert [source.name for source in find_sources(tmp_path / "notes.txt")] == ["b/a.mp4", "not there.mp4"]
+    for wrong in (tmp_path / "a.mp4", tmp_path / "nowhere", Path(__file__).parent):
+        with pytest.raises(UserError):
+            find_sources(wrong)
+
+
+def test_boxes_from_landmarks_turn_and_grow_with_the_face() -> None:
+    face = np.array([[40, 50], [60, 50], [50, 60], [43, 70], [57, 70]], float)
+    box = box_of(face)
+    assert box.centre == pytest.approx((50, 55.4))
+    assert box.side == pytest.approx(51)
+    larger = box_of(face * 3 + 7)
+    assert larger.side == pytest.approx(3 * box.side)
+    assert larger.centre == pytest.approx((157, 3 * 55.4 + 7))
+
+
+@pytest.mark.long
+def test_a_crash_is_an_exit_code() -> None:
+    ends = dict(in_processes(os._exit, [(0,), (3,)], 2)) | dict(in_processes(os.abort, [()], 1))
+    assert ends == {(0,): 0, (3,): 3, (): -signal.SIGABRT}
+
+
+@pytest.mark.long
+def test_retinaface_loads_without_unpickling(tmp_path: Path) -> None:
+    module = pytest.importorskip("facexlib.detection.retinaface")
+    torch.manual_seed(0)
+    net = module.RetinaFace(network_name="mobile0.25", device=torch.device("cpu"))
+    torch.save({f"module.{name}": value for name, value in net.state_dict().items()}, tmp_path / "r.pth")
+    from PIL import Image
+
+    retinaface(tmp_path / "r.pth", "cpu")(Image.new("RGB", (200, 120)))
+    torch.save({"other": torch.zeros(1)}, tmp_path / "o.pth")
+    torch.save(net, tmp_path / "p.pth")
+    for name in ("o.pth", "p.pth", "missing.pth"):
+        with pytest.raises(UserError, match="holds no RetinaFace weights"):
+            retinaface(tmp_path / name, "cpu")
+
+
+def command(videos: Path, out: Path) -> list[str]:
+    """The command, two workers."""
+    program = [sys.executable, "-m", "recipes.data.prepare"]
+    return [*program, str(videos), "--out", str(out), "--workers", "2"]
+
+
+def finished(out: Path) -> dict[str, int]:
+    """What is done, with the time at which it was."""
+    paths = [*out.glob("clips/*/*"), *out.glob("latents/*.npz"), *out.glob("shards/*")]
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in paths if "/." not in str(path)}
+
+
+@pytest.mark.long
+def test_twenty_videos_through_kills(tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    write_folder(videos)
+    # Killed once in each of the first two stages.
+    for stage, least in (("clips", 6), ("latents", 1)):
+        process = subprocess.Popen(command(videos, out), start_new_session=True)
+        while len(list(out.glob(f"{stage}/[!.]*"))) < least:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        done = finished(out)
+        assert len(done) > 0
+    ran = subprocess.run(command(videos, out), capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    after = finished(out)
+    assert all(after[path] == stamp for path, stamp in done.items())  # nothing is done twice
+
+    report = json.loads((out / "report.json").read_text())
+    assert report["sources"] == len(FOLDER) == 20
+    assert report["clips"] == KEPT
+    for name, why in FOLDER.items():
+        lines = [line for line in report["lines"] if line.startswith(f"{name}: ")]
+        assert len(lines) == (why is not None), (name, lines)
+        assert why is None or why in lines[0]
+    assert report["reasons"] == {why: list(FOLDER.values()).count(why) for why in FOLDER.values() if why}
+
+    again = subprocess.run(command(videos, out), capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert finished(out) == after
+    assert check(out)[1] == []
+    _same_however_it_was_filmed(out)
+
+
+def _same_however_it_was_filmed(out: Path) -> None:
+    """The same second of the same person gives nearly the same codes from every kind of file."""
+    clips = [Prepared(out, split) for split in ("train", "heldout")]
+    codes = {
+        held._views[k].entry.voice.rsplit("-", 1)[0]: {s: held.of(s, k)[6:30] for s in ("audio", "motion")}
+        for held in clips
+        for k in range(len(held))
+    }
+    pairs = {"60-fps": "plain-1", "telephone": "plain-1", "late-sound": "plain-1"}
+    pairs |= {"variable-rate": "plain-2", "stereo-48-khz": "plain-2", "plain-4": "plain-2"}
+    for name, plain in pairs.items():
+        for stream in ("audio", "motion"):
+            a, b = codes[name][stream], codes[plain][stream]
+            other = codes["zo-spricht"][stream][: len(b)]
+            away, apart = (a - b).square().mean().sqrt(), (other - b[: len(other)]).square().mean().sqrt()
+            assert away < 0.5 * apart, (name, stream, float(away), float(apart))

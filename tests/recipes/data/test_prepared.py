@@ -1,0 +1,131 @@
+"""What was packed is read again, by index; the talker trains on it; hostile folders are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from prepared_data import AUDIO, TINY, sample, usual, write_prepared
+
+from recipes.data.prepared import Prepared, read_at
+from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
+from recipes.data.transcript import Cue
+from recipes.launch import generator
+from recipes.train_talker import Data, draw_samples
+from talker.errors import UserError
+from talker.model import TalkerModel
+from talker.text import PhonemeTokenizer
+from talker.training_batch import collate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return usual(tmp_path_factory.mktemp("prepared"))
+
+
+def test_round_trip_by_index(folder: Path) -> None:
+    clips = {split: Prepared(folder, split) for split in ("train", "heldout")}
+    assert sum(map(len, clips.values())) == 24
+    # Clips of a video stay together, so nobody is in both splits.
+    assert not {e.voice for e in read_index(folder) if e.split == "train"} & {
+        e.voice for e in read_index(folder) if e.split == "heldout"
+    }
+    train = clips["train"]
+    for number in (5, 0, len(train) - 1):
+        entry = [entry for entry in read_index(folder) if entry.split == "train"][number]
+        video, clip = map(int, entry.key.removeprefix("video").split("-"))
+        made = sample(entry.key, entry.frames / 25, 2 * video + clip, bool(video % 2))
+        assert torch.equal(train.of("audio", number), torch.from_numpy(made.audio).float())
+        assert torch.equal(train.of("motion", number), torch.from_numpy(made.motion).float())
+        assert torch.equal(train.embedding(number), torch.from_numpy(made.speaker).float())
+        assert train.text(number) == " ".join(cue.text for cue in made.cues)
+        assert train.frames[number] == len(made.audio)
+
+
+def test_webdataset_reads_the_shards(folder: Path) -> None:
+    from webdataset import WebDataset
+
+    shard = str(next((folder / SHARDS).glob("train*.tar")))
+    first = next(iter(WebDataset(shard, shardshuffle=False).decode()))
+    assert first["audio.npy"].shape[1] == AUDIO
+    assert first["json"]["cues"]
+
+
+def test_packing_again_writes_nothing_and_statistics_are_those_of_the_training_clips(folder: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in (folder / SHARDS).iterdir()}
+    usual(folder)
+    assert before == {path.name: path.stat().st_mtime_ns for path in (folder / SHARDS).iterdir()}
+    train = Prepared(folder, "train")
+    mean, std = train.statistics()
+    audio = torch.cat([train.of("audio", clip) for clip in range(len(train))])
+    assert torch.allclose(mean["audio"], audio.mean(0), atol=1e-4)
+    assert torch.allclose(std["audio"], audio.std(0, correction=0), atol=1e-4)
+
+
+def test_what_is_long_is_split_at_words_or_dropped_and_counted(tmp_path: Path) -> None:
+    usual_clips = [[sample(f"short{k}-0", 2, k)] for k in range(8)]
+    timed, untimed = sample("timed-0", 70), sample("untimed-0", 40, word_times=False)
+    folder = write_prepared(tmp_path, [*usual_clips, [timed], [untimed]])
+    clips = [Prepared(folder, split) for split in ("train", "heldout")]
+    views = [(held, k) for held in clips for k in range(len(held)) if held.frames[k] > 50]
+    assert sum(held.dropped.total() for held in clips) == 1
+    assert len(views) in (3, 4)
+    said = " ".join(held.text(k) for held, k in views)
+    assert said == " ".join(cue.text for cue in timed.cues)
+    for held, k in views:
+        assert held.frames[k] <= 750
+        first = held._views[k].first
+        part = torch.from_numpy(timed.motion[first : first + held.frames[k]]).float()
+        assert torch.equal(held.of("motion", k), part)
+
+
+def test_places_in_the_text_follow_the_words() -> None:
+    words = [Cue(0.0, 1.0, "abc"), Cue(2.0, 3.0, "d"), Cue(3.0, 4.0, "ef")]
+    read = read_at(words, 9, np.array([0.5, 1.5, 2.5, 4.0, 9.0]))
+    assert read.tolist() == [2.0, 4.0, 5.0, pytest.approx(9.0), 9.0]
+
+
+def test_the_talker_trains_on_it(folder: Path) -> None:
+    held = Prepared(folder, "train", _Small())
+    data = Data.of(held)
+    model = TalkerModel(TINY)
+    model.stats.set(*held.statistics())
+    batch = collate(draw_samples(data, next(iter(data.from_step(0))), model, generator(0, 0)), TINY)
+    errors = model(batch, model.draws(batch, generator(0, 0), 1))
+    assert all(torch.isfinite(value).all() for value in errors.values())
+    assert 0 < batch.reads.float().mean() < 1  # half of the videos have word times
+
+
+class _Small(PhonemeTokenizer):
+    """Ids that a tiny model has."""
+
+    def encode(self, text: str) -> list[int]:
+        return [1 + index % 39 for index in super().encode(text)]
+
+
+def _spoiled(folder: Path, out: Path, **change: object) -> Path:
+    """A data set whose first entry says something else."""
+    out.mkdir()
+    (out / SHARDS).symlink_to(folder / SHARDS)
+    lines = (folder / INDEX).read_text().splitlines()
+    (out / INDEX).write_text("\n".join([json.dumps(json.loads(lines[0]) | change), *lines[1:]]))
+    return out
+
+
+def test_a_hostile_index_reads_nothing_else(folder: Path, tmp_path: Path) -> None:
+    for number, shard in enumerate(("../../secret.tar", "/etc/passwd", "a/b.tar", ".tar", "a.tar\n")):
+        with pytest.raises(UserError, match="no plain file name"):
+            read_index(_spoiled(folder, tmp_path / str(number), shard=shard))
+    members = {"audio": [0, 2**40], "motion": [0, 10], "speaker": [0, 10]}
+    with pytest.raises(UserError, match="out of bounds"):
+        read_index(_spoiled(folder, tmp_path / "size", members=members))
+    with pytest.raises(UserError, match="line 1 is no clip"):
+        read_index(_spoiled(folder, tmp_path / "cues", cues=[{"start": "x"}]))
+    members = {"audio": [0, 512], "motion": [10**9, 100]}
+    entry = read_index(_spoiled(folder, tmp_path / "members", members=members))[0]
+    for name, words in (("audio", "no array"), ("motion", "cut off"), ("speaker", "missing")):
+        with pytest.raises(UserError, match=words):
+            read_member(folder, entry, name)

@@ -1,0 +1,128 @@
+"""The published layout is read as it is; what is wrong with a row is said, and nothing in it is executed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+import tarfile
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.data.released import COLUMNS, Released, tar_members
+from recipes.data.validate import check_released
+from talker.errors import UserError
+
+
+def wav(seconds: float, level: float = 0.3) -> bytes:
+    """A buzz at 16 kHz."""
+    file = io.BytesIO()
+    time = np.arange(round(16_000 * seconds)) / 16_000
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes((32767 * level * np.sin(2 * np.pi * 200 * time)).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def motion(frames: int, value: float = 0.5) -> bytes:
+    """Codes as the release stores them."""
+    file = io.BytesIO()
+    torch.save(torch.full((frames, 40), value, dtype=torch.float16), file)
+    return file.getvalue()
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("/tmp/executed-by-a-pickle"),)
+
+
+CLIPS = {  # name: sound, motion, length in the table, what is wrong
+    "good": (wav(2.0), motion(50), 50, None),
+    "test": (wav(2.0), motion(50), 50, None),
+    "shorter": (wav(2.0), motion(30), 50, "lengths disagree"),
+    "nan": (wav(2.0), motion(50, float("nan")), 50, "not finite"),
+    "mute": (wav(2.0, 0.0), motion(50), 50, "silent"),
+    "long": (wav(0.1), motion(5), 800, "too long"),
+    "pickled": (wav(2.0), pickle.dumps(_Bomb(), 2), 50, "unreadable: motion/pickled.pt holds no tensor"),
+    "noise": (b"no sound" * 100, motion(50), 50, "unreadable"),
+    "absent": (None, motion(50), 50, "unreadable: wav/absent.wav is missing"),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout: a table, a tar of sounds, a tar of motion codes."""
+    root = tmp_path_factory.mktemp("released")
+    (root / "metadata").mkdir()
+    with (root / "metadata/train.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for name, (*_, length, _) in CLIPS.items():
+            row = dict.fromkeys(COLUMNS, "") | {"sample_id": name, "split": "train", "text": "So, it goes."}
+            row |= {"wav_path": f"wav/{name}.wav", "motion_pt_path": f"motion/{name}.pt"}
+            row |= {"pt_length": length, "fps": 25.0}
+            writer.writerow(row | ({"split": "test"} if name == "test" else {}))
+    for kind, ending, at in (("wav", "wav", 0), ("motion", "pt", 1)):
+        with tarfile.open(root / f"{kind}-00000.tar", "w") as archive:
+            for name, clip in CLIPS.items():
+                if clip[at] is not None:
+                    member = tarfile.TarInfo(f"./{kind}/{name}.{ending}")
+                    member.size = len(clip[at])
+                    archive.addfile(member, io.BytesIO(clip[at]))
+    return root
+
+
+def test_rows_with_their_sounds_and_codes(root: Path) -> None:
+    data = Released(root)
+    assert [row.heldout for row in data.rows[:2]] == [False, True]
+    assert data.pcm(0).shape == (48_000,)
+    assert data.motion(0).shape == (50, 40)
+    assert data.motion(0).dtype == torch.float32
+
+
+def test_each_fault_is_said(root: Path) -> None:
+    data = Released(root)
+    for number, (name, (*_, expected)) in enumerate(CLIPS.items()):
+        fault = data.fault(number)
+        assert fault is None if expected is None else fault.startswith(expected), (name, fault)
+    assert not Path("/tmp/executed-by-a-pickle").exists()
+    found, problems = check_released(root)
+    assert found["rows"] == str(len(CLIPS))
+    assert len(problems) == len(CLIPS) - 2
+
+
+def test_names_lead_nowhere_else(root: Path, tmp_path: Path) -> None:
+    data = Released(root)
+    (root.parent / "outside.wav").write_bytes(wav(1))
+    for name in ("../outside.wav", str(root.parent / "outside.wav"), "", ".", "a\0b"):
+        with pytest.raises(UserError, match="missing"):
+            data._bytes(name)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        link = tarfile.TarInfo("link.wav")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        large = tarfile.TarInfo("large.wav")
+        large.size = 100
+        archive.addfile(large, io.BytesIO(bytes(100)))
+    raw = (tmp_path / "a.tar").read_bytes()
+    assert tar_members(tmp_path / "a.tar") == {"large.wav": (1024, 100)}
+    for name, content in (("cut off", raw[:1050]), ("no tar", b"no tar" * 1000)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as a tar"):
+            tar_members(tmp_path / name)
+
+
+def test_another_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata/train.csv").write_text("id,text\n1,a\n")
+    with pytest.raises(UserError, match="has no column"):
+        Released(tmp_path)
+    (tmp_path / "metadata/train.csv").write_text(",".join(COLUMNS) + "\n" + "a," * 7 + "many,25\n")
+    with pytest.raises(UserError, match="must be numbers"):
+        Released(tmp_path)

@@ -1,0 +1,90 @@
+"""Transcripts in every form give cues; recordings are cut between cues, never through one."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from recipes.data.transcript import Cue, read_transcript, spans, text_of
+from talker.errors import UserError
+
+
+def test_three_forms_beside_a_video(tmp_path: Path) -> None:
+    video = tmp_path / "Zoë 1.mp4"
+    assert read_transcript(video) == []
+    video.with_suffix(".txt").write_text("\ufeffSo it\n goes.\n", encoding="utf-8")
+    assert read_transcript(video) == [Cue(0.0, math.inf, "So it goes.")]
+    video.with_suffix(".srt").write_text(
+        "1\r\n00:00:01,500 --> 00:00:02,000\r\n<i>So it</i>\r\n\r\n"
+        "2\r\n01:00:00.5 --> 01:00:01,000\r\ngoes.\r\nOn."
+    )
+    first, second = read_transcript(video)
+    assert first == Cue(1.5, 2.0, "So it")
+    assert (second.end, second.text) == (3601.0, "goes. On.")
+    words = [{"word": " So", "start": 0.1, "end": 0.2}, {"word": " it", "start": 0.2, "end": 0.4}]
+    segments = [
+        {"start": 0.1, "end": 0.4, "text": "So it", "words": words},
+        {"start": 1, "end": 2, "text": "goes"},
+    ]
+    video.with_suffix(".json").write_text(json.dumps({"segments": segments}))
+    assert [cue.text for cue in read_transcript(video)] == ["So", "it", "goes"]
+    video.with_suffix(".json").write_text(json.dumps({"text": "So it goes."}))
+    assert read_transcript(video) == [Cue(0.0, math.inf, "So it goes.")]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".json", "{"),
+        (".json", '{"segments": [{"start": 2, "end": 1, "text": "a"}]}'),
+        (".json", '{"segments": [{"start": NaN, "end": 1, "text": "a"}]}'),
+        (".json", '{"segments": 3}'),
+        (".json", "[" * 100_000),
+        (".json", "null"),
+        (".srt", "nothing timed"),
+        (".srt", "00:00:02,000 --> 00:00:01,000\nback"),
+    ],
+)
+def test_what_is_no_transcript_is_refused_in_one_line(tmp_path: Path, suffix: str, content: str) -> None:
+    (tmp_path / f"a{suffix}").write_text(content)
+    with pytest.raises(UserError, match="is no transcript") as caught:
+        read_transcript(tmp_path / "a.mp4")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_cue_is_whole_in_one_span_and_no_span_is_too_long() -> None:
+    draw = random.Random(0)
+    for _ in range(50):
+        cues, time = [], 0.0
+        while time < 200:
+            start = time + draw.choice((0.0, 0.05, 0.3, 1.0, 2.5))
+            time = start + draw.uniform(0.1, 1.2) * (8 if draw.random() < 0.05 else 1)
+            cues.append(Cue(start, time, draw.choice(("so", "it", "goes."))))
+        found, dropped = spans(cues, time + 1, longest=30.0)
+        assert dropped == 0
+        assert [cue for span in found for cue in span.cues] == cues
+        for before, after in pairwise(found):
+            assert before.end <= after.start + 1e-9
+        for span in found:
+            assert 0 <= span.start <= span.cues[0].start
+            assert span.cues[-1].end <= span.end <= span.start + 30 + 1e-9
+            gaps = [b.start - a.end for a, b in pairwise(span.cues)]
+            assert max(gaps, default=0.0) <= 2.0
+
+
+def test_what_cannot_be_separated_or_lies_outside_is_counted() -> None:
+    crosstalk = [Cue(0, 20, "a"), Cue(10, 35, "b"), Cue(36, 40, "c"), Cue(41, 50, "late")]
+    found, dropped = spans(crosstalk, 45)
+    assert [text_of(span.cues) for span in found] == ["c"]
+    assert dropped == 2
+
+
+def test_cuts_prefer_the_ends_of_sentences() -> None:
+    cues = [Cue(k, k + 0.8, "stop." if k == 21 else "go") for k in range(40)]
+    found, _ = spans(cues, 40)
+    assert found[0].cues[-1].text == "stop."

@@ -1,0 +1,80 @@
+"""Each fault that is planted in a data set is found, in one line; a good one has none."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prepared_data import AUDIO, sample, usual, write_prepared
+from safetensors.torch import load_file, save_file
+
+from recipes.data.prepare.samples import Sample
+from recipes.data.tar_shards import INDEX, SHARDS, STATS
+from recipes.data.transcript import Cue
+from recipes.data.validate import check
+
+
+def test_a_good_one_has_no_problem(tmp_path: Path) -> None:
+    found, problems = check(usual(tmp_path))
+    assert problems == []
+    assert found["clips"].startswith("24")
+
+
+def _with_nan(one: Sample) -> Sample:
+    one.motion[3, 2] = np.nan
+    return one
+
+
+FAULTS = {
+    "not finite": _with_nan,
+    "outside the tokenizer": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 1.0, "你好"),)),
+    "sound is silent": lambda one: dataclasses.replace(one, audio=np.full((50, AUDIO), -3.0, np.float16)),
+    "index says 50": lambda one: dataclasses.replace(one, motion=one.motion[:40]),
+    "times outside": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 9.0, "so it goes on"),)),
+    "do not fit 2.0 s": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 1.0, "so it goes " * 20),)),
+    "different numbers of values": lambda one: dataclasses.replace(one, speaker=one.speaker[:4]),
+    "2 clips have this key": lambda one: dataclasses.replace(one, key="clip1-0"),
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_each_fault_is_found(tmp_path: Path, words: str) -> None:
+    clips = [[sample(f"clip{k}-0", 2, k)] for k in range(12)]
+    folder = write_prepared(tmp_path, [*clips, [FAULTS[words](sample("bad-0", 2, 99))]])
+    problems = check(folder)[1]
+    assert any(words in line for line in problems), problems
+    assert len(problems) <= 2
+    assert not any("\n" in line for line in problems)
+
+
+def test_faults_of_files_are_found(tmp_path: Path) -> None:
+    folder = usual(tmp_path)
+    shard = next((folder / SHARDS).glob("train*.tar"))
+    shard.rename(tmp_path / "elsewhere")
+    assert any("cannot be read" in line for line in check(folder)[1])
+    (tmp_path / "elsewhere").rename(shard)
+    stats = load_file(folder / STATS)
+    save_file({name: tensor + 1 for name, tensor in stats.items()}, folder / STATS)
+    assert any("statistics are not those" in line for line in check(folder)[1])
+    save_file(stats, folder / STATS)
+    with shard.open("r+b") as file:
+        file.truncate(shard.stat().st_size // 2)
+    assert any("cut off" in line for line in check(folder)[1])
+    (folder / STATS).unlink()
+    assert len(check(folder)[1]) == 1
+    (folder / INDEX).unlink()
+    assert "cannot be read" in check(folder)[1][0]
+
+
+@pytest.mark.long
+def test_the_command_says_it_by_its_exit_code(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "recipes.data.validate"]
+    good = subprocess.run([*command, usual(tmp_path) / INDEX], capture_output=True, text=True)
+    assert good.returncode == 0, good.stdout + good.stderr
+    bad = subprocess.run([*command, tmp_path / "nothing"], capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert len(bad.stdout.splitlines()) == 1
