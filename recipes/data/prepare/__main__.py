@@ -4,7 +4,7 @@
 
 SOURCE is a folder of videos, a list of them (one path a line), or the folder of the published data set
 (metadata/train.csv). A transcript lies beside its video as .json (whisper's), .srt or .txt; without one,
---whisper writes it.
+--transcribe writes it.
 
 Three stages, each resumed where it stood after any interruption: DIR/clips (one face, 25 fps, 24 kHz, up to
 30 s), DIR/latents (audio latents, motion codes, speaker embeddings), DIR/shards with DIR/index.jsonl and
@@ -41,6 +41,7 @@ from recipes.data.tar_shards import Entry
 from talker.checkpoint import PUPPET, atomic, config_from_dict
 from talker.config import FRAME_RATE
 from talker.errors import UserError
+from talker.transcript import whisper_weights
 
 TOGETHER = 16  # videos, or rows of a table by four, that one process encodes with once loaded networks
 
@@ -186,13 +187,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=PUPPET, help="folder of a native checkpoint")
     parser.add_argument("--device", default="cpu", help="for the networks")
     parser.add_argument("--retinaface", type=Path, metavar="FILE", help="facexlib's detection weights")
-    parser.add_argument("--whisper", type=Path, metavar="FILE", help="weights, for videos without transcript")
+    parser.add_argument("--transcribe", metavar="MODEL", help="weights of whisper, or base.en and the like")
     parser.add_argument(
         "--least-sync", type=float, default=0.1, help="least confidence that sound and lips fit; 0: any"
     )
     options = parser.parse_args()
-    setup = Setup(options.weights, options.device, options.whisper, options.least_sync)
     try:
+        whisper = whisper_weights(options.transcribe) if options.transcribe else None
+        setup = Setup(options.weights, options.device, whisper, options.least_sync)
         report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from talker.errors import UserError
 from talker.media.audio import reason
 from talker.media.face import cut
 from talker.media.face_track import EVERY
-from talker.media.sound import FRAME, blocks
+from talker.media.sound import FRAME, Leveller, blocks
 from talker.media.video import Reel
 
 RECORD = "record.json"
@@ -79,7 +80,12 @@ def make_clips(source: Source, folder: Path, resolution: int, detector: tuple[Pa
     """
     unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     _record(source, unfinished, resolution, detector).write(unfinished)
-    unfinished.rename(folder)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / RECORD).exists():
+            raise
+        shutil.rmtree(unfinished)  # a process that outlived a killed run was faster
 
 
 def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path, str] | None) -> Record:
@@ -141,8 +147,9 @@ def _at(first: int, last: int) -> str:
 
 
 def _stream(path: Path, watched: Watched, resolution: int) -> Iterator[tuple[Any, Tensor]]:
-    """For each frame: how to get its face's pixels, and its samples (960,)."""
-    samples = blocks(sound(path, watched.shift), FRAME)
+    """For each frame: how to get its face's pixels, and its samples (960,), as loud as the models know
+    speech."""
+    samples = map(Leveller(watched.heard.level), blocks(sound(path, watched.shift), FRAME))
     for number, (frame, block) in enumerate(zip(Reel(path), samples, strict=False)):
         square = watched.track.square(number)
 

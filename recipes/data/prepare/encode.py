@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchaudio.functional import resample
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
@@ -30,12 +28,12 @@ from talker.errors import UserError
 from talker.media.audio import read_audio
 from talker.media.video import Reel
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.transcript import transcribed, whisper_network
 from talker.windows import LONGEST_SECONDS
 
 TOGETHER = 8  # frames encoded at once
 LARGEST_OFFSET = 4  # frames; what is further out of step is heard from somewhere else
 LEAST_TO_COMPARE = 3 * 8  # frames
-WHISPER_RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Encoders:
         except ValueError as error:
             raise UserError(str(error)) from error
         self.sync = sync_net() if setup.least_sync > 0 else None
-        self.whisper: Any = _whisper(setup.whisper, device) if setup.whisper else None
+        self.whisper = whisper_network(setup.whisper, device) if setup.whisper else None
 
     @torch.inference_mode()
     def heard(self, pcm: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
@@ -96,9 +94,7 @@ class Encoders:
         """Whisper's words with their times; none without whisper."""
         if self.whisper is None:
             return []
-        sound = resample(pcm, SAMPLE_RATE, WHISPER_RATE).numpy()
-        fp16 = self.setup.device != "cpu"
-        said = self.whisper.transcribe(sound, word_timestamps=True, fp16=fp16, verbose=None)
+        said = transcribed(self.whisper, pcm, word_timestamps=True)
         cues = [Cue(cue.start, cue.end, cue.text.strip()) for cue in words_of(said["segments"])]
         return [cue for cue in cues if cue.text]
 
@@ -154,15 +150,6 @@ def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tu
                 lost[fault.split(":")[0]] += 1
                 notes.append(f"{said.sample_id}: {fault}")
         write_samples(latents / f"{key}.npz", samples, dict(lost), notes)
-
-
-def _whisper(path: Path, device: str) -> Any:
-    import whisper  # takes seconds
-
-    try:
-        return whisper.load_model(str(path), device=device)
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} holds no whisper weights: give a .pt file of openai-whisper") from error
 
 
 def _grouped(frames: Iterable[Any], size: int) -> Iterator[list[Any]]:

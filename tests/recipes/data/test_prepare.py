@@ -16,10 +16,12 @@ import torch
 from talking_videos import FOLDER, KEPT, write_folder
 
 from recipes.data.prepare.detect import box_of, retinaface
+from recipes.data.prepare.encode import Encoders, Setup
 from recipes.data.prepare.parallel import in_processes
 from recipes.data.prepare.sources import find_sources
 from recipes.data.prepared import Prepared
 from recipes.data.validate import check
+from talker.checkpoint import PUPPET
 from talker.errors import UserError
 
 
@@ -72,6 +74,22 @@ def test_retinaface_loads_without_unpickling(tmp_path: Path) -> None:
     for name in ("o.pth", "p.pth", "missing.pth"):
         with pytest.raises(UserError, match="holds no RetinaFace weights"):
             retinaface(tmp_path / name, "cpu")
+
+
+@pytest.mark.long
+def test_whisper_gives_words_with_times(tmp_path: Path) -> None:
+    import whisper
+
+    torch.manual_seed(0)
+    audio = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 16, "n_audio_head": 2, "n_audio_layer": 1}
+    text = {"n_vocab": 51865, "n_text_ctx": 32, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 1}
+    net = whisper.model.Whisper(whisper.model.ModelDimensions(**audio, **text))
+    torch.save({"dims": audio | text, "model_state_dict": net.state_dict()}, tmp_path / "w.pt")
+    words = Encoders(Setup(PUPPET, "cpu", tmp_path / "w.pt", 0.0)).words(0.1 * torch.randn(48_000))
+    assert all(0 <= cue.start <= cue.end < 31 and cue.text for cue in words)
+    torch.save({"other": 1}, tmp_path / "o.pt")
+    with pytest.raises(UserError, match="holds no Whisper weights"):
+        Encoders(Setup(PUPPET, "cpu", tmp_path / "o.pt", 0.0))
 
 
 def command(videos: Path, out: Path) -> list[str]:

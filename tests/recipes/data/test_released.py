@@ -13,8 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.data.prepare.encode import Setup, encode_released
+from recipes.data.prepare.pack import pack
+from recipes.data.prepare.samples import read_told
+from recipes.data.prepared import Prepared
 from recipes.data.released import COLUMNS, Released, tar_members
 from recipes.data.validate import check_released
+from talker.checkpoint import PUPPET
 from talker.errors import UserError
 
 
@@ -95,6 +100,19 @@ def test_each_fault_is_said(root: Path) -> None:
     found, problems = check_released(root)
     assert found["rows"] == str(len(CLIPS))
     assert len(problems) == len(CLIPS) - 2
+
+
+def test_it_is_prepared_with_its_own_motion_codes(root: Path, tmp_path: Path) -> None:
+    rows, setup = range(len(CLIPS)), Setup(PUPPET, "cpu", None, 0.0)
+    encode_released(setup, root, tmp_path, [("rows", rows)])
+    told = read_told(tmp_path / "rows.npz")
+    assert len(told["notes"]) == sum(told["lost"].values()) == len(CLIPS) - 2
+    pack(tmp_path, ["rows"], torch.zeros(32), tmp_path)
+    train, heldout = (Prepared(tmp_path, split) for split in ("train", "heldout"))
+    assert len(train) == len(heldout) == 1
+    assert torch.equal(train.of("motion", 0), torch.full((50, 40), 0.5))
+    assert train.of("audio", 0).shape == (50, 32)
+    assert train.text(0) == "So, it goes."
 
 
 def test_names_lead_nowhere_else(root: Path, tmp_path: Path) -> None:
