@@ -28,10 +28,13 @@ from talker.windows import LONGEST_SECONDS, at_pauses
 COUNT_EVERY = 4  # looks between two searches of the whole picture: about two seconds
 AS_LARGE = 0.6  # another face of this share of the first one's side speaks perhaps, too
 MOST_LOST, MOST_COMPANY = 0.2, 0.3  # shares of a clip's looks
-JUMP = 0.6  # of the face's side between two looks: another shot
+JUMP = 0.6  # of the face's side between two looks: another face
+CUT = 0.08  # mean change of a small picture from frame to frame: another shot
+THUMBNAIL = 32  # pixels
 MOST_SHIFT = 60.0  # seconds between the first sound and the first picture
 MARGIN = 6  # frames of silence kept around speech
 SHORTEST = 25  # frames
+SLACK_SECONDS = 0.25  # by which words may outlast their video
 LEAST_SPEECH = 0.25  # share of a clip's frames in which something is heard
 MISSING = 0.05  # share of a file's claimed length
 
@@ -48,6 +51,7 @@ class Watched:
         track: where the face is.
         looks: the face as seen every `EVERY` frames; None where it was not.
         company: by number of a look, whether another face of its size was there; few looks are asked.
+        shots: (first, last + 1) frames of each; what is next to a cut, and so not well framed, is in none.
         heard: length and loudness of the sound, from the first picture on.
         shift: seconds by which the sound begins after the first picture.
     """
@@ -55,6 +59,7 @@ class Watched:
     track: FaceTrack
     looks: tuple[Box | None, ...]
     company: dict[int, bool]
+    shots: tuple[tuple[int, int], ...]
     heard: Survey
     shift: float
 
@@ -77,8 +82,8 @@ class Watched:
         if asked and np.mean(asked) > MOST_COMPANY:
             return "several faces"
         seen = [look for look in looks if look is not None]
-        if any(_jumps(a, b) for a, b in pairwise(seen)):
-            return "change of shot"
+        if any(math.dist(a.centre, b.centre) > JUMP * max(a.side, b.side) for a, b in pairwise(seen)):
+            return "face jumps"
         side = np.median([self.track.square(n * EVERY).side for n in numbers])
         return "face too small" if side < resolution / 2 else None
 
@@ -94,11 +99,15 @@ def watch(path: Path, detector: Detector | None) -> Watched:
     reel = Reel(path)
     looks: list[Box | None] = []
     company: dict[int, bool] = {}
-    size = (0, 0)
+    cuts, since, size, before, number = [0], 0, (0, 0), None, 0
     for number, frame in enumerate(reel):
-        size = (frame.shape[1], frame.shape[0])
+        size, small = (frame.shape[1], frame.shape[0]), _thumbnail(frame)
+        if before is not None and np.abs(small - before).mean() > CUT:
+            cuts.append(number)
+            since = len(looks)  # who was seen before is not looked for
+        before = small
         if number % EVERY == 0:
-            face, others = _look(Image.fromarray(frame), looks, detector)
+            face, others = _look(Image.fromarray(frame), looks[since:], detector)
             if others is not None:
                 company[len(looks)] = others
             looks.append(face)
@@ -113,8 +122,8 @@ def watch(path: Path, detector: Detector | None) -> Watched:
         raise Refused("no face")
     if not heard.speaks.any():
         raise Refused("silent")
-    track = FaceTrack(reel.start, reel.seconds, steady(looks, size))
-    return Watched(track, tuple(looks), company, heard, shift)
+    squares, shots = _framed(looks, [*cuts, number + 1], size)
+    return Watched(FaceTrack(reel.start, reel.seconds, squares), tuple(looks), company, shots, heard, shift)
 
 
 def sound(path: Path, shift: float) -> Iterator[Tensor]:
@@ -133,26 +142,60 @@ def sound(path: Path, shift: float) -> Iterator[Tensor]:
 def stretches(watched: Watched, cues: Sequence[Cue]) -> tuple[list[Span], dict[str, int]]:
     """Where to cut, at transcript times if there are any, else at silences; and what is lost by it, counted.
 
-    A transcript without times covers its whole video, so that must fit into one clip.
+    Nothing extends over two shots. A transcript without times covers its whole video, so that must be one
+    shot that fits into one clip.
     """
-    seconds = watched.frames / FRAME_RATE
+    frames = watched.frames
     # Transcripts count from whichever comes first, sound or picture.
     timed = [cue.shifted(min(0.0, watched.shift)) for cue in cues if math.isfinite(cue.end)]
-    if timed:
-        found, dropped = spans(timed, seconds)
-        return found, {"words too long or out of time": dropped} if dropped else {}
-    if cues and seconds > LONGEST_SECONDS:
-        return [], {"long, and its transcript has no times": 1}
-    speaks, found, first = watched.heard.speaks[: watched.frames], [], 0
+    if cues and not timed and (frames > LONGEST_SECONDS * FRAME_RATE or len(watched.shots) > 1):
+        return [], {"long or of many shots, and its transcript has no times": 1}
+    found: list[Span] = []
+    said = 0
+    for first, last in watched.shots:
+        start, end = first / FRAME_RATE, min(last, frames) / FRAME_RATE
+        if not timed:
+            found += _between_silences(watched.heard.speaks[first : min(last, frames)], start, cues)
+            continue
+        late = SLACK_SECONDS if last >= frames else 0.0
+        inside = [cue for cue in timed if start <= cue.start and cue.end <= end + late]
+        for span in spans(inside, end)[0]:
+            found.append(Span(max(span.start, start), span.end, span.cues))
+            said += len(span.cues)
+    return found, {"words across a cut, too long or out of time": len(timed) - said} if said < len(
+        timed
+    ) else {}
+
+
+def _between_silences(speaks: np.ndarray, start: float, cues: Sequence[Cue]) -> list[Span]:
+    """Stretches of the frames from `start` (seconds) on; all of an untimed transcript is said in them."""
+    found, first = [], 0
     for length in at_pauses(speaks, 1):
         spoken = first + np.flatnonzero(speaks[first : first + length])
         if len(spoken):
-            start = max(first, int(spoken[0]) - MARGIN) / FRAME_RATE
-            end = min(first + length, int(spoken[-1]) + 1 + MARGIN) / FRAME_RATE
-            said = (Cue(start, end, cues[0].text),) if cues else ()
-            found.append(Span(start, end, said))
+            begin = start + max(first, int(spoken[0]) - MARGIN) / FRAME_RATE
+            end = start + min(first + length, int(spoken[-1]) + 1 + MARGIN) / FRAME_RATE
+            found.append(Span(begin, end, (Cue(begin, end, cues[0].text),) if cues else ()))
         first += length
-    return found, {}
+    return found
+
+
+def _framed(
+    looks: list[Box | None], borders: list[int], size: tuple[int, int]
+) -> tuple[tuple[Box, ...], tuple[tuple[int, int], ...]]:
+    """A steady square for each look, shot by shot, and the shots; `borders` are the cuts and both ends."""
+    squares: list[Box] = []
+    shots = []
+    for first, stop in pairwise(borders):
+        own = looks[-(-first // EVERY) : -(-stop // EVERY)]
+        # Where a shot shows no face any square will do: it gives no clip.
+        squares += steady(own if any(own) else [Box(0, 0, min(size))] * len(own), size) if own else ()
+        # Squares are mixed from one look to the next, so across a cut they belong to no shot.
+        begin = first if first == 0 else -(-first // EVERY) * EVERY
+        end = stop if stop == borders[-1] else (stop - 1) // EVERY * EVERY + 1
+        if begin < end:
+            shots.append((begin, end))
+    return tuple(squares), tuple(shots)
 
 
 def _probe(path: Path) -> tuple[float, float]:
@@ -184,6 +227,7 @@ def _look(
     return face, any(other is not face and other.side > AS_LARGE * face.side for other in faces)
 
 
-def _jumps(a: Box, b: Box) -> bool:
-    side = min(a.side, b.side)
-    return math.dist(a.centre, b.centre) > JUMP * side or max(a.side, b.side) > 1.5 * side
+def _thumbnail(frame: np.ndarray) -> np.ndarray:
+    """A frame (H, W, 3) as (32, 32, 3) in [0, 1], by picking pixels."""
+    rows, columns = (np.linspace(0, length - 1, THUMBNAIL).round().astype(int) for length in frame.shape[:2])
+    return frame[rows[:, None], columns].astype(np.float32) / 255

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from media_files import person, write_video
 from talking_videos import FOLDER, KEPT, write_folder
 
 from recipes.data.prepare.detect import box_of, retinaface
 from recipes.data.prepare.encode import Encoders, Setup
 from recipes.data.prepare.parallel import in_processes
 from recipes.data.prepare.sources import find_sources
+from recipes.data.prepare.watch import stretches, watch
 from recipes.data.prepared import Prepared
+from recipes.data.transcript import Cue
 from recipes.data.validate import check
 from talker.checkpoint import PUPPET
 from talker.errors import UserError
@@ -52,6 +56,27 @@ def test_boxes_from_landmarks_turn_and_grow_with_the_face() -> None:
     larger = box_of(face * 3 + 7)
     assert larger.side == pytest.approx(3 * box.side)
     assert larger.centre == pytest.approx((157, 3 * 55.4 + 7))
+
+
+def test_shots_are_kept_apart(tmp_path: Path) -> None:
+    first = person(256)
+    second = np.pad(first, ((0, 100), (100, 0), (0, 0)), mode="edge")[100:, :256] // 2 + 100
+    path = write_video(tmp_path / "a.mp4", [first] * 36 + [second] * 48, sound=True)
+    watched = watch(path, None)
+    assert watched.shots == ((0, 25), (36, 84))
+    words = [Cue(start, start + 0.5, "so") for start in (0.1, 1.1, 1.6, 2.2)]
+    found, lost = stretches(watched, words)
+    assert [len(span.cues) for span in found] == [1, 2]
+    assert sum(lost.values()) == 1  # a word across the cut
+    assert found[0].end <= 25 / 25
+    assert found[1].start >= 36 / 25
+    found, lost = stretches(watched, [Cue(0, math.inf, "so " * 5)])
+    assert not found
+    assert sum(lost.values()) == 1
+    assert len(stretches(watched, [])[0]) == 2
+    # The square of the second shot is its own from its first frame on.
+    assert watched.track.square(24) == watched.track.square(0)
+    assert watched.track.square(36) == watched.track.square(80) != watched.track.square(0)
 
 
 @pytest.mark.long
