@@ -80,6 +80,11 @@ class Latents:
         """(S,) speaker embedding measured on a clip."""
         return torch.from_numpy(self.speaker[clip].astype(np.float32))
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of each stream."""
+        return {"audio": self.audio.shape[1], "motion": self.motion.shape[1]}
+
     def statistics(self) -> tuple[Streams, Streams]:
         """Mean and deviation (C,) of the raw latents."""
         held = Streams(audio=torch.from_numpy(self.audio), motion=torch.from_numpy(self.motion))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heads.streams import Streams
-from recipes.data.tar_shards import STATS, Entry, read_index, read_member
+from heads.streams import NAMES, Streams
+from recipes.data.tar_shards import INDEX, STATS, Entry, read_index, read_member
 from recipes.data.transcript import LONGEST_SECONDS, Cue, spans, text_of
 from talker.config import FRAME_RATE
 from talker.errors import UserError
@@ -112,6 +113,16 @@ class Prepared:
         patches = -(-(view.last - view.first) // PATCH_FRAMES)
         ends = (np.arange(patches) + 1) * PATCH_FRAMES / FRAME_RATE
         return torch.from_numpy(read_at(view.cues, len(self.ids(clip)), ends))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of each stream."""
+        return {name: self.of(name, 0).shape[1] for name in NAMES}
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this data set from others: the index names its shards, whose names tell their content."""
+        return hashlib.sha256((self.folder / INDEX).read_bytes()).hexdigest()[:16]
 
     def statistics(self) -> tuple[Streams, Streams]:
         """Mean and deviation (C,) of the raw latents of the training clips, as stored beside the index.

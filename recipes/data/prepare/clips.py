@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
+import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import av
 import numpy as np
@@ -27,7 +29,7 @@ from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import reason
 from talker.media.face import cut
-from talker.media.face_track import EVERY
+from talker.media.face_track import EVERY, FaceTrack
 from talker.media.sound import FRAME, Leveller, blocks
 from talker.media.video import Reel
 
@@ -90,73 +92,68 @@ def make_clips(source: Source, folder: Path, resolution: int, detector: tuple[Pa
 
 def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path, str] | None) -> Record:
     stamp = source.stamp
+
+    def refused(why: str, *more: str) -> Record:
+        return Record(source.name, stamp, [], {why: 1}, [": ".join((why, *more))])
+
+    try:
+        cues = read_transcript(source.path)
+    except UserError as error:
+        return refused("bad transcript", str(error))
     try:
         watched = watch(source.path, retinaface(*detector) if detector else None)
-        return _cut(source, stamp, folder, watched, resolution)
-    except Refused as refused:
-        return Record(source.name, stamp, [], {refused.args[0]: 1}, [": ".join(refused.args)])
+        return _cut(source, stamp, folder, watched, cues, resolution)
+    except Refused as error:
+        return refused(*error.args)
     except (UserError, av.FFmpegError, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
-        said = reason(error).replace(f"{source.path} ", "").splitlines()[0]
-        why = "bad transcript" if "is no transcript" in said else "unreadable"
-        return Record(source.name, stamp, [], {why: 1}, [f"{why}: {said}"])
+        return refused("unreadable", reason(error).replace(f"{source.path} ", "").splitlines()[0])
 
 
-def _cut(source: Source, stamp: list[int], folder: Path, watched: Watched, resolution: int) -> Record:
+def _cut(
+    source: Source, stamp: list[int], folder: Path, watched: Watched, cues: Sequence[Cue], resolution: int
+) -> Record:
     """Second pass: write what the first one found worth keeping."""
-    found, dropped = stretches(watched, read_transcript(source.path))
+    found, dropped = stretches(watched, cues)
     lost = Counter(dropped)
     notes = [f"{why} ({count})" for why, count in dropped.items()]
-    wanted: list[Clip] = []
+    kept: list[Clip] = []
+    samples = map(Leveller(watched.heard.level), blocks(sound(source.path, watched.shift), FRAME))
+    stream, read = zip(Reel(source.path), samples, strict=False), 0
     for span in found:
-        first = max(0, int(span.start * FRAME_RATE))
-        last = min(watched.frames, -int(-span.end * FRAME_RATE // 1))
+        first = max(read, int(span.start * FRAME_RATE))
+        last = min(watched.frames, math.ceil(span.end * FRAME_RATE))
         fault = watched.fault(first, last, resolution)
         if fault is None:
-            wanted.append(Clip(first, last, tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues)))
-        else:
-            lost[fault] += 1
-            notes.append(f"{_at(first, last)}: {fault}")
-    kept: list[Clip] = []
-    stream = _stream(source.path, watched, resolution)
-    number = 0
-    for clip in wanted:
-        path = folder / f"{len(kept):03d}.mkv"
-        sharpness = []
-        with ClipWriter(path, resolution) as writer:
-            while number < clip.last:
-                picture, block = next(stream)
-                if number >= clip.first:
-                    pixels = picture()
-                    writer.write(pixels, block)
-                    if number % EVERY == 0:
-                        sharpness.append(sharpness_of(pixels))
-                number += 1
-        if np.median(sharpness) < LEAST_SHARPNESS:
+            path = folder / f"{len(kept):03d}.mkv"
+            clip = Clip(first, last, tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues))
+            for _ in itertools.islice(stream, first - read):
+                pass
+            sharpness, read = _write(path, clip, stream, watched.track, resolution), last
+            if sharpness >= LEAST_SHARPNESS:
+                kept.append(clip)
+                continue
             path.unlink()
-            lost["blur"] += 1
-            notes.append(f"{_at(clip.first, clip.last)}: blur")
-        else:
-            kept.append(clip)
+            fault = "blur"
+        lost[fault] += 1
+        notes.append(f"{first / FRAME_RATE:.1f} to {last / FRAME_RATE:.1f} s: {fault}")
     return Record(source.name, stamp, kept, dict(lost), notes)
 
 
-def _at(first: int, last: int) -> str:
-    return f"{first / FRAME_RATE:.1f} to {last / FRAME_RATE:.1f} s"
-
-
-def _stream(path: Path, watched: Watched, resolution: int) -> Iterator[tuple[Any, Tensor]]:
-    """For each frame: how to get its face's pixels, and its samples (960,), as loud as the models know
-    speech."""
-    samples = map(Leveller(watched.heard.level), blocks(sound(path, watched.shift), FRAME))
-    for number, (frame, block) in enumerate(zip(Reel(path), samples, strict=False)):
-        square = watched.track.square(number)
-
-        def face(frame: np.ndarray = frame, square: Any = square) -> np.ndarray:
-            return np.asarray(cut(Image.fromarray(frame), square, resolution))
-
-        yield face, block
+def _write(
+    path: Path, clip: Clip, stream: Iterator[tuple[np.ndarray, Tensor]], track: FaceTrack, resolution: int
+) -> float:
+    """A clip from the frames and samples (960,) that come next; returns how sharp its face is."""
+    sharpness = []
+    with ClipWriter(path, resolution) as writer:
+        for number in range(clip.first, clip.last):
+            frame, block = next(stream)
+            pixels = np.asarray(cut(Image.fromarray(frame), track.square(number), resolution))
+            writer.write(pixels, block)
+            if number % EVERY == 0:
+                sharpness.append(sharpness_of(pixels))
+    return float(np.median(sharpness))
 
 
 def sharpness_of(pixels: np.ndarray) -> float:

@@ -162,9 +162,8 @@ def stretches(watched: Watched, cues: Sequence[Cue]) -> tuple[list[Span], dict[s
         for span in spans(inside, end)[0]:
             found.append(Span(max(span.start, start), span.end, span.cues))
             said += len(span.cues)
-    return found, {"words across a cut, too long or out of time": len(timed) - said} if said < len(
-        timed
-    ) else {}
+    lost = len(timed) - said
+    return found, {"words across a cut, too long or out of time": lost} if lost else {}
 
 
 def _between_silences(speaks: np.ndarray, start: float, cues: Sequence[Cue]) -> list[Span]:
