@@ -34,7 +34,7 @@ class Bank:
     def pairs(self, people: np.ndarray, source: np.ndarray, target: np.ndarray) -> Pairs:
         assert people.max() < self.rendered
         boxes = np.tile(np.int16([8, 16, 24, 30]), (len(people), 3, 1))
-        flow = np.zeros((len(people), 2, 8, 8), np.float16)
+        flow = np.zeros((len(people), 2, FLOW_SIZE, FLOW_SIZE), np.float16)
         surface = np.zeros((len(people), SURFACE, FLOW_SIZE, FLOW_SIZE), np.float16)
         pictures, motion = self.pictures, self.motion
         return Pairs(
@@ -42,6 +42,7 @@ class Bank:
             pictures[people, target],
             motion[people, source],
             motion[people, target],
+            boxes,
             boxes,
             flow,
             surface,
