@@ -59,6 +59,8 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"{out} is being prepared by another process: wait for it") from error
+        for path in (out / "latents").glob(".*"):
+            path.unlink()  # what a killed run was writing
         _same_settings(out, setup, detector)
         quiet = Encoders(setup).quiet()  # also finds out about wrong weights before any work
         if (source / METADATA).is_file():

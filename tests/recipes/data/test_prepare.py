@@ -60,7 +60,7 @@ def test_boxes_from_landmarks_turn_and_grow_with_the_face() -> None:
 
 def test_shots_are_kept_apart(tmp_path: Path) -> None:
     first = person(256)
-    second = np.pad(first, ((0, 100), (100, 0), (0, 0)), mode="edge")[100:, :256] // 2 + 100
+    second = 255 - (255 - np.roll(first, 30, 1)) // 2
     path = write_video(tmp_path / "a.mp4", [first] * 36 + [second] * 48, sound=True)
     watched = watch(path, None)
     assert watched.shots == ((0, 25), (36, 84))
@@ -74,6 +74,7 @@ def test_shots_are_kept_apart(tmp_path: Path) -> None:
     assert not found
     assert sum(lost.values()) == 1
     assert len(stretches(watched, [])[0]) == 2
+    assert all(watched.looks)
     # The square of the second shot is its own from its first frame on.
     assert watched.track.square(24) == watched.track.square(0)
     assert watched.track.square(36) == watched.track.square(80) != watched.track.square(0)
