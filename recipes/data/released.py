@@ -36,6 +36,7 @@ COLUMNS = (
 )
 MOST_BYTES = 256 * 2**20  # of one sound or one motion file
 NEARLY = 2  # frames by which sound, motion and the table may differ
+SHORTEST = 12  # frames
 SILENCE = 1e-3  # root mean square
 
 
@@ -98,7 +99,9 @@ class Released:
         heard = len(pcm) * FRAME_RATE / SAMPLE_RATE
         if max(abs(heard - len(motion)), abs(said.length - len(motion))) > NEARLY:
             return f"lengths disagree: table {said.length}, motion {len(motion)}, sound {heard:.1f} frames"
-        if not len(motion) or not torch.isfinite(motion).all():
+        if len(motion) < SHORTEST:
+            return "too short"
+        if not torch.isfinite(motion).all():
             return "not finite: motion"
         return "silent" if float(pcm.square().mean().sqrt()) < SILENCE else None
 

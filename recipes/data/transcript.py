@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from talker.errors import UserError
+from talker.windows import LONGEST_SECONDS
 
-LONGEST_SECONDS = 30.0
 LONGEST_PAUSE = 2.0  # seconds of silence inside a clip; a longer pause always separates
 MARGIN = 0.25  # seconds kept before the first and after the last word, as far as the neighbours leave room
 SENTENCE_BONUS = 0.5  # a boundary after a full stop counts as a pause so much longer

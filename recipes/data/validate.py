@@ -22,10 +22,11 @@ from recipes.data.prepare.pack import Moments
 from recipes.data.prepared import LEAST_STD, read_statistics
 from recipes.data.released import METADATA, Released
 from recipes.data.tar_shards import INDEX, MEMBERS, Entry, read_index, read_member
-from recipes.data.transcript import LONGEST_SECONDS, spans, text_of
+from recipes.data.transcript import spans, text_of
 from talker.config import FRAME_RATE
 from talker.errors import UserError
-from talker.text import PhonemeTokenizer
+from talker.text import ChatTokenizer, PhonemeTokenizer, Tokenizer
+from talker.windows import LONGEST_SECONDS
 
 NEAR_QUIET = 0.5  # root mean square over normalised channels, as `talker.guards` has it
 MOST_QUIET = 0.9  # share of a clip's frames
@@ -34,13 +35,13 @@ DRIFT = 0.05  # of a deviation by which stored statistics may differ from those 
 LARGEST = 1e3
 
 
-def check(folder: Path) -> tuple[dict[str, str], list[str]]:
+def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, str], list[str]]:
     """What a prepared folder holds, by name, and its problems, one line each."""
     try:
         entries, stats = read_index(folder), read_statistics(folder)
     except UserError as error:
         return {}, [str(error)]
-    tokenizer = PhonemeTokenizer()
+    tokenizer = tokenizer or PhonemeTokenizer()
     quiet = ((stats["quiet"] - stats["audio_mean"]) / stats["audio_std"].clamp(min=LEAST_STD)).numpy()
     moments = {"audio": Moments(), "motion": Moments()}
     widths: dict[str, Counter[int]] = {name: Counter() for name in MEMBERS}
@@ -70,13 +71,13 @@ def check(folder: Path) -> tuple[dict[str, str], list[str]]:
     return _summary(entries, splits), problems
 
 
-def check_released(root: Path) -> tuple[dict[str, str], list[str]]:
+def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, str], list[str]]:
     """The same of the published data set's folder."""
     try:
         data = Released(root)
     except UserError as error:
         return {}, [str(error)]
-    tokenizer, problems = PhonemeTokenizer(), []
+    tokenizer, problems = tokenizer or PhonemeTokenizer(), []
     for number, row in enumerate(data.rows):
         fault = data.fault(number)
         if fault is None:
@@ -92,7 +93,7 @@ def _repeated(entries: list[Entry]) -> list[tuple[str, int]]:
     return [(key, n) for key, n in Counter(entry.key for entry in entries).items() if n > 1]
 
 
-def _text_problems(entry: Entry, tokenizer: PhonemeTokenizer) -> Iterator[str]:
+def _text_problems(entry: Entry, tokenizer: Tokenizer) -> Iterator[str]:
     """What is wrong with a clip's words, or with their times."""
     seconds = entry.frames / FRAME_RATE
     if not all(0 <= cue.start <= cue.end < math.inf for cue in entry.cues) or any(
@@ -109,7 +110,7 @@ def _text_problems(entry: Entry, tokenizer: PhonemeTokenizer) -> Iterator[str]:
         yield f"{len(text)} letters do not fit {seconds:.1f} s"
 
 
-def _unspeakable(text: str, tokenizer: PhonemeTokenizer) -> Iterator[str]:
+def _unspeakable(text: str, tokenizer: Tokenizer) -> Iterator[str]:
     try:
         tokenizer.encode(text)
     except ValueError as error:
@@ -152,12 +153,16 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("manifest", type=Path, metavar="MANIFEST")
-    path = parser.parse_args().manifest
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FOLDER", help="the published checkpoint's, instead of phonemes"
+    )
+    options = parser.parse_args()
+    path, tokenizer = options.manifest, options.tokenizer and ChatTokenizer(options.tokenizer)
     if path.name == METADATA.name and path.parent.name == METADATA.parent.name:
         path = path.parent.parent
     folder = path.parent if path.name == INDEX else path
     published = (folder / METADATA).is_file()
-    found, problems = check_released(folder) if published else check(folder)
+    found, problems = (check_released if published else check)(folder, tokenizer)
     for name, value in found.items():
         print(f"{name}: {value}")
     for problem in problems:

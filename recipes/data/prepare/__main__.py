@@ -43,7 +43,8 @@ from talker.config import FRAME_RATE
 from talker.errors import UserError
 from talker.transcript import whisper_weights
 
-TOGETHER = 16  # videos, or rows of a table by four, that one process encodes with once loaded networks
+TOGETHER = 16  # videos that one process encodes with once loaded networks
+BLOCK = 64  # rows of the published table in one file of latents
 
 
 def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, workers: int) -> dict[str, Any]:
@@ -132,10 +133,12 @@ def _clips(
 
 def _published(root: Path, out: Path, setup: Setup, workers: int) -> list[str]:
     """Second stage of the published data set; returns the keys of its blocks of rows."""
-    rows, size = len(Released(root).rows), 4 * TOGETHER
-    blocks = [(f"rows-{i:07d}", range(i, min(i + size, rows))) for i in range(0, rows, size)]
+    rows = len(Released(root).rows)
+    blocks = [(f"rows-{i:07d}", range(i, min(i + BLOCK, rows))) for i in range(0, rows, BLOCK)]
     left = [block for block in blocks if not (out / "latents" / f"{block[0]}.npz").exists()]
-    _encode(encode_released, [(setup, root, out / "latents", [block]) for block in left], workers)
+    # A process looks through all archives first, so there is one for each worker.
+    parts = [part for part in (left[i::workers] for i in range(workers)) if part]
+    _encode(encode_released, [(setup, root, out / "latents", part) for part in parts], workers)
     return [key for key, _ in blocks]
 
 
