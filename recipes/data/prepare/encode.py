@@ -106,7 +106,11 @@ def encode_videos(setup: Setup, clips: Path, latents: Path, keys: Sequence[str])
         record = Record.read(clips / key)
         lost, notes, samples = Counter[str](), list[str](), list[Sample]()
         for number, clip in enumerate(record.clips):
-            made = _encoded(encoders, clips / key / f"{number:03d}.mkv", clip, f"{key}-{number:03d}", key)
+            path = clips / key / f"{number:03d}.mkv"
+            try:
+                made = _encoded(encoders, path, clip, f"{key}-{number:03d}", key)
+            except ValueError as error:  # UserError among them: a clip that was damaged since, odd times
+                made = "cannot be encoded", f": {error}"
             if isinstance(made, Sample):
                 samples.append(made)
             else:
