@@ -156,6 +156,7 @@ def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, cap
     assert report["patches"] == 7
 
 
+@pytest.fixture(scope="module")
 def wrong_files(folder: Path) -> None:
     write_video(folder / "good.mp4", nodding(5))
     write_video(folder / "old.webm", nodding(5), codec="libvpx")
@@ -196,9 +197,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("video", "out", "text", "words"), WRONG, ids=lambda value: str(value)[-30:])
 def test_a_mistake_is_one_line_and_writes_nothing(
-    folder: Path, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
+    folder: Path, wrong_files: None, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
 ) -> None:
-    wrong_files(folder)
     assert dub(folder, folder / video, tmp_path / out, text) == 2
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1, printed.err

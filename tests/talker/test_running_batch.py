@@ -22,9 +22,10 @@ from talker.running_batch import RunningBatch
 from talker.tasks import task_named
 
 TASKS = ("tts", "t2av", "a2v", "v2a")
+ALIGNED, RELEASED = Layout(text_per_patch=2.0), Layout(task_token="first_patch")
 
 
-def model_of(layout: Layout = Layout(text_per_patch=2.0)) -> TalkerModel:  # noqa: B008 - frozen
+def model_of(layout: Layout = ALIGNED) -> TalkerModel:
     torch.manual_seed(0)
     return TalkerModel(dataclasses.replace(TalkerConfig.tiny(), layout=layout)).eval()
 
@@ -81,27 +82,6 @@ def same(ours: list[Streams], theirs: list[Streams]) -> bool:
 # -- the law -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("capacity", [4, 8])
-@pytest.mark.parametrize("name", TASKS)
-def test_every_slot_and_any_neighbours(name: str, capacity: int) -> None:
-    """In each slot, the others being all the tasks, half of them with prefixes, on their way already."""
-    model = model_of()
-    request = request_of(model.config, name, seed=1, frames=10)
-    expected = alone(model, request, capacity)
-    for slot in range(capacity):
-        batch = RunningBatch(model, capacity)
-        others = [request_of(model.config, t, seed=k + 10) for k, t in enumerate(TASKS * (capacity // 4))]
-        others = [prefixed(model.config, r) if k % 2 else r for k, r in enumerate(others)]
-        for other in others[:slot]:
-            batch.join(other)
-        for _ in range(slot % 3):
-            batch.step()
-        row = batch.join(request)
-        for other in others[slot + 1 :]:
-            batch.join(other)
-        assert same(run(batch, row), expected)
-
-
 def of_every_kind(config: TalkerConfig) -> dict[str, Request]:
     """Gone on from, without a text, guarded, and ended by each rule: some of them after a patch or two."""
 
@@ -122,6 +102,7 @@ def of_every_kind(config: TalkerConfig) -> dict[str, Request]:
         "cloned": voice_before(of("t2av", 1)),
         "carried": voice_before(of("t2av", 2)),
         "cloned voice alone": voice_before(of("tts", 3)),
+        "recording": of("a2v", 11),
         "go on, no text": prefixed(config, of("a2v", 4, text_ids=[])),
         "go on, given face": prefixed(config, of("v2a", 5)),
         "paper": of("t2av", 6, stop=StopRule.paper(), min_patches=1),
@@ -132,12 +113,9 @@ def of_every_kind(config: TalkerConfig) -> dict[str, Request]:
     }
 
 
-RELEASED = Layout(task_token="first_patch")
-
-
-@pytest.mark.parametrize(("capacity", "layout"), [(4, Layout(text_per_patch=2.0)), (8, RELEASED)])
+@pytest.mark.parametrize(("capacity", "layout"), [(4, ALIGNED), (8, ALIGNED), (4, RELEASED)])
 def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> None:
-    """They move on by one slot from round to round, and come one step after the other."""
+    """All tasks, side by side: they move on by one slot from round to round, and come a step apart."""
     model = model_of(layout)
     with torch.no_grad():  # answers about one half, now above and now below
         model.stop_head.head.weight.normal_()
