@@ -104,10 +104,10 @@ class Dubbing(Clip):
         that length can be, or the model was seen not to have read it all.
         """
         talker, size = self.talker, self.talker.patch_frames
+        self.patches, self.finish_reason, self.starts = 0, "interrupted", []
         motion = self.motion()
         needed = FASTEST_SECONDS_PER_TOKEN * sum(map(len, self.text))
         overflows = needed > self.track.seconds
-        self.patches, self.finish_reason, self.starts = 0, "interrupted", []
         tail: list[Streams] = []
         for index, window in enumerate(aligned(self.text, moves(motion), size)):
             self.starts.append(self.patches)
