@@ -42,6 +42,7 @@ RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
 RATES = {"glimpses.parts": 1e-3, "glimpses.find": 1e-2}  # of plain layers beside the equalised ones
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
+HIDDEN = 2.0  # and those of the mouth's inside that the source does not show, in mouths
 PYRAMID, GRADIENT, CODE, SURFACE, WHERE = 0.5, 1.0, 1.0, 0.5, 1.0  # weights beside the absolute error's
 GLANCE = 0.03  # how far from the true places training looks, in half pictures
 SPREAD = 3.0  # usual deviation of a motion code, in the network's units
@@ -118,7 +119,8 @@ def to_batch(pairs: Pairs) -> Batch:
     size = pairs.target.shape[1]
     corners = np.concatenate([pairs.source_boxes, pairs.target_boxes]).astype(np.float32)
     centres = torch.from_numpy((corners[..., :2] + corners[..., 2:]) / size - 1)
-    weights = 1.0 + box_weights(boxes[:, :1], size, MOUTH) + box_weights(boxes[:, 1:], size, EYES)
+    mouth = box_weights(boxes[:, :1], size, MOUTH)
+    weights = 1.0 + mouth + box_weights(boxes[:, 1:], size, EYES)
     flow = torch.from_numpy(np.asarray(pairs.flow, np.float32))
     here, there = (torch.from_numpy(x).float() for x in (pairs.target_surface, pairs.source_surface))
     seen = visible(here, there, flow / size)
@@ -127,7 +129,7 @@ def to_batch(pairs: Pairs) -> Batch:
         target=picture(pairs.target),
         source_motion=torch.from_numpy(np.asarray(pairs.source_motion)),
         target_motion=torch.from_numpy(np.asarray(pairs.target_motion)),
-        weights=weights,
+        weights=weights + HIDDEN * mouth * F.interpolate(1 - seen, size),
         flow=flow,
         flow_weights=F.interpolate(weights, flow.shape[-2:], mode="area") * seen,
         surface=torch.cat([there, here]),
