@@ -27,11 +27,9 @@ def parameters(config: TalkerConfig) -> dict[str, int]:
     """Parameters by part; no memory is taken."""
     with torch.device("meta"):
         model = TalkerModel(config)
-    return {
-        name: sum(p.numel() for p in child.parameters())
-        for name, child in model.named_children()
-        if any(True for _ in child.parameters())
-    }
+    found = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    found["motion_pad_emb"] = model.motion_pad_emb.numel()
+    return {name: count for name, count in found.items() if count}
 
 
 def _blocks(layers: int, width: int, ffn: int, tokens: float, context: float) -> float:
@@ -62,7 +60,8 @@ def step_flops(config: TalkerConfig, batch: TrainingBatch, repeat: int) -> float
     """FLOPs of a batch forward and backward; what is computed twice to save memory counts once."""
     encoded = sum(int(mask.sum()) for _, mask in batch.encoded.items())
     predicted = {name: repeat * int(mask.sum()) for name, mask in batch.predicted.items()}
-    return 3 * forward_flops(config, *batch.tokens.shape, encoded, predicted)
+    rows, length = batch.tokens.shape
+    return 3 * forward_flops(config, rows, length, encoded, predicted)
 
 
 def kept_by_rank(count: int, stage: int, ranks: int) -> dict[str, float]:

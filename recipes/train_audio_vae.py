@@ -3,7 +3,7 @@
     python -m recipes.train_audio_vae --run runs/audio_vae                        stage one: the whole network
     python -m recipes.train_audio_vae --run runs/audio_vae_decoder \\
         --freeze-encoder runs/audio_vae                                          stage two: decoder refinement
-    python -m recipes.train_audio_vae --run runs/audio_vae --export               write the averaged weights
+    python -m recipes.export audio_vae runs/audio_vae FOLDER                      write the averaged weights
 
 Stage one ends when the talker needs latents: from then on encoder and bottleneck stay as they are. Stage two
 starts from the averaged weights of another run and trains the decoder alone, so that the latents of a trained
@@ -26,10 +26,11 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
+from recipes import ranks
 from recipes.data.puppet.corpus import Corpus
 from recipes.data.puppet.sentences import Split
 from recipes.launch import Engine, generator, warmup_cosine
-from talker.checkpoint import PUPPET, save_component
+from recipes.record import fingerprint, record, recorded
 
 CROPS, FRAMES = 8, 24  # crops a step, latent frames a crop (0.96 s)
 RATE, BETAS, DECAY = 1e-3, (0.8, 0.98), 0.01
@@ -112,6 +113,7 @@ def train(
     heldout = torch.stack([clip[:samples] for clip in clips[1]]) / 32767
     recent: list[Tensor] = []
     engine.load()
+    record(run, "audio_vae", config, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(steps, minutes):
         draws = generator(0, step)
         pcm = crops(clips[0], samples, draws)
@@ -128,20 +130,19 @@ def train(
             spectral, nats, norm = torch.stack(recent).mean(0).tolist()
             shown = {"spectral": spectral, "nats": nats, "grad": norm}
             if engine.step_count % LOOK_EVERY == 0:
-                averaged = engine.ema_module
-                assert isinstance(averaged, AudioVAE)
-                shown |= validate(averaged, loss, heldout)
+                assert isinstance(engine.ema_module, AudioVAE)
+                shown |= validate(engine.ema_module, loss, heldout)
             engine.log(**shown)
             recent.clear()
     return engine
 
 
-def export(run: Path, config: AudioVAEConfig, folder: Path) -> None:
-    """Write the averaged weights of `run` as a native checkpoint."""
-    model = build(config, None)
+def averaged(run: Path) -> AudioVAE:
+    """The averaged network of a run, for use."""
+    model = build(recorded(run, AudioVAEConfig, AudioVAEConfig.puppet()), None)
     model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
     fold_weights(model)
-    save_component(model, folder)
+    return model
 
 
 def main() -> None:
@@ -156,13 +157,10 @@ def main() -> None:
     parser.add_argument(
         "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
     )
-    parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()
+    ranks.alone("train_audio_vae")
     torch.set_num_threads(options.threads)
     config = AudioVAEConfig.puppet()
-    if options.export:
-        export(options.run, config, PUPPET / "audio_vae")
-        return
     clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
     train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder)
 

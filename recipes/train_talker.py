@@ -231,7 +231,7 @@ def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: f
     model, averaged = trainer.module, trainer.ema_module
     assert isinstance(model, TalkerModel)
     assert isinstance(averaged, TalkerModel)
-    device = model.stats.audio_mean.device
+    device = model.task_embedding.weight.device
     start = trainer.load()
     if start == 0:
         measure(model, data.held)

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 
@@ -54,6 +54,10 @@ def _read(kind: Any, name: str, text: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is one of {', '.join(map(str, get_args(kind)))}, not {text!r}")
+        return value
     plain = get_origin(kind) or kind
     if plain is float and type(value) is int:
         value = float(value)

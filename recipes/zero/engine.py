@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recipes.launch import Engine
@@ -95,7 +96,7 @@ class ZeroEngine(Engine):
     @torch.no_grad()
     def _take(self, weights: dict[str, Tensor], optimiser: dict[str, Any]) -> None:
         from deepspeed.runtime.zero.partition_parameters import GatheredParameters
-        from deepspeed.utils import safe_set_full_optimizer_state as set_whole
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         own = self.deepspeed.optimizer
         if self.stage == 3:
@@ -115,8 +116,18 @@ class ZeroEngine(Engine):
             own._lazy_init_hp_params_optimizer_state()
         for index, p in enumerate(self._held):
             for key, value in optimiser["state"][index].items():
-                if value.dim():
-                    set_whole(p, value.to(p.device), key)
+                if value.dim() and self.stage == 3:
+                    # The whole form fails where a tensor does not divide among the ranks.
+                    safe_set_local_optimizer_state(p, _own_part(p, value), key)
+                elif value.dim():
+                    safe_set_full_optimizer_state(p, value.to(p.device), key)
+
+
+def _own_part(p: Any, whole: Tensor) -> Tensor:
+    """This rank's part of `whole`, flat and padded as ZeRO-3 divides the parameter `p`."""
+    size = p.ds_tensor.numel()
+    padded = F.pad(whole.flatten(), (0, size * dist.get_world_size() - whole.numel()))
+    return padded[size * dist.get_rank() :][:size].to(p.ds_tensor.device)
 
 
 def _initialise(

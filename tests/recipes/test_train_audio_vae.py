@@ -10,7 +10,8 @@ from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
-from recipes.train_audio_vae import FRAMES, export, train
+from recipes.export import export
+from recipes.train_audio_vae import FRAMES, train
 from talker.checkpoint import load_component
 
 CONFIG = AudioVAEConfig.tiny()
@@ -38,7 +39,7 @@ def test_resuming_changes_no_bit(tmp_path: Path, form: str) -> None:
     run(tmp_path / "parts", 2, config=config)
     parts = run(tmp_path / "parts", 3, config=config).state_dict()
     assert all(torch.equal(parts[key], tensor) for key, tensor in whole.items())
-    export(tmp_path / "whole", config, tmp_path / "exported")
+    export("audio_vae", tmp_path / "whole", tmp_path / "exported")
     model = load_component(AudioVAE, AudioVAEConfig, tmp_path / "exported")
     assert model.config == config
 

@@ -1,6 +1,6 @@
 """The talker's recipe at tiny size on made-up latents, as a program that a launcher can start.
 
-torchrun --nproc-per-node 2 tests/recipes/tiny_talker.py FOLDER [--pause SECONDS] [--set NAME=VALUE]
+torchrun --nproc-per-node 2 tests/tiny_talker.py FOLDER [--pause SECONDS] [--set NAME=VALUE]
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from recipes import ranks, train_talker
 from recipes.configs.override import override
@@ -23,7 +23,7 @@ from recipes.data.latents import Latents
 from recipes.record import record
 from talker.config import TalkerConfig
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def made_up(count: int = 40) -> train_talker.Data:
@@ -46,27 +46,31 @@ def made_up(count: int = 40) -> train_talker.Data:
     return train_talker.Data.of(held)
 
 
-def start(folder: Path, processes: int, *arguments: str) -> subprocess.Popen[str]:
-    """This program as `processes` processes (1: plain python)."""
-    command = [sys.executable]
+def start(folder: Path, processes: int, *arguments: str) -> list[subprocess.Popen[str]]:
+    """This program in `processes` processes (1: plain python)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.Popen(
-        [*command, __file__, str(folder), *arguments],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+        shared |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder), *arguments],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(processes)
+    ]
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 600) -> str:
-    """What it printed; fails with that where it failed."""
-    said, _ = process.communicate(timeout=seconds)
-    assert process.returncode == 0, said[-4000:]
-    return said
+def finish(processes: list[subprocess.Popen[str]], seconds: float = 600) -> str:
+    """What rank 0 printed; fails with what all printed where one failed."""
+    said = [process.communicate(timeout=seconds)[0] for process in processes]
+    assert not any(process.returncode for process in processes), "\n---\n".join(one[-3000:] for one in said)
+    return said[0]
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -90,8 +94,6 @@ def main() -> None:
     step = trainer.step
     trainer.step = lambda batch: (time.sleep(options.pause), step(batch))[1]  # type: ignore[method-assign]
     train_talker.train(trainer, run, data, data)
-    if ranks.rank() == 0:
-        torch.save(trainer._weights(), options.run / "last.pt") if run.zero < 3 else None
 
 
 if __name__ == "__main__":
