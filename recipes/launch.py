@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ class Engine:
         clip: gradients are scaled to this norm at most; a step whose norm is not finite, or a hundred times
             the usual one, is skipped.
         ema: decay of the moving average; it starts faster, as (1 + step) / (10 + step).
+        precision: float32, or bfloat16 for the forward pass through the engine; weights stay float32.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Engine:
         schedule: Callable[[int], float] = lambda step: 1.0,
         clip: float = 1.0,
         ema: float = 0.999,
+        precision: str = "float32",
     ) -> None:
         held = {id(p) for group in optimiser.param_groups for p in group["params"]}
         forgotten = [name for name, p in module.named_parameters() if p.requires_grad and id(p) not in held]
@@ -65,6 +66,8 @@ class Engine:
         self.module, self.optimiser, self.run = module, optimiser, Path(run)
         self.schedule, self.clip, self.ema = schedule, clip, ema
         self.ema_module = copy.deepcopy(module).requires_grad_(False).eval()
+        device = next(module.parameters()).device.type
+        self.arithmetic = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
         self.base_rates = [group["lr"] for group in optimiser.param_groups]
         self.step_count, self.skipped, self._earlier, self._since = 0, 0, 0.0, time.monotonic()
         self._usual_norm, self._skipped_in_a_row = 0.0, 0
@@ -115,8 +118,9 @@ class Engine:
     # -- the four verbs ------------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any) -> Any:
-        """The module's forward pass: recipes that may run under ZeRO call the module through here."""
-        return self.module(*inputs)
+        """The module's forward pass, in the engine's precision."""
+        with self.arithmetic:
+            return self.module(*inputs)
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of `loss` (a scalar)."""
@@ -134,8 +138,8 @@ class Engine:
         norm = self._update()
         if self._usable(norm):
             self._average()
-            seen = min(self.step_count - self.skipped + 1, 2 * SETTLED)
-            self._usual_norm += (norm - self._usual_norm) / seen
+            share = 1 / (2 * SETTLED) if self._usual_norm else 1.0
+            self._usual_norm += share * (norm - self._usual_norm)
             self._skipped_in_a_row = 0
         else:
             self.skipped += 1
@@ -323,13 +327,6 @@ def fast_arithmetic() -> torch.autocast:
     """Forward passes in bfloat16 where the processor multiplies it; elsewhere float32 is faster."""
     has_bfloat16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16)
-
-
-def arithmetic(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Forward passes in `precision` (float32, bfloat16); parameters and their updates are float32."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, getattr(torch, precision))
 
 
 def generator(seed: int, step: int, sample: int = 0) -> torch.Generator:

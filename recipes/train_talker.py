@@ -19,6 +19,7 @@ by its count over the whole batch, so that a step is the same however it is shar
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -33,13 +34,14 @@ from heads.flow import Draws, draws
 from heads.streams import NAMES, Streams
 from recipes import ranks
 from recipes.configs.override import override
-from recipes.configs.talker import PRESETS, Mix, Noise, TalkerRun
+from recipes.configs.talker import PRESETS, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
-from recipes.launch import Engine, arithmetic, engine, generator
+from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
 from recipes.record import fingerprint, record, recorded
 from talker.config import TalkerConfig
 from talker.model import TalkerModel
+from talker.stats import LatentStats
 from talker.tasks import Task, task_named
 from talker.training_batch import Sample, TrainingBatch, collate
 
@@ -80,12 +82,12 @@ class Data:
             step = 0
 
 
-def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, model: TalkerModel) -> Sample:
+def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, stats: LatentStats) -> Sample:
     """One clip as a sample of a task; the voice is heard from clip `speaker`."""
     held = data.held
     known = task.given + task.predicted
     raw = Streams(**{name: held.of(name, clip) for name in known})
-    normal = model.stats.normalise(raw)
+    normal = stats.normalise(raw)
     ids = held.ids(clip) if with_text else []
     return Sample(
         text=ids,
@@ -98,8 +100,9 @@ def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, 
     )
 
 
-def draw_sample(data: Data, clip: int, model: TalkerModel, mix: Mix, g: torch.Generator) -> Sample:
+def draw_sample(data: Data, clip: int, run: TalkerRun, stats: LatentStats, g: torch.Generator) -> Sample:
     """A clip with a task and a voice recording of its own. Idle clips have no text: they are A2V."""
+    mix = run.mix
     shares = torch.tensor([mix.t2av, mix.tts, mix.a2v, mix.v2a])
     kind = int(torch.multinomial(shares, 1, generator=g))
     silent, other = torch.rand(2, generator=g).tolist()
@@ -107,7 +110,7 @@ def draw_sample(data: Data, clip: int, model: TalkerModel, mix: Mix, g: torch.Ge
     with_text = not (name == "a2v" and silent < mix.without_text)
     same = data.others[int(data.held.voice[clip])]
     speaker = same[int(other * len(same))]
-    return sample_of(data, clip, task_named(model.config.tasks, name), with_text, speaker, model)
+    return sample_of(data, clip, task_named(run.model.tasks, name), with_text, speaker, stats)
 
 
 def shaken(
@@ -149,7 +152,7 @@ def flow_draws(batch: TrainingBatch, repeat: int, each: Sequence[torch.Generator
 
 
 def draw(
-    data: Data, step: int, clips: list[int], model: TalkerModel, run: TalkerRun
+    data: Data, step: int, clips: list[int], run: TalkerRun, stats: LatentStats
 ) -> list[tuple[TrainingBatch, Draws]]:
     """This rank's share of a step, one batch a forward pass."""
     passes = run.passes(ranks.size())
@@ -158,10 +161,9 @@ def draw(
         numbers = range(piece, len(clips), passes * ranks.size())
         each = [generator(run.seed, step, number) for number in numbers]
         samples = [
-            draw_sample(data, clips[number], model, run.mix, g)
-            for number, g in zip(numbers, each, strict=True)
+            draw_sample(data, clips[number], run, stats, g) for number, g in zip(numbers, each, strict=True)
         ]
-        batch = shaken(collate(samples, model.config), samples, run.noise, each)
+        batch = shaken(collate(samples, run.model), samples, run.noise, each)
         found.append((batch, flow_draws(batch, run.batch.repeat, each)))
     return found
 
@@ -199,11 +201,11 @@ def measure(model: TalkerModel, held: Latents) -> None:
 @torch.no_grad()
 def validate(model: TalkerModel, data: Data, run: TalkerRun, clips: int = 32) -> dict[str, float]:
     """Losses of held-out clips by task, with fixed draws."""
-    device = model.task_embedding.weight.device
+    device, stats = model.task_embedding.weight.device, copy.deepcopy(model.stats).cpu()
     found: dict[str, float] = {}
     spoken = [clip for clip in range(len(data.held)) if data.held.ids(clip)][:clips]
     for task in model.config.tasks:
-        samples = [sample_of(data, clip, task, True, clip, model) for clip in spoken]
+        samples = [sample_of(data, clip, task, True, clip, stats) for clip in spoken]
         batch = collate(samples, model.config)
         drawn = model.draws(batch, generator(1, 0), 2).to(device)
         _, parts = loss_of(model(batch.to(device), drawn), counts_of(batch, 2), run)
@@ -222,8 +224,16 @@ def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> E
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
     )
-    schedule = optim.factor(run.steps)
-    return engine(run.zero, model, optimiser, folder, schedule=schedule, clip=optim.clip, ema=optim.ema)
+    return engine(
+        run.zero,
+        model,
+        optimiser,
+        folder,
+        schedule=optim.factor(run.steps),
+        clip=optim.clip,
+        ema=optim.ema,
+        precision=run.precision,
+    )
 
 
 def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: float = float("inf")) -> None:
@@ -236,27 +246,27 @@ def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: f
     if start == 0:
         measure(model, data.held)
         averaged.stats.load_state_dict(model.stats.state_dict())
+    stats = copy.deepcopy(model.stats).cpu()
     clips = data.from_step(start, run.batch.rows, run.seed)
-    sums, flops = torch.zeros(len(PARTS), device=device), 0.0
+    sums, flops, since = torch.zeros(len(PARTS), device=device), 0.0, start
     for step in trainer.steps(run.steps, minutes, run.save_seconds):
-        batches = draw(data, step, next(clips), model, run)
+        batches = draw(data, step, next(clips), run, stats)
         own = torch.stack([counts_of(batch, run.batch.repeat) for batch, _ in batches]).sum(0)
         counts = ranks.total(own.to(device))
         *_, zeros, ended = counts.tolist()
         for batch, drawn in batches:
             whole = dataclasses.replace(batch, stop_weight=torch.tensor(zeros / ended if ended else 1.0))
-            with arithmetic(run.precision, device):
-                errors = trainer(whole.to(device), drawn.to(device))
+            errors = trainer(whole.to(device), drawn.to(device))
             loss, parts = loss_of(errors, counts / ranks.size(), run)
             trainer.backward(loss)
             sums += torch.stack([parts.get(name, sums.new_zeros(())) for name in PARTS])
             flops += step_flops(run.model, batch, run.batch.repeat)
         norm = trainer.step(batches)
         if trainer.step_count % run.log_every == 0:
-            means = (ranks.total(sums) / ranks.size() / run.log_every).tolist()
+            means = (ranks.total(sums) / ranks.size() / (trainer.step_count - since)).tolist()
             shown = {name: mean for name, mean in zip(PARTS, means, strict=True) if name in errors}
             trainer.log(**shown, grad=norm, **trainer.meter(run.batch.rows, flops))
-            sums, flops = torch.zeros_like(sums), 0.0
+            sums, flops, since = torch.zeros_like(sums), 0.0, trainer.step_count
         if trainer.step_count % run.validate_every == 0 and ranks.rank() == 0:
             trainer.log(**validate(averaged, heldout, run))
 

@@ -41,6 +41,8 @@ class ZeroEngine(Engine):
         self._groups = optimiser.state_dict()["param_groups"]
         self._held = [p for group in optimiser.param_groups for p in group["params"]]
         self._guard(optimiser)
+        # From within: DeepSpeed switches off what was switched on outside of its own forward pass.
+        module.forward = self.arithmetic(module.forward)  # type: ignore[method-assign]
         self.deepspeed = _initialise(module, optimiser, json.loads(path.read_text()), self.clip)
 
     def _guard(self, optimiser: torch.optim.Optimizer) -> None:
@@ -142,6 +144,7 @@ def _initialise(
         raise ValueError('DeepSpeed is not installed: pip install -e ".[train]", or set zero=0') from error
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # it would need a compiler
+    os.environ.setdefault("LOCAL_RANK", "0")  # plain python -m: a world of one
     if not dist.is_initialized():
         dist.init_process_group(
             "nccl" if torch.cuda.is_available() else "gloo", store=dist.HashStore(), rank=0, world_size=1

@@ -82,6 +82,17 @@ def test_many_bad_steps_end_the_run_with_the_batch_saved(tmp_path: Path) -> None
     assert torch.load(path, weights_only=True)[0]["pcm"].sum() == 3
 
 
+def test_a_checkpoint_without_the_newer_counters_continues(tmp_path: Path) -> None:
+    train(engine_in(tmp_path), 60)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state["counters"] = {name: state["counters"][name] for name in ("step", "skipped", "seconds")}
+    torch.save(state, tmp_path / "state.pt")
+    engine = engine_in(tmp_path)
+    assert engine.load() == 60
+    train(engine, 70)
+    assert engine.skipped == 0
+
+
 def test_a_terminated_run_saves_first(tmp_path: Path) -> None:
     engine = engine_in(tmp_path)
     engine.schedule = lambda step: os.kill(os.getpid(), signal.SIGTERM) or 1.0 if step == 3 else 1.0

@@ -39,7 +39,7 @@ def train_to(folder: Path, data: Data, steps: int, run=FEW) -> Engine:
 def gradients(run, data: Data, step: int = 0) -> dict[str, torch.Tensor]:
     """Of one step, as `train` forms them, before clipping."""
     model = build(run, Path()).module
-    batches = draw(data, step, next(data.from_step(step, run.batch.rows)), model, run)
+    batches = draw(data, step, next(data.from_step(step, run.batch.rows)), run, model.stats)
     counts = sum(counts_of(batch, run.batch.repeat) for batch, _ in batches)
     for batch, drawn in batches:
         whole = dataclasses.replace(batch, stop_weight=(counts[-2] / counts[-1].clamp(min=1)).float())
@@ -73,13 +73,13 @@ def test_a_step_is_the_same_in_one_pass_and_in_several(data):
 
 def test_ranks_draw_what_one_process_draws(data, monkeypatch):
     run = tiny()
-    model = build(run, Path()).module
+    stats = build(run, Path()).module.stats
     clips = next(data.from_step(0, run.batch.rows))
-    (alone, _), *_ = draw(data, 0, clips, model, run)
+    (alone, _), *_ = draw(data, 0, clips, run, stats)
     monkeypatch.setattr(ranks, "size", lambda: 2)
     for rank in range(2):
         monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
-        (own, _), *_ = draw(data, 0, clips, model, run)
+        (own, _), *_ = draw(data, 0, clips, run, stats)
         wide = own.read.shape[1]
         assert own.task_row.tolist() == alone.task_row[rank::2].tolist()
         for name, fed in own.fed.items():
