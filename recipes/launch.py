@@ -188,11 +188,14 @@ class Engine:
         """Continue from the run folder when it holds a checkpoint; returns the step to do next.
 
         Raises:
-            ValueError: the checkpoint belongs to another model.
+            ValueError: the checkpoint belongs to another model, or is not there for all ranks.
         """
         path = self.run / "state.pt"
-        if not path.exists():
+        here, missing = ranks.anyone(path.exists(), not path.exists())
+        if not here:
             return 0
+        if missing:
+            raise ValueError(f"only some machines see {path}; choose a --run that all of them share")
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         try:
             self._take(state["module"], state["optimiser"])

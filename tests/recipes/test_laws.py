@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+import tiny_talker
 from tiny_talker import curve, finish, start
 
 pytestmark = pytest.mark.long
@@ -79,3 +84,26 @@ def test_speech_alone_trains_without_hanging(tmp_path: Path, stage: int) -> None
     found = run(tmp_path, 2, *settings)
     assert [row[PARTS.index("motion")] for row in found] == [0, 0, 0]
     assert all(row[PARTS.index("audio")] > 0 for row in found)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+        ["deepspeed.launcher.runner", "--num_gpus=2", "--master_port=29517"],
+    ],
+    ids=["torchrun", "deepspeed"],
+)
+def test_launchers_start_it(tmp_path: Path, launcher: list[str]) -> None:
+    pytest.importorskip("deepspeed")
+    command = [sys.executable, "-m", *launcher, tiny_talker.__file__, str(tmp_path)]
+    said = subprocess.run(
+        [*command, "--set", "zero=1", "--set", "steps=2"],
+        env=os.environ
+        | {"PYTHONPATH": str(tiny_talker.ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr[-4000:]
+    assert len(curve(tmp_path)) == 2
+    assert json.loads((tmp_path / "run.json").read_text())["environment"]["processes"] == 2
