@@ -14,6 +14,7 @@ import pytest
 import tiny_talker
 from tiny_talker import curve, finish, start
 
+pytest.importorskip("deepspeed")
 pytestmark = pytest.mark.long
 PARTS = ("audio", "motion", "forecast_audio", "forecast_motion", "stop", "reading", "grad")
 STAGES = (0, 1, 2, 3)
@@ -95,7 +96,6 @@ def test_speech_alone_trains_without_hanging(tmp_path: Path, stage: int) -> None
     ids=["torchrun", "deepspeed"],
 )
 def test_launchers_start_it(tmp_path: Path, launcher: list[str]) -> None:
-    pytest.importorskip("deepspeed")
     command = [sys.executable, "-m", *launcher, tiny_talker.__file__, str(tmp_path)]
     said = subprocess.run(
         [*command, "--set", "zero=1", "--set", "steps=2"],
