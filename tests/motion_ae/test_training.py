@@ -45,6 +45,7 @@ class Bank:
             motion[people, source],
             motion[people, target],
             boxes,
+            boxes,
             flow,
             surface,
             surface,
