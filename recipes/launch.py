@@ -261,7 +261,7 @@ class Engine:
             else:
                 averaged[name].copy_(tensor)
 
-    def meter(self, samples: int, flops: float) -> dict[str, float]:
+    def meter(self, samples: int, flops: float = 0.0) -> dict[str, float]:
         """Since the last call: samples a second, of `samples` a step over all ranks; the peak of this rank's
         memory; the share that its `flops` are of what its GPU could do in bfloat16, where that is known."""
         now = time.monotonic()
@@ -272,7 +272,7 @@ class Engine:
             return shown | {"memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
         shown["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         peak = next((peak for chip, peak in PEAKS.items() if chip in torch.cuda.get_device_name()), None)
-        return shown | ({"mfu": flops / seconds / peak} if peak else {})
+        return shown | ({"mfu": flops / seconds / peak} if peak and flops else {})
 
     def log(self, **values: Any) -> None:
         """One line of rank 0 to stdout and `run/log.jsonl`, and scalars for TensorBoard: step, minutes, and

@@ -1,6 +1,7 @@
 """Train the audio autoencoder on corpus speech.
 
     python -m recipes.train_audio_vae --run runs/audio_vae                        stage one: the whole network
+    torchrun --nproc-per-node 2 -m recipes.train_audio_vae                        the same, shared
     python -m recipes.train_audio_vae --run runs/audio_vae_decoder \\
         --freeze-encoder runs/audio_vae                                          stage two: decoder refinement
     python -m recipes.export audio_vae runs/audio_vae FOLDER                      write the averaged weights
@@ -21,7 +22,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audio_vae.bottleneck import sample
 from audio_vae.config import AudioVAEConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
@@ -53,19 +53,30 @@ def speech(split: Split, clips: int, hop: int) -> list[Tensor]:
     return found
 
 
-def crops(clips: list[Tensor], samples: int, draws: torch.Generator) -> Tensor:
-    """CROPS pieces of `samples` samples from random places of random clips: (CROPS, samples) in [-1, 1]."""
+def own_draws(step: int) -> list[torch.Generator]:
+    """The generators of this rank's crops of a step."""
+    return [generator(0, step, number) for number in range(ranks.rank(), CROPS, ranks.size())]
+
+
+def crops(clips: list[Tensor], samples: int, each: list[torch.Generator]) -> Tensor:
+    """A piece of `samples` samples from a random place of a random clip each: (B, samples) in [-1, 1]."""
     rows = []
-    for index in torch.randint(len(clips), (CROPS,), generator=draws).tolist():
-        start = int(torch.randint(len(clips[index]) - samples + 1, (), generator=draws))
-        rows.append(clips[index][start : start + samples])
+    for draws in each:
+        clip = clips[int(torch.randint(len(clips), (), generator=draws))]
+        start = int(torch.randint(len(clip) - samples + 1, (), generator=draws))
+        rows.append(clip[start : start + samples])
     return torch.stack(rows) / 32767
 
 
-def slips(mean: Tensor, draws: torch.Generator) -> Tensor:
+def normal(like: Tensor, each: list[torch.Generator]) -> Tensor:
+    """Standard normal numbers of the shape of `like` (B, ...), row by row."""
+    return torch.stack([torch.randn(like.shape[1:], generator=draws) for draws in each])
+
+
+def slips(mean: Tensor, each: list[torch.Generator]) -> Tensor:
     """Noise (B, T, C) as a talker might err: up to SLIP deviations of `mean`; its strength varies by crop."""
-    strength = SLIP * torch.rand(len(mean), 1, 1, generator=draws)
-    return strength * mean.std(dim=(0, 1)) * torch.randn(mean.shape, generator=draws)
+    strength = SLIP * torch.stack([torch.rand(1, 1, generator=draws) for draws in each])
+    return strength * mean.std(dim=(0, 1)) * normal(mean, each)
 
 
 @torch.no_grad()
@@ -115,24 +126,25 @@ def train(
     engine.load()
     record(run, "audio_vae", config, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(steps, minutes):
-        draws = generator(0, step)
-        pcm = crops(clips[0], samples, draws)
+        each = own_draws(step)
+        pcm = crops(clips[0], samples, each)
         mean, log_std = model.posterior(pcm)
-        latents = sample(mean, log_std, draws)
+        latents = mean + log_std.exp() * normal(mean, each)
         if encoder_from is not None:
-            latents = latents + slips(mean, draws)
+            latents = latents + slips(mean, each)
         spectral = loss(model.decode(latents), pcm)
         nats = divergence(mean, log_std)
-        engine.backward(spectral + KL_WEIGHT * nats.clamp(min=FREE_NATS).sum())
+        pushed = ranks.total(nats) / ranks.size() > FREE_NATS
+        engine.backward(spectral + KL_WEIGHT * nats[pushed].sum())
         norm = engine.step()
         recent.append(torch.stack((spectral.detach(), nats.detach().sum(), torch.tensor(norm))))
         if engine.step_count % LOG_EVERY == 0:
-            spectral, nats, norm = torch.stack(recent).mean(0).tolist()
+            spectral, nats, norm = (ranks.total(torch.stack(recent).mean(0)) / ranks.size()).tolist()
             shown = {"spectral": spectral, "nats": nats, "grad": norm}
-            if engine.step_count % LOOK_EVERY == 0:
+            if engine.step_count % LOOK_EVERY == 0 and ranks.rank() == 0:
                 assert isinstance(engine.ema_module, AudioVAE)
                 shown |= validate(engine.ema_module, loss, heldout)
-            engine.log(**shown)
+            engine.log(**shown, **engine.meter(CROPS))
             recent.clear()
     return engine
 
@@ -154,12 +166,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clips", type=int, default=1000, help="corpus clips held in memory")
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
     parser.add_argument(
         "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
     )
     options = parser.parse_args()
-    ranks.alone("train_audio_vae")
-    torch.set_num_threads(options.threads)
+    ranks.join(options.threads)
+    if CROPS % ranks.size():
+        raise SystemExit(f"train_audio_vae: {CROPS} crops a step do not divide among {ranks.size()} ranks")
     config = AudioVAEConfig.puppet()
     clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
     train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder)

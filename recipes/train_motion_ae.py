@@ -226,7 +226,7 @@ def train(
                 averaged = engine.ema_module
                 assert isinstance(averaged, Apprentice)
                 shown |= look(averaged.model, heldout, run / f"sheet-{engine.step_count:06d}.png")
-            engine.log(**shown)
+            engine.log(**shown, **engine.meter(BATCH))
             recent.clear()
     return engine
 

@@ -175,11 +175,12 @@ def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, sec
     assert isinstance(averaged, Recogniser)
     record(engine.run, "recogniser", model.config, fingerprint([sounds.pcm]))
     for step in engine.steps(steps):
-        loss = loss_of(model, draw(sounds, model.config.symbols, seconds, seed=0, step=step))
+        batch = draw(sounds, model.config.symbols, seconds, seed=0, step=step)
+        loss = loss_of(model, batch)
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
-            engine.log(loss=loss.item(), norm=norm)
+            engine.log(loss=loss.item(), norm=norm, **engine.meter(len(batch.sizes)))
         if unseen is not None and engine.step_count % 400 == 0:
             engine.log(per_unseen=error_rate(averaged, unseen, 60))
 

@@ -145,7 +145,7 @@ def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, voi
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
-            engine.log(loss=loss.item(), norm=norm)
+            engine.log(loss=loss.item(), norm=norm, **engine.meter(2 * voices))
         if unseen is not None and (engine.step_count % 200 == 0 or engine.step_count == steps):
             engine.log(eer_unseen=separation(averaged, unseen))
 

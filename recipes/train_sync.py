@@ -193,7 +193,13 @@ def train(engine: Engine, scenes: Arrays, unseen: Arrays | None, steps: int, siz
         engine.backward(parts.total)
         norm = engine.step()
         if engine.step_count % 50 == 0:
-            engine.log(shift=parts.shift.item(), pair=parts.pair.item(), lips=parts.lips.item(), norm=norm)
+            engine.log(
+                shift=parts.shift.item(),
+                pair=parts.pair.item(),
+                lips=parts.lips.item(),
+                norm=norm,
+                **engine.meter(size),
+            )
         if unseen is not None and engine.step_count % 100 == 0:
             engine.log(**check(averaged, unseen))
 

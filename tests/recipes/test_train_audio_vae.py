@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
+from audio_vae.losses import SpectralLoss
 from audio_vae.model import AudioVAE
+from recipes import ranks
 from recipes.export import export
-from recipes.train_audio_vae import FRAMES, train
+from recipes.train_audio_vae import FRAMES, build, crops, normal, own_draws, train
 from talker.checkpoint import load_component
 
 CONFIG = AudioVAEConfig.tiny()
@@ -55,3 +57,23 @@ def test_refinement_keeps_the_latents(tmp_path: Path) -> None:
         latents = before.encode(pcm)
         assert torch.equal(latents, after.encode(pcm))
         assert not torch.equal(before.decode(latents), after.decode(latents))
+
+
+def test_ranks_draw_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = first_loss(1, 0)
+    assert (first_loss(2, 0, monkeypatch) + first_loss(2, 1, monkeypatch)) / 2 == pytest.approx(
+        alone, rel=1e-5
+    )
+
+
+def first_loss(size: int, rank: int, monkeypatch: pytest.MonkeyPatch | None = None) -> float:
+    """Spectral loss of a step's share of crops, through draws of the posterior."""
+    if monkeypatch is not None:
+        monkeypatch.setattr(ranks, "size", lambda: size)
+        monkeypatch.setattr(ranks, "rank", lambda: rank)
+    model = build(CONFIG, None)
+    each = own_draws(0)
+    pcm = crops(clips(4), FRAMES * CONFIG.hop, each)
+    mean, log_std = model.posterior(pcm)
+    made = model.decode(mean + log_std.exp() * normal(mean, each))
+    return float(SpectralLoss(CONFIG.sample_rate, CONFIG.hop)(made, pcm))
