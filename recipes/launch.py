@@ -201,7 +201,8 @@ class Engine:
             self._take(state["module"], state["optimiser"])
             self.ema_module.load_state_dict(state["ema"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"{path} is of another model; choose another --run ({error})") from error
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} is of another model; choose another --run ({said})") from error
         counters = state["counters"]
         self.step_count, self.skipped = counters["step"], counters["skipped"]
         self._usual_norm = counters.get("usual_norm", 0.0)

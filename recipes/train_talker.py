@@ -243,6 +243,7 @@ def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: f
     assert isinstance(averaged, TalkerModel)
     device = model.task_embedding.weight.device
     start = trainer.load()
+    record(trainer.run, "talker", run, fingerprint(vars(data.held).values()))
     if start == 0:
         measure(model, data.held)
         averaged.stats.load_state_dict(model.stats.state_dict())
@@ -308,7 +309,6 @@ def main() -> None:
         held = latents(options.run.parent, "train", run.clips)
         heldout = latents(options.run.parent, "heldout", run.heldout)
         check_widths(held, run.model)
-        record(options.run, "talker", run, fingerprint(vars(held).values()))
         train(trainer, run, Data.of(held), Data.of(heldout), options.minutes)
     except ValueError as error:
         raise SystemExit(f"train_talker: {error}") from error

@@ -20,7 +20,6 @@ from recipes import ranks, train_talker
 from recipes.configs.override import override
 from recipes.configs.talker import tiny
 from recipes.data.latents import Latents
-from recipes.record import record
 from talker.config import TalkerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +89,6 @@ def main() -> None:
     run = override(tiny(), options.set)
     data = made_up()
     trainer = train_talker.build(run, options.run, device)
-    record(options.run, "talker", run, "made up")
     step = trainer.step
     trainer.step = lambda batch: (time.sleep(options.pause), step(batch))[1]  # type: ignore[method-assign]
     train_talker.train(trainer, run, data, data)

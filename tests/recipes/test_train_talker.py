@@ -14,7 +14,6 @@ from recipes.data.puppet.speech import PAUSE, Phoneme
 from recipes.data.reading import tokens_read
 from recipes.export import export
 from recipes.launch import Engine
-from recipes.record import record
 from recipes.train_talker import Data, build, check_widths, counts_of, draw, loss_of, train
 from talker.checkpoint import load_component
 from talker.config import TalkerConfig
@@ -55,7 +54,6 @@ def test_resumes_bit_by_bit_and_exports(tmp_path, data):
         assert torch.equal(value, resumed.module.state_dict()[name]), name
     assert straight.step_count == resumed.step_count == 4
 
-    record(tmp_path / "broken", "talker", FEW, "made up")
     export("talker", tmp_path / "broken", tmp_path / "talker")
     loaded = load_component(TalkerModel, TalkerConfig, tmp_path / "talker")
     assert loaded.forecast is None
