@@ -293,17 +293,19 @@ class Engine:
                 self._board.add_scalar(name, value, self.step_count)
 
 
-def engine(zero: int, *arguments: Any, **named: Any) -> Engine:
-    """The plain engine (`zero` 0), or DeepSpeed's with that stage of ZeRO; the rest are `Engine`'s arguments.
+def engine(
+    zero: int, module: nn.Module, optimiser: torch.optim.Optimizer, run: Path, **options: Any
+) -> Engine:
+    """The plain engine (`zero` 0), or DeepSpeed's with that stage of ZeRO; `options` are `Engine`'s.
 
     Raises:
         ValueError: no such stage.
     """
     if zero == 0:
-        return Engine(*arguments, **named)
+        return Engine(module, optimiser, run, **options)
     from recipes.zero.engine import ZeroEngine
 
-    return ZeroEngine(zero, *arguments, **named)
+    return ZeroEngine(zero, module, optimiser, run, **options)
 
 
 def board(folder: Path, step: int) -> Any:

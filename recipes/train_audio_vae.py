@@ -70,13 +70,13 @@ def crops(clips: list[Tensor], samples: int, each: list[torch.Generator]) -> Ten
 
 def normal(like: Tensor, each: list[torch.Generator]) -> Tensor:
     """Standard normal numbers of the shape of `like` (B, ...), row by row."""
-    return torch.stack([torch.randn(like.shape[1:], generator=draws) for draws in each])
+    return torch.stack([torch.randn(like.shape[1:], generator=draws) for draws in each]).to(like)
 
 
 def slips(mean: Tensor, each: list[torch.Generator]) -> Tensor:
     """Noise (B, T, C) as a talker might err: up to SLIP deviations of `mean`; its strength varies by crop."""
     strength = SLIP * torch.stack([torch.rand(1, 1, generator=draws) for draws in each])
-    return strength * mean.std(dim=(0, 1)) * normal(mean, each)
+    return strength.to(mean) * mean.std(dim=(0, 1)) * normal(mean, each)
 
 
 @torch.no_grad()
@@ -114,20 +114,21 @@ def train(
     minutes: float,
     clips: tuple[list[Tensor], list[Tensor]],
     encoder_from: Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> Engine:
     """Train on `clips` (training, held out) for `steps` steps or `minutes` minutes, whichever comes first."""
-    model = build(config, encoder_from)
-    loss, samples = SpectralLoss(config.sample_rate, config.hop), FRAMES * config.hop
+    model = build(config, encoder_from).to(device)
+    loss, samples = SpectralLoss(config.sample_rate, config.hop).to(device), FRAMES * config.hop
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATE, betas=BETAS, weight_decay=DECAY)
     engine = Engine(model, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
-    heldout = torch.stack([clip[:samples] for clip in clips[1]]) / 32767
+    heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     recent: list[Tensor] = []
     engine.load()
     record(run, "audio_vae", config, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(steps, minutes):
         each = own_draws(step)
-        pcm = crops(clips[0], samples, each)
+        pcm = crops(clips[0], samples, each).to(device)
         mean, log_std = model.posterior(pcm)
         latents = mean + log_std.exp() * normal(mean, each)
         if encoder_from is not None:
@@ -137,7 +138,7 @@ def train(
         pushed = ranks.total(nats) / ranks.size() > FREE_NATS
         engine.backward(spectral + KL_WEIGHT * nats[pushed].sum())
         norm = engine.step()
-        recent.append(torch.stack((spectral.detach(), nats.detach().sum(), torch.tensor(norm))))
+        recent.append(torch.stack((spectral.detach(), nats.detach().sum(), spectral.new_tensor(norm))))
         if engine.step_count % LOG_EVERY == 0:
             spectral, nats, norm = (ranks.total(torch.stack(recent).mean(0)) / ranks.size()).tolist()
             shown = {"spectral": spectral, "nats": nats, "grad": norm}
@@ -171,12 +172,12 @@ def main() -> None:
         "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
     )
     options = parser.parse_args()
-    ranks.join(options.threads)
+    device = ranks.join(options.threads)
     if CROPS % ranks.size():
         raise SystemExit(f"train_audio_vae: {CROPS} crops a step do not divide among {ranks.size()} ranks")
     config = AudioVAEConfig.puppet()
     clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
-    train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder)
+    train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder, device)
 
 
 if __name__ == "__main__":
