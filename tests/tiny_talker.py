@@ -67,7 +67,11 @@ def start(folder: Path, processes: int, *arguments: str) -> list[subprocess.Pope
 
 def finish(processes: list[subprocess.Popen[str]], seconds: float = 600) -> str:
     """What rank 0 printed; fails with what all printed where one failed."""
-    said = [process.communicate(timeout=seconds)[0] for process in processes]
+    try:
+        said = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert not any(process.returncode for process in processes), "\n---\n".join(one[-3000:] for one in said)
     return said[0]
 
