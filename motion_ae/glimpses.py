@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from motion_ae.config import MotionAEConfig
 from motion_ae.layers import channels_last
 
-SEARCHED = 2  # the level 32 cells wide
+SEARCHED = 1  # the level 16 cells wide
 CROP = 40  # pixels
 SPAN = 0.24  # width of a crop, in pictures
 
@@ -44,7 +44,7 @@ class Glimpses(nn.Module):
     def __init__(self, config: MotionAEConfig) -> None:
         super().__init__()
         count, self.level = config.glimpses, min(SEARCHED, len(config.channels) - 1)
-        self.find = nn.Conv2d(config.channels[self.level], count, 1)
+        self.find = nn.Conv2d(config.channels[self.level], count, 3, padding=1)
         self.parts = nn.ModuleList(Glimpse(2 * config.channels[-1], config.motion_dim) for _ in range(count))
 
     def where(self, features: tuple[Tensor, ...]) -> Tensor:

@@ -40,7 +40,8 @@ from talker.checkpoint import PUPPET, save_component
 
 BATCH = 8  # pairs a step
 ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
-RATE, GLIMPSE_RATE, BETAS, WARMUP = 3e-3, 1e-3, (0.9, 0.99), 50
+RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
+RATES = {"glimpses.parts": 1e-3, "glimpses.find": 1e-2}  # of plain layers beside the equalised ones
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
 PYRAMID, GRADIENT, CODE, SURFACE, WHERE = 0.5, 1.0, 1.0, 0.5, 1.0  # weights beside the absolute error's
@@ -199,14 +200,13 @@ def train(
     """Train for `steps` steps or `minutes` minutes, whichever comes first."""
     torch.manual_seed(0)
     apprentice = Apprentice(config)
-    groups = [
-        {
-            "params": [p for name, p in apprentice.named_parameters() if ("glimpses" in name) == closer],
-            "lr": rate,
-        }
-        for closer, rate in ((False, RATE), (True, GLIMPSE_RATE))
-    ]
-    optimiser = torch.optim.Adam(groups, betas=BETAS, fused=True)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in apprentice.named_parameters():
+        rate = next((rate for part, rate in RATES.items() if part in name), RATE)
+        groups.setdefault(rate, []).append(parameter)
+    optimiser = torch.optim.Adam(
+        [{"params": group, "lr": rate} for rate, group in groups.items()], betas=BETAS, fused=True
+    )
     engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
     recent = list[Tensor]()
     engine.load()
