@@ -31,9 +31,11 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.decoder import sketch, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
+from recipes import ranks
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
+from recipes.record import record, recorded
 from talker.checkpoint import PUPPET, save_component
 
 BATCH = 8  # pairs a step
@@ -210,6 +212,7 @@ def train(
     engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
     recent = list[Tensor]()
     engine.load()
+    record(run, "motion_ae", config, "frames of the corpus, rendered as training goes on")
     for step in engine.steps(steps, minutes):
         flow_weight = FLOW * max(FLOW_FLOOR, 1 - step / FLOW_FADE)
         with fast_arithmetic():
@@ -225,7 +228,7 @@ def train(
                 averaged = engine.ema_module
                 assert isinstance(averaged, Apprentice)
                 shown |= look(averaged.model, heldout, run / f"sheet-{engine.step_count:06d}.png")
-            engine.log(**shown)
+            engine.log(**shown, **engine.meter(BATCH))
             recent.clear()
     return engine
 
@@ -276,9 +279,9 @@ def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
-def averaged_weights(run: Path) -> MotionAE:
+def averaged(run: Path) -> MotionAE:
     """The averaged network of a run, for use."""
-    apprentice = Apprentice(MotionAEConfig.puppet())
+    apprentice = Apprentice(recorded(run, MotionAEConfig, MotionAEConfig.puppet()))
     apprentice.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
     return apprentice.model.eval().requires_grad_(False)
 
@@ -305,13 +308,14 @@ def main() -> None:
     parser.add_argument("--validate", type=int, metavar="PAIRS", nargs="?", const=500, help="measure and end")
     parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()
+    ranks.alone("train_motion_ae")
     torch.set_num_threads(options.threads)
     if options.export:
-        save_component(averaged_weights(options.run), PUPPET / "motion_ae")
+        save_component(averaged(options.run), PUPPET / "motion_ae")
         return
     unseen = FrameBank(options.frames, "heldout", people=256)
     if options.validate:
-        model, batch = averaged_weights(options.run), heldout_pairs(unseen, options.validate)
+        model, batch = averaged(options.run), heldout_pairs(unseen, options.validate)
         measured = look(model, batch, options.run / "validation.png")
         (options.run / "validation.json").write_text(json.dumps(measured, indent=1))
         print(json.dumps(measured))
