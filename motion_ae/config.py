@@ -16,7 +16,7 @@ class MotionAEConfig:
     """A LIA-X-style autoencoder. The levels run from 8 pixels wide to `feature_resolution`, coarse to fine.
 
     `channels`, `flow_blocks` and `rgb_blocks` have one entry a level; `style_dim` is the width of the
-    identity code. The last six fields are not in the published network, whose values are the defaults:
+    identity code. The last seven fields are not in the published network, whose values are the defaults:
 
     - `lean`: resample beside the convolution, not inside it: convolve at the lower resolution, then up-sample
       (a quarter of the multiplications), and average 2x2 instead of blurring before a strided convolution;
@@ -26,6 +26,7 @@ class MotionAEConfig:
       source: an open mouth that the source keeps shut;
     - `relative`: a style leaves the identity code by how far the motion is from the portrait's own, so that
       the decoder need not find out from the identity code where the portrait already stands;
+    - `glimpses`: so many parts of the face (mouth, eyes) are found and looked at closely when motion is read;
     - `motion_mean`, `motion_scale` (one a dimension): raw motion = code x scale + mean, which gives the code
       the units of a motion vector known from elsewhere.
     """
@@ -41,6 +42,7 @@ class MotionAEConfig:
     blend: bool = False
     inpaint: bool = False
     relative: bool = False
+    glimpses: int = 0
     motion_mean: tuple[float, ...] = ()
     motion_scale: tuple[float, ...] = ()
 
@@ -94,6 +96,7 @@ class MotionAEConfig:
             blend=True,
             inpaint=True,
             relative=True,
+            glimpses=3,
             motion_scale=_PUPPET_SCALE,
         )
 
@@ -112,6 +115,7 @@ class MotionAEConfig:
             blend=True,
             inpaint=True,
             relative=True,
+            glimpses=3,
             motion_mean=(0.1,) * 6,
             motion_scale=(0.5,) * 6,
         )

@@ -9,6 +9,7 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.decoder import Decoder
 from motion_ae.directions import Directions
 from motion_ae.encoder import Encoder
+from motion_ae.glimpses import Glimpses
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class MotionAE(nn.Module):
         self.encoder = Encoder(config)
         self.directions = Directions(config.style_dim, config.motion_dim)
         self.decoder = Decoder(config)
+        self.glimpses = Glimpses(config) if config.glimpses else None
         mean, scale = config.motion_mean or (0.0,), config.motion_scale or (1.0,)
         self.register_buffer("mean", torch.tensor(mean).expand(config.motion_dim), persistent=False)
         self.register_buffer("scale", torch.tensor(scale).expand(config.motion_dim), persistent=False)
@@ -45,12 +47,26 @@ class MotionAE(nn.Module):
         """The source picture (1, 3, H, W); raises ValueError at another size than the configuration's."""
         self._check(image)
         identity, features = self.encoder(image)
-        return Portrait(identity, features, self.raw(self.encoder.motion(identity)), image)
+        return Portrait(identity, features, self.read(image, identity, features), image)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, H, W) -> raw motion (B, M)."""
         self._check(frames)
-        return self.raw(self.encoder.motion(self.encoder(frames)[0]))
+        return self.read(frames, *self.encoder(frames))
+
+    def read(
+        self, image: Tensor, identity: Tensor, features: tuple[Tensor, ...], centres: Tensor | None = None
+    ) -> Tensor:
+        """Pictures (B, 3, H, W) and what the encoder made of them -> raw motion (B, M).
+
+        With glimpses, `centres` (B, glimpses, 2) says where to look; training knows it better.
+        """
+        code = self.encoder.motion(identity)
+        if self.glimpses is not None:
+            if centres is None:
+                centres = self.glimpses.where(features)
+            code = code + self.glimpses(image, centres)
+        return self.raw(code)
 
     def decode(self, motion: Tensor, portrait: Portrait) -> Tensor:
         """Raw motion (T, M) -> frames (T, 3, H, W), clamped to [-1, 1]."""

@@ -6,19 +6,19 @@
 
 Objective: the decoder, given the source frame's features and the target's motion, must draw the target:
 absolute error (mouth and eyes count more), the same on smaller pictures, and of neighbouring pixels'
-differences. Three auxiliary losses use what only a synthetic corpus knows. The motion code is the corpus's
+differences. Four auxiliary losses use what only a synthetic corpus knows. The motion code is the corpus's
 motion vector, so that a talker can be trained on motion vectors without rendering. The flow of each level is
-the mesh's, which fades out. And the encoder's features tell what each pixel shows and how far the motion took
-it: twenty-four numbers a picture teach an encoder slowly where the lips are. Most samples are driven by true
-motion vectors, a quarter by what the encoder reads off both frames, and some by a true vector from where the
-encoder thinks that the source stands, as a talker drives a portrait.
+the mesh's, which fades out. The encoder's features tell what each pixel shows and how far the motion took
+it. And its glimpses find mouth and eyes, and read their crops near the true places meanwhile. Most samples
+are driven by true motion vectors, a quarter by what the encoder reads off both frames, and some by a true
+vector from where the encoder thinks that the source stands, as a talker drives a portrait.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +31,22 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.decoder import sketch, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
+from recipes import ranks
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
+from recipes.record import record, recorded
 from talker.checkpoint import PUPPET, save_component
 
 BATCH = 8  # pairs a step
 ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
 RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
+RATES = {"glimpses.parts": 1e-3, "glimpses.find": 1e-2}  # of plain layers beside the equalised ones
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
-PYRAMID, GRADIENT, CODE, SURFACE = 0.5, 1.0, 1.0, 0.5  # weights of the losses beside the absolute error
+HIDDEN = 2.0  # and those of the mouth's inside that the source does not show, in mouths
+PYRAMID, GRADIENT, CODE, SURFACE, WHERE = 0.5, 1.0, 1.0, 0.5, 1.0  # weights beside the absolute error's
+GLANCE = 0.03  # how far from the true places training looks, in half pictures
 SPREAD = 3.0  # usual deviation of a motion code, in the network's units
 MOVED = 0.2  # and of a surface that the motion moves
 FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 8000, 0.1
@@ -64,6 +69,8 @@ class Batch:
     flow: Tensor
     flow_weights: Tensor
     surface: Tensor
+    centres: Tensor
+    glances: Tensor
 
 
 class Apprentice(nn.Module):
@@ -110,9 +117,12 @@ def picture(frames: np.ndarray) -> Tensor:
 
 
 def to_batch(pairs: Pairs) -> Batch:
-    boxes = torch.from_numpy(np.asarray(pairs.boxes))
+    boxes = torch.from_numpy(np.asarray(pairs.target_boxes))
     size = pairs.target.shape[1]
-    weights = 1.0 + box_weights(boxes[:, :1], size, MOUTH) + box_weights(boxes[:, 1:], size, EYES)
+    corners = np.concatenate([pairs.source_boxes, pairs.target_boxes]).astype(np.float32)
+    centres = torch.from_numpy((corners[..., :2] + corners[..., 2:]) / size - 1)
+    mouth = box_weights(boxes[:, :1], size, MOUTH)
+    weights = 1.0 + mouth + box_weights(boxes[:, 1:], size, EYES)
     flow = torch.from_numpy(np.asarray(pairs.flow, np.float32))
     here, there = (torch.from_numpy(x).float() for x in (pairs.target_surface, pairs.source_surface))
     seen = visible(here, there, flow / size)
@@ -121,10 +131,12 @@ def to_batch(pairs: Pairs) -> Batch:
         target=picture(pairs.target),
         source_motion=torch.from_numpy(np.asarray(pairs.source_motion)),
         target_motion=torch.from_numpy(np.asarray(pairs.target_motion)),
-        weights=weights,
+        weights=weights + HIDDEN * mouth * F.interpolate(1 - seen, size),
         flow=flow,
         flow_weights=F.interpolate(weights, flow.shape[-2:], mode="area") * seen,
         surface=torch.cat([there, here]),
+        centres=centres,
+        glances=centres,
     )
 
 
@@ -146,16 +158,20 @@ def draw(bank: FrameBank, step: int) -> Batch:
     who = torch.randint(people, (BATCH,), generator=draws)
     frame = torch.randint(bank.frames, (BATCH,), generator=draws)
     other = (frame + torch.randint(1, bank.frames, (BATCH,), generator=draws)) % bank.frames
-    return to_batch(bank.pairs(who.numpy(), frame.numpy(), other.numpy()))
+    batch = to_batch(bank.pairs(who.numpy(), frame.numpy(), other.numpy()))
+    shaken = batch.centres + GLANCE * torch.randn(batch.centres.shape, generator=draws)
+    return replace(batch, glances=shaken)
 
 
 def losses(
     apprentice: Apprentice, batch: Batch, flow_weight: float, coarse: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss of one batch, and its parts; `coarse` leaves out the finest level and the blend."""
-    model, count = apprentice.model, len(batch.source)
-    identity, features = model.encoder(torch.cat([batch.source, batch.target]))
-    motion = model.raw(model.encoder.motion(identity))
+    model, glimpses, count = apprentice.model, apprentice.model.glimpses, len(batch.source)
+    assert glimpses is not None
+    pictures = torch.cat([batch.source, batch.target])
+    identity, features = model.encoder(pictures)
+    motion = model.read(pictures, identity, features, batch.glances)
     known = torch.cat([batch.source_motion, batch.target_motion])
     start = torch.cat([motion[: ENCODED + MIXED], batch.source_motion[ENCODED + MIXED :]])
     driving = torch.cat([motion[count : count + ENCODED], batch.target_motion[ENCODED:]])
@@ -175,6 +191,7 @@ def losses(
         "flow": flow_weight * flow_l1(flows, batch.flow, batch.target.shape[-1], batch.flow_weights),
         "code": CODE * code_error(motion, known, SPREAD * model.scale),
         "surface": SURFACE * surface_error(apprentice.surfaces(features), batch.surface),
+        "where": WHERE * (glimpses.where(features) - batch.centres).abs().mean(),
     }
     return torch.stack(list(parts.values())).sum(), parts
 
@@ -185,10 +202,17 @@ def train(
     """Train for `steps` steps or `minutes` minutes, whichever comes first."""
     torch.manual_seed(0)
     apprentice = Apprentice(config)
-    optimiser = torch.optim.Adam(apprentice.parameters(), lr=RATE, betas=BETAS, fused=True)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in apprentice.named_parameters():
+        rate = next((rate for part, rate in RATES.items() if part in name), RATE)
+        groups.setdefault(rate, []).append(parameter)
+    optimiser = torch.optim.Adam(
+        [{"params": group, "lr": rate} for rate, group in groups.items()], betas=BETAS, fused=True
+    )
     engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
     recent = list[Tensor]()
     engine.load()
+    record(run, "motion_ae", config, "frames of the corpus, rendered as training goes on")
     for step in engine.steps(steps, minutes):
         flow_weight = FLOW * max(FLOW_FLOOR, 1 - step / FLOW_FADE)
         with fast_arithmetic():
@@ -204,7 +228,7 @@ def train(
                 averaged = engine.ema_module
                 assert isinstance(averaged, Apprentice)
                 shown |= look(averaged.model, heldout, run / f"sheet-{engine.step_count:06d}.png")
-            engine.log(**shown)
+            engine.log(**shown, **engine.meter(BATCH))
             recent.clear()
     return engine
 
@@ -213,10 +237,11 @@ def train(
 def reenact(model: MotionAE, batch: Batch, encoded: bool = True) -> Tensor:
     """The targets as drawn from the sources, four at a time, by the encoder's codes or the true motion."""
     drawn = []
-    for start in range(0, len(batch.source), 4):
-        rows = slice(start, start + 4)
+    for first in range(0, len(batch.source), 4):
+        rows = slice(first, first + 4)
         identity, features = model.encoder(batch.source[rows])
-        portrait = Portrait(identity, features, model.raw(model.encoder.motion(identity)), batch.source[rows])
+        start = model.read(batch.source[rows], identity, features)
+        portrait = Portrait(identity, features, start, batch.source[rows])
         motion = model.encode(batch.target[rows]) if encoded else batch.target_motion[rows]
         drawn.append(model.decode(motion, portrait))
     return torch.cat(drawn)
@@ -254,9 +279,9 @@ def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
-def averaged_weights(run: Path) -> MotionAE:
+def averaged(run: Path) -> MotionAE:
     """The averaged network of a run, for use."""
-    apprentice = Apprentice(MotionAEConfig.puppet())
+    apprentice = Apprentice(recorded(run, MotionAEConfig, MotionAEConfig.puppet()))
     apprentice.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
     return apprentice.model.eval().requires_grad_(False)
 
@@ -283,13 +308,14 @@ def main() -> None:
     parser.add_argument("--validate", type=int, metavar="PAIRS", nargs="?", const=500, help="measure and end")
     parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()
+    ranks.alone("train_motion_ae")
     torch.set_num_threads(options.threads)
     if options.export:
-        save_component(averaged_weights(options.run), PUPPET / "motion_ae")
+        save_component(averaged(options.run), PUPPET / "motion_ae")
         return
     unseen = FrameBank(options.frames, "heldout", people=256)
     if options.validate:
-        model, batch = averaged_weights(options.run), heldout_pairs(unseen, options.validate)
+        model, batch = averaged(options.run), heldout_pairs(unseen, options.validate)
         measured = look(model, batch, options.run / "validation.png")
         (options.run / "validation.json").write_text(json.dumps(measured, indent=1))
         print(json.dumps(measured))

@@ -32,7 +32,7 @@ APART = 13  # frames, half a second: what measures call two moments of a clip
 
 @dataclass(frozen=True)
 class Pairs:
-    """source, target (B, size, size, 3) uint8; motions (B, 24); boxes (B, 3, 4) of the target's mouth and
+    """source, target (B, size, size, 3) uint8; motions (B, 24); boxes (B, 3, 4) of both frames' mouth and
     eyes in pixels x0, y0, x1, y1; flow (B, 2, g, g) float16, pixels from target to source; surfaces of both
     (B, 7, g, g) float16, see `_Track.surface`."""
 
@@ -40,7 +40,8 @@ class Pairs:
     target: NDArray[np.uint8]
     source_motion: NDArray[np.float32]
     target_motion: NDArray[np.float32]
-    boxes: NDArray[np.int16]
+    source_boxes: NDArray[np.int16]
+    target_boxes: NDArray[np.int16]
     flow: NDArray[np.float16]
     source_surface: NDArray[np.float16]
     target_surface: NDArray[np.float16]
@@ -82,7 +83,8 @@ class FrameBank:
             target=arrays["pictures"][people, target],
             source_motion=arrays["motion"][people, source],
             target_motion=arrays["motion"][people, target],
-            boxes=arrays["boxes"][people, target],
+            source_boxes=arrays["boxes"][people, source],
+            target_boxes=arrays["boxes"][people, target],
             flow=arrays["flow"][people, target, source],
             source_surface=arrays["surface"][people, source],
             target_surface=arrays["surface"][people, target],

@@ -153,7 +153,7 @@ def test_relative_motion(config: MotionAEConfig) -> None:
 def test_every_parameter_learns(config: MotionAEConfig) -> None:
     model, images = _lively(config), _pictures(config, 2)
     identity, features = model.encoder(images)
-    motion = model.raw(model.encoder.motion(identity)).flip(0)
+    motion = model.read(images, identity, features).flip(0)
     style = model.style(motion, identity, torch.zeros_like(motion))
     loss = (model.decoder(style, features, images) - images.flip(0)).square().mean()
     loss.backward()

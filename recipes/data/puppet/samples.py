@@ -19,11 +19,11 @@ from recipes.data.puppet.voices import voice
 
 # name: (identity, voice); both are numbers that neither split draws from.
 PEOPLE = {
-    "ada": (50_005, 50_024),
-    "ben": (50_003, 50_006),
+    "ada": (50_032, 50_024),
+    "ben": (50_076, 50_006),
     "carmen": (50_010, 50_029),
     "daniel": (50_016, 50_018),
-    "eve": (50_018, 50_023),
+    "eve": (50_029, 50_023),
     "frank": (50_022, 50_036),
 }
 PROMPT = "The river runs slowly past the old mill, and nobody is in a hurry today."
