@@ -2,7 +2,6 @@
 
     python -m recipes.train_motion_ae                train; continues from the run folder
     python -m recipes.train_motion_ae --validate     measure on unseen people, draw a sheet
-    python -m recipes.train_motion_ae --export       write the averaged weights
 
 Objective: the decoder, given the source frame's features and the target's motion, must draw the target:
 absolute error (mouth and eyes count more), the same on smaller pictures, and of neighbouring pixels'
@@ -36,7 +35,6 @@ from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
 from recipes.record import record, recorded
-from talker.checkpoint import PUPPET, save_component
 
 BATCH = 8  # pairs a step
 ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
@@ -301,18 +299,14 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, default=Path("runs/motion_ae"))
     parser.add_argument("--frames", type=Path, default=Path("runs/frames"), help="folder of rendered frames")
-    parser.add_argument("--steps", type=int, default=12000, help="the learning rate reaches its floor here")
+    parser.add_argument("--steps", type=int, default=9000, help="the learning rate reaches its floor here")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--people", type=int, default=2048, help="most people rendered (3 MB each)")
     parser.add_argument("--validate", type=int, metavar="PAIRS", nargs="?", const=500, help="measure and end")
-    parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()
     ranks.alone("train_motion_ae")
     torch.set_num_threads(options.threads)
-    if options.export:
-        save_component(averaged(options.run), PUPPET / "motion_ae")
-        return
     unseen = FrameBank(options.frames, "heldout", people=256)
     if options.validate:
         model, batch = averaged(options.run), heldout_pairs(unseen, options.validate)
