@@ -1,30 +1,41 @@
 """Are there seams where sentences or windows meet?
 
-    python -m evaluation.joins [--sentences 20] [--seed 0]
+    python -m evaluation.joins [--seed 0]
 
-A text is spoken in one go. At every border between two sentences these steps are measured: between the two
-samples that meet, between the loudness of the 20 ms before and after, and between the head's yaw, pitch and
-shift in the last frame before and the first after. Each is compared with the same step at the frame borders
-inside sentences: a join is smooth where it is no larger than their 99.5th percentile.
+A text is spoken in one go, a face is made for that sound (in windows with the text and without), and a voice
+for that video. At every border between two sentences or windows the steps of what was made are measured:
+between the two samples that meet, between the loudness of the 20 ms before and after, and between the head's
+yaw, pitch and shift in the last frame before and the first after. Each is compared with the same step at the
+frame borders inside: a join is smooth where it is no larger than their 99.5th percentile.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.report import Cell, table
+from evaluation.report import Cell, table, write_wav
+from heads.streams import Streams
+from talker.animate import Animation
+from talker.clip import Clip
 from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.dub import Dubbing
 from talker.pipeline import Talker, Utterance
 
 PERCENTILE = 99.5
+HOP = SAMPLE_RATE // FRAME_RATE
 PIECE = SAMPLE_RATE // 50
+SOUND = ("sample", "loudness")
 HEAD = {"yaw": (0,), "pitch": (1,), "shift": (3, 4)}
 """Where the default's motion code has the head's pose."""
+KINDS = (*SOUND, *HEAD)
 TEXT = (
     "The train leaves at seven. We have time for a cup of tea. It rained all night, and the roads are "
     "wet. Somebody left the window open. My brother lives in a small town by the sea. He writes to me "
@@ -39,8 +50,7 @@ TEXT = (
 
 def steps(pcm: NDArray[np.float32], motion: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """The size of each step, at every frame border: (T - 1,) for pcm (960 T,) and raw motion (T, M)."""
-    hop = SAMPLE_RATE // FRAME_RATE
-    borders = np.arange(1, len(motion)) * hop
+    borders = np.arange(1, len(motion)) * HOP
     power = np.square(pcm.reshape(-1, PIECE).astype(np.float64)).mean(1)
     level = 10 * np.log10(power + 1e-7)
     found = {
@@ -78,14 +88,53 @@ def smooth(
     return rows, float(every.mean())
 
 
+@dataclass(frozen=True)
+class Made:
+    """What was made: pcm (960 T,), raw motion (T, M), and the frames at which later parts begin."""
+
+    pcm: NDArray[np.float32]
+    motion: NDArray[np.float32]
+    joins: list[int]
+
+
 @torch.inference_mode()
-def spoken(utterance: Utterance) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
-    """pcm (960 T,), raw motion (T, M), and the frames at which a later sentence begins."""
+def spoken(utterance: Utterance) -> Made:
+    """Sentences, both streams."""
     talker = utterance.talker
     patches = list(utterance.latents())
     pcm = np.concatenate(list(talker.decoded(patches)))
     motion = torch.cat([patch["motion"] for patch in patches]).cpu().numpy()
-    return pcm, motion, [start * talker.patch_frames for start in utterance.starts[1:]]
+    return Made(pcm, motion, _frames(utterance))
+
+
+def moved(animation: Animation) -> Made:
+    """Windows of a recording: the motion is made, the sound is what was given."""
+    heard, motion = zip(*animation.make(), strict=True)
+    moving = torch.cat([streams["motion"] for streams in motion]).cpu().numpy()
+    pcm = np.concatenate(heard)
+    return Made(np.pad(pcm, (0, len(moving) * HOP - len(pcm))), moving, _frames(animation))
+
+
+@torch.inference_mode()
+def dubbed(dubbing: Dubbing) -> Made:
+    """Windows of a video: the sound is made, the motion is what the encoder saw."""
+    motion = dubbing.motion()
+    pcm = np.concatenate(list(dubbing.talker.decoded(dubbing.make())))[: len(motion) * HOP]
+    raw = dubbing.talker.model.stats.denormalise(Streams(motion=motion))["motion"]
+    return Made(pcm, raw.cpu().numpy(), _frames(dubbing))
+
+
+def _frames(clip: Clip) -> list[int]:
+    return [start * clip.talker.patch_frames for start in clip.starts[1:]]
+
+
+def report(title: str, made: Made, kinds: Sequence[str]) -> None:
+    """Print how smooth the joins are in these kinds of steps."""
+    found = steps(made.pcm, made.motion)
+    rows, share = smooth({name: found[name] for name in kinds}, made.joins)
+    print(f"{title}: {len(made.joins)} joins in {len(made.motion) / FRAME_RATE:.0f} s")
+    print(table(rows))
+    print(f"{share:.0%} smooth in every step\n", flush=True)
 
 
 def main() -> None:
@@ -97,13 +146,21 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="a native checkpoint folder; default: the package's")
     options = parser.parse_args()
     talker = Talker.from_pretrained(options.checkpoint)
-    utterance = talker.say(options.text, seed=options.seed)
-    pcm, motion, joins = spoken(utterance)
-    rows, share = smooth(steps(pcm, motion), joins)
-    print(table(rows))
-    far = np.abs(motion[:, [column for columns in HEAD.values() for column in columns]]).max(0)
-    print(f"{len(joins)} joins in {len(motion) / FRAME_RATE:.0f} s, {share:.0%} smooth in every step")
-    print(f"the head's largest yaw, pitch, shift x and y: {', '.join(f'{value:.2f}' for value in far)}")
+    voice, face = talker.voice(), talker.portrait()
+    utterance = talker.say(options.text, voice, face, options.seed)
+    made = spoken(utterance)
+    report("sentences", made, KINDS)
+    far = np.abs(made.motion[:, [column for columns in HEAD.values() for column in columns]]).max(0)
+    print(f"the head's largest yaw, pitch, shift x and y: {', '.join(f'{value:.2f}' for value in far)}\n")
+    with tempfile.TemporaryDirectory() as name:
+        sound, video = Path(name) / "said.wav", Path(name) / "said.mp4"
+        write_wav(sound, torch.from_numpy(made.pcm))
+        for title, text in (("A2V with text", options.text), ("A2V without text", None)):
+            animation = talker.animate(sound, face, text, seed=options.seed)
+            report(title, moved(animation), tuple(HEAD))
+        utterance.save(video)
+        dubbing = talker.dub(video, options.text, voice, crop="none", seed=options.seed)
+        report("V2A", dubbed(dubbing), SOUND)
 
 
 if __name__ == "__main__":

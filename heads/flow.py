@@ -5,7 +5,7 @@ Time runs from 1 (noise z) to 0 (data x). The path is (1 - t) x + t z, its veloc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -56,6 +56,11 @@ class Draws:
     noise: Streams
     keep_hidden: Streams
     keep_context: Streams
+
+    def to(self, device: torch.device | str) -> Draws:
+        """The same draws on another device."""
+        moved = {field.name: getattr(self, field.name).map(lambda x: x.to(device)) for field in fields(self)}
+        return Draws(**moved)
 
 
 def draws(

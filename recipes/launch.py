@@ -1,10 +1,19 @@
-"""The engine of every recipe: four verbs (backward, step, save, load), here in their one-process form."""
+"""The engine of every recipe: four verbs (backward, step, save, load), plain here, DeepSpeed's in `zero`.
+
+Both forms keep the same promises. The gradient of a step is the *mean over ranks* of what each passed to
+`backward` since the last one, so a loss is written as (number of ranks) x (local sum) / (count over all
+ranks). Both write the same `run/state.pt`, which either form continues, in any number of processes.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
+import os
+import resource
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +21,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from recipes import ranks
+from recipes.record import tensors_of
 from talker.checkpoint import atomic
 
 SAVE_SECONDS = 120
+KEPT = 2  # checkpoints
+EXPLODES = 100.0  # a gradient norm of so many usual ones is no step to take
+SETTLED = 50  # steps until a norm can be called usual
+MOST_SKIPPED = 20  # steps in a row
+PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L40S": 362e12}  # dense bfloat16
 
 
 class Engine:
@@ -24,10 +41,12 @@ class Engine:
     Args:
         module: whatever is trained; its parameters must all be in `optimiser`.
         optimiser: any torch optimiser.
-        run: folder of this run; `run/state.pt` is its checkpoint, `run/log.jsonl` its log.
+        run: folder of this run; `run/state.pt` is its newest checkpoint, `run/log.jsonl` its log.
         schedule: learning-rate factor of a step (counted from 0).
-        clip: gradients are scaled to this norm at most; a step whose norm is not finite is skipped.
+        clip: gradients are scaled to this norm at most; a step whose norm is not finite, or a hundred times
+            the usual one, is skipped.
         ema: decay of the moving average; it starts faster, as (1 + step) / (10 + step).
+        precision: float32, or bfloat16 for the forward pass through the engine; weights stay float32.
     """
 
     def __init__(
@@ -38,6 +57,7 @@ class Engine:
         schedule: Callable[[int], float] = lambda step: 1.0,
         clip: float = 1.0,
         ema: float = 0.999,
+        precision: str = "float32",
     ) -> None:
         held = {id(p) for group in optimiser.param_groups for p in group["params"]}
         forgotten = [name for name, p in module.named_parameters() if p.requires_grad and id(p) not in held]
@@ -46,98 +66,255 @@ class Engine:
         self.module, self.optimiser, self.run = module, optimiser, Path(run)
         self.schedule, self.clip, self.ema = schedule, clip, ema
         self.ema_module = copy.deepcopy(module).requires_grad_(False).eval()
+        device = next(module.parameters()).device.type
+        self.arithmetic = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
         self.base_rates = [group["lr"] for group in optimiser.param_groups]
         self.step_count, self.skipped, self._earlier, self._since = 0, 0, 0.0, time.monotonic()
+        self._usual_norm, self._skipped_in_a_row = 0.0, 0
+        self._metered = (time.monotonic(), 0)
+        self._board: Any = None
 
     @property
     def seconds(self) -> float:
         """Training time so far, over all resumes."""
         return self._earlier + time.monotonic() - self._since
 
-    def steps(self, total: int, minutes: float = math.inf) -> Iterator[int]:
+    def steps(
+        self, total: int, minutes: float = math.inf, save_seconds: float = SAVE_SECONDS
+    ) -> Iterator[int]:
         """Numbers of the steps to do: up to `total` in all, or until the run has taken `minutes`.
 
-        `step` is to be called once for each. Saves every two minutes, and at the end.
+        `step` is to be called once for each. Saves every `save_seconds`, and at the end. All ranks do the
+        same steps.
+
+        Raises:
+            SystemExit: the process was asked to end (SIGTERM); all is saved.
         """
+        asked: list[int] = []
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number)) if main else None
         saved = time.monotonic()
-        while self.step_count < total and self.seconds < 60 * minutes:
-            yield self.step_count
-            if time.monotonic() - saved > SAVE_SECONDS:
-                self.save()
-                saved = time.monotonic()
-        self.save()
+        bar = tqdm(total=total, initial=self.step_count, disable=ranks.rank() > 0 or None)
+        try:
+            while True:
+                ends, over, due = ranks.anyone(
+                    bool(asked), self.seconds >= 60 * minutes, time.monotonic() - saved > save_seconds
+                )
+                if self.step_count >= total or ends or over:
+                    break
+                if due:
+                    self.save()
+                    saved = time.monotonic()
+                yield self.step_count
+                bar.update(1)
+            self.save()
+        finally:
+            bar.close()
+            if main:
+                signal.signal(signal.SIGTERM, before)
+        if ends:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    # -- the four verbs ------------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The module's forward pass, in the engine's precision."""
+        with self.arithmetic:
+            return self.module(*inputs)
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of `loss` (a scalar)."""
         loss.backward()
 
-    def step(self) -> float:
-        """Clip, update, average, clear the gradients; returns the gradient norm before clipping."""
+    def step(self, batch: Any = None) -> float:
+        """Clip, update, average, clear the gradients; returns the gradient norm before clipping.
+
+        Raises:
+            RuntimeError: MOST_SKIPPED steps in a row had no usable gradient. `batch` (this rank's; tensors,
+                or containers of them) is then in the run folder, and so is the last checkpoint.
+        """
         for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.schedule(self.step_count)
-        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip))
-        if math.isfinite(norm):
-            self.optimiser.step()
+        norm = self._update()
+        if self._usable(norm):
             self._average()
+            share = 1 / (2 * SETTLED) if self._usual_norm else 1.0
+            self._usual_norm += share * (norm - self._usual_norm)
+            self._skipped_in_a_row = 0
         else:
             self.skipped += 1
-            if self.skipped > 100:
-                raise RuntimeError(f"{self.run}: 100 steps had no finite gradient; lower the learning rate")
-        self.optimiser.zero_grad(set_to_none=True)
+            self._skipped_in_a_row += 1
+            if self._skipped_in_a_row == MOST_SKIPPED:
+                path = self.run / f"bad_step_{self.step_count}_rank_{ranks.rank()}.pt"
+                self.run.mkdir(parents=True, exist_ok=True)
+                torch.save(tensors_of(batch), path)
+                raise RuntimeError(
+                    f"{MOST_SKIPPED} steps in a row had no usable gradient (norm {norm:.3g}; batch: {path}); "
+                    f"lower the learning rate and continue from the last checkpoint"
+                )
         self.step_count += 1
         return norm
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.ema, (1 + self.step_count) / (10 + self.step_count))
-        averaged = self.ema_module.state_dict()
-        for name, tensor in self.module.state_dict().items():
-            if tensor.is_floating_point():
-                averaged[name].lerp_(tensor, 1 - decay)
-            else:
-                averaged[name].copy_(tensor)
-
     def save(self) -> None:
-        """Write the checkpoint; a kill at any moment leaves the former one intact."""
-        self.run.mkdir(parents=True, exist_ok=True)
+        """Write the checkpoint; a kill at any moment leaves the former one intact. For all ranks to call."""
         state = {
-            "module": self.module.state_dict(),
+            "module": self._weights(),
             "ema": self.ema_module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "counters": {"step": self.step_count, "skipped": self.skipped, "seconds": self.seconds},
+            "optimiser": self._optimiser_state(),
+            "counters": {
+                "step": self.step_count,
+                "skipped": self.skipped,
+                "seconds": self.seconds,
+                "usual_norm": self._usual_norm,
+                "ranks": ranks.size(),
+            },
         }
-        with atomic(self.run / "state.pt") as path:
-            torch.save(state, path)
+        if ranks.rank() == 0:
+            folder = self.run / "checkpoints"
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in (*folder.glob(".*.pt.*"), *self.run.glob(".state.pt.*")):
+                left.unlink()  # a kill's
+            path = folder / f"{self.step_count:08d}.pt"
+            with atomic(path) as temporary:
+                torch.save(state, temporary)
+            with atomic(self.run / "state.pt") as temporary:
+                temporary.unlink()
+                os.link(path, temporary)
+            for old in sorted(folder.glob("*.pt"))[:-KEPT]:
+                old.unlink()
+        ranks.wait()
 
     def load(self) -> int:
         """Continue from the run folder when it holds a checkpoint; returns the step to do next.
 
         Raises:
-            ValueError: the checkpoint belongs to another model.
+            ValueError: the checkpoint belongs to another model, or is not there for all ranks.
         """
         path = self.run / "state.pt"
-        if not path.exists():
+        here, missing = ranks.anyone(path.exists(), not path.exists())
+        if not here:
             return 0
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        if missing:
+            raise ValueError(f"only some machines see {path}; choose a --run that all of them share")
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         try:
-            self.module.load_state_dict(state["module"])
+            self._take(state["module"], state["optimiser"])
             self.ema_module.load_state_dict(state["ema"])
-            self.optimiser.load_state_dict(state["optimiser"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"{path} is of another model; choose another --run ({error})") from error
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} is of another model; choose another --run ({said})") from error
         counters = state["counters"]
         self.step_count, self.skipped = counters["step"], counters["skipped"]
+        self._usual_norm = counters.get("usual_norm", 0.0)
         self._earlier, self._since = counters["seconds"], time.monotonic()
+        self._metered = (time.monotonic(), self.step_count)
+        others = counters.get("ranks", 1)
+        if others != ranks.size() and ranks.rank() == 0:
+            print(
+                f"{path}: saved by {others} process(es), continued by {ranks.size()}: the same training, "
+                f"but sums round differently, so the curve is no longer the same to the bit",
+                flush=True,
+            )
         return self.step_count
 
+    # -- what DeepSpeed does otherwise ---------------------------------------------------------------------
+
+    def _update(self) -> float:
+        if ranks.size() > 1:
+            self._share_gradients()
+        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.clip))
+        if self._usable(norm):
+            self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return norm
+
+    def _share_gradients(self) -> None:
+        """Gradients become their mean over the ranks, as one message."""
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        shared = ranks.total(torch.cat([grad.flatten() for grad in grads])) / ranks.size()
+        for p, grad in zip(trained, shared.split([p.numel() for p in trained]), strict=True):
+            p.grad = grad.view_as(p)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.module.state_dict()
+
+    def _optimiser_state(self) -> dict[str, Any]:
+        return self.optimiser.state_dict()
+
+    def _take(self, weights: dict[str, Tensor], optimiser: dict[str, Any]) -> None:
+        self.module.load_state_dict(weights)
+        self.optimiser.load_state_dict(copy.deepcopy(optimiser))  # it would keep the file's own pages
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------
+
+    def _usable(self, norm: float) -> bool:
+        settled = self.step_count - self.skipped >= SETTLED
+        return math.isfinite(norm) and not (settled and norm > EXPLODES * self._usual_norm > 0)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.ema, (1 + self.step_count) / (10 + self.step_count))
+        averaged = self.ema_module.state_dict()
+        for name, tensor in self._weights().items():
+            if tensor.is_floating_point():
+                averaged[name].lerp_(tensor, 1 - decay)
+            else:
+                averaged[name].copy_(tensor)
+
+    def meter(self, samples: int, flops: float = 0.0) -> dict[str, float]:
+        """Since the last call: samples a second, of `samples` a step over all ranks; the peak of this rank's
+        memory; the share that its `flops` are of what its GPU could do in bfloat16, where that is known."""
+        now = time.monotonic()
+        (then, before), self._metered = self._metered, (now, self.step_count)
+        seconds = max(now - then, 1e-9)
+        shown = {"samples_s": samples * (self.step_count - before) / seconds}
+        if not torch.cuda.is_available():
+            return shown | {"memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+        shown["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        peak = next((peak for chip, peak in PEAKS.items() if chip in torch.cuda.get_device_name()), None)
+        return shown | ({"mfu": flops / seconds / peak} if peak and flops else {})
+
     def log(self, **values: Any) -> None:
-        """One line to stdout and to `run/log.jsonl`: step, minutes, and `values`."""
+        """One line of rank 0 to stdout and `run/log.jsonl`, and scalars for TensorBoard: step, minutes, and
+        `values`."""
+        if ranks.rank() > 0:
+            return
         row = {"step": self.step_count, "minutes": round(self.seconds / 60, 2), **values}
         self.run.mkdir(parents=True, exist_ok=True)
         with (self.run / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-        print("  ".join(shown), flush=True)
+        tqdm.write("  ".join(shown))
+        if self._board is None:
+            self._board = board(self.run / "tensorboard", self.step_count)
+        for name, value in values.items():
+            if self._board and isinstance(value, int | float):
+                self._board.add_scalar(name, value, self.step_count)
+
+
+def engine(
+    zero: int, module: nn.Module, optimiser: torch.optim.Optimizer, run: Path, **options: Any
+) -> Engine:
+    """The plain engine (`zero` 0), or DeepSpeed's with that stage of ZeRO; `options` are `Engine`'s.
+
+    Raises:
+        ValueError: no such stage.
+    """
+    if zero == 0:
+        return Engine(module, optimiser, run, **options)
+    from recipes.zero.engine import ZeroEngine
+
+    return ZeroEngine(zero, module, optimiser, run, **options)
+
+
+def board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, going on at `step`; False where it is not installed (the extra `train`)."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return False
+    return SummaryWriter(str(folder), purge_step=step)
 
 
 def warmup_cosine(warmup: int, total: int, floor: float = 0.01) -> Callable[[int], float]:
@@ -158,6 +335,6 @@ def fast_arithmetic() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16)
 
 
-def generator(seed: int, step: int) -> torch.Generator:
-    """The random generator of one training step: draws depend on (seed, step) alone."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (2**63))
+def generator(seed: int, step: int, sample: int = 0) -> torch.Generator:
+    """The random generator of one sample of a training step: draws depend on (seed, step, sample) alone."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + sample * 1_000_000_007) % (2**63))

@@ -1,9 +1,10 @@
 """Train the audio autoencoder on corpus speech.
 
     python -m recipes.train_audio_vae --run runs/audio_vae                        stage one: the whole network
+    torchrun --nproc-per-node 2 -m recipes.train_audio_vae                        the same, shared
     python -m recipes.train_audio_vae --run runs/audio_vae_decoder \\
         --freeze-encoder runs/audio_vae                                          stage two: decoder refinement
-    python -m recipes.train_audio_vae --run runs/audio_vae --export               write the averaged weights
+    python -m recipes.export audio_vae runs/audio_vae FOLDER                      write the averaged weights
 
 Stage one ends when the talker needs latents: from then on encoder and bottleneck stay as they are. Stage two
 starts from the averaged weights of another run and trains the decoder alone, so that the latents of a trained
@@ -21,15 +22,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audio_vae.bottleneck import sample
 from audio_vae.config import AudioVAEConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
+from recipes import ranks
 from recipes.data.puppet.corpus import Corpus
 from recipes.data.puppet.sentences import Split
 from recipes.launch import Engine, generator, warmup_cosine
-from talker.checkpoint import PUPPET, save_component
+from recipes.record import fingerprint, record, recorded
 
 CROPS, FRAMES = 8, 24  # crops a step, latent frames a crop (0.96 s)
 RATE, BETAS, DECAY = 1e-3, (0.8, 0.98), 0.01
@@ -52,19 +53,30 @@ def speech(split: Split, clips: int, hop: int) -> list[Tensor]:
     return found
 
 
-def crops(clips: list[Tensor], samples: int, draws: torch.Generator) -> Tensor:
-    """CROPS pieces of `samples` samples from random places of random clips: (CROPS, samples) in [-1, 1]."""
+def own_draws(step: int) -> list[torch.Generator]:
+    """The generators of this rank's crops of a step."""
+    return [generator(0, step, number) for number in range(ranks.rank(), CROPS, ranks.size())]
+
+
+def crops(clips: list[Tensor], samples: int, each: list[torch.Generator]) -> Tensor:
+    """A piece of `samples` samples from a random place of a random clip each: (B, samples) in [-1, 1]."""
     rows = []
-    for index in torch.randint(len(clips), (CROPS,), generator=draws).tolist():
-        start = int(torch.randint(len(clips[index]) - samples + 1, (), generator=draws))
-        rows.append(clips[index][start : start + samples])
+    for draws in each:
+        clip = clips[int(torch.randint(len(clips), (), generator=draws))]
+        start = int(torch.randint(len(clip) - samples + 1, (), generator=draws))
+        rows.append(clip[start : start + samples])
     return torch.stack(rows) / 32767
 
 
-def slips(mean: Tensor, draws: torch.Generator) -> Tensor:
+def normal(like: Tensor, each: list[torch.Generator]) -> Tensor:
+    """Standard normal numbers of the shape of `like` (B, ...), row by row."""
+    return torch.stack([torch.randn(like.shape[1:], generator=draws) for draws in each]).to(like)
+
+
+def slips(mean: Tensor, each: list[torch.Generator]) -> Tensor:
     """Noise (B, T, C) as a talker might err: up to SLIP deviations of `mean`; its strength varies by crop."""
-    strength = SLIP * torch.rand(len(mean), 1, 1, generator=draws)
-    return strength * mean.std(dim=(0, 1)) * torch.randn(mean.shape, generator=draws)
+    strength = SLIP * torch.stack([torch.rand(1, 1, generator=draws) for draws in each])
+    return strength.to(mean) * mean.std(dim=(0, 1)) * normal(mean, each)
 
 
 @torch.no_grad()
@@ -102,46 +114,48 @@ def train(
     minutes: float,
     clips: tuple[list[Tensor], list[Tensor]],
     encoder_from: Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> Engine:
     """Train on `clips` (training, held out) for `steps` steps or `minutes` minutes, whichever comes first."""
-    model = build(config, encoder_from)
-    loss, samples = SpectralLoss(config.sample_rate, config.hop), FRAMES * config.hop
+    model = build(config, encoder_from).to(device)
+    loss, samples = SpectralLoss(config.sample_rate, config.hop).to(device), FRAMES * config.hop
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATE, betas=BETAS, weight_decay=DECAY)
     engine = Engine(model, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
-    heldout = torch.stack([clip[:samples] for clip in clips[1]]) / 32767
+    heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     recent: list[Tensor] = []
     engine.load()
+    record(run, "audio_vae", config, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(steps, minutes):
-        draws = generator(0, step)
-        pcm = crops(clips[0], samples, draws)
+        each = own_draws(step)
+        pcm = crops(clips[0], samples, each).to(device)
         mean, log_std = model.posterior(pcm)
-        latents = sample(mean, log_std, draws)
+        latents = mean + log_std.exp() * normal(mean, each)
         if encoder_from is not None:
-            latents = latents + slips(mean, draws)
+            latents = latents + slips(mean, each)
         spectral = loss(model.decode(latents), pcm)
         nats = divergence(mean, log_std)
-        engine.backward(spectral + KL_WEIGHT * nats.clamp(min=FREE_NATS).sum())
+        pushed = ranks.total(nats) / ranks.size() > FREE_NATS
+        engine.backward(spectral + KL_WEIGHT * nats[pushed].sum())
         norm = engine.step()
-        recent.append(torch.stack((spectral.detach(), nats.detach().sum(), torch.tensor(norm))))
+        recent.append(torch.stack((spectral.detach(), nats.detach().sum(), spectral.new_tensor(norm))))
         if engine.step_count % LOG_EVERY == 0:
-            spectral, nats, norm = torch.stack(recent).mean(0).tolist()
+            spectral, nats, norm = (ranks.total(torch.stack(recent).mean(0)) / ranks.size()).tolist()
             shown = {"spectral": spectral, "nats": nats, "grad": norm}
-            if engine.step_count % LOOK_EVERY == 0:
-                averaged = engine.ema_module
-                assert isinstance(averaged, AudioVAE)
-                shown |= validate(averaged, loss, heldout)
-            engine.log(**shown)
+            if engine.step_count % LOOK_EVERY == 0 and ranks.rank() == 0:
+                assert isinstance(engine.ema_module, AudioVAE)
+                shown |= validate(engine.ema_module, loss, heldout)
+            engine.log(**shown, **engine.meter(CROPS))
             recent.clear()
     return engine
 
 
-def export(run: Path, config: AudioVAEConfig, folder: Path) -> None:
-    """Write the averaged weights of `run` as a native checkpoint."""
-    model = build(config, None)
+def averaged(run: Path) -> AudioVAE:
+    """The averaged network of a run, for use."""
+    model = build(recorded(run, AudioVAEConfig, AudioVAEConfig.puppet()), None)
     model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
     fold_weights(model)
-    save_component(model, folder)
+    return model
 
 
 def main() -> None:
@@ -153,18 +167,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clips", type=int, default=1000, help="corpus clips held in memory")
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
     parser.add_argument(
         "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
     )
-    parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    device = ranks.join(options.threads)
+    if CROPS % ranks.size():
+        raise SystemExit(f"train_audio_vae: {CROPS} crops a step do not divide among {ranks.size()} ranks")
     config = AudioVAEConfig.puppet()
-    if options.export:
-        export(options.run, config, PUPPET / "audio_vae")
-        return
     clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
-    train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder)
+    train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder, device)
 
 
 if __name__ == "__main__":

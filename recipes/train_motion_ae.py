@@ -2,7 +2,6 @@
 
     python -m recipes.train_motion_ae                train; continues from the run folder
     python -m recipes.train_motion_ae --validate     measure on unseen people, draw a sheet
-    python -m recipes.train_motion_ae --export       write the averaged weights
 
 Objective: the decoder, given the source frame's features and the target's motion, must draw the target:
 absolute error (mouth and eyes count more), the same on smaller pictures, and of neighbouring pixels'
@@ -31,10 +30,11 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.decoder import sketch, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
+from recipes import ranks
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
-from talker.checkpoint import PUPPET, save_component
+from recipes.record import record, recorded
 
 BATCH = 8  # pairs a step
 ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
@@ -42,6 +42,7 @@ RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
 RATES = {"glimpses.parts": 1e-3, "glimpses.find": 1e-2}  # of plain layers beside the equalised ones
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
+HIDDEN = 2.0  # and those of the mouth's inside that the source does not show, in mouths
 PYRAMID, GRADIENT, CODE, SURFACE, WHERE = 0.5, 1.0, 1.0, 0.5, 1.0  # weights beside the absolute error's
 GLANCE = 0.03  # how far from the true places training looks, in half pictures
 SPREAD = 3.0  # usual deviation of a motion code, in the network's units
@@ -118,7 +119,8 @@ def to_batch(pairs: Pairs) -> Batch:
     size = pairs.target.shape[1]
     corners = np.concatenate([pairs.source_boxes, pairs.target_boxes]).astype(np.float32)
     centres = torch.from_numpy((corners[..., :2] + corners[..., 2:]) / size - 1)
-    weights = 1.0 + box_weights(boxes[:, :1], size, MOUTH) + box_weights(boxes[:, 1:], size, EYES)
+    mouth = box_weights(boxes[:, :1], size, MOUTH)
+    weights = 1.0 + mouth + box_weights(boxes[:, 1:], size, EYES)
     flow = torch.from_numpy(np.asarray(pairs.flow, np.float32))
     here, there = (torch.from_numpy(x).float() for x in (pairs.target_surface, pairs.source_surface))
     seen = visible(here, there, flow / size)
@@ -127,7 +129,7 @@ def to_batch(pairs: Pairs) -> Batch:
         target=picture(pairs.target),
         source_motion=torch.from_numpy(np.asarray(pairs.source_motion)),
         target_motion=torch.from_numpy(np.asarray(pairs.target_motion)),
-        weights=weights,
+        weights=weights + HIDDEN * mouth * F.interpolate(1 - seen, size),
         flow=flow,
         flow_weights=F.interpolate(weights, flow.shape[-2:], mode="area") * seen,
         surface=torch.cat([there, here]),
@@ -208,6 +210,7 @@ def train(
     engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
     recent = list[Tensor]()
     engine.load()
+    record(run, "motion_ae", config, "frames of the corpus, rendered as training goes on")
     for step in engine.steps(steps, minutes):
         flow_weight = FLOW * max(FLOW_FLOOR, 1 - step / FLOW_FADE)
         with fast_arithmetic():
@@ -223,7 +226,7 @@ def train(
                 averaged = engine.ema_module
                 assert isinstance(averaged, Apprentice)
                 shown |= look(averaged.model, heldout, run / f"sheet-{engine.step_count:06d}.png")
-            engine.log(**shown)
+            engine.log(**shown, **engine.meter(BATCH))
             recent.clear()
     return engine
 
@@ -274,9 +277,9 @@ def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
-def averaged_weights(run: Path) -> MotionAE:
+def averaged(run: Path) -> MotionAE:
     """The averaged network of a run, for use."""
-    apprentice = Apprentice(MotionAEConfig.puppet())
+    apprentice = Apprentice(recorded(run, MotionAEConfig, MotionAEConfig.puppet()))
     apprentice.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
     return apprentice.model.eval().requires_grad_(False)
 
@@ -296,20 +299,17 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, default=Path("runs/motion_ae"))
     parser.add_argument("--frames", type=Path, default=Path("runs/frames"), help="folder of rendered frames")
-    parser.add_argument("--steps", type=int, default=12000, help="the learning rate reaches its floor here")
+    parser.add_argument("--steps", type=int, default=9000, help="the learning rate reaches its floor here")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--people", type=int, default=2048, help="most people rendered (3 MB each)")
     parser.add_argument("--validate", type=int, metavar="PAIRS", nargs="?", const=500, help="measure and end")
-    parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
     options = parser.parse_args()
+    ranks.alone("train_motion_ae")
     torch.set_num_threads(options.threads)
-    if options.export:
-        save_component(averaged_weights(options.run), PUPPET / "motion_ae")
-        return
     unseen = FrameBank(options.frames, "heldout", people=256)
     if options.validate:
-        model, batch = averaged_weights(options.run), heldout_pairs(unseen, options.validate)
+        model, batch = averaged(options.run), heldout_pairs(unseen, options.validate)
         measured = look(model, batch, options.run / "validation.png")
         (options.run / "validation.json").write_text(json.dumps(measured, indent=1))
         print(json.dumps(measured))

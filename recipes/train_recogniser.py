@@ -1,7 +1,7 @@
 """Train the phoneme recogniser of `evaluation.speech` on corpus audio, and on nothing else.
 
     python -m recipes.train_recogniser [--run runs/recogniser] [--steps 1600] [--clips 4000]
-    python -m recipes.train_recogniser --export
+    python -m recipes.export recogniser runs/recogniser FOLDER
 
 It never hears what a codec or a talker made, so that its errors on those are theirs. CTC loss (Graves et al.,
 2006).
@@ -23,19 +23,20 @@ from torch import Tensor, nn
 
 from evaluation.mel import SAMPLE_RATE
 from evaluation.speech import (
-    RECOGNISER,
     Errors,
     Recogniser,
     RecogniserConfig,
     normalise_phonemes,
     phoneme_errors,
 )
+from recipes import ranks
 from recipes.data.puppet.sentences import Split, sentence
 from recipes.data.puppet.speech import speak
 from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
 from recipes.launch import Engine, generator, warmup_cosine
-from talker.checkpoint import atomic, save_component
+from recipes.record import fingerprint, record, recorded
+from talker.checkpoint import atomic
 
 SHARD = 250
 Spoken = tuple[NDArray[np.float32], list[str]]
@@ -172,14 +173,24 @@ def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, sec
     model, averaged = engine.module, engine.ema_module
     assert isinstance(model, Recogniser)
     assert isinstance(averaged, Recogniser)
+    record(engine.run, "recogniser", model.config, fingerprint([sounds.pcm]))
     for step in engine.steps(steps):
-        loss = loss_of(model, draw(sounds, model.config.symbols, seconds, seed=0, step=step))
+        batch = draw(sounds, model.config.symbols, seconds, seed=0, step=step)
+        loss = loss_of(model, batch)
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
-            engine.log(loss=loss.item(), norm=norm)
+            engine.log(loss=loss.item(), norm=norm, **engine.meter(len(batch.sizes)))
         if unseen is not None and engine.step_count % 400 == 0:
             engine.log(per_unseen=error_rate(averaged, unseen, 60))
+
+
+def averaged(run: Path) -> Recogniser:
+    """The averaged network of a run, for use."""
+    otherwise = RecogniserConfig.puppet(symbols_of(run)) if (run / "symbols.json").exists() else None
+    model = Recogniser(recorded(run, RecogniserConfig, otherwise))
+    model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    return model
 
 
 def main() -> None:
@@ -190,13 +201,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
     options = parser.parse_args()
+    ranks.alone("train_recogniser")
     torch.set_num_threads(options.threads)
-    if options.export:
-        config = RecogniserConfig.puppet(symbols_of(options.run))
-        save_component(engine_for(config, options.run, options.steps).ema_module, RECOGNISER)
-        return
     sounds, unseen = prepare(options.run, "train", options.clips), prepare(options.run, "heldout", SHARD)
     config = RecogniserConfig.puppet(symbols_of(options.run, sounds))
     train(engine_for(config, options.run, options.steps), sounds, unseen, options.steps, seconds=32.0)

@@ -1,7 +1,7 @@
 """Train the filter-bank speaker encoder to tell the corpus's voices apart.
 
     python -m recipes.train_speaker [--run runs/speaker] [--steps 250] [--threads 1]
-    python -m recipes.train_speaker --export
+    python -m recipes.export speaker runs/speaker FOLDER
 
 Every step hears some voices saying two things each; an utterance has to find its partner among all others
 (the contrastive loss of arXiv 1807.03748). What counts is how well voices that it never heard are told apart,
@@ -23,12 +23,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recipes import ranks
 from recipes.data.puppet.sentences import sentence
 from recipes.data.puppet.speech import speak
 from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
 from recipes.launch import Engine, generator, warmup_cosine
-from talker.checkpoint import PUPPET, save_component
+from recipes.record import fingerprint, record, recorded
 from talker.speaker import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
 
 SHARD = 256
@@ -126,22 +127,27 @@ def engine_for(config: SpeakerEncoderConfig, run: Path, steps: int) -> Engine:
     return engine
 
 
-def averaged(engine: Engine) -> SpeakerEncoder:
-    """The encoder with averaged weights."""
-    assert isinstance(engine.ema_module, SpeakerEncoder)
-    return engine.ema_module
+def averaged(run: Path) -> SpeakerEncoder:
+    """The averaged encoder of a run, for use."""
+    model = SpeakerEncoder(recorded(run, SpeakerEncoderConfig, SpeakerEncoderConfig.puppet()))
+    model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    return model
 
 
 def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, voices: int) -> None:
     """Go on to `steps`."""
+    model, averaged = engine.module, engine.ema_module
+    assert isinstance(model, SpeakerEncoder)
+    assert isinstance(averaged, SpeakerEncoder)
+    record(engine.run, "speaker", model.config, fingerprint([sounds.pcm]))
     for step in engine.steps(steps):
-        loss = pair_loss(engine.module(draw(sounds, voices, seconds=1.2, seed=0, step=step)))
+        loss = pair_loss(model(draw(sounds, voices, seconds=1.2, seed=0, step=step)))
         engine.backward(loss)
         norm = engine.step()
         if engine.step_count % 50 == 0:
-            engine.log(loss=loss.item(), norm=norm)
+            engine.log(loss=loss.item(), norm=norm, **engine.meter(2 * voices))
         if unseen is not None and (engine.step_count % 200 == 0 or engine.step_count == steps):
-            engine.log(eer_unseen=separation(averaged(engine), unseen))
+            engine.log(eer_unseen=separation(averaged, unseen))
 
 
 def main() -> None:
@@ -151,13 +157,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/speaker"))
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
     options = parser.parse_args()
+    ranks.alone("train_speaker")
     torch.set_num_threads(options.threads)
     engine = engine_for(SpeakerEncoderConfig.puppet(), options.run, options.steps)
-    if options.export:
-        save_component(averaged(engine), PUPPET / "speaker")
-        return
     sounds, unseen = prepare(options.run, "train", 4), prepare(options.run, "heldout", 3)
     train(engine, sounds, unseen, options.steps, voices=24)
 

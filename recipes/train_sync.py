@@ -1,7 +1,7 @@
 """Train the audio-visual offset estimator of `evaluation.sync` on rendered corpus clips.
 
     python -m recipes.train_sync [--run runs/sync] [--steps 1000] [--clips 600]
-    python -m recipes.train_sync --export
+    python -m recipes.export sync runs/sync FOLDER
 
 The true shift of a clip must win against fifteen others to either side (over the whole clip and over windows
 of ten frames), and its sound against the sounds of other clips; the picture tower also tells what lips do.
@@ -24,19 +24,19 @@ from evaluation.sync import (
     REACH,
     SAMPLES_PER_FRAME,
     SIDE,
-    SYNC,
     SyncConfig,
     SyncNet,
     best,
     lower_face,
     offset_scores,
 )
+from recipes import ranks
 from recipes.data.puppet.corpus import Corpus
 from recipes.data.puppet.motion import MOTION
 from recipes.data.puppet.sentences import Split
 from recipes.data.shards import Arrays, shards
 from recipes.launch import Engine, generator, warmup_cosine
-from talker.checkpoint import save_component
+from recipes.record import fingerprint, record, recorded
 
 SHARD = 25
 FRAMES = 64
@@ -187,14 +187,28 @@ def train(engine: Engine, scenes: Arrays, unseen: Arrays | None, steps: int, siz
     net, averaged = engine.module, engine.ema_module
     assert isinstance(net, SyncNet)
     assert isinstance(averaged, SyncNet)
+    record(engine.run, "sync", net.config, fingerprint(scenes.values()))
     for step in engine.steps(steps):
         parts = losses(net, draw(scenes, size, seed=0, step=step))
         engine.backward(parts.total)
         norm = engine.step()
         if engine.step_count % 50 == 0:
-            engine.log(shift=parts.shift.item(), pair=parts.pair.item(), lips=parts.lips.item(), norm=norm)
+            engine.log(
+                shift=parts.shift.item(),
+                pair=parts.pair.item(),
+                lips=parts.lips.item(),
+                norm=norm,
+                **engine.meter(size),
+            )
         if unseen is not None and engine.step_count % 100 == 0:
             engine.log(**check(averaged, unseen))
+
+
+def averaged(run: Path) -> SyncNet:
+    """The averaged network of a run, for use."""
+    net = SyncNet(recorded(run, SyncConfig, SyncConfig.puppet()))
+    net.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    return net
 
 
 def main() -> None:
@@ -205,15 +219,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--export", action="store_true", help="write the averaged weights into the package")
     options = parser.parse_args()
+    ranks.alone("train_sync")
     torch.set_num_threads(options.threads)
     engine = engine_for(SyncConfig.puppet(), options.run, options.steps)
-    if options.export:
-        save_component(engine.ema_module, SYNC)
-    else:
-        unseen = prepare(options.run, "heldout", 2 * SHARD)
-        train(engine, prepare(options.run, "train", options.clips), unseen, options.steps, BATCH)
+    unseen = prepare(options.run, "heldout", 2 * SHARD)
+    train(engine, prepare(options.run, "train", options.clips), unseen, options.steps, BATCH)
 
 
 if __name__ == "__main__":

@@ -1,54 +1,50 @@
 """Train the talker on latents of the corpus.
 
     python -m recipes.data.latents                       once: clips and latents
-    python -m recipes.train_talker [--run runs/talker] [--steps 8000] [--minutes M] [--threads 2]
-    python -m recipes.train_talker --export              write the averaged weights
+    python -m recipes.train_talker [--config puppet] [--set optim.rate=5e-4] [--run runs/talker] [--threads 2]
+    torchrun --nproc-per-node 8 -m recipes.train_talker --config release --set zero=2
+    deepspeed --module recipes.train_talker --config release
+    python -m recipes.export talker runs/talker FOLDER   write the averaged weights
 
 One model, four tasks: every sample of a batch draws its own. Besides the published losses (both heads, the
 stop predictor) it uses what a synthetic corpus and a small budget offer: a network that forecasts the next
 patch from the hidden state, the known place in the text at every moment, noise on what is fed back, and
-shaken places, so that the model has seen its own mistakes before it makes them.
+shaken places, so that the model has seen its own mistakes before it makes them. `recipes/configs/talker.py`
+says how much of each.
+
+Every draw is a function of (seed, step, number of the sample in its batch), and every loss is a sum divided
+by its count over the whole batch, so that a step is the same however it is shared among ranks and passes.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from heads.streams import Streams
+from heads.flow import Draws, draws
+from heads.streams import NAMES, Streams
+from recipes import ranks
+from recipes.configs.override import override
+from recipes.configs.talker import PRESETS, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
-from recipes.launch import Engine, generator
-from talker.checkpoint import PUPPET, save_component
+from recipes.launch import Engine, engine, generator
+from recipes.plan import step_flops
+from recipes.record import fingerprint, record, recorded
 from talker.config import TalkerConfig
 from talker.model import TalkerModel
+from talker.stats import LatentStats
 from talker.tasks import Task, task_named
-from talker.text import PhonemeTokenizer
 from talker.training_batch import Sample, TrainingBatch, collate
 
-ROWS, REPEAT = 16, 1  # clips a step, draws a patch (the release: 2; on a CPU more clips teach more)
-RATE, BETAS, DECAY = 1e-3, (0.9, 0.95), 0.01
-WARMUP, COOLDOWN = 200, 0.2  # steps; share of the steps in which the rate falls
-MIX = {"t2av": 0.45, "tts": 0.20, "a2v": 0.20, "v2a": 0.15}
-WITHOUT_TEXT = 0.5  # share of A2V
-WEIGHTS = {
-    "audio": 1.0,
-    "motion": 1.0,
-    "forecast_audio": 1.0,
-    "forecast_motion": 0.5,
-    "stop": 0.2,
-    "reading": 0.5,
-}
-FED_NOISE = 0.3  # most noise on fed-back patches, in deviations
-SHAKE, SHAKE_MEMORY = 1.0, 0.7  # most deviation of a slot's place in text tokens, and how much of it stays
-LOG_EVERY, SAVE_EVERY, VALIDATE_EVERY = 50, 200, 500
-HELDOUT = 200  # clips
 POOL = 64  # batches whose clips are sorted by length together
 
 
@@ -67,31 +63,31 @@ class Data:
             others.setdefault(voice, []).append(clip)
         return cls(held, others)
 
-    def batches(self, seed: int, epoch: int) -> list[list[int]]:
-        """Clip numbers of every batch of an epoch: neighbours in length, in random order."""
+    def batches(self, rows: int, seed: int, epoch: int) -> list[list[int]]:
+        """Clip numbers of every batch of an epoch: `rows` neighbours in length, in random order."""
         g = generator(seed, -1 - epoch)
         order = torch.randperm(len(self.held), generator=g).tolist()
         frames = self.held.frames
         found = []
-        for first in range(0, len(order), ROWS * POOL):
-            pool = sorted(order[first : first + ROWS * POOL], key=lambda clip: int(frames[clip]))
-            found += [pool[i : i + ROWS] for i in range(0, len(pool) - ROWS + 1, ROWS)]
+        for first in range(0, len(order), rows * POOL):
+            pool = sorted(order[first : first + rows * POOL], key=lambda clip: int(frames[clip]))
+            found += [pool[i : i + rows] for i in range(0, len(pool) - rows + 1, rows)]
         return [found[i] for i in torch.randperm(len(found), generator=g).tolist()]
 
-    def from_step(self, step: int, seed: int = 0) -> Iterator[list[int]]:
+    def from_step(self, step: int, rows: int, seed: int = 0) -> Iterator[list[int]]:
         """Clip numbers of step `step` and all later ones: a function of (seed, step)."""
-        each = len(self.batches(seed, 0))
+        each = len(self.batches(rows, seed, 0))
         for epoch in itertools.count(step // each):
-            yield from self.batches(seed, epoch)[step % each :]
+            yield from self.batches(rows, seed, epoch)[step % each :]
             step = 0
 
 
-def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, model: TalkerModel) -> Sample:
+def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, stats: LatentStats) -> Sample:
     """One clip as a sample of a task; the voice is heard from clip `speaker`."""
     held = data.held
     known = task.given + task.predicted
     raw = Streams(**{name: held.of(name, clip) for name in known})
-    normal = model.stats.normalise(raw)
+    normal = stats.normalise(raw)
     ids = held.ids(clip) if with_text else []
     return Sample(
         text=ids,
@@ -104,49 +100,94 @@ def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, 
     )
 
 
-def draw_samples(data: Data, clips: list[int], model: TalkerModel, g: torch.Generator) -> list[Sample]:
-    """Every clip with a task and a voice recording of its own. Idle clips have no text: they are A2V."""
-    names, shares = list(MIX), torch.tensor(list(MIX.values()))
-    chosen = torch.multinomial(shares, len(clips), replacement=True, generator=g).tolist()
-    u = torch.rand(2, len(clips), generator=g).tolist()
-    found = []
-    for clip, kind, silent, other in zip(clips, chosen, *u, strict=True):
-        name = names[kind] if data.held.ids(clip) else "a2v"
-        with_text = not (name == "a2v" and silent < WITHOUT_TEXT)
-        same = data.others[int(data.held.voice[clip])]
-        speaker = same[int(other * len(same))]
-        found.append(sample_of(data, clip, task_named(model.config.tasks, name), with_text, speaker, model))
-    return found
+def draw_sample(data: Data, clip: int, run: TalkerRun, stats: LatentStats, g: torch.Generator) -> Sample:
+    """A clip with a task and a voice recording of its own. Idle clips have no text: they are A2V."""
+    mix = run.mix
+    shares = torch.tensor([mix.t2av, mix.tts, mix.a2v, mix.v2a])
+    kind = int(torch.multinomial(shares, 1, generator=g))
+    silent, other = torch.rand(2, generator=g).tolist()
+    name = ("t2av", "tts", "a2v", "v2a")[kind] if data.held.ids(clip) else "a2v"
+    with_text = not (name == "a2v" and silent < mix.without_text)
+    same = data.others[int(data.held.voice[clip])]
+    speaker = same[int(other * len(same))]
+    return sample_of(data, clip, task_named(run.model.tasks, name), with_text, speaker, stats)
 
 
-def shaken(batch: TrainingBatch, samples: list[Sample], g: torch.Generator) -> TrainingBatch:
+def shaken(
+    batch: TrainingBatch, samples: list[Sample], noise: Noise, each: Sequence[torch.Generator]
+) -> TrainingBatch:
     """Noise on what the model feeds back to itself, and on where it thinks it is in the text."""
-    rows, slots = batch.read.shape
-    level = FED_NOISE * torch.rand(rows, 1, 1, 1, generator=g)
+    used = batch.encoded["audio"].sum(1).tolist()
+    level = [noise.fed * torch.rand((), generator=g) for g in each]
     fed = {}
     for name, clean in batch.fed.items():
-        own = torch.tensor([name in sample.task.predicted for sample in samples])[:, None, None, None]
-        noise = torch.randn(clean.shape, generator=g) * level * own * batch.real[name][..., None]
-        fed[name] = clean + noise
-    amount = SHAKE * torch.rand(rows, 1, generator=g)
-    fresh = torch.randn(rows, slots, generator=g)
-    drift = torch.zeros(rows)
-    places = []
-    for slot in range(slots):
-        drift = SHAKE_MEMORY * drift + (1 - SHAKE_MEMORY**2) ** 0.5 * fresh[:, slot]
+        own = [name in sample.task.predicted for sample in samples]
+        drawn = [torch.randn(n, *clean.shape[2:], generator=g) for n, g in zip(used, each, strict=True)]
+        scaled = [x * share * mine for x, share, mine in zip(drawn, level, own, strict=True)]
+        fed[name] = clean + pad_sequence(scaled, batch_first=True) * batch.real[name][..., None]
+    amount = torch.stack([noise.shake * torch.rand((), generator=g) for g in each])
+    fresh = pad_sequence(
+        [torch.randn(n, generator=g) for n, g in zip(used, each, strict=True)], batch_first=True
+    )
+    drift, places = torch.zeros(len(samples)), []
+    for now in fresh.unbind(1):
+        drift = noise.memory * drift + (1 - noise.memory**2) ** 0.5 * now
         places.append(drift)
-    placed = batch.read + amount * torch.stack(places, 1)
+    placed = batch.read + amount[:, None] * torch.stack(places, 1)
     return dataclasses.replace(batch, fed=Streams(**fed), placed=placed)
 
 
-def loss_of(errors: dict[str, Tensor], batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum (a scalar), and its parts: means over predicted patches, labels, known places."""
-    counts = {"stop": (batch.stop_label >= 0).sum(), "reading": batch.reads.sum()}
-    parts = {
-        name: value.sum() / counts.get(name, torch.tensor(value.numel())).clamp(min=1)
-        for name, value in errors.items()
-    }
-    total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
+def flow_draws(batch: TrainingBatch, repeat: int, each: Sequence[torch.Generator]) -> Draws:
+    """Draws for every predicted patch of a batch, `repeat` times, sample by sample."""
+    rows = []
+    for row, g in enumerate(each):
+        targets = {name: batch.target[name][row][mask[row]] for name, mask in batch.predicted.items()}
+        like = Streams(**{name: target.repeat_interleave(repeat, 0) for name, target in targets.items()})
+        rows.append(draws(like, g))
+
+    def joined(field: str) -> Streams:
+        return Streams(**{name: torch.cat([getattr(row, field)[name] for row in rows]) for name in NAMES})
+
+    return Draws(**{field.name: joined(field.name) for field in dataclasses.fields(Draws)})
+
+
+def draw(
+    data: Data, step: int, clips: list[int], run: TalkerRun, stats: LatentStats
+) -> list[tuple[TrainingBatch, Draws]]:
+    """This rank's share of a step, one batch a forward pass."""
+    passes = run.passes(ranks.size())
+    found = []
+    for piece in range(ranks.rank(), passes * ranks.size(), ranks.size()):
+        numbers = range(piece, len(clips), passes * ranks.size())
+        each = [generator(run.seed, step, number) for number in numbers]
+        samples = [
+            draw_sample(data, clips[number], run, stats, g) for number, g in zip(numbers, each, strict=True)
+        ]
+        batch = shaken(collate(samples, run.model), samples, run.noise, each)
+        found.append((batch, flow_draws(batch, run.batch.repeat, each)))
+    return found
+
+
+def counts_of(batch: TrainingBatch, repeat: int) -> Tensor:
+    """How many values each part of the loss sums: audio, motion, their forecasts, stop, reading; then the
+    zeros among the stop labels of samples that end, and how many such samples there are."""
+    patches = [int(batch.predicted[name].sum()) for name in NAMES]
+    ended = (batch.stop_label == 1).any(1)
+    zeros = int((batch.stop_label == 0)[ended].sum())
+    labels, places = int((batch.stop_label >= 0).sum()), int(batch.reads.sum())
+    several = [repeat * count for count in patches]
+    return torch.tensor([*several, *patches, labels, places, zeros, int(ended.sum())], dtype=torch.float64)
+
+
+PARTS = ("audio", "motion", "forecast_audio", "forecast_motion", "stop", "reading")
+
+
+def loss_of(errors: dict[str, Tensor], counts: Tensor, run: TalkerRun) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum (a scalar), and its parts: sums over predicted patches, labels, known places, divided by
+    `counts` (of `counts_of`)."""
+    count = dict(zip(PARTS, counts[: len(PARTS)].clamp(min=1).tolist(), strict=True))
+    parts = {name: value.sum() / count[name] for name, value in errors.items()}
+    total = torch.stack([getattr(run.weights, name) * part for name, part in parts.items()]).sum()
     return total, {name: part.detach() for name, part in parts.items()}
 
 
@@ -158,107 +199,119 @@ def measure(model: TalkerModel, held: Latents) -> None:
 
 
 @torch.no_grad()
-def validate(model: TalkerModel, data: Data, clips: int = 32) -> dict[str, float]:
+def validate(model: TalkerModel, data: Data, run: TalkerRun, clips: int = 32) -> dict[str, float]:
     """Losses of held-out clips by task, with fixed draws."""
-    model.eval()
+    device, stats = model.task_embedding.weight.device, copy.deepcopy(model.stats).cpu()
     found: dict[str, float] = {}
     spoken = [clip for clip in range(len(data.held)) if data.held.ids(clip)][:clips]
     for task in model.config.tasks:
-        g = generator(1, 0)
-        samples = [sample_of(data, clip, task, True, clip, model) for clip in spoken]
+        samples = [sample_of(data, clip, task, True, clip, stats) for clip in spoken]
         batch = collate(samples, model.config)
-        _, parts = loss_of(model(batch, model.draws(batch, g, 2)), batch)
+        drawn = model.draws(batch, generator(1, 0), 2).to(device)
+        _, parts = loss_of(model(batch.to(device), drawn), counts_of(batch, 2), run)
         found |= {f"{task.name}_{name}": float(parts[name]) for name in task.predicted}
         if task.name == "t2av":
             found |= {name: float(parts[name]) for name in ("stop", "reading") if name in parts}
-    model.train()
     return found
 
 
-def rate_at(steps: int) -> Callable[[int], float]:
-    """Learning-rate factor: linear warm-up, then 1, then a linear fall over the last COOLDOWN of `steps`.
+def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> Engine:
+    """A fresh model (the same each time), and what trains it."""
+    torch.manual_seed(run.seed)
+    model = TalkerModel(run.model).to(device)
+    model.backbone.recompute = run.recompute
+    optim = run.optim
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
+    )
+    return engine(
+        run.zero,
+        model,
+        optimiser,
+        folder,
+        schedule=optim.factor(run.steps),
+        clip=optim.clip,
+        ema=optim.ema,
+        precision=run.precision,
+    )
 
-    Unlike with a cosine, nothing before the fall depends on `steps`: a run can be prolonged.
-    """
 
-    def factor(step: int) -> float:
-        left = (steps - step) / (COOLDOWN * steps)
-        return max(0.01, min(1.0, (step + 1) / WARMUP, left))
-
-    return factor
-
-
-def build(config: TalkerConfig, run: Path, steps: int) -> Engine:
-    """A fresh model in an engine; the same numbers every time."""
-    torch.manual_seed(0)
-    model = TalkerModel(config)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY)
-    return Engine(model, optimiser, run, rate_at(steps), clip=1.0, ema=0.999)
-
-
-def train(engine: Engine, data: Data, heldout: Data, steps: int, minutes: float = float("inf")) -> None:
-    """Up to `steps` steps in all, or until the run has taken `minutes`; continues where the run stands."""
-    model, averaged = engine.module, engine.ema_module
+def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: float = float("inf")) -> None:
+    """Up to `run.steps` steps in all, or until the run has taken `minutes`; continues where it stands."""
+    model, averaged = trainer.module, trainer.ema_module
     assert isinstance(model, TalkerModel)
     assert isinstance(averaged, TalkerModel)
-    start = engine.load()
+    device = model.task_embedding.weight.device
+    start = trainer.load()
+    record(trainer.run, "talker", run, fingerprint(vars(data.held).values()))
     if start == 0:
         measure(model, data.held)
         averaged.stats.load_state_dict(model.stats.state_dict())
-    sums: dict[str, float] = {}
-    for step, clips in zip(range(start, steps), data.from_step(start), strict=False):
-        g = generator(0, step)
-        samples = draw_samples(data, clips, model, g)
-        batch = shaken(collate(samples, model.config), samples, g)
-        loss, parts = loss_of(model(batch, model.draws(batch, g, REPEAT)), batch)
-        engine.backward(loss)
-        parts |= {"grad": torch.tensor(engine.step())}
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(value) / LOG_EVERY
-        out_of_time = engine.seconds > 60 * minutes
-        if engine.step_count % LOG_EVERY == 0:
-            engine.log(**sums)
-            sums = {}
-        if engine.step_count % VALIDATE_EVERY == 0:
-            engine.log(**validate(averaged, heldout))
-        if engine.step_count % SAVE_EVERY == 0 or out_of_time:
-            engine.save()
-        if out_of_time:
-            return
-    engine.save()
+    stats = copy.deepcopy(model.stats).cpu()
+    clips = data.from_step(start, run.batch.rows, run.seed)
+    sums, flops, since = torch.zeros(len(PARTS), device=device), 0.0, start
+    for step in trainer.steps(run.steps, minutes, run.save_seconds):
+        batches = draw(data, step, next(clips), run, stats)
+        own = torch.stack([counts_of(batch, run.batch.repeat) for batch, _ in batches]).sum(0)
+        counts = ranks.total(own.to(device))
+        *_, zeros, ended = counts.tolist()
+        for batch, drawn in batches:
+            whole = dataclasses.replace(batch, stop_weight=torch.tensor(zeros / ended if ended else 1.0))
+            errors = trainer(whole.to(device), drawn.to(device))
+            loss, parts = loss_of(errors, counts / ranks.size(), run)
+            trainer.backward(loss)
+            sums += torch.stack([parts.get(name, sums.new_zeros(())) for name in PARTS])
+            flops += step_flops(run.model, batch, run.batch.repeat)
+        norm = trainer.step(batches)
+        if trainer.step_count % run.log_every == 0:
+            means = (ranks.total(sums) / ranks.size() / (trainer.step_count - since)).tolist()
+            shown = {name: mean for name, mean in zip(PARTS, means, strict=True) if name in errors}
+            trainer.log(**shown, grad=norm, **trainer.meter(run.batch.rows, flops))
+            sums, flops, since = torch.zeros_like(sums), 0.0, trainer.step_count
+        if trainer.step_count % run.validate_every == 0 and ranks.rank() == 0:
+            trainer.log(**validate(averaged, heldout, run))
 
 
-def export(engine: Engine, folder: Path) -> None:
-    """Write the averaged weights, without what only training needs."""
-    engine.load()
-    averaged = engine.ema_module
-    assert isinstance(averaged, TalkerModel)
-    lean = TalkerModel(dataclasses.replace(averaged.config, forecast=0))
-    kept = lean.state_dict().keys()
-    lean.load_state_dict({key: value for key, value in averaged.state_dict().items() if key in kept})
-    save_component(lean, folder)
+def averaged(folder: Path) -> TalkerModel:
+    """The averaged weights of a run, without what only training needs."""
+    run: TalkerRun = recorded(folder, TalkerRun, PRESETS["puppet"]())
+    lean = TalkerModel(dataclasses.replace(run.model, forecast=0))
+    held = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")["ema"]
+    lean.load_state_dict({key: held[key] for key in lean.state_dict()})
+    return lean
+
+
+def check_widths(held: Latents, config: TalkerConfig) -> None:
+    """Raises ValueError where the clips are not what the model was made for."""
+    found = {"audio": held.audio.shape[1], "motion": held.motion.shape[1]}
+    if found != config.widths:
+        raise ValueError(f"the clips have latents of widths {found}, the config's model {config.widths}")
 
 
 def main() -> None:
-    """Train, or export."""
+    """Train."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--config", choices=PRESETS, default="puppet")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/talker"))
-    parser.add_argument("--steps", type=int, default=8000, help="the rate falls over the last fifth of them")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
-    parser.add_argument("--clips", type=int, default=12_000)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--export", action="store_true", help="write the weights into the package and end")
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    engine = build(TalkerConfig.puppet(PhonemeTokenizer().vocab_size), options.run, options.steps)
-    if options.export:
-        export(engine, PUPPET / "talker")
-        return
-    data = Data.of(latents(options.run.parent, "train", options.clips))
-    heldout = Data.of(latents(options.run.parent, "heldout", HELDOUT))
-    train(engine, data, heldout, options.steps, options.minutes)
+    device = ranks.join(options.threads)
+    try:
+        run = override(PRESETS[options.config](), options.set)
+        trainer = build(run, options.run, device)
+        held = latents(options.run.parent, "train", run.clips)
+        heldout = latents(options.run.parent, "heldout", run.heldout)
+        check_widths(held, run.model)
+        train(trainer, run, Data.of(held), Data.of(heldout), options.minutes)
+    except ValueError as error:
+        raise SystemExit(f"train_talker: {error}") from error
 
 
 if __name__ == "__main__":

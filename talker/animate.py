@@ -18,7 +18,7 @@ from torch import Tensor
 from audio_vae.model import EncoderState
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clip import CARRIED_PATCHES, Chunk, Clip, Face, Writer, part_seed, stacked, with_threads
+from talker.clip import CARRIED_PATCHES, Chunk, Clip, Face, Seam, Writer, part_seed, stacked, with_threads
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.generate import Generation, Request, generate
@@ -96,16 +96,20 @@ class Animation(Clip):
 
     def patches_of(self, sound: Iterable[Tensor]) -> Iterator[tuple[np.ndarray, Streams]]:
         """`make` of these pieces of sound."""
-        self.patches, self.finish_reason = 0, "interrupted"
+        self.patches, self.finish_reason, self.starts = 0, "interrupted", []
         talker, leveller = self.talker, Leveller(self.survey.level)
         streams = talker.audio_vae.encodes_streams
         whole = None if streams else at_pauses(self.survey.speaks, talker.patch_frames)
         for pcm, motion in moving(
-            talker, sound, leveller, self.windows, self.face, self.seed, self.sampling, whole, self.generated
+            talker, sound, leveller, self.windows, self.face, self.seed, self.sampling, whole, self._window
         ):
             self.patches += 1
             yield pcm, motion
         self.finish_reason = "stop"
+
+    def _window(self, request: Request) -> Generation:
+        self.starts.append(self.patches)
+        return self.generated(request)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, with the recording's own samples (mono, 24 kHz)."""
@@ -160,6 +164,7 @@ def moving(
     endless = itertools.repeat(Window(LIVE_WINDOW))
     generated = generated or functools.partial(generate, talker.model)
     tail: list[Streams] = []
+    seam = Seam()
     for index, window in enumerate(endless if windows is None else windows):
         given = list(itertools.islice(latents, window.patches))
         if not given:
@@ -175,10 +180,12 @@ def moving(
             given=Streams(audio=torch.cat(given)),
             max_patches=len(given),
         )
-        for audio, made in zip(given, generated(request), strict=True):
+        for number, (audio, made) in enumerate(zip(given, generated(request), strict=True)):
             tail = [*tail, Streams(audio=audio, motion=made["motion"])][-carried:]
-            real = Streams(motion=made["motion"][: len(audio)])
-            yield next(kept).numpy(), talker.model.stats.denormalise(real)
+            raw = talker.model.stats.denormalise(Streams(motion=made["motion"][: len(audio)]))["motion"]
+            if windows is not None:  # without a text words go on across the border, and so must the lips
+                raw = seam(raw, begins=number == 0)
+            yield next(kept).numpy(), Streams(motion=raw)
 
 
 def encoded(talker: Talker, levelled: Iterable[Tensor], whole: Iterable[int] | None) -> Iterator[Tensor]:

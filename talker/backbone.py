@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from talker.cache import KVCache
 from talker.config import BackboneConfig
@@ -96,6 +97,11 @@ class Layer(nn.Module):
         self.input_layernorm = Norm(config.width, config.eps)
         self.post_attention_layernorm = Norm(config.width, config.eps)
 
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, L, width) -> the same, and the keys and values (B, kv_heads, L, head_dim) it looked at."""
+        q, k, v = self.self_attn.project(self.input_layernorm(x), turn)
+        return self.finish(x, self.self_attn.attend(q, k, v, mask)), k, v
+
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Everything after attention; (B, L, width)."""
         x = x + attended
@@ -108,6 +114,7 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False  # training: keep a layer's input alone, compute the rest again backwards
         self.embed_tokens = nn.Embedding(config.vocab, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = Norm(config.width, config.eps)
@@ -127,19 +134,18 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x (B, L, width), positions (B, L) -> hidden states (B, L, width): the vectorised training pass."""
-        return self._whole(x, positions)[0]
-
-    def _whole(self, x: Tensor, positions: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        length = x.shape[1]
-        mask = torch.full((1, length, length), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
-        turn = self.turn(positions)
-        keys, values = [], []
+        turn, mask = self.turn(positions), self._causal(x)
         for layer in self._layers():
-            q, k, v = layer.self_attn.project(layer.input_layernorm(x), turn)
-            x = layer.finish(x, layer.self_attn.attend(q, k, v, mask))
-            keys.append(k)
-            values.append(v)
-        return self.norm(x), keys, values
+            if self.recompute:
+                x = checkpoint(layer, x, turn, mask, use_reentrant=False)[0]
+            else:
+                x = layer(x, turn, mask)[0]
+        return self.norm(x)
+
+    @staticmethod
+    def _causal(x: Tensor) -> Tensor:
+        length = x.shape[1]
+        return torch.full((1, length, length), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
 
     def prefill(self, x: Tensor, positions: Tensor, cache: KVCache, row: int) -> Tensor:
         """A prompt (1, L, width) at positions (1, L) into one row of the cache; returns the last hidden
@@ -156,9 +162,14 @@ class Backbone(nn.Module):
         if length > cache.positions:
             raise ValueError(f"the prompt takes {length} of {cache.positions} positions: shorten the text")
         padding = -length % PREFILL_MULTIPLE
-        hidden, keys, values = self._whole(F.pad(x, (0, 0, 0, padding)), F.pad(positions, (0, padding)))
+        x, keys, values = F.pad(x, (0, 0, 0, padding)), [], []
+        turn, mask = self.turn(F.pad(positions, (0, padding))), self._causal(x)
+        for layer in self._layers():
+            x, k, v = layer(x, turn, mask)
+            keys.append(k)
+            values.append(v)
         cache.fill(row, keys, values)
-        return hidden[0, length - 1]
+        return self.norm(x)[0, length - 1]
 
     def step(self, x: Tensor, positions: Tensor, at: Tensor, cache: KVCache) -> Tensor:
         """One token a row, (R, width) -> (R, width).

@@ -10,6 +10,7 @@ import json
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,7 +58,9 @@ def _terminable() -> Iterator[None]:
     def interrupt(number: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt
 
-    ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    # Only the main thread may set handlers.
+    main_thread = threading.current_thread() is threading.main_thread()
+    ours = main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:
         signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -114,8 +117,7 @@ def _add_say(commands: Any) -> None:
     say.add_argument(
         "--stop",
         choices=("paper", "release"),
-        default="paper",
-        help="end at the first patch that looks like an end, or at three in a row",
+        help="end at the first patch that looks like an end, or at three in a row (else as the weights want)",
     )
     say.set_defaults(run=_say)
 
@@ -208,7 +210,7 @@ def _say(options: argparse.Namespace, began: float) -> int:
         seed=options.seed,
         sampling=sampling,
         audio_only=options.audio_only,
-        stop=STOP_RULES[options.stop],
+        stop=STOP_RULES.get(options.stop),
     )
     return _save(utterance, options, loaded - began)
 

@@ -30,6 +30,7 @@ Item = TypeVar("Item")
 # They are the silence that a sentence ends in and look to the model like the silence that every clip begins
 # with; their words are not in the next sentence's text, so they must not hold any.
 CARRIED_PATCHES = 1
+SEAM_FRAMES = 12
 NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 
 
@@ -100,7 +101,9 @@ class Writer(Protocol):
 class Clip:
     """Something to be made: nothing is computed until it is iterated over or saved; each time the same bits.
 
-    `finish_reason` and `patches` tell of the last time. `batch` and `kept` are `Talker.map`'s.
+    `finish_reason`, `patches` and `starts`, the patches at which its sentences or windows began, tell of the
+    last time. `error` is what went wrong in a `Talker.map`; iterating raises it. `batch`, `generation` and
+    `kept` are `Talker.map`'s.
     """
 
     seed: int
@@ -109,6 +112,9 @@ class Clip:
     talker: Talker
     patches: int = 0
     finish_reason: str = ""
+    starts: list[int]
+    error: Exception | None = None
+    generation: Generation | None = None
     batch: RunningBatch | None = None
     kept: list[Any] | None = None
 
@@ -117,12 +123,15 @@ class Clip:
         raise NotImplementedError
 
     def made(self) -> Iterator[Any]:
-        """The same, made now or kept from `Talker.map`."""
+        """The same, made now or kept from `Talker.map`, whose error is raised here."""
+        if self.error is not None:
+            raise self.error
         return self.make() if self.kept is None else iter(self.kept)
 
     def generated(self, request: Request) -> Generation:
         """The patches of a request, in the batch that the clip is made in, else by itself."""
-        return Generation(self.batch or RunningBatch(self.talker.model), request)
+        self.generation = Generation(self.batch or RunningBatch(self.talker.model), request)
+        return self.generation
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, while the next ones are being made."""
@@ -156,6 +165,28 @@ class Clip:
             first_chunk_seconds=round(first, 4),
             seed=self.seed,
         )
+
+
+class Seam:
+    """Motion goes on from where it was when a later sentence or window begins, though that was drawn as if
+    from elsewhere: the gap between them dies away within half a second.
+    """
+
+    def __init__(self) -> None:
+        self._last: Tensor | None = None
+        self._gap: Tensor | None = None
+        self._frames = 0
+
+    def __call__(self, motion: Tensor, begins: bool) -> Tensor:
+        """The motion (n, M) of the next patch, raw; `begins`: the first of its part."""
+        if begins and self._last is not None:
+            self._gap, self._frames = self._last - motion[0], 0
+        if self._gap is not None:
+            at = torch.arange(len(motion), device=motion.device) + self._frames
+            motion = motion + (1 - at / SEAM_FRAMES).clamp(min=0)[:, None] * self._gap
+            self._frames += len(motion)
+        self._last = motion[-1]
+        return motion
 
 
 def part_seed(seed: int, index: int) -> int:

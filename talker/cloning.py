@@ -31,8 +31,10 @@ def cloned(
     size, vae = talker.patch_frames, talker.audio_vae
     if text is not None and prefix_seconds is not None:
         raise UserError("give the text of the recording or the seconds to go on from, not both")
-    samples = pcm.shape[1] if prefix_seconds is None else round(prefix_seconds * vae.sample_rate)
-    patches = min(samples, pcm.shape[1]) // (size * vae.hop)
+    samples = pcm.shape[1]
+    if prefix_seconds is not None:
+        samples = int(min(samples, prefix_seconds * vae.sample_rate)) if prefix_seconds > 0 else 0
+    patches = samples // (size * vae.hop)
     seconds = patches * size / FRAME_RATE
     if not patches:
         raise UserError(f"a prefix must have at least {size / FRAME_RATE} s")

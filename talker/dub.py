@@ -104,18 +104,20 @@ class Dubbing(Clip):
         that length can be, or the model was seen not to have read it all.
         """
         talker, size = self.talker, self.talker.patch_frames
+        self.patches, self.finish_reason, self.starts = 0, "interrupted", []
         motion = self.motion()
         needed = FASTEST_SECONDS_PER_TOKEN * sum(map(len, self.text))
-        self.finish_reason = "overflow" if needed > self.track.seconds else "stop"
-        self.patches, start = 0, 0
+        overflows = needed > self.track.seconds
         tail: list[Streams] = []
         for index, window in enumerate(aligned(self.text, moves(motion), size)):
-            given = motion[start : start + window.patches * size]
-            start += len(given)
+            self.starts.append(self.patches)
+            given = motion[self.patches * size : (self.patches + window.patches) * size]
             for patch in self._window(index, window, given, tail):
                 tail = [*tail, patch][-CARRIED_PATCHES:]
                 self.patches += 1
                 yield talker.model.stats.denormalise(Streams(audio=patch["audio"]))
+            overflows |= self.generation is not None and self.generation.finish_reason == "overflow"
+        self.finish_reason = "overflow" if overflows else "stop"
 
     def _window(self, index: int, window: Window, given: Tensor, tail: list[Streams]) -> Iterator[Streams]:
         """Both streams of each patch, normalised; a window without words is silent."""
@@ -139,11 +141,8 @@ class Dubbing(Clip):
             given=Streams(motion=given),
             max_patches=len(padded),
         )
-        generation = self.generated(request)
-        for made, motion in zip(generation, padded, strict=True):
+        for made, motion in zip(self.generated(request), padded, strict=True):
             yield Streams(audio=made["audio"], motion=motion)
-        if generation.finish_reason == "overflow":
-            self.finish_reason = "overflow"
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, of sound alone; `samples` in all."""

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,18 @@ from heads.streams import Streams
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import PUPPET, CheckpointError, load_component
-from talker.clip import CARRIED_PATCHES, NO_FRAMES, Chunk, Clip, Face, Voice, Writer, part_seed, with_threads
+from talker.clip import (
+    CARRIED_PATCHES,
+    NO_FRAMES,
+    Chunk,
+    Clip,
+    Face,
+    Seam,
+    Voice,
+    Writer,
+    part_seed,
+    with_threads,
+)
 from talker.cloning import behind, cloned
 from talker.config import FRAME_RATE, SAMPLE_RATE, TalkerConfig
 from talker.errors import UserError
@@ -63,7 +74,6 @@ class Utterance(Clip):
     sampling: Sampling
     stop: StopRule
     preparation_seconds: float = 0.0
-    starts: list[int] = field(default_factory=list, init=False)
 
     @property
     def most_patches(self) -> int:
@@ -78,8 +88,7 @@ class Utterance(Clip):
     def latents(self) -> Iterator[Streams]:
         """Raw latents of each patch: audio (P, C), and motion (P, M) where there is a face.
 
-        `finish_reason` is "stop" if every sentence ended by itself, else that of the first that did not;
-        `starts` holds the patch at which each sentence began.
+        `finish_reason` is "stop" if every sentence ended by itself, else that of the first that did not.
         """
         return self.made()
 
@@ -87,15 +96,19 @@ class Utterance(Clip):
     def make(self) -> Iterator[Streams]:
         """See `latents`."""
         talker, tail, reasons = self.talker, list[Streams](), list[str | None]()
+        seam = Seam()
         self.patches, self.finish_reason, self.starts = 0, "interrupted", []
         for index, ids in enumerate(self.sentences):
             generation = self.generated(self._request(index, ids, tail))
             self.starts.append(self.patches)
             tail = []
             for patch in generation:
+                raw = talker.model.stats.denormalise(patch)
+                if raw.motion is not None:
+                    raw = replace(raw, motion=seam(raw.motion, begins=not tail))
                 tail = [*tail, patch][-CARRIED_PATCHES:]
                 self.patches += 1
-                yield talker.model.stats.denormalise(patch)
+                yield raw
             reasons.append(generation.finish_reason)
         self.finish_reason = next((why for why in reasons if why and why != "stop"), "stop")
 
@@ -318,7 +331,8 @@ class Talker:
         """The same clips, of any tasks, in their order, each as soon as the model has made it, many at a
         time as rows of one batch. Save them or iterate over them as ever.
 
-        A clip has the bits of a map of it alone with this capacity; by itself it differs by rounding.
+        A clip has the bits of a map of it alone with this capacity; by itself it differs by rounding. One
+        that cannot be made has its `error`, which saving it raises; the others go on.
         """
         with Stages() as stages:
             ready = stages.channel(capacity)

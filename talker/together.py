@@ -21,16 +21,24 @@ class _Making:
     kept: list[Any] = field(default_factory=list)
 
     def advance(self) -> bool:
-        """Take one more piece; whether there was one."""
-        for item in self.items:
-            self.kept.append(item)
-            return True
-        self.clip.kept, self.clip.batch = self.kept, None
+        """Take one more piece; whether there was one. What goes wrong is this clip's alone."""
+        clip = self.clip
+        try:
+            for item in self.items:
+                self.kept.append(item)
+                return True
+            clip.kept = self.kept
+        except Exception as error:
+            clip.error = error
+            if clip.generation is not None:
+                clip.generation.close()  # its row is for others
+        clip.batch = None
         return False
 
 
 def made_together(model: TalkerModel, clips: Iterable[Clip], capacity: int) -> Iterator[Clip]:
-    """The clips in their order, with what the model made `kept`; one that ends makes room for the next.
+    """The clips in their order, with what the model made `kept`, or the `error` that ended them; one that
+    ends makes room for the next.
 
     They take turns, a patch each: the first to ask moves the rows of all, the others find theirs waiting.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -223,6 +224,10 @@ class DubWriter(FileWriter):
             self.mux(self._beside.until(self._speech.samples / SAMPLE_RATE))
         except OSError as error:
             raise cannot_write(self.path, error) from error
+        except av.FFmpegError as error:
+            raise UserError(
+                f"{self.path.suffix} cannot hold this video as it is: choose its own container"
+            ) from error
 
     def encoders(self) -> list[Any]:
         self.mux(self._beside.until(float("inf")))
@@ -248,15 +253,37 @@ def check_dub(path: str | Path, video: str | Path) -> Path:
         with video.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
             if not container.streams.video:
                 raise UserError(f"{video} holds no video track: give a video file")
-            context = container.streams.video[0].codec_context
-            codec = context.codec.canonical_name if context is not None else "an unknown codec"
+            track = container.streams.video[0]
+            if track.codec_context is None:
+                raise UserError(f"{video} is in a codec that cannot be read: convert it to mp4 first")
+            codec = track.codec_context.codec.canonical_name
+            own = video.suffix.lower()
+            fitting = [suffix for suffix in (own, ".mp4", ".mkv") if _holds(suffix, track)]
+            # AVI wants some packets in a form of its own.
+            fits = _holds(path.suffix.lower(), track) and (
+                path.suffix.lower() != ".avi" or container.format.name == "avi"
+            )
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{video} cannot be read as a video: convert it to mp4 first") from error
-    fits = codec in MP4_PICTURES or path.suffix.lower() not in (".mp4", ".m4v")
-    own = video.suffix.lower() if video.suffix.lower() in VIDEO_FILES else ".mkv"
-    if not fits or (path.suffix.lower() == ".webm" and codec not in ("vp8", "vp9", "av1")):
-        raise UserError(f"{path.suffix} cannot hold {codec} as it is: name the output {path.stem}{own}")
+    if not fits:
+        better = f"name the output {path.stem}{fitting[0]}" if fitting else f"convert {video} to mp4 first"
+        raise UserError(f"{path.suffix} cannot hold {codec} as it is: {better}")
     return path
+
+
+def _holds(suffix: str, track: av.VideoStream) -> bool:
+    """Whether a file of that ending can hold a track's packets as they are."""
+    if suffix not in VIDEO_FILES:
+        return False
+    if suffix in (".mp4", ".m4v"):
+        return track.codec_context.codec.canonical_name in MP4_PICTURES
+    with av.open(io.BytesIO(), "w", format=VIDEO_FILES[suffix][0]) as empty:
+        try:
+            empty.add_stream_from_template(track)
+            empty.start_encoding()  # only the header tells of some
+        except (ValueError, av.FFmpegError):
+            return False
+    return True
 
 
 def _silence(like: av.AudioFrame, samples: int) -> av.AudioFrame:

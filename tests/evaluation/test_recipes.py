@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.speech import RecogniserConfig
-from evaluation.sync import SyncConfig
+from evaluation.speech import Recogniser, RecogniserConfig
+from evaluation.sync import SyncConfig, SyncNet
 from recipes import train_recogniser, train_sync
+from recipes.export import export
 from recipes.launch import Engine
+from talker.checkpoint import load_component
 
 
 def spoken(split: str, index: int) -> train_recogniser.Spoken:
@@ -40,13 +42,21 @@ def sync_run(folder: Path, data: Path, steps: int) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("run", [recogniser_run, sync_run])
-def test_a_cut_run_goes_on_bit_for_bit(run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("run", "component", "kind", "config"),
+    [
+        (recogniser_run, "recogniser", Recogniser, RecogniserConfig),
+        (sync_run, "sync", SyncNet, SyncConfig),
+    ],
+)
+def test_a_cut_run_goes_on_bit_for_bit_and_exports(run, component, kind, config, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", tmp_path / "data", 3)
     assert run(tmp_path / "cut", tmp_path / "data", 2).step_count == 2
     resumed = run(tmp_path / "cut", tmp_path / "data", 3)
     for ours, theirs in ((resumed.module, whole.module), (resumed.ema_module, whole.ema_module)):
         assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    export(component, tmp_path / "cut", tmp_path / "out")
+    assert load_component(kind, config, tmp_path / "out").config == resumed.module.config
 
 
 def test_a_recogniser_keeps_its_symbols(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from recipes import train_motion_ae as recipe
 from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
+from recipes.export import export
+from talker.checkpoint import load_component
 
 CONFIG = replace(MotionAEConfig.tiny(), resolution=32)
 
@@ -99,6 +101,8 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, monkeypatch: pytest.M
     resumed = _train(tmp_path / "b", 4, Bank())
     assert unbroken.keys() == resumed.keys()
     assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
+    export("motion_ae", tmp_path / "b", tmp_path / "out")
+    assert load_component(recipe.MotionAE, MotionAEConfig, tmp_path / "out").config == CONFIG
 
 
 def test_looking_measures_copies_as_copies() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -21,8 +23,8 @@ def engine_in(folder: Path) -> Engine:
     return Engine(net, torch.optim.AdamW(net.parameters(), lr=0.1), folder, schedule=warmup_cosine(2, 20))
 
 
-def train(engine: Engine, steps: int) -> None:
-    for step in engine.steps(steps):
+def train(engine: Engine, steps: int, save_seconds: float = 60.0) -> None:
+    for step in engine.steps(steps, save_seconds=save_seconds):
         x = torch.randn(8, 4, generator=generator(0, step))
         engine.backward(engine.module(x).square().mean())
         engine.step()
@@ -51,8 +53,59 @@ def test_a_step_without_finite_gradient_is_skipped(tmp_path: Path) -> None:
     before = {k: v.clone() for k, v in engine.module.state_dict().items()}
     engine.backward(sum(p.sum() for p in engine.module.parameters()) * torch.nan)
     engine.step()
+    assert engine.skipped == engine.step_count == 1
+    assert all(torch.equal(v, before[k]) for k, v in engine.module.state_dict().items())
+
+
+def test_an_exploding_step_is_skipped(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+    train(engine, 60)
+    before = {k: v.clone() for k, v in engine.module.state_dict().items()}
+    engine.backward(sum(p.sum() for p in engine.module.parameters()) * 1e6)
+    assert engine.step() > 1e6
     assert engine.skipped == 1
     assert all(torch.equal(v, before[k]) for k, v in engine.module.state_dict().items())
+
+
+def test_many_bad_steps_end_the_run_with_the_batch_saved(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+
+    def train_on(batch: object) -> None:
+        for _ in range(30):
+            engine.backward(sum(p.sum() for p in engine.module.parameters()) * torch.nan)
+            engine.step(batch)
+
+    with pytest.raises(RuntimeError, match="lower the learning rate"):
+        train_on([{"pcm": torch.ones(3)}])
+    assert engine.skipped == 20
+    (path,) = tmp_path.glob("bad_step_*.pt")
+    assert torch.load(path, weights_only=True)[0]["pcm"].sum() == 3
+
+
+def test_a_checkpoint_without_the_newer_counters_continues(tmp_path: Path) -> None:
+    train(engine_in(tmp_path), 60)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state["counters"] = {name: state["counters"][name] for name in ("step", "skipped", "seconds")}
+    torch.save(state, tmp_path / "state.pt")
+    engine = engine_in(tmp_path)
+    assert engine.load() == 60
+    train(engine, 70)
+    assert engine.skipped == 0
+
+
+def test_a_terminated_run_saves_first(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+    engine.schedule = lambda step: os.kill(os.getpid(), signal.SIGTERM) or 1.0 if step == 3 else 1.0
+    with pytest.raises(SystemExit):
+        train(engine, 10)
+    assert engine_in(tmp_path).load() == 4
+
+
+def test_old_checkpoints_go(tmp_path: Path) -> None:
+    train(engine_in(tmp_path), 5, save_seconds=-1.0)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["00000004.pt", "00000005.pt"]
+    assert engine_in(tmp_path).load() == 5
 
 
 def test_every_parameter_must_be_optimised(tmp_path: Path) -> None:

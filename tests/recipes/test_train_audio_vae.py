@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
+from audio_vae.losses import SpectralLoss
 from audio_vae.model import AudioVAE
-from recipes.train_audio_vae import FRAMES, export, train
+from recipes import ranks
+from recipes.export import export
+from recipes.train_audio_vae import FRAMES, build, crops, normal, own_draws, train
 from talker.checkpoint import load_component
 
 CONFIG = AudioVAEConfig.tiny()
@@ -38,7 +41,7 @@ def test_resuming_changes_no_bit(tmp_path: Path, form: str) -> None:
     run(tmp_path / "parts", 2, config=config)
     parts = run(tmp_path / "parts", 3, config=config).state_dict()
     assert all(torch.equal(parts[key], tensor) for key, tensor in whole.items())
-    export(tmp_path / "whole", config, tmp_path / "exported")
+    export("audio_vae", tmp_path / "whole", tmp_path / "exported")
     model = load_component(AudioVAE, AudioVAEConfig, tmp_path / "exported")
     assert model.config == config
 
@@ -54,3 +57,23 @@ def test_refinement_keeps_the_latents(tmp_path: Path) -> None:
         latents = before.encode(pcm)
         assert torch.equal(latents, after.encode(pcm))
         assert not torch.equal(before.decode(latents), after.decode(latents))
+
+
+def test_ranks_draw_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = first_loss(1, 0)
+    shared = [first_loss(2, rank, monkeypatch) for rank in range(2)]
+    assert sum(shared) / 2 == pytest.approx(alone, rel=1e-5)
+
+
+@torch.no_grad()
+def first_loss(size: int, rank: int, monkeypatch: pytest.MonkeyPatch | None = None) -> float:
+    """Spectral loss of a step's share of crops, through draws of the posterior."""
+    if monkeypatch is not None:
+        monkeypatch.setattr(ranks, "size", lambda: size)
+        monkeypatch.setattr(ranks, "rank", lambda: rank)
+    model = build(CONFIG, None)
+    each = own_draws(0)
+    pcm = crops(clips(4), FRAMES * CONFIG.hop, each)
+    mean, log_std = model.posterior(pcm)
+    made = model.decode(mean + log_std.exp() * normal(mean, each))
+    return float(SpectralLoss(CONFIG.sample_rate, CONFIG.hop)(made, pcm))

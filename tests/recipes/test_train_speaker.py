@@ -5,8 +5,10 @@ import math
 import numpy as np
 import torch
 
+from recipes.export import export
 from recipes.train_speaker import Sounds, draw, engine_for, equal_error_rate, pair_loss, train
-from talker.speaker import PCM_RATE, SpeakerEncoderConfig
+from talker.checkpoint import load_component
+from talker.speaker import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
 
 
 def hum(voices: int = 3) -> Sounds:
@@ -27,6 +29,9 @@ def test_resumed_step_is_bit_identical(tmp_path):
     straight = weights_after(tmp_path / "straight", 3)
     weights_after(tmp_path / "cut", 2)
     assert weights_after(tmp_path / "cut", 3).equal(straight)
+    export("speaker", tmp_path / "cut", tmp_path / "speaker")
+    encoder = load_component(SpeakerEncoder, SpeakerEncoderConfig, tmp_path / "speaker")
+    assert encoder.config == SpeakerEncoderConfig.tiny()
 
 
 def test_draws_are_of_the_step_alone():

@@ -1,73 +1,126 @@
-"""The talker's recipe on a tiny model and made-up latents: it resumes bit by bit, and exports what loads."""
+"""The talker's recipe on a tiny model and made-up latents."""
+
+import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_talker import made_up
 
-from recipes.data.latents import Latents
+from recipes import ranks
+from recipes.configs.talker import PRESETS, Batch, Mix, tiny
 from recipes.data.puppet.speech import PAUSE, Phoneme
 from recipes.data.reading import tokens_read
-from recipes.train_talker import Data, build, export, rate_at, train
+from recipes.export import export
+from recipes.launch import Engine
+from recipes.train_talker import Data, build, check_widths, counts_of, draw, loss_of, train
 from talker.checkpoint import load_component
 from talker.config import TalkerConfig
 from talker.model import TalkerModel
 from talker.text import PhonemeTokenizer
 
-TINY = TalkerConfig.tiny()
+FEW = dataclasses.replace(tiny(), steps=4)
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    rng = np.random.default_rng(0)
-    frames, letters = rng.integers(3, 6, 40) * 4, rng.integers(4, 9, 40)
-    letters[3] = 0  # an idle clip
-    starts = [np.concatenate([[0], np.cumsum(counts)]) for counts in (frames, letters)]
-    read = [np.linspace(0, n, f // 4) for n, f in zip(letters, frames, strict=True)]
-    return Data.of(
-        Latents(
-            audio=rng.normal(1, 2, (frames.sum(), TINY.widths["audio"])).astype(np.float16),
-            motion=rng.normal(size=(frames.sum(), TINY.widths["motion"])).astype(np.float16),
-            text=rng.integers(1, 40, letters.sum()).astype(np.int16),
-            read=np.concatenate(read).astype(np.float16),
-            voice=rng.integers(0, 5, 40).astype(np.int32),
-            speaker=rng.normal(size=(40, TINY.global_widths["audio"])).astype(np.float16),
-            frame_starts=starts[0],
-            text_starts=starts[1],
-        )
-    )
+    return made_up()
 
 
-def parameters(engine) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in engine.module.state_dict().items()}
+def train_to(folder: Path, data: Data, steps: int, run=FEW) -> Engine:
+    """A run of four steps, up to the first `steps` of them."""
+    engine = build(run, folder)
+    train(engine, dataclasses.replace(run, steps=steps), data, data)
+    return engine
+
+
+def gradients(run, data: Data, step: int = 0) -> dict[str, torch.Tensor]:
+    """Of one step, as `train` forms them, before clipping."""
+    model = build(run, Path()).module
+    batches = draw(data, step, next(data.from_step(step, run.batch.rows)), run, model.stats)
+    counts = sum(counts_of(batch, run.batch.repeat) for batch, _ in batches)
+    for batch, drawn in batches:
+        whole = dataclasses.replace(batch, stop_weight=(counts[-2] / counts[-1].clamp(min=1)).float())
+        loss_of(model(whole, drawn), counts, run)[0].backward()
+    return {name: p.grad for name, p in model.named_parameters()}
 
 
 def test_resumes_bit_by_bit_and_exports(tmp_path, data):
-    straight = build(TINY, tmp_path / "straight", steps=4)
-    train(straight, data, data, steps=4)
-    train(build(TINY, tmp_path / "broken", steps=4), data, data, steps=2)
-    resumed = build(TINY, tmp_path / "broken", steps=4)
-    train(resumed, data, data, steps=4)
-    for name, value in parameters(straight).items():
-        assert torch.equal(value, parameters(resumed)[name]), name
+    straight = train_to(tmp_path / "straight", data, 4)
+    train_to(tmp_path / "broken", data, 2)
+    resumed = train_to(tmp_path / "broken", data, 4)
+    for name, value in straight.module.state_dict().items():
+        assert torch.equal(value, resumed.module.state_dict()[name]), name
     assert straight.step_count == resumed.step_count == 4
 
-    export(build(TINY, tmp_path / "broken", steps=4), tmp_path / "talker")
+    export("talker", tmp_path / "broken", tmp_path / "talker")
     loaded = load_component(TalkerModel, TalkerConfig, tmp_path / "talker")
     assert loaded.forecast is None
-    assert loaded.config.tasks == TINY.tasks
+    assert loaded.config.tasks == FEW.model.tasks
     assert loaded.stats.audio_std.mean() > 1.5
+    assert (tmp_path / "talker" / "run.json").exists()
+
+
+def test_a_step_is_the_same_in_one_pass_and_in_several(data):
+    whole = gradients(tiny(), data)
+    several = gradients(dataclasses.replace(tiny(), batch=Batch(rows=8, micro=3, repeat=1)), data)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(several[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_ranks_draw_what_one_process_draws(data, monkeypatch):
+    run = tiny()
+    stats = build(run, Path()).module.stats
+    clips = next(data.from_step(0, run.batch.rows))
+    (alone, _), *_ = draw(data, 0, clips, run, stats)
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        (own, _), *_ = draw(data, 0, clips, run, stats)
+        wide = own.read.shape[1]
+        assert own.task_row.tolist() == alone.task_row[rank::2].tolist()
+        for name, fed in own.fed.items():
+            assert torch.equal(fed, alone.fed[name][rank::2, :wide])
+
+
+def test_every_parameter_learns_from_a_mixed_batch(data):
+    for run in (tiny(), dataclasses.replace(tiny(), recompute=True)):
+        silent = [name for name, gradient in gradients(run, data).items() if not gradient.abs().sum() > 0]
+        assert not silent
+
+
+def test_speech_alone_leaves_no_gradient_out(data):
+    speech = dataclasses.replace(tiny(), mix=Mix(t2av=0.0, tts=1.0))
+    spoken = next(k for k, clips in enumerate(data.batches(8, 0, 0)) if all(map(data.held.ids, clips)))
+    found = gradients(speech, data, spoken)
+    assert all(gradient is not None for gradient in found.values())
+    moving = [name for name in found if name.startswith("heads.motion") and found[name].any()]
+    assert not moving
+
+
+def test_bfloat16_trains(tmp_path, data):
+    run = dataclasses.replace(FEW, precision="bfloat16", recompute=True)
+    weights = train_to(tmp_path, data, 2, run).module.state_dict()
+    assert all(value.dtype == torch.float32 for value in weights.values())
+
+
+def test_clips_of_other_widths_are_refused(data):
+    with pytest.raises(ValueError, match="latents of widths"):
+        check_widths(data.held, PRESETS["release"]().model)
 
 
 def test_batches_are_a_function_of_seed_and_step(data):
-    first = data.from_step(0)
+    first = data.from_step(0, 16)
     six = [next(first) for _ in range(6)]
-    later = data.from_step(3)
+    later = data.from_step(3, 16)
     assert six[3:] == [next(later) for _ in range(3)]
     assert not set(six[0]) & set(six[1])
 
 
 def test_rate_does_not_depend_on_the_end_before_the_fall():
-    short, long = rate_at(1000), rate_at(2000)
+    optim = PRESETS["puppet"]().optim
+    short, long = optim.factor(1000), optim.factor(2000)
     assert [short(s) for s in range(800)] == [long(s) for s in range(800)]
     assert short(999) < 0.01 + 1e-9
     assert short(900) == pytest.approx(0.5)

@@ -146,6 +146,7 @@ def test_a_text_is_shared_out_over_windows(talker: Talker, face: Face, tmp_path:
     other = talker.animate(path, face, transcriber=lambda pcm: "こんにちは", sampling=QUICK)
     assert [window.text for window in other.windows or []] == [()]
     assert sum(len(chunk.frames) for chunk in with_text) == 100
+    assert with_text.starts == [0, first.patches]
 
 
 def test_silence_is_a_face_that_waits(
@@ -185,6 +186,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys) -> None:
     assert report["finish_reason"] == "stop"
 
 
+@pytest.fixture(scope="module")
 def wrong_files(folder: Path) -> None:
     write_video(folder / "mute.mp4", [person(64)] * 5)
     (folder / "empty.wav").write_bytes(b"")
@@ -213,9 +215,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("audio", "more", "words"), WRONG, ids=lambda value: str(value)[-30:])
 def test_a_mistake_is_one_line_and_writes_nothing(
-    folder: Path, tmp_path: Path, capsys, audio: str, more: tuple[str, ...], words: str
+    folder: Path, wrong_files: None, tmp_path: Path, capsys, audio: str, more: tuple[str, ...], words: str
 ) -> None:
-    wrong_files(folder)
     more = tuple(str(folder / part) if part.endswith(".mp4") else part for part in more)
     assert animate(folder, folder / audio, tmp_path / "out.mp4", *more) == 2
     printed = capsys.readouterr()

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -60,6 +61,8 @@ def test_the_callers_signals_are_left_alone(folder: Path, tmp_path: Path) -> Non
     before = signal.getsignal(signal.SIGTERM)
     assert say(folder, text=" ", out=tmp_path / "a.mp4") == 2
     assert signal.getsignal(signal.SIGTERM) is before
+    with ThreadPoolExecutor() as pool:  # which may set none
+        assert pool.submit(main, ["info"]).result() == 0
 
 
 def test_standard_input_is_a_text(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:

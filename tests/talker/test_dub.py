@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from media_files import person, write_sound, write_video
+from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_voice
 
 from heads.solver import Sampling
@@ -155,9 +156,13 @@ def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, cap
     assert report["patches"] == 7
 
 
+@pytest.fixture(scope="module")
 def wrong_files(folder: Path) -> None:
     write_video(folder / "good.mp4", nodding(5))
     write_video(folder / "old.webm", nodding(5), codec="libvpx")
+    write_video(folder / "new.webm", nodding(5), codec="libvpx-vp9")
+    gif = [Image.fromarray(frame) for frame in nodding(5)]
+    gif[0].save(folder / "moving.gif", save_all=True, append_images=gif[1:])
     write_video(folder / "nobody.mp4", [np.full((96, 96, 3), 90, np.uint8)] * 5)
     (folder / "empty.mp4").write_bytes(b"")
     write_sound(folder / "sound.m4a", "aac", seconds=0.3)
@@ -175,7 +180,10 @@ WRONG = [
     ("nobody.mp4", "out.mp4", TEXT, "no face is found"),
     ("empty.mp4", "out.mp4", TEXT, "cannot be read"),
     ("sound.m4a", "out.mp4", TEXT, "no video track"),
-    ("alien.mp4", "out.mp4", TEXT, "cannot"),
+    ("alien.mp4", "out.mp4", TEXT, "in a codec that cannot be read"),
+    ("moving.gif", "out.mkv", TEXT, "convert"),
+    ("good.mp4", "out.avi", TEXT, "out.mp4"),
+    ("new.webm", "out.mov", TEXT, "out.webm"),
     ("cut.mp4", "out.mp4", TEXT, "cannot be read"),
     ("zero.mkv", "out.mkv", TEXT, "no frame|no video|cannot be read"),
     ("missing.mp4", "out.mp4", TEXT, "does not exist"),
@@ -189,9 +197,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("video", "out", "text", "words"), WRONG, ids=lambda value: str(value)[-30:])
 def test_a_mistake_is_one_line_and_writes_nothing(
-    folder: Path, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
+    folder: Path, wrong_files: None, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
 ) -> None:
-    wrong_files(folder)
     assert dub(folder, folder / video, tmp_path / out, text) == 2
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1, printed.err

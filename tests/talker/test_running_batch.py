@@ -13,6 +13,7 @@ from heads.streams import Streams
 from talker.checkpoint import PUPPET, load_component
 from talker.config import TalkerConfig
 from talker.generate import Generation, generate
+from talker.guards import Guard
 from talker.layout import Layout
 from talker.model import TalkerModel
 from talker.request import Request, StopRule
@@ -21,11 +22,11 @@ from talker.running_batch import RunningBatch
 from talker.tasks import task_named
 
 TASKS = ("tts", "t2av", "a2v", "v2a")
+ALIGNED, RELEASED = Layout(text_per_patch=2.0), Layout(task_token="first_patch")
 
 
-def model_of(arrangement: str = "sum") -> TalkerModel:
+def model_of(layout: Layout = ALIGNED) -> TalkerModel:
     torch.manual_seed(0)
-    layout = Layout(arrangement=arrangement, text_per_patch=2.0)
     return TalkerModel(dataclasses.replace(TalkerConfig.tiny(), layout=layout)).eval()
 
 
@@ -81,31 +82,63 @@ def same(ours: list[Streams], theirs: list[Streams]) -> bool:
 # -- the law -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("capacity", [4, 8])
-@pytest.mark.parametrize("name", TASKS)
-def test_every_slot_and_any_neighbours(name: str, capacity: int) -> None:
-    """In each slot, the others being all the tasks, half of them with prefixes, on their way already."""
-    model = model_of()
-    request = request_of(model.config, name, seed=1, frames=10)
-    expected = alone(model, request, capacity)
-    for slot in range(capacity):
-        batch = RunningBatch(model, capacity)
-        others = [request_of(model.config, t, seed=k + 10) for k, t in enumerate(TASKS * (capacity // 4))]
-        others = [prefixed(model.config, r) if k % 2 else r for k, r in enumerate(others)]
-        for other in others[:slot]:
-            batch.join(other)
-        for _ in range(slot % 3):
+def of_every_kind(config: TalkerConfig) -> dict[str, Request]:
+    """Gone on from, without a text, guarded, and ended by each rule: some of them after a patch or two."""
+
+    def of(name: str, seed: int, **changes: object) -> Request:
+        return request_of(config, name, seed, frames=12, **changes)
+
+    def voice_before(request: Request) -> Request:
+        """Sound alone precedes (a cloned voice), or sound and the last patch of motion (what is carried)."""
+        prefix = prefixed(config, request).prefix
+        assert prefix is not None
+        motion = None if prefix.motion is None or request.seed % 2 else prefix.motion[1:]
+        return dataclasses.replace(request, prefix=Streams(audio=prefix["audio"], motion=motion))
+
+    quiet = torch.zeros(config.widths["audio"])
+    guard = Guard(quiet=quiet, near_quiet=9.0, silent_seconds=0.3)
+    often = StopRule(threshold=0.4, hits=2)
+    return {
+        "cloned": voice_before(of("t2av", 1)),
+        "carried": voice_before(of("t2av", 2)),
+        "cloned voice alone": voice_before(of("tts", 3)),
+        "recording": of("a2v", 11),
+        "go on, no text": prefixed(config, of("a2v", 4, text_ids=[])),
+        "go on, given face": prefixed(config, of("v2a", 5)),
+        "paper": of("t2av", 6, stop=StopRule.paper(), min_patches=1),
+        "release": of("tts", 7, stop=dataclasses.replace(StopRule.release(), first=1)),
+        "often": of("t2av", 8, stop=often),
+        "guarded": of("t2av", 9, guard=guard),
+        "no guidance": of("t2av", 10, sampling=Sampling(steps=3, guidance=1.0)),
+    }
+
+
+@pytest.mark.parametrize(("capacity", "layout"), [(4, ALIGNED), (8, ALIGNED), (4, RELEASED)])
+def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> None:
+    """All tasks, side by side: they move on by one slot from round to round, and come a step apart."""
+    model = model_of(layout)
+    with torch.no_grad():  # answers about one half, now above and now below
+        model.stop_head.head.weight.normal_()
+    kinds = list(of_every_kind(model.config).values())
+    lone = [RunningBatch(model, capacity) for _ in kinds]
+    rows = [batch.join(request) for batch, request in zip(lone, kinds, strict=True)]
+    expected = [(run(batch, row), row.finish_reason) for batch, row in zip(lone, rows, strict=True)]
+    assert {"stop", "silence", "length"} <= {reason for _, reason in expected}
+    for first in range(len(kinds)):
+        batch, rows = RunningBatch(model, capacity), []
+        chosen = [k % len(kinds) for k in range(first, first + capacity)]
+        for k in chosen:
+            rows.append(batch.join(kinds[k]))
             batch.step()
-        row = batch.join(request)
-        for other in others[slot + 1 :]:
-            batch.join(other)
-        assert same(run(batch, row), expected)
+        for k, row in zip(chosen, rows, strict=True):
+            assert same(run(batch, row), expected[k][0])
+            assert row.finish_reason == expected[k][1]
 
 
 @pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
 def test_they_come_go_and_wait(arrangement: str) -> None:
     """Thirteen ragged requests over four rows that end, are left, and pause: everybody as if alone."""
-    model, g = model_of(arrangement), torch.Generator().manual_seed(3)
+    model, g = model_of(Layout(arrangement=arrangement, text_per_patch=2.0)), torch.Generator().manual_seed(3)
     requests = [request_of(model.config, TASKS[k % 4], seed=k, frames=5 + 3 * (k * 5 % 7)) for k in range(13)]
     requests = [prefixed(model.config, r) if k % 3 == 1 else r for k, r in enumerate(requests)]
     batch, waiting, rows = RunningBatch(model, 4), list(requests), []

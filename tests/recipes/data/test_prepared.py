@@ -10,15 +10,14 @@ import pytest
 import torch
 from prepared_data import AUDIO, TINY, sample, usual, write_prepared
 
+from recipes.configs.talker import tiny
 from recipes.data.prepared import Prepared, read_at
 from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
 from recipes.data.transcript import Cue
-from recipes.launch import generator
-from recipes.train_talker import Data, draw_samples
+from recipes.train_talker import Data, draw
 from talker.errors import UserError
 from talker.model import TalkerModel
 from talker.text import PhonemeTokenizer
-from talker.training_batch import collate
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +87,13 @@ def test_places_in_the_text_follow_the_words() -> None:
 
 
 def test_the_talker_trains_on_it(folder: Path) -> None:
-    held = Prepared(folder, "train", _Small())
+    held, run = Prepared(folder, "train", _Small()), tiny()
     data = Data.of(held)
-    model = TalkerModel(TINY)
+    model = TalkerModel(run.model)
     model.stats.set(*held.statistics())
-    batch = collate(draw_samples(data, next(iter(data.from_step(0))), model, generator(0, 0)), TINY)
-    errors = model(batch, model.draws(batch, generator(0, 0), 1))
+    clips = next(data.from_step(0, run.batch.rows))
+    (batch, drawn), *_ = draw(data, 0, clips, run, model.stats)
+    errors = model(batch, drawn)
     assert all(torch.isfinite(value).all() for value in errors.values())
     assert 0 < batch.reads.float().mean() < 1  # half of the videos have word times
 

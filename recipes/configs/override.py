@@ -1,0 +1,66 @@
+"""Change single values of a frozen config by name: `--set optim.rate=2e-4`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+Config = TypeVar("Config")
+
+
+def names(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all values of a config, nested dataclasses included."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from names(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def override(config: Config, settings: Iterable[str]) -> Config:
+    """`config` with each `name=value` of `settings` applied, in order.
+
+    Raises:
+        ValueError: a name is unknown (the nearest one is told), or a value is of another kind.
+    """
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        known = list(names(config))
+        if not equals:
+            raise ValueError(f"--set takes name=value, not {setting!r}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ValueError(f"there is no {name!r} to set; the nearest name is {near[0]!r}")
+        config = _replaced(config, name.split("."), name, text)
+    return config
+
+
+def _replaced(config: Any, path: list[str], name: str, text: str) -> Any:
+    first, *rest = path
+    if rest:
+        value = _replaced(getattr(config, first), rest, name, text)
+    else:
+        value = _read(get_type_hints(type(config))[first], name, text)
+    return dataclasses.replace(config, **{first: value})
+
+
+def _read(kind: Any, name: str, text: str) -> Any:
+    """`text` as a value of the annotated `kind`."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is one of {', '.join(map(str, get_args(kind)))}, not {text!r}")
+        return value
+    plain = get_origin(kind) or kind
+    if plain is float and type(value) is int:
+        value = float(value)
+    if isinstance(plain, type) and type(value) is not plain:
+        raise ValueError(f"{name} is of kind {plain.__name__}; {text!r} is not")
+    return value

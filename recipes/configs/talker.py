@@ -1,0 +1,198 @@
+"""Everything that decides a training of the talker: presets as functions that return frozen run configs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from heads.solver import Sampling
+from recipes.launch import warmup_cosine
+from talker.config import TalkerConfig
+from talker.text import PhonemeTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW and its rate.
+
+    Args:
+        rate, betas, decay: of AdamW.
+        schedule: after the warm-up a cosine to 1 % of the rate, or constant with a linear fall to nothing
+            over the last fifth.
+        warmup: steps; below 1 a share of all steps.
+        clip: most norm of the gradient.
+        ema: decay of the averaged weights, which are the ones exported.
+    """
+
+    rate: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    decay: float = 0.01
+    schedule: Literal["cosine", "fall"]
+    warmup: float
+    clip: float = 1.0
+    ema: float = 0.999
+
+    def factor(self, steps: int) -> Callable[[int], float]:
+        """Factor on the rate at each step of a training of `steps`."""
+        warmup = max(1, round(self.warmup * steps) if self.warmup < 1 else int(self.warmup))
+        if self.schedule == "cosine":
+            return warmup_cosine(warmup, steps)
+        # Before the fall the rate does not depend on `steps`: a run may be given more of them.
+        fall = max(1, steps // 5)
+        return lambda step: min(1.0, (step + 1) / warmup, (steps - step) / fall)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step: `rows` clips over all ranks, at most `micro` at a time on each, `repeat` draws of a patch."""
+
+    rows: int
+    micro: int
+    repeat: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Of the losses."""
+
+    audio: float = 1.0
+    motion: float
+    stop: float
+    forecast_audio: float = 0.0
+    forecast_motion: float = 0.0
+    reading: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Shares of the tasks, and of A2V clips without their text."""
+
+    t2av: float
+    tts: float
+    a2v: float = 0.0
+    v2a: float = 0.0
+    without_text: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What the model is made to bear in training.
+
+    Args:
+        fed: most noise on fed-back patches, in deviations.
+        shake, memory: most deviation of a slot's place in text tokens, and how much of it stays.
+    """
+
+    fed: float = 0.0
+    shake: float = 0.0
+    memory: float = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkerRun:
+    """A training of the talker.
+
+    Args:
+        model: the network.
+        steps, seed: how many steps, and the seed of every draw.
+        optim, batch, weights, mix, noise: see there.
+        sampling: how clips are drawn from these weights.
+        zero: stage of ZeRO; 0 is the plain engine.
+        precision: of the forward pass; weights and their updates are float32.
+        recompute: keep a backbone layer's input alone and compute the rest again going backwards.
+        clips, heldout: how many of the corpus.
+        log_every, validate_every: steps.
+        save_seconds: between checkpoints.
+    """
+
+    model: TalkerConfig
+    steps: int
+    seed: int = 0
+    optim: Optim
+    batch: Batch
+    weights: Weights
+    mix: Mix
+    noise: Noise
+    sampling: Sampling
+    zero: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    recompute: bool = False
+    clips: int = 12_000
+    heldout: int = 200
+    log_every: int = 50
+    validate_every: int = 500
+    save_seconds: float = 120.0
+
+    def passes(self, ranks: int) -> int:
+        """Forward passes a step on each of `ranks`.
+
+        Raises:
+            ValueError: there are more ranks than rows to share.
+        """
+        found = math.ceil(self.batch.rows / (ranks * self.batch.micro))
+        if found * ranks > self.batch.rows:
+            raise ValueError(f"{ranks} processes cannot share {self.batch.rows} clips; set batch.rows higher")
+        return found
+
+
+def puppet() -> TalkerRun:
+    """The embedded default: hours on one core, with the helps that a synthetic corpus can give."""
+    return TalkerRun(
+        model=TalkerConfig.puppet(PhonemeTokenizer().vocab_size),
+        steps=8000,
+        optim=Optim(rate=1e-3, schedule="fall", warmup=200),
+        batch=Batch(rows=16, micro=16, repeat=1),  # the release repeats 2; on a CPU more clips teach more
+        weights=Weights(motion=1.0, stop=0.2, forecast_audio=1.0, forecast_motion=0.5, reading=0.5),
+        mix=Mix(t2av=0.45, tts=0.20, a2v=0.20, v2a=0.15),
+        noise=Noise(fed=0.3, shake=1.0),
+        sampling=Sampling.puppet(),
+    )
+
+
+def paper() -> TalkerRun:
+    """As the paper says it."""
+    return TalkerRun(
+        model=TalkerConfig.base(),
+        steps=200_000,
+        optim=Optim(rate=1e-4, schedule="cosine", warmup=0.03),
+        batch=Batch(rows=256, micro=8, repeat=2),
+        weights=Weights(motion=8.0, stop=1.0),
+        mix=Mix(t2av=0.5, tts=0.5),
+        noise=Noise(),
+        sampling=Sampling.paper(),
+        precision="bfloat16",
+        recompute=True,
+        zero=1,
+        save_seconds=1200.0,
+    )
+
+
+def release() -> TalkerRun:
+    """As the public release does it."""
+    found = paper()
+    return dataclasses.replace(
+        found,
+        optim=dataclasses.replace(found.optim, warmup=0.1),
+        weights=Weights(motion=10.0, stop=1.0),
+        sampling=Sampling.release(),
+    )
+
+
+def tiny() -> TalkerRun:
+    """For tests: seconds."""
+    found = puppet()
+    return dataclasses.replace(
+        found,
+        model=TalkerConfig.tiny(),
+        steps=50,
+        optim=dataclasses.replace(found.optim, warmup=5),
+        batch=Batch(rows=8, micro=8, repeat=1),
+        log_every=1,
+        validate_every=25,
+    )
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, paper, release, tiny)}

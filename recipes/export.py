@@ -1,0 +1,55 @@
+"""Write the averaged weights of a run as a native component folder: config.json, model.safetensors, run.json.
+
+python -m recipes.export talker runs/talker OUT
+python -m recipes.export audio_vae runs/audio_vae          into the package: the embedded default
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+from pathlib import Path
+
+from evaluation.speech import RECOGNISER
+from evaluation.sync import SYNC
+from recipes.record import NAME
+from talker.checkpoint import PUPPET, save_component
+
+HOMES = {name: PUPPET / name for name in ("talker", "audio_vae", "motion_ae", "speaker")} | {
+    "recogniser": RECOGNISER,
+    "sync": SYNC,
+}
+
+
+def export(component: str, run: Path, folder: Path) -> None:
+    """The averaged weights of `run`, of the recipe `train_<component>`, into `folder`.
+
+    Raises:
+        ValueError: the run has no checkpoint.
+    """
+    if not (run / "state.pt").exists():
+        raise ValueError(f"{run}/state.pt is missing: train first, or name another run folder")
+    recipe = importlib.import_module(f"recipes.train_{component}")
+    save_component(recipe.averaged(run), folder)
+    if (run / NAME).exists():
+        shutil.copyfile(run / NAME, folder / NAME)
+
+
+def main() -> None:
+    """Export one run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("component", choices=HOMES)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="the package's own, where it is left out")
+    options = parser.parse_args()
+    try:
+        export(options.component, options.run, options.folder or HOMES[options.component])
+    except ValueError as error:
+        raise SystemExit(f"export: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What a training of the talker takes, before it starts: parameters, memory by ZeRO stage, tokens, FLOPs.
+
+    python -m recipes.plan release [--set batch.micro=4] [--ranks 8] [--seconds 10] [--text 120]
+
+Weights, gradients and the two moments of AdamW are float32: 16 bytes a parameter, divided among ranks as the
+stage has it, and 4 for the average. Activations are an estimate, of what the backward pass keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import torch
+
+from heads.config import DiTConfig
+from recipes.configs.override import override
+from recipes.configs.talker import PRESETS, TalkerRun
+from talker.config import FRAME_RATE, TalkerConfig
+from talker.model import TalkerModel
+from talker.training_batch import TrainingBatch
+
+FLOAT = 4  # bytes
+
+
+def parameters(config: TalkerConfig) -> dict[str, int]:
+    """Parameters by part; no memory is taken."""
+    with torch.device("meta"):
+        model = TalkerModel(config)
+    found = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    found["motion_pad_emb"] = model.motion_pad_emb.numel()
+    return {name: count for name, count in found.items() if count}
+
+
+def _blocks(layers: int, width: int, ffn: int, tokens: float, context: float) -> float:
+    """FLOPs of a forward pass of `tokens` through blocks of attention to `context` tokens and SwiGLU."""
+    return layers * tokens * (2 * (4 * width**2 + 3 * width * ffn) + 4 * context * width)
+
+
+def forward_flops(
+    config: TalkerConfig, rows: int, length: int, patches: int, predicted: dict[str, int]
+) -> float:
+    """FLOPs of a forward pass: `rows` sequences of `length` tokens, `patches` encoded ones, and so many
+    `predicted` of each stream, repeats counted. Embeddings, norms and the small heads are left out."""
+    backbone, encoder, frames = config.backbone, config.patch_encoder, config.patch_frames
+    attention = backbone.head_dim * (2 * backbone.heads + 2 * backbone.kv_heads)
+    matrices = backbone.width * (attention + 3 * backbone.ffn)
+    seen = 4 * backbone.heads * backbone.head_dim * length / 2  # half of what is seen is masked
+    total = rows * length * backbone.layers * (2 * matrices + seen)
+    total += _blocks(encoder.layers, backbone.width, encoder.ffn, patches * (frames + 1), frames + 1)
+    for name, count in predicted.items():
+        head = getattr(config.heads, name)
+        assert isinstance(head, DiTConfig)
+        tokens = 2 + 2 * frames
+        total += _blocks(head.layers, head.width, head.ffn, count * tokens, tokens)
+    return total
+
+
+def step_flops(config: TalkerConfig, batch: TrainingBatch, repeat: int) -> float:
+    """FLOPs of a batch forward and backward; what is computed twice to save memory counts once."""
+    encoded = sum(int(mask.sum()) for _, mask in batch.encoded.items())
+    predicted = {name: repeat * int(mask.sum()) for name, mask in batch.predicted.items()}
+    rows, length = batch.tokens.shape
+    return 3 * forward_flops(config, rows, length, encoded, predicted)
+
+
+def kept_by_rank(count: int, stage: int, ranks: int) -> dict[str, float]:
+    """Bytes that each rank keeps of `count` parameters, between steps and at the end of a backward pass."""
+    whole = count * FLOAT
+    return {
+        "weights": whole / (ranks if stage >= 3 else 1),
+        "gradients": whole / (ranks if stage >= 2 else 1),
+        "optimiser": 2 * whole / (ranks if stage >= 1 else 1),
+        # ZeRO keeps float32 masters of its own, beside float32 weights.
+        "masters": whole / ranks if stage else 0.0,
+        "average": float(whole),
+    }
+
+
+def activations(run: TalkerRun, length: int, patches: int) -> float:
+    """Bytes, estimated, that the backward pass of one forward pass needs: what matrix products read."""
+    config, rows = run.model, run.batch.micro
+    value = 2 if run.precision == "bfloat16" else 4
+    backbone = config.backbone
+    layer = 8 * backbone.width + 4 * backbone.ffn + 2 * backbone.heads * length
+    layers = backbone.width * backbone.layers + layer if run.recompute else layer * backbone.layers
+    total = float(rows * length * layers * value)
+    tokens = rows * patches * run.batch.repeat * (2 + 2 * config.patch_frames)
+    for head in (config.heads.audio, config.heads.motion):
+        assert head is not None
+        total += tokens * head.layers * (8 * head.width + 4 * head.ffn) * value
+    return total
+
+
+def plan(run: TalkerRun, ranks: int, seconds: float, text: int) -> list[str]:
+    """Lines to print, for clips of `seconds` with `text` tokens."""
+    config = run.model
+    parts = parameters(config)
+    count = sum(parts.values())
+    patches = math.ceil(seconds * FRAME_RATE / config.patch_frames)
+    length = 1 + text + patches
+    rows = run.batch.rows
+    heard = {"audio": rows * patches * run.batch.repeat}
+    predicted = heard | {"motion": round(heard["audio"] * (1 - run.mix.tts))}
+    flops = 3 * forward_flops(config, rows, length, 2 * rows * patches, predicted)
+    lines = [f"{name:16} {size / 1e6:10.2f} M parameters" for name, size in parts.items()]
+    lines.append(f"{'all':16} {count / 1e6:10.2f} M")
+    lines.append("")
+    lines.append(f"GiB on each of {ranks} rank(s), without activations:")
+    for stage in range(4):
+        kept = kept_by_rank(count, stage, ranks)
+        inside = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in kept.items() if size)
+        mark = "  <- this config" if stage == run.zero else ""
+        lines.append(f"  ZeRO-{stage}  {sum(kept.values()) / 2**30:7.2f}  ({inside}){mark}")
+    lines.append(
+        f"activations of {run.batch.micro} clips of {seconds:g} s at a time: about "
+        f"{activations(run, length, patches) / 2**30:.2f} GiB"
+    )
+    lines.append("")
+    lines.append(
+        f"a step: {rows} clips in {run.passes(ranks)} passes a rank, {rows * length:,} tokens, "
+        f"{flops / 1e12:.4g} TFLOP"
+    )
+    lines.append(
+        f"{run.steps:,} steps: {run.steps * rows * length / 1e9:.3g} G tokens, "
+        f"{run.steps * rows * seconds / 3600:,.0f} hours of clips, {run.steps * flops / 1e18:.3g} EFLOP"
+    )
+    return lines
+
+
+def main() -> None:
+    """Print the plan of a config."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", choices=PRESETS)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
+    )
+    parser.add_argument("--ranks", type=int, default=1, help="processes that share the work")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of a usual clip")
+    parser.add_argument("--text", type=int, default=80, help="text tokens of a usual clip")
+    options = parser.parse_args()
+    try:
+        run = override(PRESETS[options.config](), options.set)
+        print("\n".join(plan(run, options.ranks, options.seconds, options.text)))
+    except ValueError as error:
+        raise SystemExit(f"plan: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

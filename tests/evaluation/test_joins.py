@@ -1,0 +1,33 @@
+"""What counts as a seam."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.joins import HOP, KINDS, smooth, steps
+
+
+def test_a_step_is_found_where_it_is() -> None:
+    """Still sound and a still head, but for one frame border."""
+    pcm, motion = np.zeros(10 * HOP, np.float32), np.zeros((10, 24), np.float32)
+    pcm[4 * HOP :], motion[4:, 0], motion[4:, 3:5] = 0.5, 0.2, 0.3
+    found = steps(pcm, motion)
+    assert set(found) == set(KINDS)
+    for name, size in {"sample": 0.5, "yaw": 0.2, "pitch": 0.0, "shift": 0.3 * 2**0.5}.items():
+        assert found[name][3] == pytest.approx(size)
+        assert np.delete(found[name], 3).max() == 0
+    assert found["loudness"].argmax() == 3
+
+
+def test_a_join_is_as_smooth_as_the_rest() -> None:
+    """The bound is a percentile of the steps elsewhere; a join must keep it in every kind."""
+    rng = np.random.default_rng(0)
+    found = {"yaw": rng.uniform(0, 1, 2000), "pitch": rng.uniform(0, 1, 2000)}
+    joins = [100, 200, 300, 400]
+    for frame in joins:
+        found["yaw"][frame - 1] = found["pitch"][frame - 1] = 0.5
+    found["yaw"][99], found["pitch"][199] = 1.2, 0.9999
+    rows, share = smooth(found, joins)
+    assert [row["smooth"] for row in rows] == [0.75, 0.75]
+    assert share == 0.5

@@ -1,0 +1,76 @@
+"""Run configs: what differs between the presets, what `--set` takes and refuses, what a run writes down."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from recipes.configs.override import names, override
+from recipes.configs.talker import PRESETS, TalkerRun, paper, puppet, release, tiny
+from recipes.plan import forward_flops, kept_by_rank, parameters, plan
+from recipes.record import record, recorded
+from talker.model import TalkerModel
+
+
+def test_paper_and_release_differ_in_three_numbers() -> None:
+    ours, theirs = paper(), release()
+    differing = [name for name in names(ours) if value(ours, name) != value(theirs, name)]
+    assert differing == ["optim.warmup", "weights.motion", "sampling.temperature"]
+
+
+def value(config: object, name: str) -> object:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def test_settings_reach_nested_values() -> None:
+    run = override(puppet(), ["optim.rate=2e-4", "steps=7", "precision=bfloat16", "optim.betas=(0.8, 0.9)"])
+    assert (run.optim.rate, run.steps, run.precision, run.optim.betas) == (2e-4, 7, "bfloat16", (0.8, 0.9))
+    assert override(run, ["optim.clip=2"]).optim.clip == 2.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("optim.rat=1", "nearest name is 'optim.rate'"),
+        ("optm.clip=1", "nearest name is 'optim.clip'"),
+        ("optim=1", "no 'optim' to set"),
+        ("steps=many", "steps is of kind int"),
+        ("steps", "name=value"),
+        ("precision=float16", "one of float32, bfloat16"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(setting: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        override(puppet(), [setting])
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = override(tiny(), ["optim.rate=3e-4"])
+    record(tmp_path, "talker", run, "none")
+    assert recorded(tmp_path, TalkerRun, None) == run
+    assert recorded(tmp_path / "older", TalkerRun, run) is run
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_a_plan(name: str) -> None:
+    assert any("TFLOP" in line for line in plan(PRESETS[name](), ranks=2, seconds=4.0, text=50))
+
+
+def test_more_ranks_than_rows_are_refused() -> None:
+    assert dataclasses.replace(tiny()).passes(2) == 1
+    with pytest.raises(ValueError, match=r"batch\.rows"):
+        tiny().passes(9)
+
+
+def test_the_plan_counts_what_there_is() -> None:
+    config = tiny().model
+    assert sum(parameters(config).values()) == sum(p.numel() for p in TalkerModel(config).parameters())
+    alone, shared = (sum(kept_by_rank(1000, 3, ranks).values()) for ranks in (1, 4))
+    assert alone == 24_000
+    assert shared == 5_000 + 4_000
+    once = forward_flops(config, 1, 20, 10, {"audio": 5, "motion": 5})
+    assert forward_flops(config, 2, 20, 20, {"audio": 10, "motion": 10}) == 2 * once

@@ -1,0 +1,102 @@
+"""The talker's recipe at tiny size on made-up latents, as a program that a launcher can start.
+
+torchrun --nproc-per-node 2 tests/tiny_talker.py FOLDER [--pause SECONDS] [--set NAME=VALUE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from recipes import ranks, train_talker
+from recipes.configs.override import override
+from recipes.configs.talker import tiny
+from recipes.data.latents import Latents
+from talker.config import TalkerConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def made_up(count: int = 40) -> train_talker.Data:
+    """Clips of three to five patches; one is idle."""
+    config, rng = TalkerConfig.tiny(), np.random.default_rng(0)
+    frames, letters = rng.integers(3, 6, count) * 4, rng.integers(4, 9, count)
+    letters[3] = 0
+    starts = [np.concatenate([[0], np.cumsum(counts)]) for counts in (frames, letters)]
+    read = [np.linspace(0, n, f // 4) for n, f in zip(letters, frames, strict=True)]
+    held = Latents(
+        audio=rng.normal(1, 2, (frames.sum(), config.widths["audio"])).astype(np.float16),
+        motion=rng.normal(size=(frames.sum(), config.widths["motion"])).astype(np.float16),
+        text=rng.integers(1, 40, letters.sum()).astype(np.int16),
+        read=np.concatenate(read).astype(np.float16),
+        voice=rng.integers(0, 5, count).astype(np.int32),
+        speaker=rng.normal(size=(count, config.global_widths["audio"])).astype(np.float16),
+        frame_starts=starts[0],
+        text_starts=starts[1],
+    )
+    return train_talker.Data.of(held)
+
+
+def start(folder: Path, processes: int, *arguments: str) -> list[subprocess.Popen[str]]:
+    """This program in `processes` processes (1: plain python)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    if processes > 1:
+        shared |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder), *arguments],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(processes)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]], seconds: float = 600) -> str:
+    """What rank 0 printed; fails with what all printed where one failed."""
+    try:
+        said = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert not any(process.returncode for process in processes), "\n---\n".join(one[-3000:] for one in said)
+    return said[0]
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """The logged steps of a run, each as it was done last."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return list({row["step"]: row for row in rows if "audio" in row}.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--local_rank")
+    options = parser.parse_args()
+    device = ranks.join()
+    run = override(tiny(), options.set)
+    data = made_up()
+    trainer = train_talker.build(run, options.run, device)
+    step = trainer.step
+    trainer.step = lambda batch: (time.sleep(options.pause), step(batch))[1]  # type: ignore[method-assign]
+    train_talker.train(trainer, run, data, data)
+
+
+if __name__ == "__main__":
+    main()
