@@ -36,9 +36,10 @@ from recipes import ranks
 from recipes.configs.override import override
 from recipes.configs.talker import PRESETS, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
+from recipes.data.prepared import Prepared
 from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
-from recipes.record import fingerprint, record, recorded
+from recipes.record import record, recorded
 from talker.config import TalkerConfig
 from talker.model import TalkerModel
 from talker.stats import LatentStats
@@ -52,11 +53,11 @@ POOL = 64  # batches whose clips are sorted by length together
 class Data:
     """Prepared clips, and which clips share a voice."""
 
-    held: Latents
+    held: Latents | Prepared
     others: dict[int, list[int]]
 
     @classmethod
-    def of(cls, held: Latents) -> Data:
+    def of(cls, held: Latents | Prepared) -> Data:
         """Clips by voice."""
         others: dict[int, list[int]] = {}
         for clip, voice in enumerate(held.voice.tolist()):
@@ -191,11 +192,9 @@ def loss_of(errors: dict[str, Tensor], counts: Tensor, run: TalkerRun) -> tuple[
     return total, {name: part.detach() for name, part in parts.items()}
 
 
-def measure(model: TalkerModel, held: Latents) -> None:
+def measure(model: TalkerModel, held: Latents | Prepared) -> None:
     """Set the model's latent statistics to those of the training clips."""
-    raw = Streams(audio=torch.from_numpy(held.audio).float(), motion=torch.from_numpy(held.motion).float())
-    # A motion value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
-    model.stats.set(raw.map(lambda x: x.mean(0)), raw.map(lambda x: x.std(0).clamp(min=1e-2)))
+    model.stats.set(*held.statistics())
 
 
 @torch.no_grad()
@@ -243,7 +242,7 @@ def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: f
     assert isinstance(averaged, TalkerModel)
     device = model.task_embedding.weight.device
     start = trainer.load()
-    record(trainer.run, "talker", run, fingerprint(vars(data.held).values()))
+    record(trainer.run, "talker", run, data.held.fingerprint)
     if start == 0:
         measure(model, data.held)
         averaged.stats.load_state_dict(model.stats.state_dict())
@@ -281,9 +280,9 @@ def averaged(folder: Path) -> TalkerModel:
     return lean
 
 
-def check_widths(held: Latents, config: TalkerConfig) -> None:
+def check_widths(held: Latents | Prepared, config: TalkerConfig) -> None:
     """Raises ValueError where the clips are not what the model was made for."""
-    found = {"audio": held.audio.shape[1], "motion": held.motion.shape[1]}
+    found = held.widths
     if found != config.widths:
         raise ValueError(f"the clips have latents of widths {found}, the config's model {config.widths}")
 
@@ -297,6 +296,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
     )
+    parser.add_argument("--data", type=Path, help="a folder of recipes.data.prepare, instead of the corpus")
     parser.add_argument("--run", type=Path, default=Path("runs/talker"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
@@ -306,8 +306,13 @@ def main() -> None:
     try:
         run = override(PRESETS[options.config](), options.set)
         trainer = build(run, options.run, device)
-        held = latents(options.run.parent, "train", run.clips)
-        heldout = latents(options.run.parent, "heldout", run.heldout)
+        held: Latents | Prepared
+        heldout: Latents | Prepared
+        if options.data:
+            held, heldout = Prepared(options.data, "train"), Prepared(options.data, "heldout")
+        else:
+            held = latents(options.run.parent, "train", run.clips)
+            heldout = latents(options.run.parent, "heldout", run.heldout)
         check_widths(held, run.model)
         train(trainer, run, Data.of(held), Data.of(heldout), options.minutes)
     except ValueError as error:

@@ -27,6 +27,7 @@ from recipes.data.puppet.corpus import Clip, Corpus
 from recipes.data.puppet.sentences import Split
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
+from recipes.record import fingerprint
 from talker.checkpoint import PUPPET, load_component
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
@@ -84,6 +85,11 @@ class Latents:
     def widths(self) -> dict[str, int]:
         """Channels of each stream."""
         return {"audio": self.audio.shape[1], "motion": self.motion.shape[1]}
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells these clips from others."""
+        return fingerprint(vars(self).values())
 
     def statistics(self) -> tuple[Streams, Streams]:
         """Mean and deviation (C,) of the raw latents."""
