@@ -36,7 +36,9 @@ def whisper_weights(model: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisper"
     path = Path(model) if Path(model).is_file() else cache / f"{model}.pt"
     if not path.is_file():
-        raise UserError(f"no Whisper weights {model} in {cache}: put them there, or give the text instead")
+        raise UserError(
+            f"no Whisper weights {model} in {cache}: put them there, or give the text (animate: --text)"
+        )
     return path
 
 
