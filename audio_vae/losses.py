@@ -1,8 +1,16 @@
-"""What the autoencoder is trained with: spectra that agree, and a bottleneck that stays near a Gaussian."""
+"""What the autoencoder is trained with: spectra that agree, a bottleneck that stays near a Gaussian, and what
+discriminators and Whisper make of it.
+
+Discriminators' losses take what they return: for each a list of feature maps, the last of which holds logits.
+They are means, so that a weight does not depend on how many discriminators and layers there are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audio_vae.spectral import log_mel, mel_filters
@@ -72,3 +80,40 @@ def divergence(mean: Tensor, log_std: Tensor) -> Tensor:
     """
     each = 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std
     return each.flatten(0, -2).mean(0)
+
+
+def least_squares(judged: Sequence[Sequence[Tensor]], wanted: float) -> Tensor:
+    """Mean squared distance of all logits from `wanted` (Mao et al., 2017).
+
+    A discriminator wants 1 of speech and 0 of what is made, the decoder 1 of what it makes.
+    """
+    return torch.stack([(maps[-1].float() - wanted).square().mean() for maps in judged]).mean()
+
+
+def feature_matching(made: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean absolute difference of feature maps, logits aside; `real` is the goal, without a gradient
+    (Larsen et al., 2016; HiFi-GAN, section 2.4)."""
+    differences = [
+        (ours.float() - goal.detach().float()).abs().mean()
+        for maps, goals in zip(made, real, strict=True)
+        for ours, goal in zip(maps[:-1], goals[:-1], strict=True)
+    ]
+    return torch.stack(differences).mean()
+
+
+class MeaningLoss(nn.Module):
+    """Reads Whisper's features off decoded frames with two layers that only training has.
+
+    The published description puts them at the decoder's output, a waveform; here they read the frames that
+    the decoder starts from, the only ones at Whisper's rate.
+    """
+
+    def __init__(self, width: int, features: int) -> None:
+        super().__init__()
+        self.read = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, features))
+
+    def forward(self, frames: Tensor, features: Tensor) -> Tensor:
+        """Frames (B, T, width), features (B, T, features) -> mean squared error + (1 - cosine), a scalar."""
+        read = self.read(frames)
+        cosine = F.cosine_similarity(read, features, dim=-1).mean()
+        return (read - features).square().mean() + 1 - cosine

@@ -101,6 +101,20 @@ class MotionAEConfig:
         )
 
     @classmethod
+    def small(cls) -> "MotionAEConfig":
+        """The published form, but for `lean`, at a size that a CPU can train: 128 pixels."""
+        return cls(
+            resolution=128,
+            style_dim=256,
+            motion_dim=40,
+            channels=(128, 96, 64, 32, 16),
+            flow_blocks=(1, 1, 1, 1, 1),
+            rgb_blocks=(0, 0, 1, 1, 1),
+            norm_groups=8,
+            lean=True,
+        )
+
+    @classmethod
     def tiny(cls) -> "MotionAEConfig":
         """For tests: 32 pixels, a few thousand parameters, every option of the puppet on."""
         return cls(

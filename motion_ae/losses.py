@@ -62,3 +62,24 @@ def flow_l1(raw: Sequence[Tensor], flow: Tensor, size: int, weights: Tensor) -> 
 def code_error(motion: Tensor, known: Tensor, spread: Tensor) -> Tensor:
     """Mean squared error of raw motion (B, M), each dimension divided by its usual spread (M)."""
     return ((motion - known) / spread).square().mean()
+
+
+def not_believed(logits: Tensor) -> Tensor:
+    """Non-saturating loss of pictures that should be taken for real: mean of -log sigmoid(logits) (B,).
+
+    The generator's loss of what it draws, and half of the discriminator's: of real pictures as they are, of
+    drawn ones with the sign changed (Goodfellow et al., 2014, section 3).
+    """
+    return F.softplus(-logits.float()).mean()
+
+
+def r1(logits: Tensor, pictures: Tensor) -> Tensor:
+    """R1 penalty: squared norm of the logits' (B,) gradient at real pictures (B, ...), a mean over samples
+    (Mescheder et al., 2018). `pictures` need a gradient."""
+    (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
+def sparsity(code: Tensor) -> Tensor:
+    """Mean absolute value of motion codes (B, M): few directions are to move at a time (LIA-X)."""
+    return code.abs().mean()

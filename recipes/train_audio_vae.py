@@ -26,6 +26,7 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
+from evaluation.speech import Errors, phoneme_errors, recogniser
 from recipes import ranks
 from recipes.data.puppet.corpus import Corpus
 from recipes.data.puppet.sentences import Split
@@ -81,11 +82,17 @@ def slips(mean: Tensor, each: list[torch.Generator]) -> Tensor:
 
 @torch.no_grad()
 def validate(model: AudioVAE, loss: SpectralLoss, heldout: Tensor) -> dict[str, float]:
-    """Spectral loss of the round trip of held-out speech (B, samples), and how much the latents say."""
+    """Spectral loss of the round trip of held-out speech (B, samples), the share of phonemes that the
+    recogniser hears in it otherwise than in the original, and how much the latents say."""
     mean, log_std = model.posterior(heldout)
-    nats = divergence(mean, log_std)
+    nats, made, listener = divergence(mean, log_std), model.decode(mean), recogniser()
+    errors = [
+        phoneme_errors(listener.transcribe(copy), listener.transcribe(clip))
+        for copy, clip in zip(made, heldout, strict=True)
+    ]
     return {
-        "heldout": float(loss(model.decode(mean), heldout)),
+        "heldout": float(loss(made, heldout)),
+        "heldout_phonemes": sum(errors, Errors()).rate,
         "heldout_nats": float(nats.sum()),
         "least_nats": float(nats.min()),
         "latent_std": float(mean.flatten(0, 1).std(0).mean()),

@@ -1,0 +1,87 @@
+"""Discriminators of waveforms and the losses that they take part in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from audio_vae.discriminator import Discriminator, DiscriminatorConfig, PeriodDiscriminator, fold
+from audio_vae.losses import MeaningLoss, feature_matching, least_squares
+
+
+def judges() -> Discriminator:
+    torch.manual_seed(0)
+    return Discriminator(DiscriminatorConfig.tiny())
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 12, 1000])
+@pytest.mark.parametrize("period", [1, 2, 3, 11])
+def test_folding_loses_no_sample(samples: int, period: int) -> None:
+    pcm = torch.randn(2, samples)
+    folded = fold(pcm, period)
+    assert folded.shape == (2, 1, -(-samples // period), period)
+    flat = folded.flatten(1)
+    assert torch.equal(flat[:, :samples], pcm)
+    assert not flat[:, samples:].any()
+
+
+@pytest.mark.parametrize("samples", [1, 5, 31, 64, 1000, 1001])
+def test_any_length_is_judged(samples: int) -> None:
+    pcm = torch.randn(2, samples).requires_grad_()
+    maps = judges()(pcm)
+    assert len(maps) == 4
+    assert all(len(part) > 1 and part[-1].shape[:2] == (2, 1) for part in maps)
+    least_squares(maps, 1.0).backward()
+    assert pcm.grad is not None
+    assert pcm.grad.isfinite().all()
+
+
+def test_a_row_is_judged_alone() -> None:
+    discriminator, pcm = judges(), torch.randn(3, 500)
+    together, alone = discriminator(pcm), discriminator(pcm[1:2])
+    for part, single in zip(together, alone, strict=True):
+        torch.testing.assert_close(part[-1][1:2], single[-1])
+
+
+def test_a_period_sees_its_own_samples_only() -> None:
+    part = judges().parts[0]  # period 2
+    pcm = torch.randn(1, 400)
+    other = pcm.clone()
+    other[:, 1::2] += 1
+    even = slice(0, None, 2)
+    assert torch.equal(part(pcm)[-1][..., even], part(other)[-1][..., even])
+    assert not torch.equal(part(pcm)[-1][..., 1], part(other)[-1][..., 1])
+
+
+def test_least_squares_in_closed_form() -> None:
+    maps: list[list[Tensor]] = [[torch.full((2, 1, 3, 2), 0.5)], [torch.zeros(2, 4), torch.full((2, 1), 3.0)]]
+    assert least_squares(maps, 1.0).item() == pytest.approx((0.25 + 4) / 2)
+    assert least_squares(maps, 0.0).item() == pytest.approx((0.25 + 9) / 2)
+
+
+def test_features_match_themselves_and_teach_only_what_is_made() -> None:
+    real = judges()(torch.randn(1, 300))
+    assert feature_matching(real, real) == 0
+    made = [[maps[0] + 0.5, *maps[1:-1], maps[-1] + 100] for maps in real]
+    layers = sum(len(maps) - 1 for maps in real)
+    assert feature_matching(made, real).item() == pytest.approx(0.5 * len(real) / layers)
+    ours, goal = torch.zeros(2, 3, requires_grad=True), torch.ones(2, 3, requires_grad=True)
+    feature_matching([[ours, ours]], [[goal, goal]]).backward()
+    assert ours.grad is not None
+    assert goal.grad is None
+
+
+def test_meaning_is_an_error_and_an_angle() -> None:
+    loss = MeaningLoss(4, 4)
+    loss.read = torch.nn.Sequential()  # reads what it is given
+    features = torch.tensor([[[1.0, 0, 0, 0]]])
+    assert loss(features, features) == pytest.approx(0, abs=1e-6)
+    assert loss(2 * features, features).item() == pytest.approx(1 / 4)
+    assert loss(-features, features).item() == pytest.approx(4 / 4 + 2)
+
+
+def test_published_sizes() -> None:
+    part = PeriodDiscriminator(2, DiscriminatorConfig.base().period_widths)
+    weights = sum(p.numel() for name, p in part.named_parameters() if name.endswith("weight"))
+    assert weights == 5 * (32 + 32 * 128 + 128 * 512 + 512 * 1024 + 1024 * 1024) + 3 * 1024
