@@ -37,7 +37,7 @@ class DiscriminatorConfig:
 
     @classmethod
     def base(cls) -> DiscriminatorConfig:
-        """Published sizes: HiFi-GAN's periods and the spectral ones of DAC (41 and 2 M parameters)."""
+        """Published sizes: HiFi-GAN's periods and the spectral ones of DAC (41 and 1.4 M parameters)."""
         return cls()
 
     @classmethod

@@ -47,7 +47,7 @@ from talker.checkpoint import CheckpointError, load_strict, save_component
 
 RATE, JUDGE_RATE, BETAS, DECAY = 5e-4, 5e-4, (0.8, 0.98), 0.01
 WARMUP = 100
-# Beside the spectral loss's 1. About DAC's 1 and 2 beside its 15 (and X-Codec's 5), whose losses are sums
+# Beside the spectral loss's 1. About HiFi-GAN's 1 and 2 beside 45 (X-Codec's 5 beside 15), which are sums
 # over discriminators, layers and windows where ours are means.
 ADVERSARIAL, MATCHING, MEANING = 0.2, 2.0, 0.1
 LOG_EVERY, LOOK_EVERY = 50, 250

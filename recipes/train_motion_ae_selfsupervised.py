@@ -41,7 +41,9 @@ RATE, BETAS, WARMUP = 2e-3, (0.0, 0.99), 50
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 COARSE_STEPS = 4000  # without the finest level, at half the resolution
 MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
-VGG, FILTERS, ADVERSARIAL = 10.0, 4.0, 0.1  # weights beside the absolute error's
+# Weights of the perceptual distance and the adversarial loss beside the absolute error's: LIA's, and ones of
+# the same proportion for a distance twenty to a hundred times smaller.
+WEIGHTS = {VGGDistance: (10.0, 1.0), FilterDistance: (4.0, 0.1)}
 SPARSITY, SPARSITY_WARMUP = 1e-3, 2000
 R1, R1_EVERY = 10.0, 16
 JITTER = 0.15  # of brightness, contrast and saturation
@@ -130,7 +132,7 @@ def train(
     # Adam divides by the gradients' size: to clip both sides by the norm of both would only let each disturb
     # the other. A step that is not finite is still skipped.
     engine = Engine(modules, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), math.inf, ema=0.999)
-    likeness = VGG if isinstance(perceptual, VGGDistance) else FILTERS
+    likeness, adversary = WEIGHTS[type(perceptual)]
     penalty, recent = torch.zeros(()), list[Tensor]()
     engine.load()
     for step in engine.steps(steps, minutes):
@@ -151,7 +153,7 @@ def train(
             parts = {
                 "l1": weighted_l1(drawn, target, weights),
                 "perceptual": likeness * perceptual(drawn, target),
-                "adversarial": ADVERSARIAL * not_believed(discriminator(drawn)),
+                "adversarial": adversary * not_believed(discriminator(drawn)),
                 "sparsity": SPARSITY * min(1.0, step / SPARSITY_WARMUP) * sparsity(motion),
             }
         engine.backward(torch.stack(list(parts.values())).sum())
