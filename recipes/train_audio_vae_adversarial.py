@@ -20,7 +20,6 @@ import argparse
 import math
 import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,11 +94,10 @@ def train(
     modules = rivals(model, judges)
     discriminator, frozen = modules["discriminator"], not model.bottleneck.project.weight.requires_grad
     loss, samples = SpectralLoss(model.sample_rate, model.hop), FRAMES * model.hop
+    optimiser, schedule = optimiser_of(modules), warmup_cosine(WARMUP, steps, floor=0.02)
     # Adam divides by the gradients' size: to clip both sides by the norm of both would only let each disturb
     # the other. A step that is not finite is still skipped.
-    engine = Engine(
-        modules, optimiser_of(modules), run, warmup_cosine(WARMUP, steps, floor=0.02), math.inf, ema=0.999
-    )
+    engine = Engine(modules, optimiser, run, schedule, clip=math.inf, ema=0.999)
     heldout = torch.stack([clip[:samples] for clip in clips[1]]) / 32767
     recent: list[Tensor] = []
     engine.load()
@@ -136,7 +134,7 @@ def train(
         shown = parts | {"judged": judged, "nats": nats.sum(), "grad": torch.tensor(engine.step())}
         recent.append(torch.stack([value.detach() for value in shown.values()]))
         if engine.step_count % LOG_EVERY == 0:
-            values: dict[str, Any] = dict(zip(shown, torch.stack(recent).mean(0).tolist(), strict=True))
+            values = dict(zip(shown, torch.stack(recent).mean(0).tolist(), strict=True))
             if engine.step_count % LOOK_EVERY == 0:
                 averaged = engine.ema_module.get_submodule("vae")
                 assert isinstance(averaged, AudioVAE)

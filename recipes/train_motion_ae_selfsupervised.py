@@ -131,7 +131,8 @@ def train(
     optimiser = torch.optim.Adam(modules.parameters(), lr=RATE, betas=BETAS, fused=True)
     # Adam divides by the gradients' size: to clip both sides by the norm of both would only let each disturb
     # the other. A step that is not finite is still skipped.
-    engine = Engine(modules, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), math.inf, ema=0.999)
+    schedule = warmup_cosine(WARMUP, steps, floor=0.02)
+    engine = Engine(modules, optimiser, run, schedule, clip=math.inf, ema=0.999)
     likeness, adversary = WEIGHTS[type(perceptual)]
     penalty, recent = torch.zeros(()), list[Tensor]()
     engine.load()
