@@ -46,6 +46,7 @@ from talker.checkpoint import CheckpointError, load_strict, save_component
 
 RATE, JUDGE_RATE, BETAS, DECAY = 5e-4, 5e-4, (0.8, 0.98), 0.01
 WARMUP = 100
+JUDGED = 9  # latent frames of a crop that the discriminators see: 0.36 s, about as long as HiFi-GAN's crops
 # Beside the spectral loss's 1. About HiFi-GAN's 1 and 2 beside 45 (X-Codec's 5 beside 15), which are sums
 # over discriminators, layers and windows where ours are means.
 ADVERSARIAL, MATCHING, MEANING = 0.2, 2.0, 0.1
@@ -110,15 +111,17 @@ def train(
             latents = latents + slips(mean, draws)
         frames = model.bottleneck.expand(latents)
         made = model.decoder(frames)
+        first = model.hop * int(torch.randint(FRAMES - JUDGED + 1, (), generator=draws))
+        spoken, copy = (signal[:, first : first + model.hop * JUDGED] for signal in (pcm, made))
 
         with fast_arithmetic():
-            real, detached = discriminator(pcm), discriminator(made.detach())
+            real, detached = discriminator(spoken), discriminator(copy.detach())
         judged = least_squares(real, 1.0) + least_squares(detached, 0.0)
         engine.backward(judged)
 
         discriminator.requires_grad_(False)  # it does not learn to be deceived
         with fast_arithmetic():
-            fake = discriminator(made)
+            fake = discriminator(copy)
         nats = divergence(mean, log_std)
         parts = {
             "spectral": loss(made, pcm),
