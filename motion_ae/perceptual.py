@@ -86,11 +86,8 @@ class FilterDistance(nn.Module):
         pairs = []
         for angle in torch.arange(self.ORIENTATIONS) * (pi / self.ORIENTATIONS):
             phase = 2 * pi / self.WAVELENGTH * (x * angle.cos() + y * angle.sin())
-            even = window * phase.cos()
-            pairs += [
-                even - window * (even.sum() / window.sum()),
-                window * phase.sin(),
-            ]  # blind to brightness
+            even, odd = window * phase.cos(), window * phase.sin()
+            pairs += [even - window * (even.sum() / window.sum()), odd]  # both blind to brightness
         filters = torch.stack([pair / pair.abs().sum() for pair in pairs])
         self.register_buffer("filters", filters[:, None], persistent=False)
 

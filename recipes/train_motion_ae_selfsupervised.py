@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -211,12 +213,18 @@ def perceptual_distance(vgg: Path | None) -> VGGDistance | FilterDistance:
     """VGG19's, from a file of torchvision's weights, or the one that needs none.
 
     Raises:
-        ValueError: the file holds other weights.
+        ValueError: the file holds no weights, or others.
     """
     if vgg is None:
         return FilterDistance()
-    safe = vgg.suffix == ".safetensors"
-    return VGGDistance(load_file(vgg) if safe else torch.load(vgg, weights_only=True, map_location="cpu"))
+    try:
+        safe = vgg.suffix == ".safetensors"
+        weights = load_file(vgg) if safe else torch.load(vgg, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{vgg} holds no weights: give torchvision's of vgg19, .pth or .safetensors"
+        ) from error
+    return VGGDistance(weights)
 
 
 def main() -> None:

@@ -95,3 +95,12 @@ def test_looking_measures_copies_as_copies(tmp_path: Path) -> None:
     error = (given.source - given.target).div(2).square().mean()
     assert measured["psnr_copy"] == pytest.approx(-10 * float(error.log10()), abs=1e-4)
     assert (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize("name", ["vgg19.pth", "vgg19.safetensors", "absent.pth"])
+def test_a_file_without_weights_is_refused(tmp_path: Path, name: str) -> None:
+    if "absent" not in name:
+        (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="vgg19"):
+        recipe.perceptual_distance(tmp_path / name)
+    assert isinstance(recipe.perceptual_distance(None), FilterDistance)
