@@ -20,6 +20,7 @@ HOMES = {name: PUPPET / name for name in ("talker", "audio_vae", "motion_ae", "s
     "recogniser": RECOGNISER,
     "sync": SYNC,
 }
+WITHOUT_HOME = ("audio_vae_adversarial", "motion_ae_selfsupervised")  # not what the package holds
 
 
 def export(component: str, run: Path, folder: Path) -> None:
@@ -41,12 +42,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("component", choices=HOMES)
+    parser.add_argument("component", choices=(*HOMES, *WITHOUT_HOME))
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path, nargs="?", help="the package's own, where it is left out")
     options = parser.parse_args()
+    folder = options.folder or HOMES.get(options.component)
+    if folder is None:
+        parser.error(f"{options.component} is not part of the package: name a folder")
     try:
-        export(options.component, options.run, options.folder or HOMES[options.component])
+        export(options.component, options.run, folder)
     except ValueError as error:
         raise SystemExit(f"export: {error}") from error
 

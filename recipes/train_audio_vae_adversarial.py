@@ -4,7 +4,7 @@
     python -m recipes.train_audio_vae_adversarial --run runs/audio_vae_adversarial_decoder \\
         --freeze-encoder runs/audio_vae                                  the decoder alone, from another run's
     python -m recipes.train_audio_vae_adversarial --whisper large-v3.pt  the published form and its losses
-    python -m recipes.train_audio_vae_adversarial --export FOLDER        write the averaged weights
+    python -m recipes.export audio_vae_adversarial RUN FOLDER            write the averaged weights
 
 `recipes.train_audio_vae` compares spectra, and the best guess of what a spectrum leaves open is its average.
 Discriminators of waveforms and spectra (`audio_vae.discriminator`) learn meanwhile what speech is like, and
@@ -24,25 +24,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from audio_vae.bottleneck import sample
 from audio_vae.config import AudioVAEConfig, ConvolutionalConfig, WhisperConfig
 from audio_vae.conv import fold_weights
 from audio_vae.discriminator import Discriminator, DiscriminatorConfig
 from audio_vae.losses import MeaningLoss, SpectralLoss, divergence, feature_matching, least_squares
 from audio_vae.model import AudioVAE
+from recipes import ranks
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
+from recipes.record import fingerprint, record, recorded
 from recipes.train_audio_vae import (
+    CROPS,
     FRAMES,
     FREE_NATS,
     HELDOUT_CLIPS,
     KL_WEIGHT,
     build,
     crops,
+    normal,
+    own_draws,
     slips,
     speech,
     validate,
 )
-from talker.checkpoint import CheckpointError, load_strict, save_component
+from talker.checkpoint import CheckpointError, load_strict
 
 RATE, JUDGE_RATE, BETAS, DECAY = 5e-4, 5e-4, (0.8, 0.98), 0.01
 WARMUP = 100
@@ -90,28 +94,30 @@ def train(
     steps: int,
     minutes: float,
     clips: tuple[list[Tensor], list[Tensor]],
+    device: torch.device | str = "cpu",
 ) -> Engine:
     """Train on `clips` (training, held out) for `steps` steps or `minutes` minutes, whichever comes first."""
-    modules = rivals(model, judges)
+    modules = rivals(model, judges).to(device)
     discriminator, frozen = modules["discriminator"], not model.bottleneck.project.weight.requires_grad
-    loss, samples = SpectralLoss(model.sample_rate, model.hop), FRAMES * model.hop
+    loss, samples = SpectralLoss(model.sample_rate, model.hop).to(device), FRAMES * model.hop
     optimiser, schedule = optimiser_of(modules), warmup_cosine(WARMUP, steps, floor=0.02)
     # Adam divides by the gradients' size: to clip both sides by the norm of both would only let each disturb
     # the other. A step that is not finite is still skipped.
     engine = Engine(modules, optimiser, run, schedule, clip=math.inf, ema=0.999)
-    heldout = torch.stack([clip[:samples] for clip in clips[1]]) / 32767
+    heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     recent: list[Tensor] = []
     engine.load()
+    record(run, "audio_vae_adversarial", model.config, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(steps, minutes):
-        draws = generator(0, step)
-        pcm = crops(clips[0], samples, draws)
+        each = own_draws(step)
+        pcm = crops(clips[0], samples, each).to(device)
         mean, log_std, features = heard(model, pcm)
-        latents = sample(mean, log_std, draws)
+        latents = mean + log_std.exp() * normal(mean, each)
         if frozen:
-            latents = latents + slips(mean, draws)
+            latents = latents + slips(mean, each)
         frames = model.bottleneck.expand(latents)
         made = model.decoder(frames)
-        first = model.hop * int(torch.randint(FRAMES - JUDGED + 1, (), generator=draws))
+        first = model.hop * int(torch.randint(FRAMES - JUDGED + 1, (), generator=generator(1, step)))
         spoken, copy = (signal[:, first : first + model.hop * JUDGED] for signal in (pcm, made))
 
         with fast_arithmetic():
@@ -123,26 +129,28 @@ def train(
         with fast_arithmetic():
             fake = discriminator(copy)
         nats = divergence(mean, log_std)
+        pushed = ranks.total(nats) / ranks.size() > FREE_NATS
         parts = {
             "spectral": loss(made, pcm),
             "adversarial": ADVERSARIAL * least_squares(fake, 1.0),
             "matching": MATCHING * feature_matching(fake, real),
-            "kl": KL_WEIGHT * nats.clamp(min=FREE_NATS).sum(),
+            "kl": KL_WEIGHT * nats[pushed].sum(),
         }
         if features is not None:
             parts["meaning"] = MEANING * modules["meaning"](frames, features)
         engine.backward(torch.stack(list(parts.values())).sum())
         discriminator.requires_grad_(True)
 
-        shown = parts | {"judged": judged, "nats": nats.sum(), "grad": torch.tensor(engine.step())}
+        shown = parts | {"judged": judged, "nats": nats.sum(), "grad": nats.new_tensor(engine.step())}
         recent.append(torch.stack([value.detach() for value in shown.values()]))
         if engine.step_count % LOG_EVERY == 0:
-            values = dict(zip(shown, torch.stack(recent).mean(0).tolist(), strict=True))
-            if engine.step_count % LOOK_EVERY == 0:
-                averaged = engine.ema_module.get_submodule("vae")
-                assert isinstance(averaged, AudioVAE)
-                values |= validate(averaged, loss, heldout)
-            engine.log(**values)
+            means = (ranks.total(torch.stack(recent).mean(0)) / ranks.size()).tolist()
+            values = dict(zip(shown, means, strict=True))
+            if engine.step_count % LOOK_EVERY == 0 and ranks.rank() == 0:
+                vae = engine.ema_module.get_submodule("vae")
+                assert isinstance(vae, AudioVAE)
+                values |= validate(vae, loss, heldout)
+            engine.log(**values, **engine.meter(CROPS))
             recent.clear()
     return engine
 
@@ -171,12 +179,13 @@ def whisper_weights(path: Path) -> tuple[AudioVAEConfig, dict[str, Tensor]]:
     return AudioVAEConfig(convolutional=ConvolutionalConfig(hidden=config.width, whisper=config)), weights
 
 
-def averaged_weights(run: Path, model: AudioVAE) -> AudioVAE:
-    """The averaged autoencoder of `run`, put into `model`, for use."""
+def averaged(run: Path) -> AudioVAE:
+    """The averaged autoencoder of a run, for use."""
+    model = build(recorded(run, AudioVAEConfig, AudioVAEConfig.puppet()), None)
     state = torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"]
     model.load_state_dict({k.removeprefix("vae."): v for k, v in state.items() if k.startswith("vae.")})
     fold_weights(model)
-    return model.eval()
+    return model
 
 
 def main() -> None:
@@ -194,20 +203,21 @@ def main() -> None:
     parser.add_argument(
         "--whisper", type=Path, metavar="FILE", help="the published form, beside this Whisper"
     )
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the weights there and end")
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    device = ranks.join(options.threads)
+    if CROPS % ranks.size():
+        raise SystemExit(
+            f"train_audio_vae_adversarial: {CROPS} crops a step do not divide among {ranks.size()} ranks"
+        )
     config, judges = AudioVAEConfig.puppet(), DiscriminatorConfig.puppet()
     if options.whisper is not None:
         (config, weights), judges = whisper_weights(options.whisper), DiscriminatorConfig.base()
-    if options.export is not None:
-        save_component(averaged_weights(options.run, build(config, None)), options.export)
-        return
     model = build(config, options.freeze_encoder)
     if model.whisper is not None:
         load_strict(model.whisper.get_submodule("encoder"), weights, str(options.whisper))
     clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
-    train(options.run, model, judges, options.steps, options.minutes, clips)
+    train(options.run, model, judges, options.steps, options.minutes, clips, device)
 
 
 if __name__ == "__main__":

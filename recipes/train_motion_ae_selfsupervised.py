@@ -2,7 +2,7 @@
 
     python -m recipes.train_motion_ae_selfsupervised                    train; continues from the run folder
     python -m recipes.train_motion_ae_selfsupervised --vgg vgg19.pth    with VGG19 as the perceptual distance
-    python -m recipes.train_motion_ae_selfsupervised --export FOLDER    write the averaged weights
+    python -m recipes.export motion_ae_selfsupervised RUN FOLDER        write the averaged weights
 
 The encoder reads a motion code off the target, the decoder must draw the target from the source by that code.
 What the code means is found out on the way. Unlike `recipes.train_motion_ae`, nothing that only a synthetic
@@ -33,10 +33,11 @@ from motion_ae.discriminator import Discriminator, DiscriminatorConfig
 from motion_ae.losses import box_weights, not_believed, r1, sparsity, weighted_l1
 from motion_ae.model import MotionAE
 from motion_ae.perceptual import FilterDistance, VGGDistance
+from recipes import ranks
 from recipes.data.frame_bank import FrameBank, Pairs
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
+from recipes.record import record, recorded
 from recipes.train_motion_ae import picture, save_sheet, squared_error
-from talker.checkpoint import save_component
 
 BATCH = 8  # pairs a step
 RATE, BETAS, WARMUP = 2e-3, (0.0, 0.99), 50
@@ -138,6 +139,7 @@ def train(
     likeness, adversary = WEIGHTS[type(perceptual)]
     penalty, recent = torch.zeros(()), list[Tensor]()
     engine.load()
+    record(run, "motion_ae_selfsupervised", config, "frames of the corpus, rendered as training goes on")
     for step in engine.steps(steps, minutes):
         batch, coarse = draw(bank, step), step < COARSE_STEPS
         with fast_arithmetic():
@@ -167,10 +169,10 @@ def train(
         if engine.step_count % LOG_EVERY == 0:
             values = dict(zip(shown, torch.stack(recent).mean(0).tolist(), strict=True))
             if engine.step_count % LOOK_EVERY == 0:
-                averaged = engine.ema_module.get_submodule("model")
-                assert isinstance(averaged, MotionAE)
-                values |= look(averaged, heldout, coarse, run / f"sheet-{engine.step_count:06d}.png")
-            engine.log(**values)
+                average = engine.ema_module.get_submodule("model")
+                assert isinstance(average, MotionAE)
+                values |= look(average, heldout, coarse, run / f"sheet-{engine.step_count:06d}.png")
+            engine.log(**values, **engine.meter(BATCH))
             recent.clear()
     return engine
 
@@ -193,10 +195,10 @@ def look(model: MotionAE, batch: Batch, coarse: bool, sheet: Path) -> dict[str, 
     return {name: 10 * math.log10(count / error) for name, (error, count) in sums.items()}
 
 
-def averaged_weights(run: Path, config: MotionAEConfig) -> MotionAE:
+def averaged(run: Path) -> MotionAE:
     """The averaged network of a run, for use."""
     state = torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"]
-    model = MotionAE(config)
+    model = MotionAE(recorded(run, MotionAEConfig, MotionAEConfig.small()))
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     return model.eval().requires_grad_(False)
 
@@ -240,17 +242,15 @@ def main() -> None:
     parser.add_argument(
         "--vgg", type=Path, metavar="FILE", help="torchvision's vgg19 weights, if you have them"
     )
-    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the weights there and end")
     options = parser.parse_args()
+    ranks.alone("train_motion_ae_selfsupervised")
     torch.set_num_threads(options.threads)
-    config = MotionAEConfig.small()
-    if options.export:
-        save_component(averaged_weights(options.run, config), options.export)
-        return
     heldout = heldout_pairs(FrameBank(options.frames, "heldout", people=256), 24)
     bank, judge = FrameBank(options.frames, "train", options.people), DiscriminatorConfig.puppet()
     perceptual = perceptual_distance(options.vgg)
-    train(options.run, config, judge, perceptual, bank, heldout, options.steps, options.minutes)
+    train(
+        options.run, MotionAEConfig.small(), judge, perceptual, bank, heldout, options.steps, options.minutes
+    )
 
 
 if __name__ == "__main__":
