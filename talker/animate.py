@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 # Without a text the face follows the sound alone, so a window is short and knows the last seconds of both;
 # together they are about as long as what the default was trained on.
 LIVE_WINDOW, LIVE_CARRIED = 4, 24  # patches
+LIVE_STEPS = 2.0  # usual steps that motion may take at the border of two such windows
 QUEUED = 4
 
 
@@ -164,7 +165,7 @@ def moving(
     endless = itertools.repeat(Window(LIVE_WINDOW))
     generated = generated or functools.partial(generate, talker.model)
     tail: list[Streams] = []
-    seam = Seam()
+    seam = Seam(LIVE_STEPS if windows is None else 0.0)
     for index, window in enumerate(endless if windows is None else windows):
         given = list(itertools.islice(latents, window.patches))
         if not given:
@@ -183,9 +184,7 @@ def moving(
         for number, (audio, made) in enumerate(zip(given, generated(request), strict=True)):
             tail = [*tail, Streams(audio=audio, motion=made["motion"])][-carried:]
             raw = talker.model.stats.denormalise(Streams(motion=made["motion"][: len(audio)]))["motion"]
-            if windows is not None:  # without a text words go on across the border, and so must the lips
-                raw = seam(raw, begins=number == 0)
-            yield next(kept).numpy(), Streams(motion=raw)
+            yield next(kept).numpy(), Streams(motion=seam(raw, begins=number == 0))
 
 
 def encoded(talker: Talker, levelled: Iterable[Tensor], whole: Iterable[int] | None) -> Iterator[Tensor]:

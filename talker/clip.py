@@ -170,21 +170,31 @@ class Clip:
 class Seam:
     """Motion goes on from where it was when a later sentence or window begins, though that was drawn as if
     from elsewhere: the gap between them dies away within half a second.
+
+    Where words go on across a border, lips must too: `free` steps of the usual size, in each value the root
+    mean square so far, are left as they are, and only the rest of a gap dies away.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, free: float = 0.0) -> None:
+        self.free = free
         self._last: Tensor | None = None
         self._gap: Tensor | None = None
         self._frames = 0
+        self._squares = torch.zeros(())
+        self._steps = 0
 
     def __call__(self, motion: Tensor, begins: bool) -> Tensor:
         """The motion (n, M) of the next patch, raw; `begins`: the first of its part."""
         if begins and self._last is not None:
-            self._gap, self._frames = self._last - motion[0], 0
+            gap, usual = self._last - motion[0], (self._squares / max(self._steps, 1)).sqrt()
+            self._gap, self._frames = gap.sign() * (gap.abs() - self.free * usual).clamp(min=0), 0
         if self._gap is not None:
             at = torch.arange(len(motion), device=motion.device) + self._frames
             motion = motion + (1 - at / SEAM_FRAMES).clamp(min=0)[:, None] * self._gap
             self._frames += len(motion)
+        walked = motion if self._last is None or begins else torch.cat([self._last[None], motion])
+        self._squares = self._squares + walked.diff(dim=0).square().sum(0)
+        self._steps += len(walked) - 1
         self._last = motion[-1]
         return motion
 

@@ -24,7 +24,7 @@ from talker.row import Patch, Row
 # With others a CPU's matrix products round a row by its place.
 CAPACITIES = (1, 4, 8, 16)
 # The largest at which a row by itself takes 0.6 of the time it lasts, see benchmarks/batch.py.
-DEFAULT_CAPACITY = 4
+DEFAULT_CAPACITY = 8
 
 
 class RunningBatch:
