@@ -114,6 +114,14 @@ def draw_sample(data: Data, clip: int, run: TalkerRun, stats: LatentStats, g: to
     return sample_of(data, clip, task_named(run.model.tasks, name), with_text, speaker, stats)
 
 
+def misread(motion: Tensor, most: float, g: torch.Generator) -> Tensor:
+    """What to add to normalised motion (n, P, M) for it to be as an encoder reads it off a video: each value
+    drawn towards its mean and shifted, throughout the clip, and some noise; by up to `most` in all."""
+    share, values = most * torch.rand((), generator=g), motion.shape[-1]
+    shrunk, shift = torch.rand(values, generator=g), torch.randn(values, generator=g)
+    return share * (shift - shrunk * motion + 0.5 * torch.randn(motion.shape, generator=g))
+
+
 def shaken(
     batch: TrainingBatch, samples: list[Sample], noise: Noise, each: Sequence[torch.Generator]
 ) -> TrainingBatch:
@@ -124,8 +132,12 @@ def shaken(
     for name, clean in batch.fed.items():
         own = [name in sample.task.predicted for sample in samples]
         drawn = [torch.randn(n, *clean.shape[2:], generator=g) for n, g in zip(used, each, strict=True)]
-        scaled = [x * share * mine for x, share, mine in zip(drawn, level, own, strict=True)]
-        fed[name] = clean + pad_sequence(scaled, batch_first=True) * batch.real[name][..., None]
+        moved = [x * share * mine for x, share, mine in zip(drawn, level, own, strict=True)]
+        if name == "motion" and noise.read:
+            for row, sample in enumerate(samples):
+                if name in sample.task.given:
+                    moved[row] = misread(clean[row, : used[row]], noise.read, each[row])
+        fed[name] = clean + pad_sequence(moved, batch_first=True) * batch.real[name][..., None]
     amount = torch.stack([noise.shake * torch.rand((), generator=g) for g in each])
     fresh = pad_sequence(
         [torch.randn(n, generator=g) for n, g in zip(used, each, strict=True)], batch_first=True

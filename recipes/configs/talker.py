@@ -83,10 +83,12 @@ class Noise:
 
     Args:
         fed: most noise on fed-back patches, in deviations.
+        read: how far a given motion may be from the true one, as an encoder reads it off a video.
         shake, memory: most deviation of a slot's place in text tokens, and how much of it stays.
     """
 
     fed: float = 0.0
+    read: float = 0.0
     shake: float = 0.0
     memory: float = 0.7
 
@@ -147,7 +149,7 @@ def puppet() -> TalkerRun:
         batch=Batch(rows=16, micro=16, repeat=1),  # the release repeats 2; on a CPU more clips teach more
         weights=Weights(motion=1.0, stop=0.2, forecast_audio=1.0, forecast_motion=0.5, reading=0.5),
         mix=Mix(t2av=0.45, tts=0.20, a2v=0.20, v2a=0.15),
-        noise=Noise(fed=0.3, shake=1.0),
+        noise=Noise(fed=0.3, read=0.6, shake=1.0),
         sampling=Sampling.puppet(),
     )
 
