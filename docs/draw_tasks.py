@@ -1,8 +1,16 @@
-"""Draws docs/tasks.svg, the task table as a picture: python docs/draw_tasks.py"""
+"""Draws docs/tasks.svg, the task table as a picture, and docs/tasks.png, frames of a clip that was measured:
+
+python docs/draw_tasks.py runs/evaluation/NAME/0005        (of `evaluation.run --parts tasks --name NAME`)
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
 
 from talker.layout import Layout
 from talker.tasks import PUPPET_TASKS, Task
@@ -69,5 +77,18 @@ def text(x: int, y: int, words: str, size: int = 13, bold: bool = False) -> str:
     return f'<text x="{x}" y="{y}" font-size="{size}" fill="{INK}"{weight}>{words}</text>'
 
 
+def strip(clip: str, tiles: int = 8, size: int = 160) -> None:
+    """The video that was given, the face made for its sound and text, and for its sound alone."""
+    rows = []
+    for kind in ("given", "a2v", "a2v_no_text"):
+        with av.open(f"{clip}-{kind}.mp4") as file:
+            frames = [frame.to_image() for frame in file.decode(video=0)]
+        chosen = np.linspace(6, len(frames) - 6, tiles).astype(int)
+        rows.append(np.concatenate([frames[k].resize((size, size)) for k in chosen], axis=1))
+    Image.fromarray(np.concatenate(rows)).save(Path("docs/tasks.png"))
+
+
 if __name__ == "__main__":
     main()
+    if sys.argv[1:]:
+        strip(sys.argv[1])

@@ -252,6 +252,8 @@ class Talker:
         sentences = self.sentences(text)
         prepared = time.perf_counter() - called
         voice, face = voice or self.voice(), None if audio_only else portrait or self.portrait()
+        if voice.said and min(self.most_patches(ids, voice) for ids in sentences) < 1:
+            raise UserError("what the voice's recording says is too long a text: give a shorter recording's")
         sampling, stop = sampling or Sampling.puppet(), stop or self.stop
         return Utterance(self, sentences, voice, face, seed, sampling, stop, prepared)
 

@@ -148,17 +148,18 @@ def find_faces(picture: Image.Image) -> list[Box]:
     """Frontal faces, largest first: scikit-image's LBP cascade needs no system library and no download.
 
     Where it sees none OpenCV's is asked, if OpenCV imports here. What closer looks do not confirm is left
-    out, unless nothing is confirmed: then it is the largest guess.
+    out.
     """
     guesses = _guesses(picture)
-    confirmed = [box for guess in guesses if (box := look_closer(picture, guess)) is not None]
-    return sorted(confirmed, key=lambda box: -box.side) or guesses[:1]
+    confirmed = [box for guess in guesses if (box := look_closer(picture, guess, 3)) is not None]
+    return sorted(confirmed, key=lambda box: -box.side)
 
 
-def look_closer(picture: Image.Image, face: Box) -> Box | None:
-    """The face where one was guessed or seen before, free of the search's grid; None if it is not there."""
+def look_closer(picture: Image.Image, face: Box, least: int = 2) -> Box | None:
+    """The face where one was guessed or seen before, free of the search's grid; None if it is not there, in
+    `least` of three looks."""
     seen = _closer(picture, face)
-    return Box(*np.median(seen, axis=0).tolist()) if len(seen) > 1 else None
+    return Box(*np.median(seen, axis=0).tolist()) if len(seen) >= least else None
 
 
 def _guesses(picture: Image.Image) -> list[Box]:
@@ -185,7 +186,7 @@ def _closer(picture: Image.Image, face: Box) -> list[tuple[float, float, float]]
         around = face.side * closeness
         left, top, scale = x - around / 2, y - around / 2, around / LOOK_SIDE
         look = cut(picture, Box(left, top, around), LOOK_SIDE, slide=False)
-        for box in _detect(look, LOOK_SIDE // 4, 1.1):
+        for box in _detect(look, LOOK_SIDE // 4, 1.1) or _second_opinion(look):
             found = Box(left + box.left * scale, top + box.top * scale, box.side * scale)
             if face.holds(found.centre) and found.side < 1.35 * face.side:
                 seen.append((found.left, found.top, found.side))

@@ -28,7 +28,8 @@ from talker.media.sound import timed
 
 # What mp4 holds and players play.
 MP4_SOUND = ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac")
-MP4_PICTURES = ("h264", "hevc", "av1", "vp9", "mpeg4")
+MP4_PICTURES = ("h264", "hevc", "vp9", "mpeg4")
+LOWEST_MP3_RATE = 16_000  # below is MPEG-2.5, which mp4 does not know
 # Containers a dubbed video may be written to, by the ending of the name: FFmpeg's name, codec of the speech.
 VIDEO_FILES = {
     ".mp4": ("mp4", "aac"),
@@ -36,7 +37,6 @@ VIDEO_FILES = {
     ".mov": ("mov", "aac"),
     ".mkv": ("matroska", "aac"),
     ".webm": ("webm", "libopus"),
-    ".avi": ("avi", "libmp3lame"),
 }
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
@@ -135,7 +135,8 @@ class AnimationWriter(FileWriter):
         self._pictures = Pictures25(container, self.size)
         track = self.source.track
         self._coded: list[Any] = []
-        if track.codec.canonical_name in MP4_SOUND:
+        low = track.codec.canonical_name == "mp3" and track.rate < LOWEST_MP3_RATE
+        if track.codec.canonical_name in MP4_SOUND and not low:
             self._beside = Beside(self.source.packets(container.add_stream_from_template(track)))
         else:
             self._beside = Beside(self._encoded(container))
@@ -259,14 +260,11 @@ def check_dub(path: str | Path, video: str | Path) -> Path:
             codec = track.codec_context.codec.canonical_name
             own = video.suffix.lower()
             fitting = [suffix for suffix in (own, ".mp4", ".mkv") if _holds(suffix, track)]
-            # AVI wants some packets in a form of its own.
-            fits = _holds(path.suffix.lower(), track) and (
-                path.suffix.lower() != ".avi" or container.format.name == "avi"
-            )
+            fits = _holds(path.suffix.lower(), track)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{video} cannot be read as a video: convert it to mp4 first") from error
     if not fits:
-        better = f"name the output {path.stem}{fitting[0]}" if fitting else f"convert {video} to mp4 first"
+        better = f"name the output {path.stem}{fitting[0]}" if fitting else f"convert {video} to H.264 first"
         raise UserError(f"{path.suffix} cannot hold {codec} as it is: {better}")
     return path
 

@@ -104,12 +104,13 @@ def test_packets_are_copied_where_mp4_takes_them(
 
 
 @pytest.mark.parametrize(
-    ("codec", "rate"), [("pcm_s16le", 44_100), ("pcm_u8", 11_025), ("pcm_s32le", 96_000)]
+    ("codec", "rate"),
+    [("pcm_s16le", 44_100), ("pcm_u8", 11_025), ("pcm_s32le", 96_000), ("libmp3lame", 8_000)],
 )
 def test_other_samples_are_encoded_in_their_place(
     talker: Talker, face: Face, tmp_path: Path, codec: str, rate: int
 ) -> None:
-    path = write_sound(tmp_path / "a.wav", codec, rate, seconds=0.9)
+    path = write_sound(tmp_path / ("a.mp3" if codec == "libmp3lame" else "a.wav"), codec, rate, seconds=0.9)
     talker.animate(path, face, sampling=QUICK).save(tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
         audio = container.streams.audio[0]

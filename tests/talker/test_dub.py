@@ -52,7 +52,7 @@ VIDEOS = [
     ("c.mkv", "out.mkv", 20, {"rate": Fraction(24_000, 1001)}, Fraction(833, 1000)),
     ("d.webm", "out.webm", 16, {"rate": 30, "codec": "libvpx"}, Fraction(533, 1000)),
     ("e.webm", "out.mp4", 16, {"rate": 30, "codec": "libvpx-vp9"}, Fraction(533, 1000)),
-    ("f.avi", "out.avi", 15, {"codec": "mpeg4"}, Fraction(15, 25)),
+    ("f.avi", "out.mp4", 15, {"codec": "mpeg4"}, Fraction(15, 25)),
     ("g.mp4", "out.mp4", 30, {"stamps": UNEVEN}, Fraction(89, 60)),
 ]
 
@@ -182,7 +182,7 @@ WRONG = [
     ("sound.m4a", "out.mp4", TEXT, "no video track"),
     ("alien.mp4", "out.mp4", TEXT, "in a codec that cannot be read"),
     ("moving.gif", "out.mkv", TEXT, "convert"),
-    ("good.mp4", "out.avi", TEXT, "out.mp4"),
+    ("good.mp4", "out.avi", TEXT, ".mkv"),
     ("new.webm", "out.mov", TEXT, "out.webm"),
     ("cut.mp4", "out.mp4", TEXT, "cannot be read"),
     ("zero.mkv", "out.mkv", TEXT, "no frame|no video|cannot be read"),

@@ -174,3 +174,11 @@ def test_a_shipped_portrait_in_a_larger_picture_is_framed_as_it_was() -> None:
     assert abs(square.side - 400) < 60
     assert abs(square.left - 250) < 40
     assert abs(square.top - 200) < 40
+
+
+@pytest.mark.parametrize("name", ["brick", "grass", "gravel", "clock"])
+def test_what_only_one_look_takes_for_a_face_is_none(name: str) -> None:
+    """The cascade guesses a face in each of them."""
+    picture = Image.fromarray(getattr(data, name)()).convert("RGB")
+    with pytest.raises(UserError, match="--crop none"):
+        face_square(picture)

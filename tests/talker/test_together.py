@@ -223,5 +223,7 @@ def test_presets_and_rules_have_names(talker, folder, tmp_path, monkeypatch, cap
     assert seen_requests[0].stop == STOP_RULES["release"]
     assert seen_requests[0].prefix is not None
     assert SAMPLINGS["paper"] == Sampling.paper()
+    assert main(["say", "Hi.", "--voice-text", "word " * 300, *end]) == 2
+    assert "too long a text" in capsys.readouterr().err
     assert main(["say", "Hi.", "--sway", "2", *end]) == 2
     assert "--sway must be between" in capsys.readouterr().err

@@ -21,7 +21,8 @@ def split_of(text: str) -> Split:
 
 
 def sentence(split: Split, index: int) -> str:
-    """Sentence `index` of a split: the same on every call; no sentence is in both splits.
+    """Sentence `index` of a split, at times with another behind it: the same on every call; no sentence is in
+    both splits.
 
     Raises ValueError for an unknown split or a negative index.
     """
@@ -32,9 +33,13 @@ def sentence(split: Split, index: int) -> str:
     draw = _Draw(np.random.default_rng([index, SPLITS.index(split), 0x5E17]))
     while True:
         text = draw.sentence()
+        found = split_of(text) == split
         while draw.chance(_GOES_ON) and len(text) < _LONG:
-            text += " " + draw.sentence()
-        if split_of(text) == split:
+            following = draw.sentence()
+            while found and split_of(following) != split:
+                following = draw.sentence()
+            text += " " + following
+        if found:
             return text
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recipes.data.puppet import sentences
 from recipes.data.puppet import speech as speech_module
-from recipes.data.puppet.sentences import sentence, split_of
+from recipes.data.puppet.sentences import Split, sentence, split_of
 from recipes.data.puppet.speech import PAUSE, SAMPLE_RATE, speak
 from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.puppet.words import article, common_words, gerund, lexicon, past, plural, third
@@ -93,8 +94,7 @@ def test_sentences_are_many_repeatable_and_split_by_their_letters() -> None:
     heldout = [sentence("heldout", index) for index in range(150)]
     assert train[:50] == [sentence("train", index) for index in range(50)]
     assert len(set(train)) > 0.97 * len(train)
-    assert {split_of(text) for text in train} == {"train"}
-    assert {split_of(text) for text in heldout} == {"heldout"}
+    assert {split_of(text) for text in train + heldout} == {"train", "heldout"}
     assert split_of("Hello, Ann!") == split_of("hello ann")
     assert len(common_words()) > 8000
     assert len({word for words in lexicon().values() for word in words}) > 1500
@@ -135,3 +135,22 @@ def test_missing_wheel_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(ImportError, match="'data'"):
         speak("Hello.", voice(0))
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_every_sentence_of_a_text_is_of_its_split(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    one = sentences._Draw.sentence
+    monkeypatch.setattr(sentences._Draw, "sentence", lambda self: drawn.append(one(self)) or drawn[-1])
+    several = 0
+    for index in range(200):
+        drawn.clear()
+        text = sentence(split, index)
+        parts: list[str] = []
+        for part in reversed(drawn):  # those that were turned down are not in the text
+            if text.endswith(" ".join([part, *parts])):
+                parts.insert(0, part)
+        assert " ".join(parts) == text
+        assert {split_of(part) for part in parts} == {split}
+        several += len(parts) > 1
+    assert several > 5
