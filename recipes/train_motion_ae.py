@@ -31,7 +31,7 @@ from motion_ae.decoder import sketch, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
 from recipes import ranks
-from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs
+from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs, drawn_pairs, first_pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
 from recipes.record import record, recorded
@@ -40,7 +40,6 @@ BATCH = 8  # pairs a step
 ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
 RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
 RATES = {"glimpses.parts": 1e-3, "glimpses.find": 1e-2}  # of plain layers beside the equalised ones
-FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
 HIDDEN = 2.0  # and those of the mouth's inside that the source does not show, in mouths
 PYRAMID, GRADIENT, CODE, SURFACE, WHERE = 0.5, 1.0, 1.0, 0.5, 1.0  # weights beside the absolute error's
@@ -57,7 +56,8 @@ LOG_EVERY, LOOK_EVERY = 50, 250
 @dataclass(frozen=True)
 class Batch:
     """Pictures (B, 3, H, W), raw motions (B, M), pixel weights (B, 1, H, W), flow (B, 2, g, g) in pixels and
-    how much it counts (B, 1, g, g), surfaces (2 B, 7, g, g) of sources and targets (see frame_bank)."""
+    how much it counts (B, 1, g, g); of sources, then targets: surfaces (2 B, 7, g, g) (see frame_bank),
+    the true centres of mouths and eyes (2 B, 3, 2) from -1 to 1, and where to look for them, alike."""
 
     source: Tensor
     target: Tensor
@@ -149,14 +149,9 @@ def visible(here: Tensor, there: Tensor, flow: Tensor) -> Tensor:
 
 
 def draw(bank: FrameBank, step: int) -> Batch:
-    """The pairs of one step: different people, two different frames of each; renders people that are due."""
-    people = min(bank.people, FIRST_PEOPLE + step // STEPS_PER_PERSON)
-    bank.ensure(people)
+    """The pairs of one step, and where to look for their mouths and eyes."""
     draws = generator(0, step)
-    who = torch.randint(people, (BATCH,), generator=draws)
-    frame = torch.randint(bank.frames, (BATCH,), generator=draws)
-    other = (frame + torch.randint(1, bank.frames, (BATCH,), generator=draws)) % bank.frames
-    batch = to_batch(bank.pairs(who.numpy(), frame.numpy(), other.numpy()))
+    batch = to_batch(drawn_pairs(bank, step, BATCH, draws))
     shaken = batch.centres + GLANCE * torch.randn(batch.centres.shape, generator=draws)
     return replace(batch, glances=shaken)
 
@@ -284,15 +279,6 @@ def averaged(run: Path) -> MotionAE:
     return apprentice.model.eval().requires_grad_(False)
 
 
-def heldout_pairs(bank: FrameBank, count: int) -> Batch:
-    """`count` pairs of unseen people: frames (0, 1), (2, 3), ... of each."""
-    each = bank.frames // 2
-    people = -(-count // each)
-    bank.ensure(people)
-    who, pair = np.divmod(np.arange(count), each)
-    return to_batch(bank.pairs(who, 2 * pair, 2 * pair + 1))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -309,13 +295,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     unseen = FrameBank(options.frames, "heldout", people=256)
     if options.validate:
-        model, batch = averaged(options.run), heldout_pairs(unseen, options.validate)
+        model, batch = averaged(options.run), to_batch(first_pairs(unseen, options.validate))
         measured = look(model, batch, options.run / "validation.png")
         (options.run / "validation.json").write_text(json.dumps(measured, indent=1))
         print(json.dumps(measured))
         return
     bank = FrameBank(options.frames, "train", options.people)
-    heldout = heldout_pairs(unseen, 24)
+    heldout = to_batch(first_pairs(unseen, 24))
     train(options.run, MotionAEConfig.puppet(), bank, heldout, options.steps, options.minutes)
 
 

@@ -34,14 +34,13 @@ from motion_ae.losses import box_weights, not_believed, r1, sparsity, weighted_l
 from motion_ae.model import MotionAE
 from motion_ae.perceptual import FilterDistance, VGGDistance
 from recipes import ranks
-from recipes.data.frame_bank import FrameBank, Pairs
+from recipes.data.frame_bank import FrameBank, Pairs, drawn_pairs, first_pairs
 from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
 from recipes.record import record, recorded
 from recipes.train_motion_ae import picture, save_sheet, squared_error
 
 BATCH = 8  # pairs a step
 RATE, BETAS, WARMUP = 2e-3, (0.0, 0.99), 50
-FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # the bank grows while training runs
 COARSE_STEPS = 4000  # without the finest level, at half the resolution
 MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
 # Weights of the perceptual distance and the adversarial loss beside the absolute error's: LIA's, and ones of
@@ -71,14 +70,9 @@ def to_batch(pairs: Pairs) -> Batch:
 
 
 def draw(bank: FrameBank, step: int) -> Batch:
-    """The pairs of one step: different people, two different frames of each, flipped and tinted alike."""
-    people = min(bank.people, FIRST_PEOPLE + step // STEPS_PER_PERSON)
-    bank.ensure(people)
+    """The pairs of one step, flipped and tinted."""
     draws = generator(0, step)
-    who = torch.randint(people, (BATCH,), generator=draws)
-    frame = torch.randint(bank.frames, (BATCH,), generator=draws)
-    other = (frame + torch.randint(1, bank.frames, (BATCH,), generator=draws)) % bank.frames
-    return augment(to_batch(bank.pairs(who.numpy(), frame.numpy(), other.numpy())), draws)
+    return augment(to_batch(drawn_pairs(bank, step, BATCH, draws)), draws)
 
 
 def augment(batch: Batch, draws: torch.Generator) -> Batch:
@@ -203,14 +197,6 @@ def averaged(run: Path) -> MotionAE:
     return model.eval().requires_grad_(False)
 
 
-def heldout_pairs(bank: FrameBank, count: int) -> Batch:
-    """`count` pairs of unseen people: frames (0, 1), (2, 3), ... of each."""
-    each = bank.frames // 2
-    bank.ensure(-(-count // each))
-    who, pair = np.divmod(np.arange(count), each)
-    return to_batch(bank.pairs(who, 2 * pair, 2 * pair + 1))
-
-
 def perceptual_distance(vgg: Path | None) -> VGGDistance | FilterDistance:
     """VGG19's, from a file of torchvision's weights, or the one that needs none.
 
@@ -245,7 +231,7 @@ def main() -> None:
     options = parser.parse_args()
     ranks.alone("train_motion_ae_selfsupervised")
     torch.set_num_threads(options.threads)
-    heldout = heldout_pairs(FrameBank(options.frames, "heldout", people=256), 24)
+    heldout = to_batch(first_pairs(FrameBank(options.frames, "heldout", people=256), 24))
     bank, judge = FrameBank(options.frames, "train", options.people), DiscriminatorConfig.puppet()
     perceptual = perceptual_distance(options.vgg)
     train(

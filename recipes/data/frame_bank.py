@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
@@ -27,6 +28,7 @@ SIZE = 256
 FLOW_SIZE = 64
 SURFACE = 7  # values that say what a pixel shows
 OFFSET_UNIT = 0.1  # of the displacements among them: a centimetre
+FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # a bank grows while training runs
 APART = 13  # frames, half a second: what measures call two moments of a clip
 
 
@@ -89,6 +91,25 @@ class FrameBank:
             source_surface=arrays["surface"][people, source],
             target_surface=arrays["surface"][people, target],
         )
+
+
+def drawn_pairs(bank: FrameBank, step: int, count: int, draws: torch.Generator) -> Pairs:
+    """The `count` pairs of a training step: any people, two different frames of each. Ever more people take
+    part, and are rendered when they first do."""
+    people = min(bank.people, FIRST_PEOPLE + step // STEPS_PER_PERSON)
+    bank.ensure(people)
+    who = torch.randint(people, (count,), generator=draws)
+    frame = torch.randint(bank.frames, (count,), generator=draws)
+    other = (frame + torch.randint(1, bank.frames, (count,), generator=draws)) % bank.frames
+    return bank.pairs(who.numpy(), frame.numpy(), other.numpy())
+
+
+def first_pairs(bank: FrameBank, count: int) -> Pairs:
+    """`count` pairs of the first people: frames (0, 1), (2, 3), ... of each."""
+    each = bank.frames // 2
+    bank.ensure(-(-count // each))
+    who, pair = np.divmod(np.arange(count), each)
+    return bank.pairs(who, 2 * pair, 2 * pair + 1)
 
 
 def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

@@ -7,6 +7,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ MOST_PIXELS = 170_000_000  # 12,000 x 12,000 and some; decoded it is half a giga
 WORKING_SIDE = 3072  # longer pictures are reduced to this as they are read
 SEARCH_SIDE = 400  # the detector looks at a picture of this size
 LOOK_SIDE = 160  # and then, closely, at the face alone
+CLOSENESS = (2.2, 2.5, 2.8)  # as many times, at pictures so many faces wide
 SMALLEST_FACE = 0.06  # of the longer side
 # Where the corpus's frames have the cascade's box: side of the frame / side of the box, and the centre of the
 # frame relative to the centre of the box, in box sides (down is positive).
@@ -151,7 +153,7 @@ def find_faces(picture: Image.Image) -> list[Box]:
     out.
     """
     guesses = _guesses(picture)
-    confirmed = [box for guess in guesses if (box := look_closer(picture, guess, 3)) is not None]
+    confirmed = [box for guess in guesses if (box := look_closer(picture, guess, len(CLOSENESS))) is not None]
     return sorted(confirmed, key=lambda box: -box.side)
 
 
@@ -182,7 +184,7 @@ def _closer(picture: Image.Image, face: Box) -> list[tuple[float, float, float]]
     """What three closer looks see of a face (left, top, side)."""
     x, y = face.centre
     seen = []
-    for closeness in (2.2, 2.5, 2.8):
+    for closeness in CLOSENESS:
         around = face.side * closeness
         left, top, scale = x - around / 2, y - around / 2, around / LOOK_SIDE
         look = cut(picture, Box(left, top, around), LOOK_SIDE, slide=False)
@@ -212,17 +214,25 @@ def _detect(picture: Image.Image, smallest: int, step: float) -> list[Box]:
 
 def _second_opinion(picture: Image.Image) -> list[Box]:
     """OpenCV's frontal cascade, which sees some tilted faces that the other does not; largest first."""
-    try:
-        import cv2.data  # wants libGL and libglib from the system; not needed where they are missing
-    except ImportError:
+    cascade = _opencv_cascade()
+    if cascade is None:
         return []
-    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"))
-    grey = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2GRAY)
+    grey = np.asarray(picture.convert("L"))
     boxes = []
     for x, y, width, _ in cascade.detectMultiScale(grey, 1.1, 5, minSize=(24, 24)):
         side = float(width) / HAAR_TO_LBP
         boxes.append(Box(x + (width - side) / 2, y + (width - side) / 2, side))
     return sorted(boxes, key=lambda box: (-box.side, box.left, box.top))
+
+
+@functools.cache
+def _opencv_cascade() -> Any:
+    """None where OpenCV does not import: it wants libGL and libglib from the system."""
+    try:
+        import cv2.data
+    except ImportError:
+        return None
+    return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"))
 
 
 @functools.cache

@@ -42,8 +42,10 @@ def test_the_face_is_found_at_any_size(astronaut: Image.Image) -> None:
 def test_opencv_is_asked_where_it_imports(astronaut: Image.Image, monkeypatch) -> None:
     monkeypatch.setattr(face, "_detect", lambda *_: [])
     monkeypatch.setitem(sys.modules, "cv2", None)
+    face._opencv_cascade.cache_clear()
     assert find_faces(astronaut) == []
     monkeypatch.undo()
+    face._opencv_cascade.cache_clear()
     pytest.importorskip("cv2", exc_type=ImportError)
     expected = find_faces(astronaut)[0]
     monkeypatch.setattr(face, "_detect", lambda *_: [])
