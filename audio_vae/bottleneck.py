@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -20,7 +19,6 @@ class Bottleneck(nn.Module):
         return mean, scale.clamp(-7.0, 2.0)
 
 
-def sample(mean: Tensor, log_std: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One draw from the posterior; same shape."""
-    noise = torch.randn(mean.shape, generator=generator)
-    return mean + log_std.exp() * noise.to(mean)
+def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
+    """The draw from the posterior that standard normal noise of the same shape gives."""
+    return mean + log_std.exp() * noise

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audio_vae.bottleneck import sample
 from audio_vae.config import AudioVAEConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
@@ -137,7 +138,7 @@ def train(
         each = own_draws(step)
         pcm = crops(clips[0], samples, each).to(device)
         mean, log_std = model.posterior(pcm)
-        latents = mean + log_std.exp() * normal(mean, each)
+        latents = sample(mean, log_std, normal(mean, each))
         if encoder_from is not None:
             latents = latents + slips(mean, each)
         spectral = loss(model.decode(latents), pcm)

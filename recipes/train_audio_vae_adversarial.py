@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from audio_vae.bottleneck import sample
 from audio_vae.config import AudioVAEConfig, ConvolutionalConfig, WhisperConfig
 from audio_vae.conv import fold_weights
 from audio_vae.discriminator import Discriminator, DiscriminatorConfig
@@ -112,7 +113,7 @@ def train(
         each = own_draws(step)
         pcm = crops(clips[0], samples, each).to(device)
         mean, log_std, features = heard(model, pcm)
-        latents = mean + log_std.exp() * normal(mean, each)
+        latents = sample(mean, log_std, normal(mean, each))
         if frozen:
             latents = latents + slips(mean, each)
         frames = model.bottleneck.expand(latents)
