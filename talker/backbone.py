@@ -2,7 +2,7 @@
 
 The same function and parameter names as transformers' Qwen3 (a test compares the two), written out because
 importing transformers costs seconds at every start, and because its attention rounds a row by its neighbours:
-here attention is the plain softmax form, over the whole preallocated length, under a mask.
+here generation's attention is the plain softmax form, over the whole preallocated length, under a mask.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from talker.cache import KVCache
 from talker.config import BackboneConfig
+from talker.fused_attention import causal_attention
 
 PREFILL_MULTIPLE = 64
 
@@ -70,7 +71,11 @@ class Attention(nn.Module):
         logits = (grouped @ k.transpose(-1, -2)).view(rows, heads, length, -1) + mask[:, None]
         weight = torch.softmax(logits, dim=-1, dtype=torch.float32).to(v.dtype)
         mixed = weight.view(rows, self.config.kv_heads, -1, k.shape[2]) @ v
-        return self.o_proj(mixed.view(rows, heads, length, head).transpose(1, 2).flatten(-2))
+        return self.join(mixed.view(rows, heads, length, head))
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """(B, heads, L, d) -> (B, L, width)."""
+        return self.o_proj(mixed.transpose(1, 2).flatten(-2))
 
 
 class MLP(nn.Module):
@@ -97,10 +102,10 @@ class Layer(nn.Module):
         self.input_layernorm = Norm(config.width, config.eps)
         self.post_attention_layernorm = Norm(config.width, config.eps)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, L, width) -> the same, and the keys and values (B, kv_heads, L, head_dim) it looked at."""
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+        """x (B, L, width) -> the same; every position sees those before it."""
         q, k, v = self.self_attn.project(self.input_layernorm(x), turn)
-        return self.finish(x, self.self_attn.attend(q, k, v, mask)), k, v
+        return self.finish(x, self.self_attn.join(causal_attention(q, k, v)))
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Everything after attention; (B, L, width)."""
@@ -134,18 +139,10 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x (B, L, width), positions (B, L) -> hidden states (B, L, width): the vectorised training pass."""
-        turn, mask = self.turn(positions), self._causal(x)
+        turn = self.turn(positions)
         for layer in self._layers():
-            if self.recompute:
-                x = checkpoint(layer, x, turn, mask, use_reentrant=False)[0]
-            else:
-                x = layer(x, turn, mask)[0]
+            x = checkpoint(layer, x, turn, use_reentrant=False) if self.recompute else layer(x, turn)
         return self.norm(x)
-
-    @staticmethod
-    def _causal(x: Tensor) -> Tensor:
-        length = x.shape[1]
-        return torch.full((1, length, length), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
 
     def prefill(self, x: Tensor, positions: Tensor, cache: KVCache, row: int) -> Tensor:
         """A prompt (1, L, width) at positions (1, L) into one row of the cache; returns the last hidden
@@ -163,9 +160,11 @@ class Backbone(nn.Module):
             raise ValueError(f"the prompt takes {length} of {cache.positions} positions: shorten the text")
         padding = -length % PREFILL_MULTIPLE
         x, keys, values = F.pad(x, (0, 0, 0, padding)), [], []
-        turn, mask = self.turn(F.pad(positions, (0, padding))), self._causal(x)
+        turn = self.turn(F.pad(positions, (0, padding)))
+        mask = torch.full((1, x.shape[1], x.shape[1]), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
         for layer in self._layers():
-            x, k, v = layer(x, turn, mask)
+            q, k, v = layer.self_attn.project(layer.input_layernorm(x), turn)
+            x = layer.finish(x, layer.self_attn.attend(q, k, v, mask))
             keys.append(k)
             values.append(v)
         cache.fill(row, keys, values)
