@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from recipes import ranks
 from recipes.configs.override import override
 from recipes.configs.talker import PRESETS, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
+from recipes.data.order import batches_from
 from recipes.data.prepared import Prepared
 from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
@@ -45,8 +45,6 @@ from talker.model import TalkerModel
 from talker.stats import LatentStats
 from talker.tasks import Task, task_named
 from talker.training_batch import Sample, TrainingBatch, collate
-
-POOL = 64  # batches whose clips are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -64,23 +62,9 @@ class Data:
             others.setdefault(voice, []).append(clip)
         return cls(held, others)
 
-    def batches(self, rows: int, seed: int, epoch: int) -> list[list[int]]:
-        """Clip numbers of every batch of an epoch: `rows` neighbours in length, in random order."""
-        g = generator(seed, -1 - epoch)
-        order = torch.randperm(len(self.held), generator=g).tolist()
-        frames = self.held.frames
-        found = []
-        for first in range(0, len(order), rows * POOL):
-            pool = sorted(order[first : first + rows * POOL], key=lambda clip: int(frames[clip]))
-            found += [pool[i : i + rows] for i in range(0, len(pool) - rows + 1, rows)]
-        return [found[i] for i in torch.randperm(len(found), generator=g).tolist()]
-
     def from_step(self, step: int, rows: int, seed: int = 0) -> Iterator[list[int]]:
         """Clip numbers of step `step` and all later ones: a function of (seed, step)."""
-        each = len(self.batches(rows, seed, 0))
-        for epoch in itertools.count(step // each):
-            yield from self.batches(rows, seed, epoch)[step % each :]
-            step = 0
+        return batches_from(self.held.frames, self.held.shard, rows, seed, step)
 
 
 def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, stats: LatentStats) -> Sample:
@@ -247,7 +231,13 @@ def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> E
     )
 
 
-def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: float = float("inf")) -> None:
+def train(
+    trainer: Engine,
+    run: TalkerRun,
+    data: Data,
+    heldout: Data,
+    minutes: float = float("inf"),
+) -> None:
     """Up to `run.steps` steps in all, or until the run has taken `minutes`; continues where it stands."""
     model, averaged = trainer.module, trainer.ema_module
     assert isinstance(model, TalkerModel)
