@@ -40,6 +40,8 @@ from recipes.data.prepared import Prepared
 from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
 from recipes.record import record, recorded
+from recipes.samples import Samples, samples_of
+from talker.checkpoint import PUPPET
 from talker.config import TalkerConfig
 from talker.model import TalkerModel
 from talker.stats import LatentStats
@@ -237,8 +239,10 @@ def train(
     data: Data,
     heldout: Data,
     minutes: float = float("inf"),
+    samples: Samples | None = None,
 ) -> None:
-    """Up to `run.steps` steps in all, or until the run has taken `minutes`; continues where it stands."""
+    """Up to `run.steps` steps in all, or until the run has taken `minutes`; continues where it stands.
+    Where there are `samples`, they are made every `run.generate_every` steps."""
     model, averaged = trainer.module, trainer.ema_module
     assert isinstance(model, TalkerModel)
     assert isinstance(averaged, TalkerModel)
@@ -271,6 +275,10 @@ def train(
             sums, flops, since = torch.zeros_like(sums), 0.0, trainer.step_count
         if trainer.step_count % run.validate_every == 0 and ranks.rank() == 0:
             trainer.log(**validate(averaged, heldout, run))
+        if samples is not None and trainer.step_count % run.generate_every == 0:
+            folder = trainer.run / "samples" / f"{trainer.step_count:08d}"
+            if measured := samples(run, folder):
+                trainer.log(**measured)
 
 
 def averaged(folder: Path) -> TalkerModel:
@@ -299,6 +307,7 @@ def main() -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
     )
     parser.add_argument("--data", type=Path, help="a folder of recipes.data.prepare, instead of the corpus")
+    parser.add_argument("--weights", type=Path, default=PUPPET, help="its autoencoders, for samples")
     parser.add_argument("--run", type=Path, default=Path("runs/talker"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
@@ -316,7 +325,10 @@ def main() -> None:
             held = latents(options.run.parent, "train", run.clips)
             heldout = latents(options.run.parent, "heldout", run.heldout)
         check_widths(held, run.model)
-        train(trainer, run, Data.of(held), Data.of(heldout), options.minutes)
+        assert isinstance(trainer.ema_module, TalkerModel)
+        own = heldout if isinstance(heldout, Prepared) else None
+        samples = samples_of(trainer.ema_module, run, options.weights, own)
+        train(trainer, run, Data.of(held), Data.of(heldout), options.minutes, samples)
     except ValueError as error:
         raise SystemExit(f"train_talker: {error}") from error
 
