@@ -292,9 +292,13 @@ def averaged(folder: Path) -> TalkerModel:
 
 def check_widths(held: Latents | Prepared, config: TalkerConfig) -> None:
     """Raises ValueError where the clips are not what the model was made for."""
-    found = held.widths
-    if found != config.widths:
-        raise ValueError(f"the clips have latents of widths {found}, the config's model {config.widths}")
+    found = held.widths | {"voice": len(held.embedding(0))}
+    wanted = config.widths | {"voice": config.global_widths["audio"]}
+    if found != wanted:
+        raise ValueError(
+            f"the clips have latents of widths {found}, the config's model {wanted}: "
+            f"choose another --config, or prepare the data with --weights of other autoencoders"
+        )
 
 
 def main() -> None:

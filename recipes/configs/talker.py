@@ -107,7 +107,7 @@ class TalkerRun:
         recompute: keep a backbone layer's input alone and compute the rest again going backwards.
         clips, heldout: how many of the corpus.
         log_every, validate_every: steps.
-        generate_every: steps between validations that also make clips, which takes a minute; 0: never.
+        generate_every: steps after which clips are made, which takes seconds each; 0: never.
         save_seconds: between checkpoints.
     """
 
