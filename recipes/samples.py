@@ -76,7 +76,8 @@ class Samples:
                 rows = self._performed(run, folder)
             return task_means(rows) if self._measured else {}
         except Exception as error:
-            tqdm.write(f"no samples in {folder} ({type(error).__name__}: {error})")
+            said = " ".join(str(error).split())
+            tqdm.write(f"no samples in {folder} ({type(error).__name__}: {said})")
             return {}
         finally:
             torch.set_num_threads(threads)
