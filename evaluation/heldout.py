@@ -47,6 +47,10 @@ class Case:
     portrait: NDArray[np.uint8]
 
 
+# A case whose `pcm` was performed, and frames (T, S, S, 3) to it.
+Performance = tuple[Case, NDArray[np.uint8]]
+
+
 @dataclass(frozen=True)
 class Scene:
     """A rendered clip: frames (T, 3, S, S) in [0, 1], pcm (960 T,), and how open the mouth is (T,)."""
@@ -83,7 +87,7 @@ def cases(split: Split, count: int) -> Iterator[Case]:
         yield _case(clip, speech.pcm, [p.symbol for p in speech.phonemes])
 
 
-def performances(split: Split, count: int) -> Iterator[tuple[Case, NDArray[np.uint8]]]:
+def performances(split: Split, count: int) -> Iterator[Performance]:
     """The first `count` clips that speak for two seconds or more, as they are: `pcm` with its drawn pauses,
     and frames (T, 256, 256, 3) to it.
     """

@@ -1,4 +1,4 @@
-"""The other tasks on held-out clips: a face for given speech, speech for a given face, speech alone."""
+"""Every task on held-out clips: a face for given speech, speech for a given face, speech alone, or both."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from evaluation.heldout import Split, as_tensor, performances
+from evaluation.heldout import Performance, Split, as_tensor, performances
 from evaluation.report import Cell, write_wav
 from evaluation.speech import Errors, phoneme_errors, recogniser
-from evaluation.sync import measure, sync_net
+from evaluation.sync import REACH, measure, sync_net
+from heads.solver import Sampling
 from talker.clip import Chunk, Clip
 from talker.media.mux import Mp4Writer
 from talker.pipeline import Talker
@@ -23,40 +24,56 @@ Row = dict[str, Cell]
 
 
 def perform(talker: Talker, split: Split, count: int, folder: Path, seed: int = 0) -> Iterator[Row]:
-    """A row per clip and task; what was made of the first `count` clips is saved into `folder`.
+    """Rows of `perform_clip` for the first `count` clips of a split."""
+    for performance in performances(split, count):
+        yield from perform_clip(talker, performance, folder, TASKS, seed)
+
+
+def perform_clip(
+    talker: Talker,
+    performance: Performance,
+    folder: Path,
+    tasks: Sequence[str],
+    seed: int = 0,
+    sampling: Sampling | None = None,
+) -> Iterator[Row]:
+    """A row for each of `tasks`: those of TASKS, and t2av; what was given and made is saved into `folder`.
 
     `exact` says whether there are as many samples and frames as the given stream has.
     """
-    for case, frames in performances(split, count):
-        given = ("given.wav", "given.mp4", "voice.wav", "face.png")
-        sound, video, prompt, face = (folder / f"{case.name}-{kind}" for kind in given)
-        write_wav(sound, case.pcm)
-        write_wav(prompt, case.prompt)
-        Image.fromarray(case.portrait).save(face)
-        with Mp4Writer(video, frames.shape[1]) as writer:
-            writer.write(case.pcm.numpy(), frames)
-        voice, portrait = talker.voice(prompt), talker.portrait(face, crop="none")
-        makers: dict[str, Callable[..., Clip]] = {
-            "a2v": partial(talker.animate, sound, portrait, text=case.text),
-            "a2v_no_text": partial(talker.animate, sound, portrait),
-            "v2a": partial(talker.dub, video, case.text, voice, crop="none"),
-            "tts": partial(talker.say, case.text, voice, audio_only=True),
-        }
-        for task, make in makers.items():
-            chunks: list[Chunk] = []
-            suffix = "wav" if task == "tts" else "mp4"
-            made = make(seed=seed).save(folder / f"{case.name}-{task}.{suffix}", chunks.append)
-            heard = torch.from_numpy(np.concatenate([chunk.pcm for chunk in chunks]))
-            shown = np.concatenate([chunk.frames for chunk in chunks]) if task.startswith("a2v") else frames
-            row: Row = {"clip": case.name, "task": task, "end": made.finish_reason, "rtf": made.rtf}
-            if task != "tts":
-                sync = measure(sync_net(), as_tensor(shown), heard)
-                row |= {"offset": sync.offset, "confidence": sync.confidence}
-                row["exact"] = len(shown) == len(frames) and len(heard) == len(case.pcm)
-            if task in ("v2a", "tts"):
-                errors = phoneme_errors(recogniser().transcribe(heard), case.phonemes)
-                row |= {"per": errors.rate, "edits": errors.edits, "phonemes": errors.reference}
-            yield row
+    case, frames = performance
+    given = ("given.wav", "given.mp4", "voice.wav", "face.png")
+    sound, video, prompt, face = (folder / f"{case.name}-{kind}" for kind in given)
+    write_wav(sound, case.pcm)
+    write_wav(prompt, case.prompt)
+    Image.fromarray(case.portrait).save(face)
+    with Mp4Writer(video, frames.shape[1]) as writer:
+        writer.write(case.pcm.numpy(), frames)
+    voice, portrait = talker.voice(prompt), talker.portrait(face, crop="none")
+    makers: dict[str, Callable[..., Clip]] = {
+        "t2av": partial(talker.say, case.text, voice, portrait),
+        "a2v": partial(talker.animate, sound, portrait, text=case.text),
+        "a2v_no_text": partial(talker.animate, sound, portrait),
+        "v2a": partial(talker.dub, video, case.text, voice, crop="none"),
+        "tts": partial(talker.say, case.text, voice, audio_only=True),
+    }
+    for task in tasks:
+        chunks: list[Chunk] = []
+        path = folder / f"{case.name}-{task}.{'wav' if task == 'tts' else 'mp4'}"
+        made = makers[task](seed=seed, sampling=sampling).save(path, chunks.append)
+        heard = torch.from_numpy(np.concatenate([chunk.pcm for chunk in chunks]))
+        shown = frames if task == "v2a" else np.concatenate([chunk.frames for chunk in chunks])
+        row: Row = {"clip": case.name, "task": task, "end": made.finish_reason, "rtf": made.rtf}
+        row["seconds"] = made.duration_seconds
+        if len(shown) > REACH:
+            sync = measure(sync_net(), as_tensor(shown), heard)
+            row |= {"offset": sync.offset, "confidence": sync.confidence}
+        if task.startswith(("a2v", "v2a")):
+            row["exact"] = len(shown) == len(frames) and len(heard) == len(case.pcm)
+        if not task.startswith("a2v"):
+            errors = phoneme_errors(recogniser().transcribe(heard), case.phonemes)
+            row |= {"per": errors.rate, "edits": errors.edits, "phonemes": errors.reference}
+        yield row
 
 
 def task_figures(rows: Sequence[Row]) -> dict[str, Cell]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,17 +35,18 @@ from recipes import ranks
 from recipes.configs.override import override
 from recipes.configs.talker import PRESETS, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
+from recipes.data.order import batches_from
 from recipes.data.prepared import Prepared
 from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
 from recipes.record import record, recorded
+from recipes.samples import Samples, samples_of
+from talker.checkpoint import PUPPET
 from talker.config import TalkerConfig
 from talker.model import TalkerModel
 from talker.stats import LatentStats
 from talker.tasks import Task, task_named
 from talker.training_batch import Sample, TrainingBatch, collate
-
-POOL = 64  # batches whose clips are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -64,23 +64,9 @@ class Data:
             others.setdefault(voice, []).append(clip)
         return cls(held, others)
 
-    def batches(self, rows: int, seed: int, epoch: int) -> list[list[int]]:
-        """Clip numbers of every batch of an epoch: `rows` neighbours in length, in random order."""
-        g = generator(seed, -1 - epoch)
-        order = torch.randperm(len(self.held), generator=g).tolist()
-        frames = self.held.frames
-        found = []
-        for first in range(0, len(order), rows * POOL):
-            pool = sorted(order[first : first + rows * POOL], key=lambda clip: int(frames[clip]))
-            found += [pool[i : i + rows] for i in range(0, len(pool) - rows + 1, rows)]
-        return [found[i] for i in torch.randperm(len(found), generator=g).tolist()]
-
     def from_step(self, step: int, rows: int, seed: int = 0) -> Iterator[list[int]]:
         """Clip numbers of step `step` and all later ones: a function of (seed, step)."""
-        each = len(self.batches(rows, seed, 0))
-        for epoch in itertools.count(step // each):
-            yield from self.batches(rows, seed, epoch)[step % each :]
-            step = 0
+        return batches_from(self.held.frames, self.held.shard, rows, seed, step)
 
 
 def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, stats: LatentStats) -> Sample:
@@ -247,8 +233,16 @@ def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> E
     )
 
 
-def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: float = float("inf")) -> None:
-    """Up to `run.steps` steps in all, or until the run has taken `minutes`; continues where it stands."""
+def train(
+    trainer: Engine,
+    run: TalkerRun,
+    data: Data,
+    heldout: Data,
+    minutes: float = float("inf"),
+    samples: Samples | None = None,
+) -> None:
+    """Up to `run.steps` steps in all, or until the run has taken `minutes`; continues where it stands.
+    Where there are `samples`, they are made every `run.generate_every` steps."""
     model, averaged = trainer.module, trainer.ema_module
     assert isinstance(model, TalkerModel)
     assert isinstance(averaged, TalkerModel)
@@ -281,6 +275,10 @@ def train(trainer: Engine, run: TalkerRun, data: Data, heldout: Data, minutes: f
             sums, flops, since = torch.zeros_like(sums), 0.0, trainer.step_count
         if trainer.step_count % run.validate_every == 0 and ranks.rank() == 0:
             trainer.log(**validate(averaged, heldout, run))
+        if samples is not None and trainer.step_count % run.generate_every == 0:
+            folder = trainer.run / "samples" / f"{trainer.step_count:08d}"
+            if measured := samples(run, folder):
+                trainer.log(**measured)
 
 
 def averaged(folder: Path) -> TalkerModel:
@@ -294,9 +292,13 @@ def averaged(folder: Path) -> TalkerModel:
 
 def check_widths(held: Latents | Prepared, config: TalkerConfig) -> None:
     """Raises ValueError where the clips are not what the model was made for."""
-    found = held.widths
-    if found != config.widths:
-        raise ValueError(f"the clips have latents of widths {found}, the config's model {config.widths}")
+    found = held.widths | {"voice": len(held.embedding(0))}
+    wanted = config.widths | {"voice": config.global_widths["audio"]}
+    if found != wanted:
+        raise ValueError(
+            f"the clips have latents of widths {found}, the config's model {wanted}: "
+            f"choose another --config, or prepare the data with --weights of other autoencoders"
+        )
 
 
 def main() -> None:
@@ -309,6 +311,7 @@ def main() -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
     )
     parser.add_argument("--data", type=Path, help="a folder of recipes.data.prepare, instead of the corpus")
+    parser.add_argument("--weights", type=Path, default=PUPPET, help="its autoencoders, for samples")
     parser.add_argument("--run", type=Path, default=Path("runs/talker"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
@@ -326,7 +329,10 @@ def main() -> None:
             held = latents(options.run.parent, "train", run.clips)
             heldout = latents(options.run.parent, "heldout", run.heldout)
         check_widths(held, run.model)
-        train(trainer, run, Data.of(held), Data.of(heldout), options.minutes)
+        assert isinstance(trainer.ema_module, TalkerModel)
+        own = heldout if isinstance(heldout, Prepared) else None
+        samples = samples_of(trainer.ema_module, run, options.weights, own)
+        train(trainer, run, Data.of(held), Data.of(heldout), options.minutes, samples)
     except ValueError as error:
         raise SystemExit(f"train_talker: {error}") from error
 

@@ -101,12 +101,13 @@ class TalkerRun:
         model: the network.
         steps, seed: how many steps, and the seed of every draw.
         optim, batch, weights, mix, noise: see there.
-        sampling: how clips are drawn from these weights.
+        sampling: how clips are drawn from these weights, in validation.
         zero: stage of ZeRO; 0 is the plain engine.
         precision: of the forward pass; weights and their updates are float32.
         recompute: keep a backbone layer's input alone and compute the rest again going backwards.
         clips, heldout: how many of the corpus.
         log_every, validate_every: steps.
+        generate_every: steps after which clips are made, which takes seconds each; 0: never.
         save_seconds: between checkpoints.
     """
 
@@ -126,6 +127,7 @@ class TalkerRun:
     heldout: int = 200
     log_every: int = 50
     validate_every: int = 500
+    generate_every: int = 1000
     save_seconds: float = 120.0
 
     def passes(self, ranks: int) -> int:
@@ -168,6 +170,7 @@ def paper() -> TalkerRun:
         precision="bfloat16",
         recompute=True,
         zero=1,
+        generate_every=5000,
         save_seconds=1200.0,
     )
 
@@ -185,15 +188,19 @@ def release() -> TalkerRun:
 
 def tiny() -> TalkerRun:
     """For tests: seconds."""
-    found = puppet()
+    found, model = puppet(), TalkerConfig.tiny()
+    backbone = dataclasses.replace(
+        model.backbone, vocab=found.model.backbone.vocab, max_positions=found.model.backbone.max_positions
+    )
     return dataclasses.replace(
         found,
-        model=TalkerConfig.tiny(),
+        model=dataclasses.replace(model, backbone=backbone),
         steps=50,
         optim=dataclasses.replace(found.optim, warmup=5),
         batch=Batch(rows=8, micro=8, repeat=1),
         log_every=1,
         validate_every=25,
+        generate_every=0,
     )
 
 

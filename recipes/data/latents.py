@@ -62,6 +62,11 @@ class Latents:
         """(clips,) length of each clip in frames."""
         return np.diff(self.frame_starts)
 
+    @property
+    def shard(self) -> NDArray[np.int64]:
+        """(clips,) number of the file that each clip lies in."""
+        return np.arange(len(self)) // SHARD
+
     def of(self, stream: str, clip: int) -> Tensor:
         """Raw latents (T, C) of one stream of a clip, float32."""
         held = self.audio if stream == "audio" else self.motion

@@ -11,13 +11,12 @@ import torch
 from prepared_data import AUDIO, TINY, sample, usual, write_prepared
 
 from recipes.configs.talker import tiny
-from recipes.data.prepared import Prepared, read_at
+from recipes.data.prepared import Prepared, read_at, read_statistics
 from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
 from recipes.data.transcript import Cue
-from recipes.train_talker import Data, draw
+from recipes.train_talker import Data, averaged, draw, main
 from talker.errors import UserError
 from talker.model import TalkerModel
-from talker.text import PhonemeTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_places_in_the_text_follow_the_words() -> None:
 
 
 def test_the_talker_trains_on_it(folder: Path) -> None:
-    held, run = Prepared(folder, "train", _Small()), tiny()
+    held, run = Prepared(folder, "train"), tiny()
     data = Data.of(held)
     model = TalkerModel(run.model)
     model.stats.set(*held.statistics())
@@ -98,11 +97,35 @@ def test_the_talker_trains_on_it(folder: Path) -> None:
     assert 0 < batch.reads.float().mean() < 1  # half of the videos have word times
 
 
-class _Small(PhonemeTokenizer):
-    """Ids that a tiny model has."""
+def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, config: str = "tiny") -> None:
+    settings = ["--set", "steps=2", "--set", "generate_every=0"]
+    monkeypatch.setattr(
+        "sys.argv", ["", "--config", config, "--data", str(folder), "--run", str(run), *settings]
+    )
+    main()
 
-    def encode(self, text: str) -> list[int]:
-        return [1 + index % 39 for index in super().encode(text)]
+
+def test_the_command_trains_on_less_than_a_batch_and_keeps_the_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = usual(tmp_path / "prepared", videos=3)
+    assert 0 < len(Prepared(folder, "train")) < tiny().batch.rows
+    train(monkeypatch, folder, tmp_path / "run")
+    stats, stored = averaged(tmp_path / "run").stats, read_statistics(folder)
+    for name in ("audio_mean", "audio_std", "motion_mean", "motion_std"):
+        assert torch.equal(getattr(stats, name), stored[name]), name
+
+
+def test_data_that_does_not_fit_is_refused_in_a_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=r"train_talker: the clips have latents .*'voice': 16.* --config"):
+        train(monkeypatch, folder, tmp_path / "run", "puppet")
+    alone = write_prepared(tmp_path / "alone", [[sample("video0-0", 2)]])
+    with pytest.raises(SystemExit, match="no clip of the split heldout: prepare more videos"):
+        train(monkeypatch, alone, tmp_path / "run")
+    with pytest.raises(SystemExit, match=r"cannot be read .* recipes\.data\.prepare"):
+        train(monkeypatch, tmp_path, tmp_path / "run")
 
 
 def _spoiled(folder: Path, out: Path, **change: object) -> Path:

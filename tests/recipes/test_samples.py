@@ -1,0 +1,112 @@
+"""Clips made in validation: they are written, and neither they nor their failing change a training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from prepared_data import sample, write_prepared
+from tiny_checkpoint import write_checkpoint
+
+from recipes import ranks
+from recipes.configs.talker import Batch, tiny
+from recipes.data.prepared import Prepared
+from recipes.samples import samples_of, task_means
+from recipes.train_talker import Data, build, train
+from talker.checkpoint import PUPPET
+from talker.media.audio import read_audio
+from talker.media.video import read_frames
+
+RUN = dataclasses.replace(
+    tiny(), steps=2, batch=Batch(rows=2, micro=2, repeat=1), validate_every=2, generate_every=2
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    clips = [[sample(f"video{k}-0", 2, k)] for k in range(4)]
+    return write_prepared(tmp_path_factory.mktemp("prepared"), clips)
+
+
+def trained(run: Path, prepared: Path, weights: Path | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """All weights of a run of two steps, with samples where there are `weights`, and the random state."""
+    engine = build(RUN, run)
+    data, heldout = (Prepared(prepared, split) for split in ("train", "heldout"))
+    samples = samples_of(engine.ema_module, RUN, weights, heldout) if weights else None
+    train(engine, RUN, Data.of(data), Data.of(heldout), samples=samples)
+    return torch.nn.utils.parameters_to_vector(engine.module.parameters()), torch.get_rng_state()
+
+
+def test_clips_of_every_task_are_written_and_nothing_else_changes(
+    tmp_path: Path, prepared: Path, weights: Path
+) -> None:
+    threads = torch.get_num_threads()
+    with_samples = trained(tmp_path / "with", prepared, weights)
+    assert torch.get_num_threads() == threads
+    for ours, theirs in zip(with_samples, trained(tmp_path / "without", prepared), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not (tmp_path / "without" / "samples").exists()
+    folder = tmp_path / "with" / "samples" / "00000002"
+    rows = json.loads((folder / "clips.json").read_text())
+    assert [row["task"] for row in rows] == ["t2av", "tts", "a2v", "v2a"]
+    for row in rows:
+        path = folder / f"{row['clip']}-{row['task']}.{'wav' if row['task'] == 'tts' else 'mp4'}"
+        assert len(read_audio(path)) >= 24_000 * row["seconds"]
+        if row["task"] != "tts":
+            assert all(frame.std() > 0 for frame in read_frames(path))
+        if "exact" in row:
+            assert row["exact"]
+
+
+def test_what_fails_is_a_line_and_training_goes_on(
+    tmp_path: Path,
+    prepared: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def missing(*_: object) -> None:
+        raise ImportError("No module named 'numba'")
+
+    monkeypatch.setattr("recipes.samples.perform_clip", missing)
+    ended, _ = trained(tmp_path / "failing", prepared, weights)
+    said = [line for line in capsys.readouterr().out.splitlines() if "no samples" in line]
+    assert len(said) == 1
+    assert "No module named 'numba'" in said[0]
+    assert torch.equal(ended, trained(tmp_path / "without", prepared)[0])
+
+
+def test_a_run_without_samples_says_why(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(RUN, Path()).ema_module
+    assert samples_of(model, dataclasses.replace(RUN, generate_every=0), weights, None) is None
+    assert not capsys.readouterr().out
+    assert samples_of(model, RUN, PUPPET, None) is None
+    assert "name with --weights the checkpoint that made the latents" in capsys.readouterr().out
+    assert samples_of(model, RUN, weights / "nowhere", None) is None
+    assert "config.json is missing" in capsys.readouterr().out
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    assert samples_of(model, RUN, weights, None) is None
+    assert not capsys.readouterr().out
+
+
+def test_means_pool_edits_and_leave_out_what_is_not_known() -> None:
+    rows = [
+        {"task": "t2av", "edits": 1, "phonemes": 10, "offset": -3, "confidence": 0.5},
+        {"task": "t2av", "edits": 5, "phonemes": 20, "offset": 1, "confidence": 0.3},
+        {"task": "t2av", "edits": 0, "phonemes": 10},  # too short for an offset
+        {"task": "tts", "edits": 4, "phonemes": 0},
+    ]
+    found = task_means(rows)
+    assert found == pytest.approx({"t2av_per": 6 / 40, "t2av_offset": 2.0, "t2av_confidence": 0.4})
+    assert not any(math.isnan(value) for value in found.values())
