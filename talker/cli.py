@@ -151,7 +151,10 @@ def _add_dub(commands: Any) -> None:
     dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
     dub.add_argument("text", metavar="TEXT", help="what is said, English; - reads it from standard input")
     dub.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="where to write: .mp4, or the container of VIDEO"
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="where to write (default: VIDEO-dubbed.mp4; in the container of VIDEO where mp4 cannot hold it)",
     )
     dub.add_argument("--crop", choices=("face", "none"), default="face", help="find the face, or do not look")
     _add_voice(dub, "; VIDEO itself, if it has sound")
@@ -239,10 +242,10 @@ def _animate(options: argparse.Namespace, began: float) -> int:
 
 
 def _dub(options: argparse.Namespace, began: float) -> int:
-    from talker.media.remux import check_dub
+    from talker.media.containers import check_dub, dubbed_name
 
     text = _text(options.text)
-    check_dub(options.output, options.video)
+    options.output = check_dub(options.output or dubbed_name(options.video), options.video)
     sampling = _sampling(options)
     talker = _load(options)
     voice = talker.voice(options.voice)

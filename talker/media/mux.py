@@ -23,7 +23,7 @@ TAGS = {"title": "AI-generated talking portrait", "comment": GENERATED, "descrip
 # No B-frames: then decoding order is display order and no player can get the offset wrong.
 H264 = {"crf": "18", "preset": "veryfast", "bf": "0"}
 AUDIO_BITS_PER_SECOND = 96_000
-LOSSY = ("aac", "libmp3lame", "libopus")
+LOSSY = ("aac", "libmp3lame", "libopus", "mp2", "wmav2")
 FASTSTART = {"movflags": "+faststart"}
 # Speech alone, by the ending of the name: container and codec.
 SOUND_FILES = {
@@ -137,7 +137,7 @@ class FileWriter:
                 os.fsync(file.fileno())
             self._temporary.chmod(0o644)  # mkstemp makes private files
             self._temporary.replace(self.path)
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
             raise cannot_write(self.path, error) from error
 
     def _abandon(self) -> None:
@@ -272,7 +272,7 @@ def _check_packets(path: Path, expected: int) -> None:
         raise OSError("the file came out incomplete; is the disk full?")
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: OSError | av.FFmpegError) -> UserError:
     """The line about an output that cannot be finished."""
     reason = error.strerror or str(error)
     return UserError(
