@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import logging
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from talker.errors import UserError
 
@@ -29,18 +27,31 @@ LONGEST_TEXT = 100_000  # characters, more than an hour of speech
 SYNTHETIC = (
     "the default voices and faces were learned from synthetic people only: expect little of real photos"
 )
+INTERRUPTED = {"output": None, "duration_seconds": 0.0, "patches": 0, "finish_reason": "interrupted"}
+IMPATIENT_SECONDS = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the command; returns its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C.
+
+    Without arguments, those of the process, whose signals then are the command's too.
+    """
     began = time.perf_counter()
     logging.basicConfig(stream=sys.stderr, format="talker: %(message)s", force=True)
     log.setLevel(logging.INFO)
     options = _parser().parse_args(arguments)
     try:
-        with _terminable():
-            return options.run(options, began)
+        if arguments is None:
+            _take_signals()
+        return options.run(options, began)
     except KeyboardInterrupt:
+        if (
+            arguments is None
+        ):  # on the way out there is nothing to interrupt, and Python would say where it was
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+        if getattr(options, "json", False):
+            print(json.dumps(INTERRUPTED))
         log.error("interrupted; nothing was written")
         return 130
     except UserError as error:
@@ -51,23 +62,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Inside, a polite kill is a Ctrl-C, so that no half-written file stays; a caller's own handler stays."""
+def _take_signals() -> None:
+    """A polite kill is a Ctrl-C, so that no half-written file stays; so are several in a row, for a second
+    one would interrupt the cleaning up.
+    """
+    last = -IMPATIENT_SECONDS
 
-    def interrupt(number: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= IMPATIENT_SECONDS:
+            raise KeyboardInterrupt
 
-    # Only the main thread may set handlers.
-    main_thread = threading.current_thread() is threading.main_thread()
-    ours = main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:  # a shell's background job ignores Ctrl-C
+            signal.signal(number, interrupt)
 
 
 def _parser() -> argparse.ArgumentParser:
