@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from talker.errors import UserError
 
@@ -79,10 +79,15 @@ def _take_signals() -> None:
             signal.signal(number, interrupt)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Whose complaints are one line too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows how\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="talker", description="Talking portraits from text, a voice and a face."
-    )
+    parser = _Parser(prog="talker", description="Talking portraits from text, a voice and a face.")
     parser.add_argument(
         "--version", action="version", version=f"talker {importlib.metadata.version('talker')}"
     )

@@ -115,7 +115,7 @@ def _holds(ending: str, video: Path, in_order: bool) -> bool:
                 target.mux_one(packet)
         trial.seek(0)
         with av.open(trial, "r") as back:
-            for packet in back.demux(video=0):
+            for packet in back.demux(back.streams.video[:1]):
                 with suppress(av.error.InvalidDataError):
                     shown += [frame.pts or 0 for frame in packet.decode()]
     except (ValueError, OSError, av.FFmpegError):

@@ -46,10 +46,8 @@ def check_output(path: str | Path, endings: tuple[str, ...] = (".mp4",)) -> Path
     path = Path(path)
     folder = path.absolute().parent
     if path.suffix.lower() not in endings:
-        names = " or ".join(endings)
-        written = " or ".join(ending[1:] for ending in endings)
         better = f"{path.stem or 'out'}{endings[0]}"
-        raise UserError(f"{path} is not named {names}, and only {written} is written here: try {better}")
+        raise UserError(f"{path} is not named {' or '.join(endings)}, as what is written here: try {better}")
     try:
         is_folder, has_folder = path.is_dir(), folder.is_dir()
     except (OSError, ValueError) as error:  # too long a name, a NUL inside

@@ -210,6 +210,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys) -> None:
 def wrong_files(folder: Path) -> None:
     write_video(folder / "mute.mp4", [person(64)] * 5)
     (folder / "empty.wav").write_bytes(b"")
+    (folder / "folder.wav").mkdir()
     (folder / "words.mp3").write_text("not a sound at all " * 100)
     write_sound(folder / "good.mka", "aac", seconds=0.5)
     (folder / "alien.mka").write_bytes((folder / "good.mka").read_bytes().replace(b"A_AAC", b"A_ZZZ"))
@@ -226,6 +227,8 @@ WRONG = [
     ("missing.wav", (), "does not exist"),
     ("voice.wav", ("--text", "Привет"), "English"),
     ("voice.wav", ("--text", " "), "empty"),
+    ("voice.wav", ("--text", "?!"), "nothing to say"),
+    ("folder.wav", (), "is a folder"),
     ("voice.wav", ("--transcribe", "no-such-model"), "--text"),
     ("voice.wav", ("--transcribe", __file__), "no Whisper weights"),
     ("voice.wav", ("--text", "Hi.", "--transcribe", "base"), "not both"),

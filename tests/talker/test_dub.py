@@ -234,11 +234,13 @@ def wrong_files(folder: Path) -> None:
     (folder / "alien.mp4").write_bytes((folder / "good.mp4").read_bytes().replace(b"avc1", b"zzzz"))
     whole = (folder / "good.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    with av.open(str(folder / "zero.mkv"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        container.start_encoding()
+    for name, codec in (("zero.mkv", "libx264"), ("zero.avi", "mpeg4")):
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width = stream.height = 64
+            stream.pix_fmt = "yuv420p"
+            container.start_encoding()
+    (folder / "folder.mp4").mkdir()
 
 
 WRONG = [
@@ -255,9 +257,12 @@ WRONG = [
     ("moving.gif", "", TEXT, "H.264"),
     ("cut.mp4", "out.mp4", TEXT, "cannot be read"),
     ("zero.mkv", "out.mkv", TEXT, "no frame|no video|cannot be read"),
+    ("zero.avi", "out.mp4", TEXT, "no frame|cannot be read"),
+    ("folder.mp4", "out.mp4", TEXT, "is a folder"),
     ("missing.mp4", "out.mp4", TEXT, "does not exist"),
     ("good.mp4", "out.mp4", "你好", "English"),
     ("good.mp4", "out.mp4", "", "empty"),
+    ("good.mp4", "out.mp4", "?!", "nothing to say"),
     ("good.mp4", "out.txt", TEXT, "is not named"),
     ("old.webm", "out.mp4", TEXT, "out.webm"),
     ("good.mp4", "out.webm", TEXT, "out.mp4"),
