@@ -37,7 +37,7 @@ OWN_VIDEO = {
     ".ogv": ("ogg", "libopus"),
 }
 VIDEO_FILES = ANY_VIDEO | OWN_VIDEO
-TRIED = 50  # packets
+TRIED = 25  # packets
 
 
 def dubbed_name(video: str | Path) -> Path:
