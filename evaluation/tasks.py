@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.heldout import Performance, Split, as_tensor, performances
+from evaluation.heldout import Case, Performance, Split, as_tensor, performances
 from evaluation.report import Cell, write_wav
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from evaluation.sync import REACH, measure, sync_net
@@ -21,6 +22,18 @@ from talker.pipeline import Talker
 
 TASKS = ("a2v", "a2v_no_text", "v2a", "tts")
 Row = dict[str, Cell]
+
+
+def write_given(case: Case, frames: NDArray[np.uint8], folder: Path) -> tuple[Path, Path, Path, Path]:
+    """A clip's sound, its video, two other sentences in its voice, and its face, as files in `folder`."""
+    names = ("given.wav", "given.mp4", "voice.wav", "face.png")
+    sound, video, prompt, face = (folder / f"{case.name}-{name}" for name in names)
+    write_wav(sound, case.pcm)
+    write_wav(prompt, case.prompt)
+    Image.fromarray(case.portrait).save(face)
+    with Mp4Writer(video, frames.shape[1]) as writer:
+        writer.write(case.pcm.numpy(), frames)
+    return sound, video, prompt, face
 
 
 def perform(talker: Talker, split: Split, count: int, folder: Path, seed: int = 0) -> Iterator[Row]:
@@ -42,13 +55,7 @@ def perform_clip(
     `exact` says whether there are as many samples and frames as the given stream has.
     """
     case, frames = performance
-    given = ("given.wav", "given.mp4", "voice.wav", "face.png")
-    sound, video, prompt, face = (folder / f"{case.name}-{kind}" for kind in given)
-    write_wav(sound, case.pcm)
-    write_wav(prompt, case.prompt)
-    Image.fromarray(case.portrait).save(face)
-    with Mp4Writer(video, frames.shape[1]) as writer:
-        writer.write(case.pcm.numpy(), frames)
+    sound, video, prompt, face = write_given(case, frames, folder)
     voice, portrait = talker.voice(prompt), talker.portrait(face, crop="none")
     makers: dict[str, Callable[..., Clip]] = {
         "t2av": partial(talker.say, case.text, voice, portrait),

@@ -134,8 +134,23 @@ def live(
         raise UserError(
             "these weights hear a recording only as a whole (Whisper, 30 s): save the sound and use animate"
         )
-    sound = (torch.from_numpy(np.ascontiguousarray(chunk, np.float32)) for chunk in chunks)
+    if level is not None and not 0 <= level <= 1:  # also false for nan
+        raise UserError(f"the level must be between 0 and 1, as root mean square, not {level}")
+    sound = (_sound(chunk, number) for number, chunk in enumerate(chunks))
     return shown(talker, moving(talker, sound, Leveller(level), None, face, seed, sampling), face)
+
+
+def _sound(chunk: np.ndarray, number: int) -> Tensor:
+    """A piece of arriving sound (n,), found fit to be heard."""
+    chunk = np.asarray(chunk)
+    if chunk.ndim != 1 or chunk.dtype.kind != "f":
+        raise UserError(
+            f"chunk {number} of the sound is {chunk.dtype} of shape {chunk.shape}: give mono samples (n,) as "
+            "float32 in [-1, 1]"
+        )
+    if not np.isfinite(chunk).all():
+        raise UserError(f"chunk {number} of the sound holds NaN or infinity: give samples in [-1, 1]")
+    return torch.from_numpy(np.ascontiguousarray(chunk, np.float32))
 
 
 @torch.inference_mode()

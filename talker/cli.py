@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import logging
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,18 +27,31 @@ LONGEST_TEXT = 100_000  # characters, more than an hour of speech
 SYNTHETIC = (
     "the default voices and faces were learned from synthetic people only: expect little of real photos"
 )
+INTERRUPTED = {"output": None, "duration_seconds": 0.0, "patches": 0, "finish_reason": "interrupted"}
+IMPATIENT_SECONDS = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the command; returns its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C.
+
+    Without arguments, those of the process, whose signals then are the command's too.
+    """
     began = time.perf_counter()
     logging.basicConfig(stream=sys.stderr, format="talker: %(message)s", force=True)
     log.setLevel(logging.INFO)
     options = _parser().parse_args(arguments)
     try:
-        with _terminable():
-            return options.run(options, began)
+        if arguments is None:
+            _take_signals()
+        return options.run(options, began)
     except KeyboardInterrupt:
+        if (
+            arguments is None
+        ):  # on the way out there is nothing to interrupt, and Python would say where it was
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+        if getattr(options, "json", False):
+            print(json.dumps(INTERRUPTED))
         log.error("interrupted; nothing was written")
         return 130
     except UserError as error:
@@ -51,29 +62,32 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Inside, a polite kill is a Ctrl-C, so that no half-written file stays; a caller's own handler stays."""
+def _take_signals() -> None:
+    """A polite kill is a Ctrl-C, so that no half-written file stays; so are several in a row, for a second
+    one would interrupt the cleaning up.
+    """
+    last = -IMPATIENT_SECONDS
 
-    def interrupt(number: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= IMPATIENT_SECONDS:
+            raise KeyboardInterrupt
 
-    # Only the main thread may set handlers.
-    main_thread = threading.current_thread() is threading.main_thread()
-    ours = main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:  # a shell's background job ignores Ctrl-C
+            signal.signal(number, interrupt)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whose complaints are one line too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows how\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="talker", description="Talking portraits from text, a voice and a face."
-    )
+    parser = _Parser(prog="talker", description="Talking portraits from text, a voice and a face.")
     parser.add_argument(
         "--version", action="version", version=f"talker {importlib.metadata.version('talker')}"
     )
@@ -151,7 +165,10 @@ def _add_dub(commands: Any) -> None:
     dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
     dub.add_argument("text", metavar="TEXT", help="what is said, English; - reads it from standard input")
     dub.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="where to write: .mp4, or the container of VIDEO"
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="where to write (default: VIDEO-dubbed.mp4; in the container of VIDEO where mp4 cannot hold it)",
     )
     dub.add_argument("--crop", choices=("face", "none"), default="face", help="find the face, or do not look")
     _add_voice(dub, "; VIDEO itself, if it has sound")
@@ -239,10 +256,10 @@ def _animate(options: argparse.Namespace, began: float) -> int:
 
 
 def _dub(options: argparse.Namespace, began: float) -> int:
-    from talker.media.remux import check_dub
+    from talker.media.containers import check_dub, dubbed_name
 
     text = _text(options.text)
-    check_dub(options.output, options.video)
+    options.output = check_dub(options.output or dubbed_name(options.video), options.video)
     sampling = _sampling(options)
     talker = _load(options)
     voice = talker.voice(options.voice)

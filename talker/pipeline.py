@@ -298,14 +298,15 @@ class Talker:
         seed: int = 0,
         sampling: Sampling | None = None,
     ) -> Iterator[Chunk]:
-        """Video of sound of unknown length as it arrives; pieces (n,) float32 mono at 24 kHz, of any n > 0.
+        """Video of sound of unknown length as it arrives; pieces (n,) float32 mono at 24 kHz, of any n.
 
         A chunk comes when `talker.animate.lookahead_seconds(t)` of sound after its beginning have come. The
         same bits come however the sound is cut into pieces, and, with the recording's `level`, as from
         `animate` without a text.
 
         Raises:
-            UserError: these weights hear a recording only as a whole.
+            UserError: these weights hear a recording only as a whole; later, at a piece that is no such
+                sound (integers, several channels, NaN).
         """
         from talker.animate import live
 

@@ -12,6 +12,9 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
+# Pixels that an encoder wants where they are not the usual ones.
+PIXELS = {"mjpeg": "yuvj420p", "huffyuv": "yuv422p", "prores": "yuv422p10le"}
+
 
 def chirps(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
     """(channels, samples) float32: a buzz that comes and goes, a click at 0.5 s."""
@@ -62,7 +65,7 @@ def write_video(
     count = 0
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, PIXELS.get(codec, "yuv420p")
         if stamps is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         noise = (

@@ -23,7 +23,7 @@ TAGS = {"title": "AI-generated talking portrait", "comment": GENERATED, "descrip
 # No B-frames: then decoding order is display order and no player can get the offset wrong.
 H264 = {"crf": "18", "preset": "veryfast", "bf": "0"}
 AUDIO_BITS_PER_SECOND = 96_000
-LOSSY = ("aac", "libmp3lame", "libopus")
+LOSSY = ("aac", "libmp3lame", "libopus", "mp2", "wmav2")
 FASTSTART = {"movflags": "+faststart"}
 # Speech alone, by the ending of the name: container and codec.
 SOUND_FILES = {
@@ -46,10 +46,8 @@ def check_output(path: str | Path, endings: tuple[str, ...] = (".mp4",)) -> Path
     path = Path(path)
     folder = path.absolute().parent
     if path.suffix.lower() not in endings:
-        names = " or ".join(endings)
-        written = " or ".join(ending[1:] for ending in endings)
         better = f"{path.stem or 'out'}{endings[0]}"
-        raise UserError(f"{path} is not named {names}, and only {written} is written here: try {better}")
+        raise UserError(f"{path} is not named {' or '.join(endings)}, as what is written here: try {better}")
     try:
         is_folder, has_folder = path.is_dir(), folder.is_dir()
     except (OSError, ValueError) as error:  # too long a name, a NUL inside
@@ -137,7 +135,7 @@ class FileWriter:
                 os.fsync(file.fileno())
             self._temporary.chmod(0o644)  # mkstemp makes private files
             self._temporary.replace(self.path)
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
             raise cannot_write(self.path, error) from error
 
     def _abandon(self) -> None:
@@ -272,7 +270,7 @@ def _check_packets(path: Path, expected: int) -> None:
         raise OSError("the file came out incomplete; is the disk full?")
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: OSError | av.FFmpegError) -> UserError:
     """The line about an output that cannot be finished."""
     reason = error.strerror or str(error)
     return UserError(

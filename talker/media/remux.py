@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ import numpy as np
 
 from talker.errors import UserError
 from talker.media.audio import CLOSED, readable
+from talker.media.containers import VIDEO_FILES, check_dub
 from talker.media.mux import (
     FASTSTART,
     FRAME_RATE,
@@ -24,91 +25,13 @@ from talker.media.mux import (
     cannot_write,
     check_output,
 )
+from talker.media.packets import Beside, Source
 from talker.media.sound import timed
 
 # What mp4 holds and players play.
 MP4_SOUND = ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac")
-MP4_PICTURES = ("h264", "hevc", "vp9", "mpeg4")
 LOWEST_MP3_RATE = 16_000  # below is MPEG-2.5, which mp4 does not know
-# Containers a dubbed video may be written to, by the ending of the name: FFmpeg's name, codec of the speech.
-VIDEO_FILES = {
-    ".mp4": ("mp4", "aac"),
-    ".m4v": ("mp4", "aac"),
-    ".mov": ("mov", "aac"),
-    ".mkv": ("matroska", "aac"),
-    ".webm": ("webm", "libopus"),
-}
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-
-
-class Source:
-    """A track of a file, read a second time beside what is made from it; `start` seconds become 0."""
-
-    def __init__(self, path: Path, kind: str, start: Fraction) -> None:
-        """`kind`: "audio" or "video"."""
-        self._file = readable(path).open("rb")
-        self._container = av.open(self._file, "r", options=CLOSED)
-        streams: Any = self._container.streams
-        self.track = (streams.audio if kind == "audio" else streams.video)[0]
-        self.start = start
-
-    def packets(self, into: Any) -> Iterator[tuple[float, av.Packet]]:
-        """Every packet with its time in seconds, its stamps moved and its stream changed to `into`."""
-        previous: int | None = None
-        for packet in self._stamped():
-            shift = round(self.start / packet.time_base)
-            packet.pts -= shift
-            packet.dts -= shift
-            if previous is not None:  # damaged stamps, which the muxer would refuse
-                packet.dts = max(packet.dts, previous + 1)
-                packet.pts = max(packet.pts, packet.dts)
-            previous = packet.dts
-            time = float(packet.dts * packet.time_base)
-            packet.stream = into
-            yield time, packet
-
-    def _stamped(self) -> Iterator[Any]:
-        """Packets with both stamps. Matroska does not say when the first ones are to be decoded: one duration
-        before the other, up to the first that it knows.
-        """
-        waiting: list[Any] = []
-        for packet in self._container.demux(self.track):
-            if not packet.size or (packet.pts is None and packet.dts is None):
-                continue
-            waiting.append(packet)
-            if packet.dts is not None:
-                yield from _with_both(waiting, packet.dts)
-                waiting = []
-        yield from _with_both(waiting, waiting[-1].pts if waiting else 0)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._container.close()
-        self._file.close()
-
-
-def _with_both(packets: list[Any], known: int) -> Iterator[Any]:
-    """`known`: when the last of them is to be decoded."""
-    for before, packet in zip(reversed(range(len(packets))), packets, strict=True):
-        if packet.dts is None:
-            packet.dts = known - before * max(1, packet.duration or 1)
-        if packet.pts is None:
-            packet.pts = packet.dts
-        yield packet
-
-
-class Beside:
-    """Packets with their times, handed out as far as what is made beside them has come."""
-
-    def __init__(self, packets: Iterator[tuple[float, av.Packet]]) -> None:
-        self._packets = packets
-        self._next = next(packets, None)
-
-    def until(self, seconds: float) -> Iterator[av.Packet]:
-        """Those before a time."""
-        while self._next is not None and self._next[0] < seconds:
-            yield self._next[1]
-            self._next = next(self._packets, None)
 
 
 def first_sample(path: Path) -> Fraction:
@@ -208,11 +131,17 @@ class DubWriter(FileWriter):
         form, self.codec = VIDEO_FILES[path.suffix.lower()]
         super().__init__(path, form, TAGS)
         self.options = FASTSTART if form in ("mp4", "mov") else {}  # type: ignore[misc]
-        self.source = Source(video, "video", start)
+        first = start
+        if form == "avi":  # knows no times: what is decoded first and what is heard first begin together
+            with closing(Source(video, "video", start)) as source:
+                first = source.first_decoded()
+        self.source, self._waits = Source(video, "video", first), start - first
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
-        self._beside = Beside(self.source.packets(container.add_stream_from_template(self.source.track)))
+        into = container.add_stream_from_template(self.source.track, opaque=True)
+        self._beside = Beside(self.source.packets(into))
         self._speech = Voice24k(container, self.codec)
+        self.mux(self._speech.encode(np.zeros(round(self._waits * SAMPLE_RATE), np.float32)))
 
     def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
         """Append pcm (samples,) float32; the pictures that go with it come from the video.
@@ -239,49 +168,6 @@ class DubWriter(FileWriter):
             super().__exit__(*error)
         finally:
             self.source.close()
-
-
-def check_dub(path: str | Path, video: str | Path) -> Path:
-    """`path` as a Path that `video`, dubbed, can be written to: mp4 where that holds its codec.
-
-    Raises:
-        UserError: it cannot be written, would overwrite its source, or cannot hold the video; says what can.
-    """
-    path, video = check_output(path, tuple(VIDEO_FILES)), readable(video)
-    if path.exists() and path.samefile(video):
-        raise UserError(f"{path} is the video itself: choose another name for the output")
-    try:
-        with video.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
-            if not container.streams.video:
-                raise UserError(f"{video} holds no video track: give a video file")
-            track = container.streams.video[0]
-            if track.codec_context is None:
-                raise UserError(f"{video} is in a codec that cannot be read: convert it to mp4 first")
-            codec = track.codec_context.codec.canonical_name
-            own = video.suffix.lower()
-            fitting = [suffix for suffix in (own, ".mp4", ".mkv") if _holds(suffix, track)]
-            fits = _holds(path.suffix.lower(), track)
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{video} cannot be read as a video: convert it to mp4 first") from error
-    if not fits:
-        better = f"name the output {path.stem}{fitting[0]}" if fitting else f"convert {video} to H.264 first"
-        raise UserError(f"{path.suffix} cannot hold {codec} as it is: {better}")
-    return path
-
-
-def _holds(suffix: str, track: av.VideoStream) -> bool:
-    """Whether a file of that ending can hold a track's packets as they are."""
-    if suffix not in VIDEO_FILES:
-        return False
-    if suffix in (".mp4", ".m4v"):
-        return track.codec_context.codec.canonical_name in MP4_PICTURES
-    with av.open(io.BytesIO(), "w", format=VIDEO_FILES[suffix][0]) as empty:
-        try:
-            empty.add_stream_from_template(track)
-            empty.start_encoding()  # only the header tells of some
-        except (ValueError, av.FFmpegError):
-            return False
-    return True
 
 
 def _silence(like: av.AudioFrame, samples: int) -> av.AudioFrame:

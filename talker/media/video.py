@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
@@ -89,12 +90,22 @@ def read_frames(path: str | Path, seconds: float = float("inf")) -> Iterator[np.
 
 
 def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """Frames; packets that cannot be decoded are left out."""
-    for packet in container.demux(container.streams.video[0]):
+    """Frames with the time they are shown at; packets that cannot be decoded are left out."""
+    track = container.streams.video[0]
+    # AVI says when H.264 is decoded and not when it is shown: at the same times, in another order.
+    ordered = container.format.name != "avi" or track.codec_context.codec.canonical_name != "h264"
+    due: list[int] = []
+    for packet in container.demux(track):
         try:
-            yield from packet.decode()
+            frames = packet.decode()
         except av.error.InvalidDataError:
             continue
+        if not ordered and packet.size and packet.pts is not None:
+            heapq.heappush(due, packet.pts)
+        for frame in frames:
+            if due:
+                frame.pts = heapq.heappop(due)
+            yield frame
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

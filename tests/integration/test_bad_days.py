@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -77,11 +78,14 @@ def test_a_full_disk(folder: Path, small_disk: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("impatience", [0.02, 0.3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_in_the_middle(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_interrupted_in_the_middle(
+    folder: Path, tmp_path: Path, number: signal.Signals, impatience: float
+) -> None:
     # A shell starts background jobs with SIGINT ignored, which a child inherits; a terminal does not.
     process = subprocess.Popen(
-        command(folder, tmp_path / "out.mp4", PAGE),
+        command(folder, tmp_path / "out.mp4", PAGE, "--json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,9 +98,12 @@ def test_interrupted_in_the_middle(folder: Path, tmp_path: Path, number: signal.
         time.sleep(0.05)
     assert not (tmp_path / "out.mp4").exists()
     process.send_signal(number)
+    time.sleep(impatience)
+    process.send_signal(number)  # while it cleans up
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert out == ""
+    report = json.loads(out)
+    assert (report["finish_reason"], report["output"], report["patches"]) == ("interrupted", None, 0)
     assert errors == "talker: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
 

@@ -76,6 +76,25 @@ def test_as_long_as_the_sound_to_the_frame(talker: Talker, face: Face, tmp_path:
     assert report.duration_seconds == round(samples / 24_000, 3)
 
 
+NO_SOUND = [
+    (np.full(960, np.nan, np.float32), "NaN"),
+    (np.full(960, np.inf, np.float32), "NaN or inf"),
+    (np.zeros(960, np.int16), "int16"),
+    (np.zeros((1, 960), np.float32), "mono"),
+    (np.float32(0), "mono"),
+    (b"bytes", "float32"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), NO_SOUND, ids=lambda value: str(value)[:10])
+def test_a_chunk_that_is_no_sound_is_named(talker: Talker, face: Face, wrong, words: str) -> None:
+    arriving = [np.zeros(0, np.float32), np.zeros(960), wrong]
+    with pytest.raises(UserError, match=f"chunk 2 .*{words}"):
+        list(talker.animate_stream(arriving, face, sampling=QUICK))
+    with pytest.raises(UserError, match="level"):
+        talker.animate_stream([], face, level=float("nan"))
+
+
 SOUNDS = {
     "a.m4a": ("aac", 44_100),
     "a.mp3": ("libmp3lame", 44_100),
@@ -191,6 +210,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys) -> None:
 def wrong_files(folder: Path) -> None:
     write_video(folder / "mute.mp4", [person(64)] * 5)
     (folder / "empty.wav").write_bytes(b"")
+    (folder / "folder.wav").mkdir()
     (folder / "words.mp3").write_text("not a sound at all " * 100)
     write_sound(folder / "good.mka", "aac", seconds=0.5)
     (folder / "alien.mka").write_bytes((folder / "good.mka").read_bytes().replace(b"A_AAC", b"A_ZZZ"))
@@ -207,6 +227,8 @@ WRONG = [
     ("missing.wav", (), "does not exist"),
     ("voice.wav", ("--text", "Привет"), "English"),
     ("voice.wav", ("--text", " "), "empty"),
+    ("voice.wav", ("--text", "?!"), "nothing to say"),
+    ("folder.wav", (), "is a folder"),
     ("voice.wav", ("--transcribe", "no-such-model"), "--text"),
     ("voice.wav", ("--transcribe", __file__), "no Whisper weights"),
     ("voice.wav", ("--text", "Hi.", "--transcribe", "base"), "not both"),

@@ -135,6 +135,17 @@ def test_a_bad_output_is_found_before_loading(folder: Path, tmp_path: Path, caps
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arguments", [[], ["sing"], ["say", "---", "-o", "a.mp4"], ["say", "Hi.", "--seed", "x"]]
+)
+def test_a_command_that_is_none_is_one_line(capsys, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "--help" in printed
+
+
 def test_info_lists_what_ships(capsys) -> None:
     assert main(["info"]) == 0
     assert "portraits:" in capsys.readouterr().out

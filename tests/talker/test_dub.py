@@ -18,9 +18,12 @@ from tiny_checkpoint import write_checkpoint, write_voice
 from heads.solver import Sampling
 from talker import Talker
 from talker.cli import main
-from talker.clip import Voice
+from talker.clip import NO_FRAMES, Voice
 from talker.dub import moves
+from talker.media.containers import dubbed_name
 from talker.media.face_track import FaceTrack
+from talker.media.remux import DubWriter, first_sample
+from talker.media.sound import pieces
 from talker.media.video import Reel
 
 QUICK = Sampling(steps=1)
@@ -52,7 +55,7 @@ VIDEOS = [
     ("c.mkv", "out.mkv", 20, {"rate": Fraction(24_000, 1001)}, Fraction(833, 1000)),
     ("d.webm", "out.webm", 16, {"rate": 30, "codec": "libvpx"}, Fraction(533, 1000)),
     ("e.webm", "out.mp4", 16, {"rate": 30, "codec": "libvpx-vp9"}, Fraction(533, 1000)),
-    ("f.avi", "out.mp4", 15, {"codec": "mpeg4"}, Fraction(15, 25)),
+    ("f.avi", "out.avi", 15, {"codec": "msmpeg4"}, Fraction(15, 25)),
     ("g.mp4", "out.mp4", 30, {"stamps": UNEVEN}, Fraction(89, 60)),
 ]
 
@@ -74,6 +77,58 @@ def test_as_long_as_the_video_whose_packets_are_copied(
         starts = [float(stream.start_time * stream.time_base) for stream in container.streams]
         assert [stream.type for stream in container.streams] == ["video", "audio"]
     assert max(starts) - min(starts) < 0.01
+
+
+# Codec, its options, and the ending of what it is dubbed to.
+CONTAINERS = [
+    ("a.avi", "mpeg4", {"bf": "2"}, ".mp4"),
+    ("b.avi", "msmpeg4", {}, ".avi"),
+    ("c.avi", "mjpeg", {}, ".avi"),
+    ("d.avi", "huffyuv", {}, ".avi"),
+    ("e.avi", "libx264", {}, ".avi"),  # pictures out of order
+    ("f.wmv", "wmv2", {}, ".wmv"),
+    ("g.flv", "flv", {}, ".flv"),
+    ("h.flv", "libx264", {}, ".mp4"),
+    ("i.mpg", "mpeg2video", {"bf": "2"}, ".mpg"),
+    ("j.ts", "mpeg2video", {"bf": "2"}, ".ts"),
+    ("k.ogv", "libvpx", {}, ".ogv"),
+    ("l.mkv", "ffv1", {}, ".mkv"),
+    ("m.mkv", "libx265", {"x265-params": "log-level=none"}, ".mp4"),
+    ("n.mxf", "mpeg2video", {}, ".mkv"),
+    ("o.mov", "prores", {}, ".mov"),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "options", "ending"), CONTAINERS, ids=lambda value: str(value)[:9])
+def test_what_mp4_cannot_hold_stays_in_its_container(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    options: dict[str, str],
+    ending: str,
+) -> None:
+    """Every packet and picture comes back, and a flash and a click that go together stay so."""
+    frames = nodding(20)
+    frames[10] = np.full_like(frames[10], 255)
+    path = write_video(tmp_path / name, frames, codec=codec, options=options)
+    monkeypatch.chdir(tmp_path)
+    out, track = dubbed_name(path), FaceTrack.of(path, "none")
+    assert out == Path(f"{path.stem}-dubbed{ending}")
+    pcm = np.zeros(round(24_000 * track.seconds), np.float32)
+    pcm[9600:9700] = 0.9
+    with DubWriter(out, path, track.start) as writer:
+        for part in np.array_split(pcm, 5):
+            writer.write(part, NO_FRAMES)
+    assert packets(out) == packets(path)
+    before, dubbed = list(Reel(path)), Reel(out)
+    after = list(dubbed)
+    assert len(before) == len(after) == 20
+    assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+    assert [k for k, frame in enumerate(after) if frame.mean() > 240] == [10]
+    heard = torch.cat(list(pieces(out))).abs()
+    click = first_sample(out) - dubbed.start + Fraction(int((heard > 0.4).int().argmax()), 24_000)
+    assert abs(click - Fraction(10, 25)) < 0.005
 
 
 def test_a_turned_video_is_seen_upright(tmp_path: Path) -> None:
@@ -134,7 +189,7 @@ def test_stillness_is_a_pause() -> None:
     assert quiet[:38].mean() < 0.1
 
 
-def dub(folder: Path, video: Path, out: Path, text: str = TEXT, *more: str) -> int:
+def dub(folder: Path, video: Path, out: Path | None, text: str = TEXT, *more: str) -> int:
     options = [
         "--voice",
         str(folder / "voice.wav"),
@@ -145,7 +200,7 @@ def dub(folder: Path, video: Path, out: Path, text: str = TEXT, *more: str) -> i
         "--json",
         *more,
     ]
-    return main(["dub", str(video), text, "-o", str(out), *options])
+    return main(["dub", str(video), text, *(["-o", str(out)] if out else []), *options])
 
 
 def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, capsys) -> None:
@@ -156,11 +211,21 @@ def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, cap
     assert report["patches"] == 7
 
 
+def test_the_command_names_what_it_writes(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    write_video(tmp_path / "old.avi", nodding(9), codec="msmpeg4")
+    monkeypatch.chdir(tmp_path)
+    assert dub(folder, Path("old.avi"), None) == 0
+    assert json.loads(capsys.readouterr().out)["output"] == "old-dubbed.avi"
+    assert packets(tmp_path / "old-dubbed.avi") == packets(tmp_path / "old.avi")
+
+
 @pytest.fixture(scope="module")
 def wrong_files(folder: Path) -> None:
     write_video(folder / "good.mp4", nodding(5))
     write_video(folder / "old.webm", nodding(5), codec="libvpx")
     write_video(folder / "new.webm", nodding(5), codec="libvpx-vp9")
+    write_video(folder / "divx.avi", nodding(5), codec="msmpeg4")
+    write_video(folder / "unordered.avi", nodding(12))
     gif = [Image.fromarray(frame) for frame in nodding(5)]
     gif[0].save(folder / "moving.gif", save_all=True, append_images=gif[1:])
     write_video(folder / "nobody.mp4", [np.full((96, 96, 3), 90, np.uint8)] * 5)
@@ -169,11 +234,13 @@ def wrong_files(folder: Path) -> None:
     (folder / "alien.mp4").write_bytes((folder / "good.mp4").read_bytes().replace(b"avc1", b"zzzz"))
     whole = (folder / "good.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    with av.open(str(folder / "zero.mkv"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        container.start_encoding()
+    for name, codec in (("zero.mkv", "libx264"), ("zero.avi", "mpeg4")):
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width = stream.height = 64
+            stream.pix_fmt = "yuv420p"
+            container.start_encoding()
+    (folder / "folder.mp4").mkdir()
 
 
 WRONG = [
@@ -182,13 +249,20 @@ WRONG = [
     ("sound.m4a", "out.mp4", TEXT, "no video track"),
     ("alien.mp4", "out.mp4", TEXT, "in a codec that cannot be read"),
     ("moving.gif", "out.mkv", TEXT, "convert"),
-    ("good.mp4", "out.avi", TEXT, ".mkv"),
-    ("new.webm", "out.mov", TEXT, "out.webm"),
+    ("good.mp4", "out.avi", TEXT, "out.mp4"),
+    ("new.webm", "out.mov", TEXT, "out.mp4"),
+    ("divx.avi", "out.mp4", TEXT, "out.avi"),
+    ("unordered.avi", "out.mkv", TEXT, "out.avi"),
+    ("unordered.avi", "out.wmv", TEXT, "out.avi"),
+    ("moving.gif", "", TEXT, "H.264"),
     ("cut.mp4", "out.mp4", TEXT, "cannot be read"),
     ("zero.mkv", "out.mkv", TEXT, "no frame|no video|cannot be read"),
+    ("zero.avi", "out.mp4", TEXT, "no frame|cannot be read"),
+    ("folder.mp4", "out.mp4", TEXT, "is a folder"),
     ("missing.mp4", "out.mp4", TEXT, "does not exist"),
     ("good.mp4", "out.mp4", "你好", "English"),
     ("good.mp4", "out.mp4", "", "empty"),
+    ("good.mp4", "out.mp4", "?!", "nothing to say"),
     ("good.mp4", "out.txt", TEXT, "is not named"),
     ("old.webm", "out.mp4", TEXT, "out.webm"),
     ("good.mp4", "out.webm", TEXT, "out.mp4"),
@@ -199,7 +273,7 @@ WRONG = [
 def test_a_mistake_is_one_line_and_writes_nothing(
     folder: Path, wrong_files: None, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
 ) -> None:
-    assert dub(folder, folder / video, tmp_path / out, text) == 2
+    assert dub(folder, folder / video, tmp_path / out if out else None, text) == 2
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1, printed.err
     assert any(word in printed.err for word in words.split("|")), printed.err

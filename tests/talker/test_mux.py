@@ -110,8 +110,8 @@ def test_an_error_leaves_nothing_and_spares_the_old_file(tmp_path: Path, error: 
 def test_bad_outputs_are_named_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4").mkdir()
     for path, words in (
-        (tmp_path / "a.avi", "only mp4"),
-        (tmp_path / "none", "only mp4"),
+        (tmp_path / "a.avi", "try a.mp4"),
+        (tmp_path / "none", "try none.mp4"),
         (tmp_path / "folder.mp4", "is a folder"),
         (tmp_path / "missing" / "a.mp4", "does not exist"),
         (tmp_path / ("long" * 80 + ".mp4"), "choose another name"),
