@@ -5,16 +5,18 @@ python benchmarks/train.py [--size base | puppet] [--threads 2]
 Weights and data are made up; sizes, precision and loss are those of the run configs `release` (base) and
 `puppet`; a clip has 4 s and every stream. Medians, in one run, of:
 
-- encoding 2 clips: samples to latents, samples to speaker embeddings, frames to motion codes, by the frozen
-  networks. Frames go in groups of 8; all groups cost the same, so some are timed and the others reckoned.
+- encoding: samples to latents, samples to speaker embeddings, frames to motion codes, by the frozen networks,
+  a clip (WavLM is slow with two in bfloat16) or 8 frames a call. Calls of a kind cost the same: some are
+  timed, and the time of 2 clips is reckoned from them.
 - a whole step on 2 cached clips: batch and draws, forward, backward, clipping, AdamW, moving average.
   On the fly is this plus the encoding, one after the other: together they would not fit in 24 GB. "Sound
   on the fly" leaves out the frames: the published trainer reads its motion codes from files.
 - forward and backward on 8 clips, vectorised, and with patch encoders and heads called once a patch by a
   Python loop (both draws of a patch in one call). `update` is what a step does after that; it is the same.
 
-On a processor the weights of the base size, gradients and AdamW's moments are bfloat16 (9 GB); the recipe's
-float32 would take 18, its update longer, and the first ratio would be smaller. MFU is shown on known GPUs.
+On a processor the weights of the base size, gradients, moments and average are bfloat16 (9 GB; 12.5 GiB in
+all at the peak); the recipe's float32 would take 18, its update longer, and the first ratio would be smaller.
+MFU is shown on known GPUs.
 """
 
 import argparse
@@ -75,13 +77,13 @@ def encoding(size: str, device: torch.device, precision: str) -> dict[str, float
     vae, speaker, motion = (
         getattr(config, size)() for config in (AudioVAEConfig, SpeakerEncoderConfig, MotionAEConfig)
     )
-    pcm = 0.1 * torch.randn(ENCODED, SECONDS * SAMPLE_RATE, device=device)
+    pcm = 0.1 * torch.randn(1, SECONDS * SAMPLE_RATE, device=device)
     frames = torch.rand(TOGETHER, 3, motion.resolution, motion.resolution, device=device) * 2 - 1
     groups = ENCODED * SECONDS * FRAME_RATE / TOGETHER
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         return {
-            "audio latents": seconds(AudioVAE(vae).to(device).eval().encode, pcm),
-            "speaker embeddings": seconds(SpeakerEncoder(speaker).to(device).eval().embed, pcm),
+            "audio latents": ENCODED * seconds(AudioVAE(vae).to(device).eval().encode, pcm),
+            "speaker embeddings": ENCODED * seconds(SpeakerEncoder(speaker).to(device).eval().embed, pcm),
             "motion codes": groups * seconds(MotionAE(motion).to(device).eval().encode, frames),
         }
 
