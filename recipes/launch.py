@@ -234,12 +234,15 @@ class Engine:
         return norm
 
     def _share_gradients(self) -> None:
-        """Gradients become their mean over the ranks, as one message."""
+        """Gradients become their mean over the ranks, as one message; what no rank used keeps none, for an
+        optimiser makes steps of zeros too."""
         trained = [p for p in self.module.parameters() if p.requires_grad]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        shared = ranks.total(torch.cat([grad.flatten() for grad in grads])) / ranks.size()
-        for p, grad in zip(trained, shared.split([p.numel() for p in trained]), strict=True):
-            p.grad = grad.view_as(p)
+        used = grads[0].new_tensor([p.grad is not None for p in trained])
+        shared = ranks.average(torch.cat([*(grad.flatten() for grad in grads), used]))
+        *means, used = shared.split([*(p.numel() for p in trained), len(trained)])
+        for p, mean, part in zip(trained, means, used.tolist(), strict=True):
+            p.grad = mean.view_as(p) if part else None
 
     def _weights(self) -> dict[str, Tensor]:
         return self.module.state_dict()
