@@ -153,7 +153,7 @@ class Recogniser(nn.Module):
             raise ValueError(f"transcribe takes one channel (samples,), not {tuple(pcm.shape)}")
         # A fifth of a second of silence on both sides, as training clips have: edges are nothing special.
         pcm = nn.functional.pad(pcm, (SAMPLE_RATE // 5, SAMPLE_RATE // 5))
-        scores = self(pcm[None], torch.tensor([len(pcm)]))[0]
+        scores = self(pcm[None], torch.tensor([len(pcm)], device=pcm.device))[0]
         return [self.config.symbols[i - 1] for i in collapse(scores.argmax(-1).tolist())]
 
 

@@ -133,3 +133,17 @@ class MotionAEConfig:
             motion_mean=(0.1,) * 6,
             motion_scale=(0.5,) * 6,
         )
+
+    @classmethod
+    def tiny_published(cls) -> "MotionAEConfig":
+        """For tests: the published form, but for `lean`, at 32 pixels."""
+        return cls(
+            resolution=32,
+            style_dim=16,
+            motion_dim=6,
+            channels=(8, 8, 4),
+            flow_blocks=(1, 1, 0),
+            rgb_blocks=(0, 0, 1),
+            norm_groups=4,
+            lean=True,
+        )

@@ -1,10 +1,15 @@
-"""Training losses of the motion autoencoder. Pictures (B, 3, H, W) in [-1, 1]; every loss is a scalar."""
+"""Training losses of the motion autoencoder. Pictures (B, 3, H, W) in [-1, 1]; every loss is a scalar.
 
-from collections.abc import Sequence
+Those that are divided by a mean weight take how to find it, which several processes do together.
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Mean = Callable[[Tensor], Tensor]
 
 
 def box_weights(boxes: Tensor, size: int, weight: float) -> Tensor:
@@ -17,9 +22,9 @@ def box_weights(boxes: Tensor, size: int, weight: float) -> Tensor:
     return weight * inside.float()
 
 
-def weighted_l1(picture: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+def weighted_l1(picture: Tensor, target: Tensor, weights: Tensor, mean: Mean = torch.mean) -> Tensor:
     """Mean absolute error under weights (B, 1, H, W), divided by the mean weight."""
-    return ((picture - target).abs() * weights).mean() / weights.mean()
+    return ((picture - target).abs() * weights).mean() / mean(weights)
 
 
 def pyramid_l1(picture: Tensor, target: Tensor, levels: int = 3) -> Tensor:
@@ -32,15 +37,17 @@ def pyramid_l1(picture: Tensor, target: Tensor, levels: int = 3) -> Tensor:
     return loss / levels
 
 
-def gradient_l1(picture: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+def gradient_l1(picture: Tensor, target: Tensor, weights: Tensor, mean: Mean = torch.mean) -> Tensor:
     """Mean absolute error of neighbours' differences, down and across, under weights (B, 1, H, W)."""
     difference = picture - target
     across = (difference[..., 1:] - difference[..., :-1]).abs() * weights[..., 1:]
     down = (difference[..., 1:, :] - difference[..., :-1, :]).abs() * weights[..., 1:, :]
-    return (across.mean() + down.mean()) / weights.mean()
+    return (across.mean() + down.mean()) / mean(weights)
 
 
-def flow_l1(raw: Sequence[Tensor], flow: Tensor, size: int, weights: Tensor) -> Tensor:
+def flow_l1(
+    raw: Sequence[Tensor], flow: Tensor, size: int, weights: Tensor, mean: Mean = torch.mean
+) -> Tensor:
     """How far the predicted warps are from known ones, in picture widths, averaged over levels.
 
     Args:
@@ -55,8 +62,8 @@ def flow_l1(raw: Sequence[Tensor], flow: Tensor, size: int, weights: Tensor) -> 
         known = F.interpolate(flow, size=(wide, wide), mode="area" if wide <= flow.shape[-1] else "bilinear")
         predicted = torch.tanh(level[:, :2]) * (wide - 1) / (2 * wide)
         cells = F.interpolate(weights, size=(wide, wide), mode="area")
-        loss = loss + ((predicted - known / size).abs() * cells).mean() / cells.mean()
-    return loss / len(raw)
+        loss = loss + ((predicted - known / size).abs() * cells).mean() / mean(cells)
+    return loss / max(1, len(raw))
 
 
 def code_error(motion: Tensor, known: Tensor, spread: Tensor) -> Tensor:

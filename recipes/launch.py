@@ -8,6 +8,7 @@ ranks). Both write the same `run/state.pt`, which either form continues, in any 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from recipes import ranks
 from recipes.record import tensors_of
 from talker.checkpoint import atomic
 
+Batch = TypeVar("Batch")
 SAVE_SECONDS = 120
 KEPT = 2  # checkpoints
 EXPLODES = 100.0  # a gradient norm of so many usual ones is no step to take
@@ -46,6 +48,7 @@ class Engine:
         clip: gradients are scaled to this norm at most; a step whose norm is not finite, or a hundred times
             the usual one, is skipped.
         ema: decay of the moving average; it starts faster, as (1 + step) / (10 + step).
+        averaged: the submodule that is averaged, by name; all of `module` where it is empty.
         precision: float32, or bfloat16 for the forward pass through the engine; weights stay float32.
     """
 
@@ -58,6 +61,7 @@ class Engine:
         clip: float = 1.0,
         ema: float = 0.999,
         precision: str = "float32",
+        averaged: str = "",
     ) -> None:
         held = {id(p) for group in optimiser.param_groups for p in group["params"]}
         forgotten = [name for name, p in module.named_parameters() if p.requires_grad and id(p) not in held]
@@ -65,7 +69,8 @@ class Engine:
             raise ValueError(f"the optimiser does not hold {', '.join(forgotten[:5])}")
         self.module, self.optimiser, self.run = module, optimiser, Path(run)
         self.schedule, self.clip, self.ema = schedule, clip, ema
-        self.ema_module = copy.deepcopy(module).requires_grad_(False).eval()
+        self.averaged = averaged
+        self.ema_module = copy.deepcopy(module.get_submodule(averaged)).requires_grad_(False).eval()
         device = next(module.parameters()).device.type
         self.arithmetic = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
         self.base_rates = [group["lr"] for group in optimiser.param_groups]
@@ -199,7 +204,7 @@ class Engine:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         try:
             self._take(state["module"], state["optimiser"])
-            self.ema_module.load_state_dict(state["ema"])
+            self.ema_module.load_state_dict(part_of(state["ema"], self.averaged))
         except (RuntimeError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:200]
             raise ValueError(f"{path} is of another model; choose another --run ({said})") from error
@@ -229,12 +234,15 @@ class Engine:
         return norm
 
     def _share_gradients(self) -> None:
-        """Gradients become their mean over the ranks, as one message."""
+        """Gradients become their mean over the ranks, as one message; what no rank used keeps none, for an
+        optimiser makes steps of zeros too."""
         trained = [p for p in self.module.parameters() if p.requires_grad]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        shared = ranks.total(torch.cat([grad.flatten() for grad in grads])) / ranks.size()
-        for p, grad in zip(trained, shared.split([p.numel() for p in trained]), strict=True):
-            p.grad = grad.view_as(p)
+        used = grads[0].new_tensor([p.grad is not None for p in trained])
+        shared = ranks.average(torch.cat([*(grad.flatten() for grad in grads), used]))
+        *means, used = shared.split([*(p.numel() for p in trained), len(trained)])
+        for p, mean, part in zip(trained, means, used.tolist(), strict=True):
+            p.grad = mean.view_as(p) if part else None
 
     def _weights(self) -> dict[str, Tensor]:
         return self.module.state_dict()
@@ -256,7 +264,7 @@ class Engine:
     def _average(self) -> None:
         decay = min(self.ema, (1 + self.step_count) / (10 + self.step_count))
         averaged = self.ema_module.state_dict()
-        for name, tensor in self._weights().items():
+        for name, tensor in part_of(self._weights(), self.averaged).items():
             if tensor.is_floating_point():
                 averaged[name].lerp_(tensor, 1 - decay)
             else:
@@ -308,6 +316,18 @@ def engine(
     return ZeroEngine(zero, module, optimiser, run, **options)
 
 
+def averaged_weights(run: Path, part: str = "") -> dict[str, Tensor]:
+    """The moving average that a run folder holds; of the submodule `part`, where a recipe averages that."""
+    return part_of(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"], part)
+
+
+def part_of(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The weights of the submodule `part` among those of the whole; `weights` where they are its own (older
+    checkpoints hold averages of the whole, newer ones of the part)."""
+    start = f"{part}." if part else ""
+    return {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)} or weights
+
+
 def board(folder: Path, step: int) -> Any:
     """TensorBoard's writer, going on at `step`; False where it is not installed (the extra `train`)."""
     try:
@@ -329,10 +349,17 @@ def warmup_cosine(warmup: int, total: int, floor: float = 0.01) -> Callable[[int
     return factor
 
 
-def fast_arithmetic() -> torch.autocast:
-    """Forward passes in bfloat16 where the processor multiplies it; elsewhere float32 is faster."""
-    has_bfloat16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16)
+def fast_arithmetic(device: torch.device | str) -> torch.autocast:
+    """Forward passes in bfloat16 where `device` multiplies it; on other processors float32 is faster."""
+    kind = torch.device(device).type
+    has_bfloat16 = kind != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16)
+
+
+def on(device: torch.device | str, batch: Batch) -> Batch:
+    """A dataclass of tensors, on `device`."""
+    moved = {field.name: getattr(batch, field.name).to(device) for field in dataclasses.fields(batch)}  # type: ignore[arg-type]
+    return dataclasses.replace(batch, **moved)  # type: ignore[type-var]
 
 
 def generator(seed: int, step: int, sample: int = 0) -> torch.Generator:

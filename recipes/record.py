@@ -52,6 +52,15 @@ def recorded(run: Path, config_class: type, otherwise: Any) -> Any:
     )
 
 
+def recorded_model(run: Path, config_class: type, otherwise: Any) -> Any:
+    """The config of the network that a run trained, which older runs recorded by itself."""
+    path = run / NAME
+    if not path.exists():
+        return otherwise
+    values = json.loads(path.read_text())["config"]
+    return config_from_dict(config_class, values.get("model", values))
+
+
 def code_version() -> str:
     """The package's version, and the commit where the code is a checkout (+: with changes)."""
     version = importlib.metadata.version("talker")

@@ -1,10 +1,10 @@
 """Train the audio autoencoder on corpus speech.
 
-    python -m recipes.train_audio_vae --run runs/audio_vae                        stage one: the whole network
-    torchrun --nproc-per-node 2 -m recipes.train_audio_vae                        the same, shared
+    python -m recipes.train_audio_vae [--config puppet] [--set steps=3000]     stage one: the whole network
+    torchrun --nproc-per-node 2 -m recipes.train_audio_vae                    the same, shared
     python -m recipes.train_audio_vae --run runs/audio_vae_decoder \\
-        --freeze-encoder runs/audio_vae                                          stage two: decoder refinement
-    python -m recipes.export audio_vae runs/audio_vae FOLDER                      write the averaged weights
+        --freeze-encoder runs/audio_vae                                      stage two: decoder refinement
+    python -m recipes.export audio_vae runs/audio_vae FOLDER                  write the averaged weights
 
 Stage one ends when the talker needs latents: from then on encoder and bottleneck stay as they are. Stage two
 starts from the averaged weights of another run and trains the decoder alone, so that the latents of a trained
@@ -16,48 +16,99 @@ Objective: differences of log-mel spectrograms (`audio_vae.losses`) and the dive
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from audio_vae.bottleneck import sample
-from audio_vae.config import AudioVAEConfig
+from audio_vae.config import AudioVAEConfig, ConvolutionalConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from recipes import ranks
+from recipes.arguments import arguments, started
+from recipes.configs.run import Optim, Run
 from recipes.data.puppet.corpus import Corpus
 from recipes.data.puppet.sentences import Split
-from recipes.launch import Engine, generator, warmup_cosine
-from recipes.record import fingerprint, record, recorded
-
-CROPS, FRAMES = 8, 24  # crops a step, latent frames a crop (0.96 s)
-RATE, BETAS, DECAY = 1e-3, (0.8, 0.98), 0.01
-WARMUP = 100
-KL_WEIGHT = 1.5e-3  # of the divergence, summed over dimensions
-SLIP = 0.2  # stage two: noise on the latents up to this share of their deviation
-FREE_NATS = 0.3  # a dimension whose divergence is below is not pushed further: none dies
-LOG_EVERY, LOOK_EVERY = 50, 250
-HELDOUT_CLIPS = 24
+from recipes.launch import Engine, averaged_weights, generator
+from recipes.record import fingerprint, record, recorded_model
 
 
-def speech(split: Split, clips: int, hop: int) -> list[Tensor]:
-    """PCM of the first `clips` clips that hold at least a crop, as int16 to save memory."""
+@dataclass(frozen=True, kw_only=True)
+class AudioVAERun(Run):
+    """A training of the audio autoencoder.
+
+    Args:
+        model: the network.
+        rows, frames: crops a step over all ranks, and latent frames a crop.
+        kl: weight of the divergence, summed over dimensions.
+        free_nats: a dimension whose divergence is below is not pushed further: none dies.
+        slip: stage two: noise on the latents up to this share of their deviation.
+        clips, heldout: how many of the corpus, held in memory.
+    """
+
+    model: AudioVAEConfig
+    rows: int = 8
+    frames: int = 24
+    kl: float = 1.5e-3
+    free_nats: float = 0.3
+    slip: float = 0.2
+    clips: int = 1000
+    heldout: int = 24
+
+
+def puppet() -> AudioVAERun:
+    """The embedded default."""
+    return AudioVAERun(
+        model=AudioVAEConfig.puppet(),
+        steps=4000,
+        optim=Optim(rate=1e-3, betas=(0.8, 0.98), decay=0.01, warmup=100, floor=0.02),
+    )
+
+
+def release() -> AudioVAERun:
+    """The published convolutions, without their Whisper branch, whose losses the adversarial recipe has.
+
+    Published: the sizes. Ours: all else; the rate and Adam's betas are those of published relatives.
+    """
+    return AudioVAERun(
+        model=AudioVAEConfig(convolutional=ConvolutionalConfig()),
+        steps=400_000,
+        optim=Optim(rate=1e-4, betas=(0.8, 0.99), decay=0.01, warmup=1000, floor=0.02),
+        rows=32,
+        clips=12_000,
+        validate_every=1000,
+        save_seconds=1200.0,
+    )
+
+
+def tiny() -> AudioVAERun:
+    """For tests: seconds."""
+    few = dataclasses.replace(puppet(), model=AudioVAEConfig.tiny(), steps=4, rows=2, clips=4, heldout=2)
+    return dataclasses.replace(few, log_every=1, validate_every=2)
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, release, tiny)}
+
+
+def speech(split: Split, clips: int, samples: int) -> list[Tensor]:
+    """PCM of the first `clips` clips that hold at least `samples`, as int16 to save memory."""
     corpus, found, index = Corpus(split), list[Tensor](), 0
     while len(found) < clips:
         clip = corpus.clip(index)
         index += 1
-        if not clip.idle and len(clip.pcm) >= FRAMES * hop:
+        if not clip.idle and len(clip.pcm) >= samples:
             found.append((torch.from_numpy(clip.pcm) * 32767).to(torch.int16))
     return found
 
 
-def own_draws(step: int) -> list[torch.Generator]:
+def own_draws(run: AudioVAERun, step: int) -> list[torch.Generator]:
     """The generators of this rank's crops of a step."""
-    return [generator(0, step, number) for number in range(ranks.rank(), CROPS, ranks.size())]
+    return [generator(run.seed, step, number) for number in ranks.own(run.rows)]
 
 
 def crops(clips: list[Tensor], samples: int, each: list[torch.Generator]) -> Tensor:
@@ -75,10 +126,11 @@ def normal(like: Tensor, each: list[torch.Generator]) -> Tensor:
     return torch.stack([torch.randn(like.shape[1:], generator=draws) for draws in each]).to(like)
 
 
-def slips(mean: Tensor, each: list[torch.Generator]) -> Tensor:
-    """Noise (B, T, C) as a talker might err: up to SLIP deviations of `mean`; its strength varies by crop."""
-    strength = SLIP * torch.stack([torch.rand(1, 1, generator=draws) for draws in each])
-    return strength.to(mean) * mean.std(dim=(0, 1)) * normal(mean, each)
+def slips(mean: Tensor, most: float, each: list[torch.Generator]) -> Tensor:
+    """Noise (B, T, C) as a talker might err: up to `most` deviations of all ranks' `mean` (B, T, C); its
+    strength varies by crop."""
+    strength = most * torch.stack([torch.rand(1, 1, generator=draws) for draws in each])
+    return strength.to(mean) * ranks.gather(mean.detach()).std(dim=(0, 1)) * normal(mean, each)
 
 
 @torch.no_grad()
@@ -89,7 +141,7 @@ def validate(model: AudioVAE, loss: SpectralLoss, heldout: Tensor) -> dict[str, 
     nats, made, listener = divergence(mean, log_std), model.decode(mean), recogniser()
     errors = [
         phoneme_errors(listener.transcribe(copy), listener.transcribe(clip))
-        for copy, clip in zip(made, heldout, strict=True)
+        for copy, clip in zip(made.cpu(), heldout.cpu(), strict=True)
     ]
     return {
         "heldout": float(loss(made, heldout)),
@@ -101,91 +153,79 @@ def validate(model: AudioVAE, loss: SpectralLoss, heldout: Tensor) -> dict[str, 
     }
 
 
-def build(config: AudioVAEConfig, encoder_from: Path | None) -> AudioVAE:
+def build(config: AudioVAEConfig, encoder_from: Path | None, seed: int = 0) -> AudioVAE:
     """A fresh network, or one whose encoder and bottleneck are another run's and stay so."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = AudioVAE(config)
     if config.convolutional is not None:
         normalise_weights(model)
     if encoder_from is not None:
-        state = torch.load(encoder_from / "state.pt", weights_only=True, map_location="cpu")
-        model.load_state_dict(state["ema"])
+        model.load_state_dict(averaged_weights(encoder_from, "vae"))
         model.encoder.requires_grad_(False)
         model.bottleneck.project.requires_grad_(False)
     return model
 
 
 def train(
-    run: Path,
-    config: AudioVAEConfig,
-    steps: int,
-    minutes: float,
+    folder: Path,
+    run: AudioVAERun,
     clips: tuple[list[Tensor], list[Tensor]],
+    minutes: float = float("inf"),
     encoder_from: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train on `clips` (training, held out) for `steps` steps or `minutes` minutes, whichever comes first."""
-    model = build(config, encoder_from).to(device)
-    loss, samples = SpectralLoss(config.sample_rate, config.hop).to(device), FRAMES * config.hop
+    """Train on `clips` (training, held out) up to `run.steps`, or until the run has taken `minutes`."""
+    model, optim = build(run.model, encoder_from, run.seed).to(device), run.optim
+    loss, samples = SpectralLoss(model.sample_rate, model.hop).to(device), run.frames * model.hop
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=RATE, betas=BETAS, weight_decay=DECAY)
-    engine = Engine(model, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
+    optimiser = torch.optim.AdamW(trained, lr=optim.rate, betas=optim.betas, weight_decay=optim.decay)
+    engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     recent: list[Tensor] = []
     engine.load()
-    record(run, "audio_vae", config, fingerprint(clip.numpy() for clip in clips[0]))
-    for step in engine.steps(steps, minutes):
-        each = own_draws(step)
+    record(folder, "audio_vae", run, fingerprint(clip.numpy() for clip in clips[0]))
+    for step in engine.steps(run.steps, minutes, run.save_seconds):
+        each = own_draws(run, step)
         pcm = crops(clips[0], samples, each).to(device)
         mean, log_std = model.posterior(pcm)
         latents = sample(mean, log_std, normal(mean, each))
         if encoder_from is not None:
-            latents = latents + slips(mean, each)
+            latents = latents + slips(mean, run.slip, each)
         spectral = loss(model.decode(latents), pcm)
         nats = divergence(mean, log_std)
-        pushed = ranks.total(nats) / ranks.size() > FREE_NATS
-        engine.backward(spectral + KL_WEIGHT * nats[pushed].sum())
-        norm = engine.step()
+        pushed = ranks.average(nats) > run.free_nats
+        engine.backward(spectral + run.kl * nats[pushed].sum())
+        norm = engine.step(pcm)
         recent.append(torch.stack((spectral.detach(), nats.detach().sum(), spectral.new_tensor(norm))))
-        if engine.step_count % LOG_EVERY == 0:
-            spectral, nats, norm = (ranks.total(torch.stack(recent).mean(0)) / ranks.size()).tolist()
-            shown = {"spectral": spectral, "nats": nats, "grad": norm}
-            if engine.step_count % LOOK_EVERY == 0 and ranks.rank() == 0:
-                assert isinstance(engine.ema_module, AudioVAE)
-                shown |= validate(engine.ema_module, loss, heldout)
-            engine.log(**shown, **engine.meter(CROPS))
+        if engine.step_count % run.log_every == 0:
+            spectral, nats, norm = ranks.average(torch.stack(recent).mean(0)).tolist()
+            engine.log(spectral=spectral, nats=nats, grad=norm, **engine.meter(run.rows))
             recent.clear()
+        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+            assert isinstance(engine.ema_module, AudioVAE)
+            engine.log(**validate(engine.ema_module, loss, heldout))
     return engine
 
 
-def averaged(run: Path) -> AudioVAE:
+def averaged(folder: Path) -> AudioVAE:
     """The averaged network of a run, for use."""
-    model = build(recorded(run, AudioVAEConfig, AudioVAEConfig.puppet()), None)
-    model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    model = build(recorded_model(folder, AudioVAEConfig, AudioVAEConfig.puppet()), None)
+    model.load_state_dict(averaged_weights(folder))
     fold_weights(model)
     return model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("runs/audio_vae"))
-    parser.add_argument("--steps", type=int, default=4000, help="the learning rate reaches its floor here")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clips", type=int, default=1000, help="corpus clips held in memory")
-    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
+    """Train."""
+    parser = arguments("audio_vae", __doc__, PRESETS)
     parser.add_argument(
         "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
     )
-    options = parser.parse_args()
-    device = ranks.join(options.threads)
-    if CROPS % ranks.size():
-        raise SystemExit(f"train_audio_vae: {CROPS} crops a step do not divide among {ranks.size()} ranks")
-    config = AudioVAEConfig.puppet()
-    clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
-    train(options.run, config, options.steps, options.minutes, clips, options.freeze_encoder, device)
+    with started(parser) as (options, run, device):
+        ranks.check_share(run.rows)
+        samples = run.frames * run.model.hop
+        clips = speech("train", run.clips, samples), speech("heldout", run.heldout, samples)
+        train(options.run, run, clips, options.minutes, options.freeze_encoder, device)
 
 
 if __name__ == "__main__":

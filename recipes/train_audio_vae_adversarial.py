@@ -3,7 +3,8 @@
     python -m recipes.train_audio_vae_adversarial                        the whole network, from nothing
     python -m recipes.train_audio_vae_adversarial --run runs/audio_vae_adversarial_decoder \\
         --freeze-encoder runs/audio_vae                                  the decoder alone, from another run's
-    python -m recipes.train_audio_vae_adversarial --whisper large-v3.pt  the published form and its losses
+    python -m recipes.train_audio_vae_adversarial --config release \\
+        --whisper large-v3.pt                                            the published form and its losses
     python -m recipes.export audio_vae_adversarial RUN FOLDER            write the averaged weights
 
 `recipes.train_audio_vae` compares spectra, and the best guess of what a spectrum leaves open is its average.
@@ -16,46 +17,95 @@ Both sides learn in one step, each from the other as it was before: one module, 
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import math
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from audio_vae.bottleneck import sample
-from audio_vae.config import AudioVAEConfig, ConvolutionalConfig, WhisperConfig
+from audio_vae.config import AudioVAEConfig, WhisperConfig
 from audio_vae.conv import fold_weights
 from audio_vae.discriminator import Discriminator, DiscriminatorConfig
 from audio_vae.losses import MeaningLoss, SpectralLoss, divergence, feature_matching, least_squares
 from audio_vae.model import AudioVAE
-from recipes import ranks
-from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
-from recipes.record import fingerprint, record, recorded
-from recipes.train_audio_vae import (
-    CROPS,
-    FRAMES,
-    FREE_NATS,
-    HELDOUT_CLIPS,
-    KL_WEIGHT,
-    build,
-    crops,
-    normal,
-    own_draws,
-    slips,
-    speech,
-    validate,
-)
+from recipes import ranks, train_audio_vae
+from recipes.arguments import arguments, started
+from recipes.configs.run import Optim
+from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator
+from recipes.record import fingerprint, record, recorded_model
+from recipes.train_audio_vae import AudioVAERun, build, crops, normal, own_draws, slips, speech, validate
 from talker.checkpoint import CheckpointError, load_strict
 
-RATE, JUDGE_RATE, BETAS, DECAY = 5e-4, 5e-4, (0.8, 0.98), 0.01
-WARMUP = 100
-JUDGED = 9  # latent frames of a crop that the discriminators see: 0.36 s, about as long as HiFi-GAN's crops
-# Beside the spectral loss's 1. About HiFi-GAN's 1 and 2 beside 45 (X-Codec's 5 beside 15), which are sums
-# over discriminators, layers and windows where ours are means.
-ADVERSARIAL, MATCHING, MEANING = 0.2, 2.0, 0.1
-LOG_EVERY, LOOK_EVERY = 50, 250
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialRun(AudioVAERun):
+    """A training of the audio autoencoder against discriminators.
+
+    Args:
+        discriminator: all of them.
+        discriminator_rate: theirs, beside the autoencoder's `optim.rate`.
+        judged: latent frames of a crop that the discriminators see.
+        adversarial, matching, meaning: weights beside the spectral loss's 1.
+    """
+
+    discriminator: DiscriminatorConfig
+    discriminator_rate: float = 5e-4
+    judged: int = 9  # 0.36 s, about as long as HiFi-GAN's crops
+    # About HiFi-GAN's 1 and 2 beside 45 (X-Codec's 5 beside 15), which are sums over discriminators, layers
+    # and windows where ours are means.
+    adversarial: float = 0.2
+    matching: float = 2.0
+    meaning: float = 0.1
+
+
+# Adam divides by the gradients' size: to clip two rivals by the norm of both would only let each disturb the
+# other. A step that is not finite is still skipped.
+UNCLIPPED = math.inf
+
+
+def puppet() -> AdversarialRun:
+    """The embedded default's network, and discriminators for a CPU."""
+    return AdversarialRun(
+        model=AudioVAEConfig.puppet(),
+        discriminator=DiscriminatorConfig.puppet(),
+        steps=4000,
+        optim=Optim(rate=5e-4, betas=(0.8, 0.98), decay=0.01, warmup=100, floor=0.02, clip=UNCLIPPED),
+    )
+
+
+def release() -> AdversarialRun:
+    """The published form, WhisperX-VAE, which needs the weights of Whisper Large-v3.
+
+    Published: the sizes of both sides, and which losses there are. Ours: all else; rate, Adam's betas and the
+    proportion of the losses, a third of the spectral one's weight for Whisper's features among them, are
+    those of published relatives.
+    """
+    plain = train_audio_vae.release()
+    return AdversarialRun(
+        model=AudioVAEConfig.base(),
+        discriminator=DiscriminatorConfig.base(),
+        steps=plain.steps,
+        optim=plain.optim,
+        discriminator_rate=plain.optim.rate,
+        rows=plain.rows,
+        meaning=1 / 3,
+        clips=plain.clips,
+        validate_every=plain.validate_every,
+        save_seconds=plain.save_seconds,
+    )
+
+
+def tiny() -> AdversarialRun:
+    """For tests: seconds."""
+    few = dataclasses.replace(puppet(), steps=4, rows=2, clips=4, heldout=2, log_every=1, validate_every=2)
+    return dataclasses.replace(few, model=AudioVAEConfig.tiny(), discriminator=DiscriminatorConfig.tiny())
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, release, tiny)}
 
 
 def heard(model: AudioVAE, pcm: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -67,97 +117,93 @@ def heard(model: AudioVAE, pcm: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     return *model.bottleneck.posterior(model.encoder(pcm)[:, :count] + features), features
 
 
-def rivals(model: AudioVAE, judges: DiscriminatorConfig) -> nn.ModuleDict:
+def rivals(model: AudioVAE, run: AdversarialRun) -> nn.ModuleDict:
     """All that is trained: the autoencoder, its discriminators, and what reads Whisper's features."""
-    torch.manual_seed(1)
-    modules = {"vae": model, "discriminator": Discriminator(judges)}
+    torch.manual_seed(run.seed + 1)
+    modules = {"vae": model, "discriminator": Discriminator(run.discriminator)}
     if model.whisper is not None:
         modules["meaning"] = MeaningLoss(model.decoder.width, model.encoder.width)
     return nn.ModuleDict(modules)
 
 
-def optimiser_of(modules: nn.ModuleDict) -> torch.optim.Optimizer:
+def optimiser_of(modules: nn.ModuleDict, run: AdversarialRun) -> torch.optim.Optimizer:
     """One AdamW over everything that is not frozen; the discriminators have their own rate."""
     groups = [
         {
             "params": [parameter for parameter in module.parameters() if parameter.requires_grad],
-            "lr": JUDGE_RATE if name == "discriminator" else RATE,
+            "lr": run.discriminator_rate if name == "discriminator" else run.optim.rate,
         }
         for name, module in modules.items()
     ]
-    return torch.optim.AdamW(groups, betas=BETAS, weight_decay=DECAY)
+    return torch.optim.AdamW(groups, betas=run.optim.betas, weight_decay=run.optim.decay)
 
 
 def train(
-    run: Path,
+    folder: Path,
+    run: AdversarialRun,
     model: AudioVAE,
-    judges: DiscriminatorConfig,
-    steps: int,
-    minutes: float,
     clips: tuple[list[Tensor], list[Tensor]],
+    minutes: float = float("inf"),
     device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train on `clips` (training, held out) for `steps` steps or `minutes` minutes, whichever comes first."""
-    modules = rivals(model, judges).to(device)
+    """Train on `clips` (training, held out) up to `run.steps`, or until the run has taken `minutes`."""
+    modules = rivals(model, run).to(device)
     discriminator, frozen = modules["discriminator"], not model.bottleneck.project.weight.requires_grad
-    loss, samples = SpectralLoss(model.sample_rate, model.hop).to(device), FRAMES * model.hop
-    optimiser, schedule = optimiser_of(modules), warmup_cosine(WARMUP, steps, floor=0.02)
-    # Adam divides by the gradients' size: to clip both sides by the norm of both would only let each disturb
-    # the other. A step that is not finite is still skipped.
-    engine = Engine(modules, optimiser, run, schedule, clip=math.inf, ema=0.999)
+    loss, samples = SpectralLoss(model.sample_rate, model.hop).to(device), run.frames * model.hop
+    optimiser, schedule = optimiser_of(modules, run), run.optim.factor(run.steps)
+    engine = Engine(modules, optimiser, folder, schedule, run.optim.clip, run.optim.ema, averaged="vae")
     heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     recent: list[Tensor] = []
     engine.load()
-    record(run, "audio_vae_adversarial", model.config, fingerprint(clip.numpy() for clip in clips[0]))
-    for step in engine.steps(steps, minutes):
-        each = own_draws(step)
+    record(folder, "audio_vae_adversarial", run, fingerprint(clip.numpy() for clip in clips[0]))
+    for step in engine.steps(run.steps, minutes, run.save_seconds):
+        each = own_draws(run, step)
         pcm = crops(clips[0], samples, each).to(device)
         mean, log_std, features = heard(model, pcm)
         latents = sample(mean, log_std, normal(mean, each))
         if frozen:
-            latents = latents + slips(mean, each)
+            latents = latents + slips(mean, run.slip, each)
         frames = model.bottleneck.expand(latents)
         made = model.decoder(frames)
-        first = model.hop * int(torch.randint(FRAMES - JUDGED + 1, (), generator=generator(1, step)))
-        spoken, copy = (signal[:, first : first + model.hop * JUDGED] for signal in (pcm, made))
+        place = generator(run.seed + 1, step)
+        first = model.hop * int(torch.randint(run.frames - run.judged + 1, (), generator=place))
+        spoken, copy = (signal[:, first : first + model.hop * run.judged] for signal in (pcm, made))
 
-        with fast_arithmetic():
+        with fast_arithmetic(device):
             real, detached = discriminator(spoken), discriminator(copy.detach())
         judged = least_squares(real, 1.0) + least_squares(detached, 0.0)
         engine.backward(judged)
 
         discriminator.requires_grad_(False)  # it does not learn to be deceived
-        with fast_arithmetic():
+        with fast_arithmetic(device):
             fake = discriminator(copy)
         nats = divergence(mean, log_std)
-        pushed = ranks.total(nats) / ranks.size() > FREE_NATS
+        pushed = ranks.average(nats) > run.free_nats
         parts = {
             "spectral": loss(made, pcm),
-            "adversarial": ADVERSARIAL * least_squares(fake, 1.0),
-            "matching": MATCHING * feature_matching(fake, real),
-            "kl": KL_WEIGHT * nats[pushed].sum(),
+            "adversarial": run.adversarial * least_squares(fake, 1.0),
+            "matching": run.matching * feature_matching(fake, real),
+            "kl": run.kl * nats[pushed].sum(),
         }
         if features is not None:
-            parts["meaning"] = MEANING * modules["meaning"](frames, features)
+            parts["meaning"] = run.meaning * modules["meaning"](frames, features)
         engine.backward(torch.stack(list(parts.values())).sum())
         discriminator.requires_grad_(True)
 
-        shown = parts | {"judged": judged, "nats": nats.sum(), "grad": nats.new_tensor(engine.step())}
+        shown = parts | {"judged": judged, "nats": nats.sum(), "grad": nats.new_tensor(engine.step(pcm))}
         recent.append(torch.stack([value.detach() for value in shown.values()]))
-        if engine.step_count % LOG_EVERY == 0:
-            means = (ranks.total(torch.stack(recent).mean(0)) / ranks.size()).tolist()
-            values = dict(zip(shown, means, strict=True))
-            if engine.step_count % LOOK_EVERY == 0 and ranks.rank() == 0:
-                vae = engine.ema_module.get_submodule("vae")
-                assert isinstance(vae, AudioVAE)
-                values |= validate(vae, loss, heldout)
-            engine.log(**values, **engine.meter(CROPS))
+        if engine.step_count % run.log_every == 0:
+            means = ranks.average(torch.stack(recent).mean(0)).tolist()
+            engine.log(**dict(zip(shown, means, strict=True)), **engine.meter(run.rows))
             recent.clear()
+        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+            assert isinstance(engine.ema_module, AudioVAE)
+            engine.log(**validate(engine.ema_module, loss, heldout))
     return engine
 
 
-def whisper_weights(path: Path) -> tuple[AudioVAEConfig, dict[str, Tensor]]:
-    """The published form beside the encoder of an openai-whisper file, and that encoder's weights.
+def whisper_weights(path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
+    """The sizes of the encoder of an openai-whisper file, and its weights.
 
     Raises:
         CheckpointError: it is no such file.
@@ -176,49 +222,53 @@ def whisper_weights(path: Path) -> tuple[AudioVAEConfig, dict[str, Tensor]]:
         heads=dims["n_audio_head"],
         layers=dims["n_audio_layer"],
     )
-    weights = {k.removeprefix("encoder."): v.float() for k, v in state.items() if k.startswith("encoder.")}
-    return AudioVAEConfig(convolutional=ConvolutionalConfig(hidden=config.width, whisper=config)), weights
+    return config, {
+        k.removeprefix("encoder."): v.float() for k, v in state.items() if k.startswith("encoder.")
+    }
 
 
-def averaged(run: Path) -> AudioVAE:
+def beside(whisper: WhisperConfig, run: AdversarialRun) -> AdversarialRun:
+    """`run` with another Whisper's sizes.
+
+    Raises:
+        ValueError: its network has no Whisper branch.
+    """
+    form = run.model.convolutional
+    if form is None or form.whisper is None:
+        raise ValueError("this network has no Whisper branch: --whisper goes with --config release")
+    form = dataclasses.replace(form, hidden=whisper.width, whisper=whisper)
+    return dataclasses.replace(run, model=dataclasses.replace(run.model, convolutional=form))
+
+
+def averaged(folder: Path) -> AudioVAE:
     """The averaged autoencoder of a run, for use."""
-    model = build(recorded(run, AudioVAEConfig, AudioVAEConfig.puppet()), None)
-    state = torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"]
-    model.load_state_dict({k.removeprefix("vae."): v for k, v in state.items() if k.startswith("vae.")})
+    model = build(recorded_model(folder, AudioVAEConfig, AudioVAEConfig.puppet()), None)
+    model.load_state_dict(averaged_weights(folder, "vae"))
     fold_weights(model)
     return model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("runs/audio_vae_adversarial"))
-    parser.add_argument("--steps", type=int, default=4000, help="the learning rate reaches its floor here")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clips", type=int, default=1000, help="corpus clips held in memory")
+    """Train."""
+    parser = arguments("audio_vae_adversarial", __doc__, PRESETS)
     parser.add_argument(
         "--freeze-encoder", type=Path, metavar="RUN", help="train the decoder alone, from this run's weights"
     )
-    parser.add_argument(
-        "--whisper", type=Path, metavar="FILE", help="the published form, beside this Whisper"
-    )
-    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
-    options = parser.parse_args()
-    device = ranks.join(options.threads)
-    if CROPS % ranks.size():
-        raise SystemExit(
-            f"train_audio_vae_adversarial: {CROPS} crops a step do not divide among {ranks.size()} ranks"
-        )
-    config, judges = AudioVAEConfig.puppet(), DiscriminatorConfig.puppet()
-    if options.whisper is not None:
-        (config, weights), judges = whisper_weights(options.whisper), DiscriminatorConfig.base()
-    model = build(config, options.freeze_encoder)
-    if model.whisper is not None:
-        load_strict(model.whisper.get_submodule("encoder"), weights, str(options.whisper))
-    clips = speech("train", options.clips, config.hop), speech("heldout", HELDOUT_CLIPS, config.hop)
-    train(options.run, model, judges, options.steps, options.minutes, clips, device)
+    parser.add_argument("--whisper", type=Path, metavar="FILE", help="weights of the Whisper branch")
+    with started(parser) as (options, run, device):
+        ranks.check_share(run.rows)
+        weights: dict[str, Tensor] | None = None
+        if options.whisper is not None:
+            whisper, weights = whisper_weights(options.whisper)
+            run = beside(whisper, run)
+        model = build(run.model, options.freeze_encoder, run.seed)
+        if model.whisper is not None:
+            if weights is None:
+                raise ValueError("this network has a Whisper branch: give its weights with --whisper")
+            load_strict(model.whisper.get_submodule("encoder"), weights, str(options.whisper))
+        samples = run.frames * model.hop
+        clips = speech("train", run.clips, samples), speech("heldout", run.heldout, samples)
+        train(options.run, run, model, clips, options.minutes, device)
 
 
 if __name__ == "__main__":

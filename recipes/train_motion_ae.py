@@ -1,7 +1,9 @@
 """Train the motion autoencoder on pairs of frames of one puppet.
 
-    python -m recipes.train_motion_ae                train; continues from the run folder
-    python -m recipes.train_motion_ae --validate     measure on unseen people, draw a sheet
+    python -m recipes.train_motion_ae [--config puppet] [--set steps=3000]    continues from the run folder
+    torchrun --nproc-per-node 2 -m recipes.train_motion_ae                    the same, shared
+    python -m recipes.train_motion_ae --validate                              measure on unseen people, draw
+    python -m recipes.export motion_ae runs/motion_ae FOLDER                  write the averaged weights
 
 Objective: the decoder, given the source frame's features and the target's motion, must draw the target:
 absolute error (mouth and eyes count more), the same on smaller pictures, and of neighbouring pixels'
@@ -15,7 +17,6 @@ vector from where the encoder thinks that the source stands, as a talker drives 
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,38 +32,99 @@ from motion_ae.decoder import sketch, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
 from recipes import ranks
+from recipes.arguments import arguments, started
+from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs, drawn_pairs, first_pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
-from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
-from recipes.record import record, recorded
+from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
+from recipes.record import record, recorded_model
 
-BATCH = 8  # pairs a step
-ENCODED, MIXED = 2, 1  # how many are driven by the encoder's codes; by them at the source alone
-RATE, BETAS, WARMUP = 3e-3, (0.9, 0.99), 50
-RATES = {"glimpses.parts": 1e-3, "glimpses.find": 1e-2}  # of plain layers beside the equalised ones
-MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
-HIDDEN = 2.0  # and those of the mouth's inside that the source does not show, in mouths
-PYRAMID, GRADIENT, CODE, SURFACE, WHERE = 0.5, 1.0, 1.0, 0.5, 1.0  # weights beside the absolute error's
-GLANCE = 0.03  # how far from the true places training looks, in half pictures
 SPREAD = 3.0  # usual deviation of a motion code, in the network's units
 MOVED = 0.2  # and of a surface that the motion moves
-FLOW, FLOW_FADE, FLOW_FLOOR = 16.0, 8000, 0.1
 SAME_PLACE = 0.08  # how near two surfaces at rest must be to be the same, in 0.1 m
 READ_AT = (1, 2)  # levels of the encoder's features, 16 and 32 cells wide, that tell the surface
-COARSE_STEPS = 4000  # at a quarter of the resolution, where a step costs half
-LOG_EVERY, LOOK_EVERY = 50, 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Of the losses, beside the absolute error's 1; of pixels of mouth and eyes, beside the others' 1, and of
+    the mouth's inside that the source does not show, in mouths. The flow's falls to `flow_floor` of itself,
+    on a line that would end after `flow_fade` of all steps."""
+
+    pyramid: float = 0.5
+    gradient: float = 1.0
+    code: float = 1.0
+    surface: float = 0.5
+    where: float = 1.0
+    flow: float = 16.0
+    flow_fade: float
+    flow_floor: float = 0.1
+    mouth: float = 8.0
+    eyes: float = 3.0
+    hidden: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionAERun(Run):
+    """A training of the motion autoencoder.
+
+    Args:
+        model: the network, one with glimpses and the corpus's motion vector as its code.
+        rows: pairs a step over all ranks.
+        encoded, mixed: how many of them are driven by the encoder's codes; by them at the source alone.
+        parts_rate, find_rate: of the glimpses' plain layers, beside the equalised ones' `optim.rate`.
+        weights: see there.
+        glance: how far from the true places training looks, in half pictures.
+        coarse: share of all steps at a quarter of the resolution, where a step costs half.
+        people: most that are rendered (3 MB each).
+        heldout: pairs of unseen people to validate on.
+    """
+
+    model: MotionAEConfig
+    rows: int = 8
+    encoded: int = 2
+    mixed: int = 1
+    parts_rate: float = 1e-3
+    find_rate: float = 1e-2
+    weights: Weights
+    glance: float = 0.03
+    coarse: float
+    people: int = 2048
+    heldout: int = 24
+
+
+def puppet() -> MotionAERun:
+    """The embedded default."""
+    return MotionAERun(
+        model=MotionAEConfig.puppet(),
+        steps=9000,
+        optim=Optim(rate=3e-3, betas=(0.9, 0.99), warmup=50, floor=0.02),
+        weights=Weights(flow_fade=8 / 9),
+        coarse=4 / 9,
+    )
+
+
+def tiny() -> MotionAERun:
+    """For tests: seconds."""
+    few = replace(puppet(), model=MotionAEConfig.tiny(), steps=4, rows=4, coarse=0.5, people=8, heldout=4)
+    return replace(few, log_every=1, validate_every=2)
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (B, 3, H, W), raw motions (B, M), pixel weights (B, 1, H, W), flow (B, 2, g, g) in pixels and
-    how much it counts (B, 1, g, g); of sources, then targets: surfaces (2 B, 7, g, g) (see frame_bank),
-    the true centres of mouths and eyes (2 B, 3, 2) from -1 to 1, and where to look for them, alike."""
+    """Pictures (B, 3, H, W), raw motions (B, M), where the target's mouth is, 0 or 1, and how much pixels
+    count (B, 1, H, W), flow (B, 2, g, g) in pixels and how much it counts (B, 1, g, g); of sources, then
+    targets: surfaces (2 B, 7, g, g) (see frame_bank), the true centres of mouths and eyes (2 B, 3, 2) from -1
+    to 1, and where to look for them, alike."""
 
     source: Tensor
     target: Tensor
     source_motion: Tensor
     target_motion: Tensor
+    mouth: Tensor
     weights: Tensor
     flow: Tensor
     flow_weights: Tensor
@@ -114,13 +176,14 @@ def picture(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 127.5 - 1
 
 
-def to_batch(pairs: Pairs) -> Batch:
+def to_batch(pairs: Pairs, counts: Weights) -> Batch:
+    """Tensors of pairs, whose pixels weigh what `counts` says."""
     boxes = torch.from_numpy(np.asarray(pairs.target_boxes))
     size = pairs.target.shape[1]
     corners = np.concatenate([pairs.source_boxes, pairs.target_boxes]).astype(np.float32)
     centres = torch.from_numpy((corners[..., :2] + corners[..., 2:]) / size - 1)
-    mouth = box_weights(boxes[:, :1], size, MOUTH)
-    weights = 1.0 + mouth + box_weights(boxes[:, 1:], size, EYES)
+    mouth, eyes = box_weights(boxes[:, :1], size, 1.0), box_weights(boxes[:, 1:], size, 1.0)
+    weights = 1.0 + counts.mouth * mouth + counts.eyes * eyes
     flow = torch.from_numpy(np.asarray(pairs.flow, np.float32))
     here, there = (torch.from_numpy(x).float() for x in (pairs.target_surface, pairs.source_surface))
     seen = visible(here, there, flow / size)
@@ -129,7 +192,8 @@ def to_batch(pairs: Pairs) -> Batch:
         target=picture(pairs.target),
         source_motion=torch.from_numpy(np.asarray(pairs.source_motion)),
         target_motion=torch.from_numpy(np.asarray(pairs.target_motion)),
-        weights=weights + HIDDEN * mouth * F.interpolate(1 - seen, size),
+        mouth=mouth,
+        weights=weights + counts.hidden * counts.mouth * mouth * F.interpolate(1 - seen, size),
         flow=flow,
         flow_weights=F.interpolate(weights, flow.shape[-2:], mode="area") * seen,
         surface=torch.cat([there, here]),
@@ -148,16 +212,16 @@ def visible(here: Tensor, there: Tensor, flow: Tensor) -> Tensor:
     return (same & ((here[:, :1] - found[:, :1]).abs() < 0.5)).float()
 
 
-def draw(bank: FrameBank, step: int) -> Batch:
-    """The pairs of one step, and where to look for their mouths and eyes."""
-    draws = generator(0, step)
-    batch = to_batch(drawn_pairs(bank, step, BATCH, draws))
-    shaken = batch.centres + GLANCE * torch.randn(batch.centres.shape, generator=draws)
-    return replace(batch, glances=shaken)
+def draw(bank: FrameBank, run: MotionAERun, step: int) -> Batch:
+    """This rank's pairs of one step, and where to look for their mouths and eyes."""
+    draws = generator(run.seed, step)
+    batch = to_batch(drawn_pairs(bank, step, run.rows, draws), run.weights)
+    shaken = run.glance * torch.randn(2, run.rows, *batch.centres.shape[1:], generator=draws)
+    return replace(batch, glances=batch.centres + shaken[:, ranks.own(run.rows)].flatten(0, 1))
 
 
 def losses(
-    apprentice: Apprentice, batch: Batch, flow_weight: float, coarse: bool
+    apprentice: Apprentice, batch: Batch, run: MotionAERun, flow_weight: float, coarse: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss of one batch, and its parts; `coarse` leaves out the finest level and the blend."""
     model, glimpses, count = apprentice.model, apprentice.model.glimpses, len(batch.source)
@@ -166,8 +230,9 @@ def losses(
     identity, features = model.encoder(pictures)
     motion = model.read(pictures, identity, features, batch.glances)
     known = torch.cat([batch.source_motion, batch.target_motion])
-    start = torch.cat([motion[: ENCODED + MIXED], batch.source_motion[ENCODED + MIXED :]])
-    driving = torch.cat([motion[count : count + ENCODED], batch.target_motion[ENCODED:]])
+    number = torch.tensor(ranks.own(run.rows), device=motion.device)[:, None]
+    start = torch.where(number < run.encoded + run.mixed, motion[:count], batch.source_motion)
+    driving = torch.where(number < run.encoded, motion[count:], batch.target_motion)
     style = model.style(driving, identity[:count], start)
     used = features[:-1] if coarse else features
     canvases = model.decoder.canvases(style, tuple(feature[:count] for feature in used))
@@ -177,52 +242,65 @@ def losses(
         drawn = model.decoder.picture(canvases[-1], batch.source)
     target, weights = (F.interpolate(x, drawn.shape[-2:], mode="area") for x in (batch.target, batch.weights))
     flows = [canvas.flow for canvas in canvases[1:] if canvas.flow is not None]
+    size, scale = batch.target.shape[-1], run.weights
     parts = {
-        "l1": weighted_l1(drawn, target, weights),
-        "pyramid": PYRAMID * pyramid_l1(drawn, target),
-        "gradient": GRADIENT * gradient_l1(drawn, target, weights),
-        "flow": flow_weight * flow_l1(flows, batch.flow, batch.target.shape[-1], batch.flow_weights),
-        "code": CODE * code_error(motion, known, SPREAD * model.scale),
-        "surface": SURFACE * surface_error(apprentice.surfaces(features), batch.surface),
-        "where": WHERE * (glimpses.where(features) - batch.centres).abs().mean(),
+        "l1": weighted_l1(drawn, target, weights, ranks.mean),
+        "pyramid": scale.pyramid * pyramid_l1(drawn, target),
+        "gradient": scale.gradient * gradient_l1(drawn, target, weights, ranks.mean),
+        "flow": flow_weight * flow_l1(flows, batch.flow, size, batch.flow_weights, ranks.mean),
+        "code": scale.code * code_error(motion, known, SPREAD * model.scale),
+        "surface": scale.surface * surface_error(apprentice.surfaces(features), batch.surface),
+        "where": scale.where * (glimpses.where(features) - batch.centres).abs().mean(),
     }
     return torch.stack(list(parts.values())).sum(), parts
 
 
-def train(
-    run: Path, config: MotionAEConfig, bank: FrameBank, heldout: Batch, steps: int, minutes: float
-) -> Engine:
-    """Train for `steps` steps or `minutes` minutes, whichever comes first."""
-    torch.manual_seed(0)
-    apprentice = Apprentice(config)
+def optimiser_of(apprentice: Apprentice, run: MotionAERun) -> torch.optim.Optimizer:
+    """Adam over everything; the glimpses' layers have their own rates."""
+    rates = {"glimpses.parts": run.parts_rate, "glimpses.find": run.find_rate}
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in apprentice.named_parameters():
-        rate = next((rate for part, rate in RATES.items() if part in name), RATE)
+        rate = next((rate for part, rate in rates.items() if part in name), run.optim.rate)
         groups.setdefault(rate, []).append(parameter)
-    optimiser = torch.optim.Adam(
-        [{"params": group, "lr": rate} for rate, group in groups.items()], betas=BETAS, fused=True
+    return torch.optim.Adam(
+        [{"params": group, "lr": rate} for rate, group in groups.items()], betas=run.optim.betas, fused=True
     )
-    engine = Engine(apprentice, optimiser, run, warmup_cosine(WARMUP, steps, floor=0.02), clip=1.0, ema=0.999)
-    recent = list[Tensor]()
+
+
+def train(
+    folder: Path,
+    run: MotionAERun,
+    bank: FrameBank,
+    heldout: Batch,
+    minutes: float = float("inf"),
+    device: torch.device | str = "cpu",
+) -> Engine:
+    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 measures `heldout` pairs."""
+    torch.manual_seed(run.seed)
+    apprentice, recent = Apprentice(run.model).to(device), list[Tensor]()
+    optimiser, schedule = optimiser_of(apprentice, run), run.optim.factor(run.steps)
+    engine = Engine(apprentice, optimiser, folder, schedule, run.optim.clip, run.optim.ema, averaged="model")
     engine.load()
-    record(run, "motion_ae", config, "frames of the corpus, rendered as training goes on")
-    for step in engine.steps(steps, minutes):
-        flow_weight = FLOW * max(FLOW_FLOOR, 1 - step / FLOW_FADE)
-        with fast_arithmetic():
-            loss, parts = losses(apprentice, draw(bank, step), flow_weight, step < COARSE_STEPS)
+    record(folder, "motion_ae", run, "frames of the corpus, rendered as training goes on")
+    for step in engine.steps(run.steps, minutes, run.save_seconds):
+        faded = 1 - step / round(run.weights.flow_fade * run.steps)
+        flow_weight = run.weights.flow * max(run.weights.flow_floor, faded)
+        batch, coarse = on(device, draw(bank, run, step)), step < round(run.coarse * run.steps)
+        with fast_arithmetic(device):
+            loss, parts = losses(apprentice, batch, run, flow_weight, coarse)
         engine.backward(loss)
-        norm = engine.step()
-        recent.append(torch.stack([*(part.detach() for part in parts.values()), torch.tensor(norm)]))
-        if engine.step_count % LOG_EVERY == 0:
-            values = torch.stack(recent).mean(0).tolist()
+        norm = engine.step(batch)
+        recent.append(torch.stack([*(part.detach() for part in parts.values()), loss.new_tensor(norm)]))
+        if engine.step_count % run.log_every == 0:
+            values = ranks.average(torch.stack(recent).mean(0)).tolist()
             shown = dict(zip([*parts, "grad"], values, strict=True))
             shown["flow"] /= flow_weight
-            if engine.step_count % LOOK_EVERY == 0:
-                averaged = engine.ema_module
-                assert isinstance(averaged, Apprentice)
-                shown |= look(averaged.model, heldout, run / f"sheet-{engine.step_count:06d}.png")
-            engine.log(**shown, **engine.meter(BATCH))
+            engine.log(**shown, **engine.meter(run.rows))
             recent.clear()
+        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+            assert isinstance(engine.ema_module, MotionAE)
+            sheet = folder / f"sheet-{engine.step_count:06d}.png"
+            engine.log(**look(engine.ema_module, on(device, heldout), sheet))
     return engine
 
 
@@ -248,61 +326,55 @@ def squared_error(drawn: Tensor, target: Tensor, mask: Tensor) -> tuple[float, f
 
 def look(model: MotionAE, batch: Batch, sheet: Path | None = None) -> dict[str, float]:
     """PSNR (one from the summed error) of the whole picture and the mouth box, and of copying the source."""
-    mouth = (batch.weights >= MOUTH).float()
-    whole = torch.ones_like(mouth)
+    whole = torch.ones_like(batch.mouth)
     drawn, told = reenact(model, batch), reenact(model, batch, encoded=False)
     sums = {
         "psnr": squared_error(drawn, batch.target, whole),
         "psnr_copy": squared_error(batch.source, batch.target, whole),
-        "mouth": squared_error(drawn, batch.target, mouth),
-        "mouth_told": squared_error(told, batch.target, mouth),
-        "mouth_copy": squared_error(batch.source, batch.target, mouth),
+        "mouth": squared_error(drawn, batch.target, batch.mouth),
+        "mouth_told": squared_error(told, batch.target, batch.mouth),
+        "mouth_copy": squared_error(batch.source, batch.target, batch.mouth),
     }
     if sheet is not None:
-        shown = torch.cat([batch.source[:12], batch.target[:12], drawn[:12]], dim=-1)
-        save_sheet(shown, sheet)
+        save_sheet(torch.cat([batch.source[:12], batch.target[:12], drawn[:12]], dim=-1), sheet)
     return {name: 10 * float(np.log10(count / error)) for name, (error, count) in sums.items()}
 
 
 def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
-    """Pictures (B, 3, H, W) in [-1, 1] as one PNG."""
-    tiles = ((pictures.clamp(-1, 1) + 1) * 127.5).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    rows = [np.concatenate(list(tiles[k : k + columns]), axis=1) for k in range(0, len(tiles), columns)]
+    """Pictures (B, 3, H, W) in [-1, 1] as one PNG; the last row is filled up with black."""
+    blank = pictures.new_full((-len(pictures) % columns, *pictures.shape[1:]), -1.0)
+    pixels = ((torch.cat([pictures, blank]).clamp(-1, 1) + 1) * 127.5).to(torch.uint8).cpu()
+    rows = pixels.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(path)
+    Image.fromarray(rows.flatten(0, 1).flatten(1, 2).numpy()).save(path)
 
 
-def averaged(run: Path) -> MotionAE:
+def averaged(folder: Path) -> MotionAE:
     """The averaged network of a run, for use."""
-    apprentice = Apprentice(recorded(run, MotionAEConfig, MotionAEConfig.puppet()))
-    apprentice.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
-    return apprentice.model.eval().requires_grad_(False)
+    model = MotionAE(recorded_model(folder, MotionAEConfig, MotionAEConfig.puppet()))
+    model.load_state_dict(averaged_weights(folder, "model"))
+    return model.eval().requires_grad_(False)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("runs/motion_ae"))
+    """Train, or measure."""
+    parser = arguments("motion_ae", __doc__, PRESETS)
     parser.add_argument("--frames", type=Path, default=Path("runs/frames"), help="folder of rendered frames")
-    parser.add_argument("--steps", type=int, default=9000, help="the learning rate reaches its floor here")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--people", type=int, default=2048, help="most people rendered (3 MB each)")
     parser.add_argument("--validate", type=int, metavar="PAIRS", nargs="?", const=500, help="measure and end")
-    options = parser.parse_args()
-    ranks.alone("train_motion_ae")
-    torch.set_num_threads(options.threads)
-    unseen = FrameBank(options.frames, "heldout", people=256)
-    if options.validate:
-        model, batch = averaged(options.run), to_batch(first_pairs(unseen, options.validate))
-        measured = look(model, batch, options.run / "validation.png")
-        (options.run / "validation.json").write_text(json.dumps(measured, indent=1))
-        print(json.dumps(measured))
-        return
-    bank = FrameBank(options.frames, "train", options.people)
-    heldout = to_batch(first_pairs(unseen, 24))
-    train(options.run, MotionAEConfig.puppet(), bank, heldout, options.steps, options.minutes)
+    with started(parser) as (options, run, device):
+        if options.validate:
+            unseen = FrameBank(options.frames, "heldout", people=256)
+            batch = to_batch(first_pairs(unseen, options.validate), run.weights)
+            measured = look(averaged(options.run), batch, options.run / "validation.png")
+            (options.run / "validation.json").write_text(json.dumps(measured, indent=1))
+            print(json.dumps(measured))
+            return
+        ranks.check_share(run.rows)
+        with ranks.in_turn():
+            unseen = FrameBank(options.frames, "heldout", people=256)
+            bank = FrameBank(options.frames, "train", run.people)
+            heldout = to_batch(first_pairs(unseen, run.heldout), run.weights)
+        train(options.run, run, bank, heldout, options.minutes, device)
 
 
 if __name__ == "__main__":

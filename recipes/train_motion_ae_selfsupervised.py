@@ -1,6 +1,7 @@
 """Train a motion autoencoder on nothing but pairs of frames of one clip, as LIA and LIA-X were.
 
-    python -m recipes.train_motion_ae_selfsupervised                    train; continues from the run folder
+    python -m recipes.train_motion_ae_selfsupervised [--config puppet]  train; continues from the run folder
+    torchrun --nproc-per-node 2 -m recipes.train_motion_ae_selfsupervised       the same, shared
     python -m recipes.train_motion_ae_selfsupervised --vgg vgg19.pth    with VGG19 as the perceptual distance
     python -m recipes.export motion_ae_selfsupervised RUN FOLDER        write the averaged weights
 
@@ -15,10 +16,9 @@ from the other as it was before: one module, one optimiser, one checkpoint. The 
 
 from __future__ import annotations
 
-import argparse
 import math
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,22 +34,100 @@ from motion_ae.losses import box_weights, not_believed, r1, sparsity, weighted_l
 from motion_ae.model import MotionAE
 from motion_ae.perceptual import FilterDistance, VGGDistance
 from recipes import ranks
+from recipes.arguments import arguments, started
+from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FrameBank, Pairs, drawn_pairs, first_pairs
-from recipes.launch import Engine, fast_arithmetic, generator, warmup_cosine
-from recipes.record import record, recorded
+from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
+from recipes.record import record, recorded_model
 from recipes.train_motion_ae import picture, save_sheet, squared_error
 
-BATCH = 8  # pairs a step
-RATE, BETAS, WARMUP = 2e-3, (0.0, 0.99), 50
-COARSE_STEPS = 4000  # without the finest level, at half the resolution
-MOUTH, EYES = 8.0, 3.0  # how much more their pixels count
-# Weights of the perceptual distance and the adversarial loss beside the absolute error's: LIA's, and ones of
-# the same proportion for a distance twenty to a hundred times smaller.
-WEIGHTS = {VGGDistance: (10.0, 1.0), FilterDistance: (4.0, 0.1)}
-SPARSITY, SPARSITY_WARMUP = 1e-3, 2000
-R1, R1_EVERY = 10.0, 16
-JITTER = 0.15  # of brightness, contrast and saturation
-LOG_EVERY, LOOK_EVERY = 50, 250
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """Weights of a perceptual distance, and of the adversarial loss beside it; the absolute error's is 1."""
+
+    perceptual: float
+    adversarial: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfSupervisedRun(Run):
+    """A self-supervised training of a motion autoencoder.
+
+    Args:
+        model: the network; frames of another width are scaled to its own.
+        discriminator: its rival.
+        rows: pairs a step over all ranks.
+        coarse: share of all steps without the finest level, at half the resolution.
+        mouth, eyes: how much more their pixels count.
+        vgg: weights where VGG's distance is used (LIA's).
+        filters: weights where the fixed filters' is, of the same proportion for a distance twenty to a
+            hundred times smaller.
+        sparsity, sparsity_warmup: weight of the codes' size, and in what share of all steps it rises.
+        r1, r1_every: weight of the R1 penalty, and steps between two of them.
+        jitter: of brightness, contrast and saturation.
+        people: most that are rendered (3 MB each).
+        heldout: pairs of unseen people to validate on.
+    """
+
+    model: MotionAEConfig
+    discriminator: DiscriminatorConfig
+    rows: int = 8
+    coarse: float = 1 / 3
+    mouth: float = 8.0
+    eyes: float = 3.0
+    vgg: Likeness = Likeness(perceptual=10.0, adversarial=1.0)
+    filters: Likeness = Likeness(perceptual=4.0, adversarial=0.1)
+    sparsity: float = 1e-3
+    sparsity_warmup: float = 1 / 6
+    r1: float = 10.0
+    r1_every: int = 16
+    jitter: float = 0.15
+    people: int = 2048
+    heldout: int = 24
+
+
+# Adam divides by the gradients' size: to clip two rivals by the norm of both would only let each disturb the
+# other. A step that is not finite is still skipped.
+UNCLIPPED = math.inf
+
+
+def puppet() -> SelfSupervisedRun:
+    """The published form at 128 pixels, for a CPU."""
+    return SelfSupervisedRun(
+        model=MotionAEConfig.small(),
+        discriminator=DiscriminatorConfig.puppet(),
+        steps=12_000,
+        optim=Optim(rate=2e-3, betas=(0.0, 0.99), warmup=50, floor=0.02, clip=UNCLIPPED),
+    )
+
+
+def release() -> SelfSupervisedRun:
+    """LIA-X's network at its released size, 512 pixels, to which the corpus's 256 are enlarged.
+
+    Published: the sizes, of StyleGAN2's discriminator as well; LIA's rate, steps and batch of 64 pairs, and
+    that perceptual, adversarial and sparsity losses are used (give VGG's weights). Ours: the weights of
+    mouth, eyes and sparsity, R1 beside the adversary (StyleGAN2's), jitter, stages, warm-up and fall.
+    """
+    return SelfSupervisedRun(
+        model=MotionAEConfig.base(),
+        discriminator=DiscriminatorConfig.base(),
+        steps=800_000,
+        optim=Optim(rate=2e-3, betas=(0.0, 0.99), warmup=1000, floor=0.02, clip=UNCLIPPED),
+        rows=64,
+        validate_every=2000,
+        save_seconds=1200.0,
+    )
+
+
+def tiny() -> SelfSupervisedRun:
+    """For tests: seconds."""
+    few = replace(puppet(), steps=4, rows=4, coarse=0.5, r1_every=2, people=8, heldout=4)
+    sized = replace(few, model=MotionAEConfig.tiny_published(), discriminator=DiscriminatorConfig.tiny())
+    return replace(sized, log_every=1, validate_every=2)
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, release, tiny)}
 
 
 @dataclass(frozen=True)
@@ -69,17 +147,18 @@ def to_batch(pairs: Pairs) -> Batch:
     return Batch(picture(pairs.source), picture(pairs.target), mouth, eyes)
 
 
-def draw(bank: FrameBank, step: int) -> Batch:
-    """The pairs of one step, flipped and tinted."""
-    draws = generator(0, step)
-    return augment(to_batch(drawn_pairs(bank, step, BATCH, draws)), draws)
+def draw(bank: FrameBank, run: SelfSupervisedRun, step: int) -> Batch:
+    """This rank's pairs of one step, flipped and tinted."""
+    draws = generator(run.seed, step)
+    return augment(to_batch(drawn_pairs(bank, step, run.rows, draws)), run, draws)
 
 
-def augment(batch: Batch, draws: torch.Generator) -> Batch:
+def augment(batch: Batch, run: SelfSupervisedRun, draws: torch.Generator) -> Batch:
     """Half of the pairs mirrored; brightness, contrast and saturation shaken, for both frames alike."""
-    count = len(batch.source)
-    mirrored = torch.rand(count, 1, 1, 1, generator=draws) < 0.5
-    brightness, contrast, saturation = JITTER * (2 * torch.rand(3, count, 1, 1, 1, generator=draws) - 1)
+    own = ranks.own(run.rows)
+    mirrored = (torch.rand(run.rows, 1, 1, 1, generator=draws) < 0.5)[own]
+    shaken = run.jitter * (2 * torch.rand(3, run.rows, 1, 1, 1, generator=draws) - 1)
+    brightness, contrast, saturation = shaken[:, own]
 
     def mirror(x: Tensor) -> Tensor:
         return torch.where(mirrored, x.flip(-1), x)
@@ -112,62 +191,60 @@ def reenact(model: MotionAE, batch: Batch, coarse: bool) -> tuple[Tensor, Tensor
 
 
 def train(
-    run: Path,
-    config: MotionAEConfig,
-    judge: DiscriminatorConfig,
-    perceptual: VGGDistance | FilterDistance,
+    folder: Path,
+    run: SelfSupervisedRun,
+    distance: VGGDistance | FilterDistance,
     bank: FrameBank,
     heldout: Batch,
-    steps: int,
-    minutes: float,
+    minutes: float = float("inf"),
+    device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train for `steps` steps or `minutes` minutes, whichever comes first."""
-    torch.manual_seed(0)
-    model, discriminator = MotionAE(config), Discriminator(judge)
-    modules = nn.ModuleDict({"model": model, "discriminator": discriminator})
-    optimiser = torch.optim.Adam(modules.parameters(), lr=RATE, betas=BETAS, fused=True)
-    # Adam divides by the gradients' size: to clip both sides by the norm of both would only let each disturb
-    # the other. A step that is not finite is still skipped.
-    schedule = warmup_cosine(WARMUP, steps, floor=0.02)
-    engine = Engine(modules, optimiser, run, schedule, clip=math.inf, ema=0.999)
-    likeness, adversary = WEIGHTS[type(perceptual)]
-    penalty, recent = torch.zeros(()), list[Tensor]()
+    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 measures `heldout` pairs."""
+    torch.manual_seed(run.seed)
+    model, discriminator = MotionAE(run.model).to(device), Discriminator(run.discriminator).to(device)
+    modules, distance = nn.ModuleDict({"model": model, "discriminator": discriminator}), distance.to(device)
+    optim, likeness = run.optim, run.vgg if isinstance(distance, VGGDistance) else run.filters
+    optimiser = torch.optim.Adam(modules.parameters(), lr=optim.rate, betas=optim.betas, fused=True)
+    schedule = optim.factor(run.steps)
+    engine = Engine(modules, optimiser, folder, schedule, optim.clip, optim.ema, averaged="model")
+    penalty, recent = torch.zeros((), device=device), list[Tensor]()
     engine.load()
-    record(run, "motion_ae_selfsupervised", config, "frames of the corpus, rendered as training goes on")
-    for step in engine.steps(steps, minutes):
-        batch, coarse = draw(bank, step), step < COARSE_STEPS
-        with fast_arithmetic():
+    record(folder, "motion_ae_selfsupervised", run, "frames of the corpus, rendered as training goes on")
+    for step in engine.steps(run.steps, minutes, run.save_seconds):
+        batch, coarse = on(device, draw(bank, run, step)), step < round(run.coarse * run.steps)
+        with fast_arithmetic(device):
             drawn, motion = reenact(model, batch, coarse)
-            weights = 1 + MOUTH * batch.mouth + EYES * batch.eyes
+            weights = 1 + run.mouth * batch.mouth + run.eyes * batch.eyes
             target, weights = (shrink(x, drawn.shape[-1]) for x in (batch.target, weights))
             judged = not_believed(discriminator(target)) + not_believed(-discriminator(drawn.detach()))
         engine.backward(judged)
-        if step % R1_EVERY == 0:
+        if step % run.r1_every == 0:
             real = target.detach().requires_grad_(True)
             penalty = r1(discriminator(real), real)
-            engine.backward(R1 / 2 * R1_EVERY * penalty)
+            engine.backward(run.r1 / 2 * run.r1_every * penalty)
 
         discriminator.requires_grad_(False)  # it does not learn to be deceived
-        with fast_arithmetic():
+        risen = min(1.0, step / max(1, round(run.sparsity_warmup * run.steps)))
+        with fast_arithmetic(device):
             parts = {
-                "l1": weighted_l1(drawn, target, weights),
-                "perceptual": likeness * perceptual(drawn, target),
-                "adversarial": adversary * not_believed(discriminator(drawn)),
-                "sparsity": SPARSITY * min(1.0, step / SPARSITY_WARMUP) * sparsity(motion),
+                "l1": weighted_l1(drawn, target, weights, ranks.mean),
+                "perceptual": likeness.perceptual * distance(drawn, target),
+                "adversarial": likeness.adversarial * not_believed(discriminator(drawn)),
+                "sparsity": run.sparsity * risen * sparsity(motion),
             }
         engine.backward(torch.stack(list(parts.values())).sum())
         discriminator.requires_grad_(True)
 
-        shown = parts | {"judged": judged, "r1": penalty, "grad": torch.tensor(engine.step())}
+        shown = parts | {"judged": judged, "r1": penalty, "grad": judged.new_tensor(engine.step(batch))}
         recent.append(torch.stack([value.detach() for value in shown.values()]))
-        if engine.step_count % LOG_EVERY == 0:
-            values = dict(zip(shown, torch.stack(recent).mean(0).tolist(), strict=True))
-            if engine.step_count % LOOK_EVERY == 0:
-                average = engine.ema_module.get_submodule("model")
-                assert isinstance(average, MotionAE)
-                values |= look(average, heldout, coarse, run / f"sheet-{engine.step_count:06d}.png")
-            engine.log(**values, **engine.meter(BATCH))
+        if engine.step_count % run.log_every == 0:
+            means = ranks.average(torch.stack(recent).mean(0)).tolist()
+            engine.log(**dict(zip(shown, means, strict=True)), **engine.meter(run.rows))
             recent.clear()
+        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+            assert isinstance(engine.ema_module, MotionAE)
+            sheet = folder / f"sheet-{engine.step_count:06d}.png"
+            engine.log(**look(engine.ema_module, on(device, heldout), coarse, sheet))
     return engine
 
 
@@ -189,11 +266,10 @@ def look(model: MotionAE, batch: Batch, coarse: bool, sheet: Path) -> dict[str, 
     return {name: 10 * math.log10(count / error) for name, (error, count) in sums.items()}
 
 
-def averaged(run: Path) -> MotionAE:
+def averaged(folder: Path) -> MotionAE:
     """The averaged network of a run, for use."""
-    state = torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"]
-    model = MotionAE(recorded(run, MotionAEConfig, MotionAEConfig.small()))
-    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+    model = MotionAE(recorded_model(folder, MotionAEConfig, MotionAEConfig.small()))
+    model.load_state_dict(averaged_weights(folder, "model"))
     return model.eval().requires_grad_(False)
 
 
@@ -216,27 +292,19 @@ def perceptual_distance(vgg: Path | None) -> VGGDistance | FilterDistance:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("runs/motion_ae_selfsupervised"))
+    """Train."""
+    parser = arguments("motion_ae_selfsupervised", __doc__, PRESETS)
     parser.add_argument("--frames", type=Path, default=Path("runs/frames"), help="folder of rendered frames")
-    parser.add_argument("--steps", type=int, default=12000, help="the learning rate reaches its floor here")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--people", type=int, default=2048, help="most people rendered (3 MB each)")
     parser.add_argument(
         "--vgg", type=Path, metavar="FILE", help="torchvision's vgg19 weights, if you have them"
     )
-    options = parser.parse_args()
-    ranks.alone("train_motion_ae_selfsupervised")
-    torch.set_num_threads(options.threads)
-    heldout = to_batch(first_pairs(FrameBank(options.frames, "heldout", people=256), 24))
-    bank, judge = FrameBank(options.frames, "train", options.people), DiscriminatorConfig.puppet()
-    perceptual = perceptual_distance(options.vgg)
-    train(
-        options.run, MotionAEConfig.small(), judge, perceptual, bank, heldout, options.steps, options.minutes
-    )
+    with started(parser) as (options, run, device):
+        ranks.check_share(run.rows, run.discriminator.group)
+        distance = perceptual_distance(options.vgg)
+        with ranks.in_turn():
+            heldout = to_batch(first_pairs(FrameBank(options.frames, "heldout", people=256), run.heldout))
+            bank = FrameBank(options.frames, "train", run.people)
+        train(options.run, run, distance, bank, heldout, options.minutes, device)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Train the phoneme recogniser of `evaluation.speech` on corpus audio, and on nothing else.
 
-    python -m recipes.train_recogniser [--run runs/recogniser] [--steps 1600] [--clips 4000]
-    python -m recipes.export recogniser runs/recogniser FOLDER
+    python -m recipes.train_recogniser [--config puppet] [--set clips=2000] [--run runs/recogniser]
+    torchrun --nproc-per-node 2 -m recipes.train_recogniser          the same, shared
+    python -m recipes.export recogniser runs/recogniser FOLDER       write the averaged weights
 
 It never hears what a codec or a talker made, so that its errors on those are theirs. CTC loss (Graves et al.,
 2006).
@@ -9,10 +10,9 @@ It never hears what a codec or a talker made, so that its errors on those are th
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,56 @@ from evaluation.speech import (
     phoneme_errors,
 )
 from recipes import ranks
+from recipes.arguments import arguments, started
+from recipes.configs.run import Optim, Run
 from recipes.data.puppet.sentences import Split, sentence
 from recipes.data.puppet.speech import speak
 from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
-from recipes.launch import Engine, generator, warmup_cosine
-from recipes.record import fingerprint, record, recorded
+from recipes.launch import Engine, averaged_weights, generator, on
+from recipes.record import fingerprint, record, recorded_model
 from talker.checkpoint import atomic
 
 SHARD = 250
 Spoken = tuple[NDArray[np.float32], list[str]]
 """One clip: PCM (samples,) in [-1, 1] and its normalised phonemes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecogniserRun(Run):
+    """A training of the phoneme recogniser.
+
+    Args:
+        model: the network; what is spoken decides its symbols when the run begins.
+        seconds: of speech in a step, about, over all ranks.
+        clips, heldout: how many are spoken.
+        measured: how many of the held-out ones are transcribed to validate.
+    """
+
+    model: RecogniserConfig
+    seconds: float = 32.0
+    clips: int = 4000
+    heldout: int = 250
+    measured: int = 60
+
+
+def puppet() -> RecogniserRun:
+    """The shipped one."""
+    return RecogniserRun(
+        model=RecogniserConfig.puppet(("a",)),
+        steps=1600,
+        optim=Optim(rate=2e-3, betas=(0.9, 0.98), decay=0.01, warmup=100, ema=0.998),
+        validate_every=400,
+    )
+
+
+def tiny() -> RecogniserRun:
+    """For tests: seconds."""
+    few = replace(puppet(), model=RecogniserConfig.tiny(), steps=4, seconds=2.0, clips=20, heldout=4)
+    return replace(few, log_every=1, validate_every=2)
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
 
 
 @dataclass(frozen=True)
@@ -96,6 +135,13 @@ class Batch:
     targets: Tensor
     sizes: Tensor
 
+    def share(self) -> Batch:
+        """This rank's rows, perhaps none."""
+        own = ranks.own(len(self.sizes))
+        targets = self.targets.split(self.sizes.tolist())
+        mine = torch.cat([self.targets[:0], *(targets[i] for i in own)])
+        return Batch(self.pcm[own], self.samples[own], mine, self.sizes[own])
+
 
 def draw(sounds: Sounds, symbols: tuple[str, ...], seconds: float, seed: int, step: int) -> Batch:
     """The clips of one step: of similar length, about `seconds` in all, after some silence, louder or
@@ -125,14 +171,14 @@ def draw(sounds: Sounds, symbols: tuple[str, ...], seconds: float, seed: int, st
     )
 
 
-def loss_of(model: Recogniser, batch: Batch) -> Tensor:
-    """CTC's negative log-likelihood per phoneme of the batch."""
+def loss_of(model: Recogniser, batch: Batch, phonemes: int) -> Tensor:
+    """CTC's negative log-likelihood of the batch, divided by a number of `phonemes`."""
     scores = model(batch.pcm, batch.samples)
     lengths = model.lengths(batch.samples)
     nats = nn.functional.ctc_loss(
         scores.transpose(0, 1), batch.targets, lengths, batch.sizes, reduction="sum", zero_infinity=True
     )
-    return nats / batch.sizes.sum().clamp_min(1)
+    return nats / max(1, phonemes)
 
 
 def error_rate(model: Recogniser, sounds: Sounds, count: int) -> float:
@@ -158,55 +204,55 @@ def symbols_of(run: Path, sounds: Sounds | None = None) -> tuple[str, ...]:
     return tuple(json.loads(path.read_text()))
 
 
-def engine_for(config: RecogniserConfig, run: Path, steps: int) -> Engine:
-    """The model and its optimiser, new or as the run folder holds them."""
-    torch.manual_seed(0)
-    model = Recogniser(config)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    engine = Engine(model, optimiser, run, schedule=warmup_cosine(100, steps), ema=0.998)
+def train(
+    folder: Path,
+    run: RecogniserRun,
+    sounds: Sounds,
+    unseen: Sounds,
+    minutes: float = float("inf"),
+    device: torch.device | str = "cpu",
+) -> Engine:
+    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 transcribes `unseen` clips."""
+    torch.manual_seed(run.seed)
+    model, optim = Recogniser(run.model).to(device), run.optim
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
+    )
+    engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     engine.load()
+    record(folder, "recogniser", run, fingerprint([sounds.pcm]))
+    for step in engine.steps(run.steps, minutes, run.save_seconds):
+        whole = draw(sounds, run.model.symbols, run.seconds, run.seed, step)
+        batch, loss = on(device, whole.share()), torch.zeros((), device=device)
+        if len(batch.sizes):  # where clips are fewer than ranks, some have nothing to add
+            loss = ranks.size() * loss_of(model, batch, int(whole.sizes.sum()))
+            engine.backward(loss)
+        norm = engine.step(batch)
+        if engine.step_count % run.log_every == 0:
+            engine.log(loss=ranks.average(loss).item(), norm=norm, **engine.meter(len(whole.sizes)))
+        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+            assert isinstance(engine.ema_module, Recogniser)
+            engine.log(per_unseen=error_rate(engine.ema_module, unseen, run.measured))
     return engine
 
 
-def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, seconds: float) -> None:
-    """Go on to `steps`."""
-    model, averaged = engine.module, engine.ema_module
-    assert isinstance(model, Recogniser)
-    assert isinstance(averaged, Recogniser)
-    record(engine.run, "recogniser", model.config, fingerprint([sounds.pcm]))
-    for step in engine.steps(steps):
-        batch = draw(sounds, model.config.symbols, seconds, seed=0, step=step)
-        loss = loss_of(model, batch)
-        engine.backward(loss)
-        norm = engine.step()
-        if engine.step_count % 50 == 0:
-            engine.log(loss=loss.item(), norm=norm, **engine.meter(len(batch.sizes)))
-        if unseen is not None and engine.step_count % 400 == 0:
-            engine.log(per_unseen=error_rate(averaged, unseen, 60))
-
-
-def averaged(run: Path) -> Recogniser:
+def averaged(folder: Path) -> Recogniser:
     """The averaged network of a run, for use."""
-    otherwise = RecogniserConfig.puppet(symbols_of(run)) if (run / "symbols.json").exists() else None
-    model = Recogniser(recorded(run, RecogniserConfig, otherwise))
-    model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    otherwise = RecogniserConfig.puppet(symbols_of(folder)) if (folder / "symbols.json").exists() else None
+    model = Recogniser(recorded_model(folder, RecogniserConfig, otherwise))
+    model.load_state_dict(averaged_weights(folder))
     return model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("runs/recogniser"))
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--clips", type=int, default=4000)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    ranks.alone("train_recogniser")
-    torch.set_num_threads(options.threads)
-    sounds, unseen = prepare(options.run, "train", options.clips), prepare(options.run, "heldout", SHARD)
-    config = RecogniserConfig.puppet(symbols_of(options.run, sounds))
-    train(engine_for(config, options.run, options.steps), sounds, unseen, options.steps, seconds=32.0)
+    """Train."""
+    with started(arguments("recogniser", __doc__, PRESETS)) as (options, run, device):
+        with ranks.in_turn():
+            sounds = prepare(options.run, "train", run.clips)
+            unseen = prepare(options.run, "heldout", run.heldout)
+            symbols = symbols_of(options.run, sounds)
+        run = replace(run, model=replace(run.model, symbols=symbols))
+        train(options.run, run, sounds, unseen, options.minutes, device)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Train the filter-bank speaker encoder to tell the corpus's voices apart.
 
-    python -m recipes.train_speaker [--run runs/speaker] [--steps 250] [--threads 1]
-    python -m recipes.export speaker runs/speaker FOLDER
+    python -m recipes.train_speaker [--config puppet] [--set steps=500] [--run runs/speaker]
+    torchrun --nproc-per-node 2 -m recipes.train_speaker       the same, shared
+    python -m recipes.export speaker runs/speaker FOLDER       write the averaged weights
 
 Every step hears some voices saying two things each; an utterance has to find its partner among all others
 (the contrastive loss of arXiv 1807.03748). What counts is how well voices that it never heard are told apart,
@@ -11,9 +12,8 @@ encoder was trained, needs far more steps: 120 of them left 11 % equal errors, 1
 
 from __future__ import annotations
 
-import argparse
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,18 +24,58 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recipes import ranks
+from recipes.arguments import arguments, started
+from recipes.configs.run import Optim, Run
 from recipes.data.puppet.sentences import sentence
 from recipes.data.puppet.speech import speak
 from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
-from recipes.launch import Engine, generator, warmup_cosine
-from recipes.record import fingerprint, record, recorded
+from recipes.launch import Engine, averaged_weights, generator
+from recipes.record import fingerprint, record, recorded_model
 from talker.speaker import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
 
 SHARD = 256
 LONGEST = 5 * PCM_RATE
 VOICES = {"train": TRAIN_VOICES, "heldout": HELDOUT_VOICES}
 Split = Literal["train", "heldout"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakerRun(Run):
+    """A training of the speaker encoder.
+
+    Args:
+        model: the network.
+        rows, seconds: voices a step over all ranks, two utterances of each, cropped to so many seconds.
+        scale: of the cosines in the loss.
+        sentences, heldout: how many of every voice, and of every unseen one.
+    """
+
+    model: SpeakerEncoderConfig
+    rows: int = 24
+    seconds: float = 1.2
+    scale: float = 20.0
+    sentences: int = 4
+    heldout: int = 3
+
+
+def puppet() -> SpeakerRun:
+    """The embedded default."""
+    return SpeakerRun(
+        model=SpeakerEncoderConfig.puppet(),
+        steps=250,
+        optim=Optim(rate=3e-3, decay=0.02, warmup=20, ema=0.98),
+        validate_every=200,
+    )
+
+
+def tiny() -> SpeakerRun:
+    """For tests: seconds."""
+    few = replace(puppet(), model=SpeakerEncoderConfig.tiny(), steps=4, rows=4, sentences=2, heldout=2)
+    return replace(few, log_every=1, validate_every=2)
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
 
 
 @dataclass(frozen=True)
@@ -70,15 +110,15 @@ def prepare(run: Path, split: Split, each: int) -> Sounds:
     return Sounds(held["pcm"], np.concatenate([[0], np.cumsum(held["lengths"])]), held["labels"])
 
 
-def draw(sounds: Sounds, voices: int, seconds: float, seed: int, step: int) -> Tensor:
+def draw(sounds: Sounds, run: SpeakerRun, step: int) -> Tensor:
     """pcm (2 voices, samples), a little noisy: rows 2 v and 2 v + 1 are two utterances of one voice.
 
     A function of (seed, step) alone.
     """
-    g = generator(seed, step)
-    samples = int(seconds * PCM_RATE)
+    g = generator(run.seed, step)
+    samples = int(run.seconds * PCM_RATE)
     rows = []
-    for label in torch.randperm(int(sounds.labels.max()) + 1, generator=g)[:voices]:
+    for label in torch.randperm(int(sounds.labels.max()) + 1, generator=g)[: run.rows]:
         own = np.flatnonzero(sounds.labels == int(label))
         pair = own[torch.randperm(len(own), generator=g)[:2].numpy()]
         rows += [sounds.crop(int(i), samples, float(torch.rand((), generator=g))) for i in pair]
@@ -90,9 +130,17 @@ def draw(sounds: Sounds, voices: int, seconds: float, seed: int, step: int) -> T
 def pair_loss(embeddings: Tensor, scale: float = 20.0) -> Tensor:
     """Cross entropy (a scalar) of finding rows' partners, 2 v and 2 v + 1, in embeddings (2 voices, D)."""
     direction = F.normalize(embeddings, dim=-1)
-    itself = torch.eye(len(embeddings), dtype=torch.bool)
+    itself = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
     cosine = (direction @ direction.T).masked_fill(itself, -1.0)
-    return F.cross_entropy(scale * cosine, torch.arange(len(embeddings)) ^ 1)
+    return F.cross_entropy(scale * cosine, torch.arange(len(embeddings), device=embeddings.device) ^ 1)
+
+
+def loss_of(model: SpeakerEncoder, pcm: Tensor, scale: float) -> Tensor:
+    """`pair_loss` of all voices' utterances (2 voices, samples), of which this rank hears its share."""
+    pairs = pcm.unflatten(0, (-1, 2))
+    own = pairs[ranks.own(len(pairs))]
+    embeddings = model(own.flatten(0, 1)).unflatten(0, (-1, 2))
+    return pair_loss(ranks.gather(embeddings).flatten(0, 1), scale)
 
 
 def equal_error_rate(same: Tensor, different: Tensor) -> float:
@@ -107,9 +155,9 @@ def equal_error_rate(same: Tensor, different: Tensor) -> float:
 @torch.no_grad()
 def separation(encoder: SpeakerEncoder, sounds: Sounds, seconds: float = 3.0) -> float:
     """Equal error rate over all pairs of the utterances of `sounds`."""
-    samples = int(seconds * PCM_RATE)
+    samples, device = int(seconds * PCM_RATE), next(encoder.parameters()).device
     crops = [sounds.crop(i, samples, 0.0) for i in range(len(sounds.labels))]
-    found = F.normalize(torch.cat([encoder.embed(crop[None]) for crop in crops]), dim=-1)
+    found = F.normalize(torch.cat([encoder.embed(crop[None].to(device)) for crop in crops]), dim=-1).cpu()
     labels = torch.from_numpy(sounds.labels)
     one, other = torch.triu_indices(len(labels), len(labels), offset=1)
     cosine = (found[one] * found[other]).sum(-1)
@@ -117,52 +165,53 @@ def separation(encoder: SpeakerEncoder, sounds: Sounds, seconds: float = 3.0) ->
     return equal_error_rate(cosine[equal], cosine[~equal])
 
 
-def engine_for(config: SpeakerEncoderConfig, run: Path, steps: int) -> Engine:
-    """The encoder and its optimiser, new or as the run folder holds them."""
-    torch.manual_seed(0)
-    model = SpeakerEncoder(config)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
-    engine = Engine(model, optimiser, run, schedule=warmup_cosine(20, steps), ema=0.98)
+def train(
+    folder: Path,
+    run: SpeakerRun,
+    sounds: Sounds,
+    unseen: Sounds,
+    minutes: float = float("inf"),
+    device: torch.device | str = "cpu",
+) -> Engine:
+    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 tells `unseen` voices apart."""
+    torch.manual_seed(run.seed)
+    model, optim = SpeakerEncoder(run.model).to(device), run.optim
+    ranks.share_norms(model)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
+    )
+    engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     engine.load()
+    record(folder, "speaker", run, fingerprint([sounds.pcm]))
+    for step in engine.steps(run.steps, minutes, run.save_seconds):
+        pcm = draw(sounds, run, step).to(device)
+        loss = loss_of(model, pcm, run.scale)
+        engine.backward(loss)
+        norm = engine.step(pcm)
+        if engine.step_count % run.log_every == 0:
+            engine.log(loss=loss.item(), norm=norm, **engine.meter(2 * run.rows))
+        due = engine.step_count % run.validate_every == 0 or engine.step_count == run.steps
+        if due and ranks.rank() == 0:
+            assert isinstance(engine.ema_module, SpeakerEncoder)
+            engine.log(eer_unseen=separation(engine.ema_module, unseen))
     return engine
 
 
-def averaged(run: Path) -> SpeakerEncoder:
+def averaged(folder: Path) -> SpeakerEncoder:
     """The averaged encoder of a run, for use."""
-    model = SpeakerEncoder(recorded(run, SpeakerEncoderConfig, SpeakerEncoderConfig.puppet()))
-    model.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    model = SpeakerEncoder(recorded_model(folder, SpeakerEncoderConfig, SpeakerEncoderConfig.puppet()))
+    model.load_state_dict(averaged_weights(folder))
     return model
 
 
-def train(engine: Engine, sounds: Sounds, unseen: Sounds | None, steps: int, voices: int) -> None:
-    """Go on to `steps`."""
-    model, averaged = engine.module, engine.ema_module
-    assert isinstance(model, SpeakerEncoder)
-    assert isinstance(averaged, SpeakerEncoder)
-    record(engine.run, "speaker", model.config, fingerprint([sounds.pcm]))
-    for step in engine.steps(steps):
-        loss = pair_loss(model(draw(sounds, voices, seconds=1.2, seed=0, step=step)))
-        engine.backward(loss)
-        norm = engine.step()
-        if engine.step_count % 50 == 0:
-            engine.log(loss=loss.item(), norm=norm, **engine.meter(2 * voices))
-        if unseen is not None and (engine.step_count % 200 == 0 or engine.step_count == steps):
-            engine.log(eer_unseen=separation(averaged, unseen))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("runs/speaker"))
-    parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    ranks.alone("train_speaker")
-    torch.set_num_threads(options.threads)
-    engine = engine_for(SpeakerEncoderConfig.puppet(), options.run, options.steps)
-    sounds, unseen = prepare(options.run, "train", 4), prepare(options.run, "heldout", 3)
-    train(engine, sounds, unseen, options.steps, voices=24)
+    """Train."""
+    with started(arguments("speaker", __doc__, PRESETS)) as (options, run, device):
+        ranks.check_share(run.rows)
+        with ranks.in_turn():
+            sounds = prepare(options.run, "train", run.sentences)
+            unseen = prepare(options.run, "heldout", run.heldout)
+        train(options.run, run, sounds, unseen, options.minutes, device)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Train the audio-visual offset estimator of `evaluation.sync` on rendered corpus clips.
 
-    python -m recipes.train_sync [--run runs/sync] [--steps 1000] [--clips 600]
-    python -m recipes.export sync runs/sync FOLDER
+    python -m recipes.train_sync [--config puppet] [--set clips=300] [--run runs/sync]
+    torchrun --nproc-per-node 2 -m recipes.train_sync    the same, shared
+    python -m recipes.export sync runs/sync FOLDER       write the averaged weights
 
 The true shift of a clip must win against fifteen others to either side (over the whole clip and over windows
 of ten frames), and its sound against the sounds of other clips; the picture tower also tells what lips do.
@@ -9,9 +10,8 @@ of ten frames), and its sound against the sounds of other clips; the picture tow
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +31,57 @@ from evaluation.sync import (
     offset_scores,
 )
 from recipes import ranks
+from recipes.arguments import arguments, started
+from recipes.configs.run import Optim, Run
 from recipes.data.puppet.corpus import Corpus
 from recipes.data.puppet.motion import MOTION
 from recipes.data.puppet.sentences import Split
 from recipes.data.shards import Arrays, shards
-from recipes.launch import Engine, generator, warmup_cosine
-from recipes.record import fingerprint, record, recorded
+from recipes.launch import Engine, averaged_weights, generator, on
+from recipes.record import fingerprint, record, recorded_model
 
 SHARD = 25
 FRAMES = 64
 MARGIN = 4
 WINDOW = 10
-BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncRun(Run):
+    """A training of the offset estimator.
+
+    Args:
+        model: the network.
+        rows: clips a step over all ranks.
+        pair, lips: weights beside the shift's 1.
+        clips, heldout: how many are rendered.
+    """
+
+    model: SyncConfig
+    rows: int = 8
+    pair: float = 0.5
+    lips: float = 40.0
+    clips: int = 600
+    heldout: int = 50
+
+
+def puppet() -> SyncRun:
+    """The shipped one."""
+    return SyncRun(
+        model=SyncConfig.puppet(),
+        steps=1000,
+        optim=Optim(rate=2e-3, betas=(0.9, 0.98), decay=0.02, warmup=50, ema=0.99),
+        validate_every=100,
+    )
+
+
+def tiny() -> SyncRun:
+    """For tests: seconds."""
+    few = replace(puppet(), model=SyncConfig.tiny(), steps=4, rows=2, clips=4, heldout=2)
+    return replace(few, log_every=1, validate_every=2)
+
+
+PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
 
 
 @dataclass(frozen=True)
@@ -95,6 +134,11 @@ class Batch:
     pcm: Tensor
     lips: Tensor
 
+    def share(self) -> Batch:
+        """This rank's rows."""
+        own = ranks.own(len(self.lips))
+        return Batch(self.crops[own], self.pcm[own], self.lips[own])
+
 
 def draw(scenes: Arrays, size: int, seed: int, step: int) -> Batch:
     """The clips of one step, a function of (seed, step): shifted, mirrored, blurred, noisy."""
@@ -127,22 +171,9 @@ def blur(crops: Tensor, deviation: float) -> Tensor:
     return flat.reshape(crops.shape)
 
 
-@dataclass(frozen=True)
-class Losses:
-    """shift: nats of telling the true shift; pair: of telling the true sound; lips: mean squared error."""
-
-    shift: Tensor
-    pair: Tensor
-    lips: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """What is trained."""
-        return self.shift + 0.5 * self.pair + 40 * self.lips
-
-
-def losses(net: SyncNet, batch: Batch) -> Losses:
-    """The three losses of a batch of at least 2 REACH + WINDOW frames a clip."""
+def losses(net: SyncNet, batch: Batch) -> dict[str, Tensor]:
+    """Of this rank's batch of at least 2 REACH + WINDOW frames a clip. shift: nats of telling the true shift;
+    pair: of telling the true sound among those of all ranks; lips: mean squared error."""
     seen, lips = net.picture(batch.crops)
     heard = net.sound(batch.pcm)
     sharpness = net.sharpness.clamp(1, 100)
@@ -151,80 +182,75 @@ def losses(net: SyncNet, batch: Batch) -> Losses:
     at_shift = torch.einsum("bte,bset->bst", inside, windows)
     local = F.avg_pool1d(at_shift, WINDOW, WINDOW // 2)
     logits = sharpness * torch.cat([local, at_shift.mean(-1, keepdim=True)], -1)
-    truth = torch.full((len(seen), logits.shape[-1]), REACH)
-    pairs = sharpness * torch.einsum("ite,jte->ij", seen, heard) / seen.shape[1]
-    return Losses(
-        F.cross_entropy(logits, truth),
-        F.cross_entropy(pairs, torch.arange(len(seen))),
-        (lips - batch.lips).square().mean(),
-    )
-
-
-def engine_for(config: SyncConfig, run: Path, steps: int) -> Engine:
-    """The model and its optimiser, new or as the run folder holds them."""
-    torch.manual_seed(0)
-    net = SyncNet(config)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02)
-    engine = Engine(net, optimiser, run, schedule=warmup_cosine(50, steps), ema=0.99)
-    engine.load()
-    return engine
+    truth = torch.full((len(seen), logits.shape[-1]), REACH, device=logits.device)
+    everyone, others = ranks.gather(seen), ranks.gather(heard)
+    pairs = sharpness * torch.einsum("ite,jte->ij", everyone, others) / seen.shape[1]
+    return {
+        "shift": F.cross_entropy(logits, truth),
+        "pair": F.cross_entropy(pairs, torch.arange(len(pairs), device=pairs.device)),
+        "lips": (lips - batch.lips).square().mean(),
+    }
 
 
 @torch.inference_mode()
 def check(net: SyncNet, scenes: Arrays) -> dict[str, float]:
     """Share of unseen clips whose true shift wins within one frame, and the lips' error."""
-    right, wrong = 0, 0.0
+    right, wrong, device = 0, 0.0, net.sharpness.device
     for i in range(len(scenes["crops"])):
-        batch = draw({name: values[i : i + 1] for name, values in scenes.items()}, 1, seed=1, step=i)
+        one = {name: values[i : i + 1] for name, values in scenes.items()}
+        batch = on(device, draw(one, 1, seed=1, step=i))
         seen, lips = net.picture(batch.crops)
-        right += abs(best(offset_scores(seen, net.sound(batch.pcm))[0]).offset) <= 1
+        right += abs(best(offset_scores(seen, net.sound(batch.pcm))[0].cpu()).offset) <= 1
         wrong += float((lips - batch.lips).square().mean())
     return {"right": right / len(scenes["crops"]), "lips_unseen": wrong / len(scenes["crops"])}
 
 
-def train(engine: Engine, scenes: Arrays, unseen: Arrays | None, steps: int, size: int) -> None:
-    """Go on to `steps`."""
-    net, averaged = engine.module, engine.ema_module
-    assert isinstance(net, SyncNet)
-    assert isinstance(averaged, SyncNet)
-    record(engine.run, "sync", net.config, fingerprint(scenes.values()))
-    for step in engine.steps(steps):
-        parts = losses(net, draw(scenes, size, seed=0, step=step))
-        engine.backward(parts.total)
-        norm = engine.step()
-        if engine.step_count % 50 == 0:
-            engine.log(
-                shift=parts.shift.item(),
-                pair=parts.pair.item(),
-                lips=parts.lips.item(),
-                norm=norm,
-                **engine.meter(size),
-            )
-        if unseen is not None and engine.step_count % 100 == 0:
-            engine.log(**check(averaged, unseen))
+def train(
+    folder: Path,
+    run: SyncRun,
+    scenes: Arrays,
+    unseen: Arrays,
+    minutes: float = float("inf"),
+    device: torch.device | str = "cpu",
+) -> Engine:
+    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 checks on `unseen` clips."""
+    torch.manual_seed(run.seed)
+    net, optim = SyncNet(run.model).to(device), run.optim
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
+    )
+    engine = Engine(net, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
+    engine.load()
+    record(folder, "sync", run, fingerprint(scenes.values()))
+    for step in engine.steps(run.steps, minutes, run.save_seconds):
+        batch = on(device, draw(scenes, run.rows, run.seed, step).share())
+        parts = losses(net, batch)
+        engine.backward(parts["shift"] + run.pair * parts["pair"] + run.lips * parts["lips"])
+        norm = engine.step(batch)
+        if engine.step_count % run.log_every == 0:
+            shown = {name: ranks.mean(part).item() for name, part in parts.items()}
+            engine.log(**shown, norm=norm, **engine.meter(run.rows))
+        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+            assert isinstance(engine.ema_module, SyncNet)
+            engine.log(**check(engine.ema_module, unseen))
+    return engine
 
 
-def averaged(run: Path) -> SyncNet:
+def averaged(folder: Path) -> SyncNet:
     """The averaged network of a run, for use."""
-    net = SyncNet(recorded(run, SyncConfig, SyncConfig.puppet()))
-    net.load_state_dict(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"])
+    net = SyncNet(recorded_model(folder, SyncConfig, SyncConfig.puppet()))
+    net.load_state_dict(averaged_weights(folder))
     return net
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("runs/sync"))
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--clips", type=int, default=600)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    ranks.alone("train_sync")
-    torch.set_num_threads(options.threads)
-    engine = engine_for(SyncConfig.puppet(), options.run, options.steps)
-    unseen = prepare(options.run, "heldout", 2 * SHARD)
-    train(engine, prepare(options.run, "train", options.clips), unseen, options.steps, BATCH)
+    """Train."""
+    with started(arguments("sync", __doc__, PRESETS)) as (options, run, device):
+        ranks.check_share(run.rows)
+        with ranks.in_turn():
+            scenes = prepare(options.run, "train", run.clips)
+            unseen = prepare(options.run, "heldout", run.heldout)
+        train(options.run, run, scenes, unseen, options.minutes, device)
 
 
 if __name__ == "__main__":

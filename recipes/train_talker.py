@@ -18,7 +18,6 @@ by its count over the whole batch, so that a step is the same however it is shar
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ from torch.nn.utils.rnn import pad_sequence
 from heads.flow import Draws, draws
 from heads.streams import NAMES, Streams
 from recipes import ranks
-from recipes.configs.override import override
+from recipes.arguments import arguments, started
 from recipes.configs.talker import PRESETS, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
 from recipes.data.order import batches_from
@@ -303,23 +302,10 @@ def check_widths(held: Latents | Prepared, config: TalkerConfig) -> None:
 
 def main() -> None:
     """Train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", choices=PRESETS, default="puppet")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
-    )
+    parser = arguments("talker", __doc__, PRESETS)
     parser.add_argument("--data", type=Path, help="a folder of recipes.data.prepare, instead of the corpus")
     parser.add_argument("--weights", type=Path, default=PUPPET, help="its autoencoders, for samples")
-    parser.add_argument("--run", type=Path, default=Path("runs/talker"))
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
-    options = parser.parse_args()
-    device = ranks.join(options.threads)
-    try:
-        run = override(PRESETS[options.config](), options.set)
+    with started(parser) as (options, run, device):
         trainer = build(run, options.run, device)
         held: Latents | Prepared
         heldout: Latents | Prepared
@@ -333,8 +319,6 @@ def main() -> None:
         own = heldout if isinstance(heldout, Prepared) else None
         samples = samples_of(trainer.ema_module, run, options.weights, own)
         train(trainer, run, Data.of(held), Data.of(heldout), options.minutes, samples)
-    except ValueError as error:
-        raise SystemExit(f"train_talker: {error}") from error
 
 
 if __name__ == "__main__":

@@ -45,8 +45,10 @@ def made_up(count: int = 40) -> train_talker.Data:
     return train_talker.Data.of(held)
 
 
-def start(folder: Path, processes: int, *arguments: str) -> list[subprocess.Popen[str]]:
-    """This program in `processes` processes (1: plain python)."""
+def start(
+    folder: Path, processes: int, *arguments: str, program: tuple[str, ...] = (__file__,)
+) -> list[subprocess.Popen[str]]:
+    """`program` in `processes` processes (1: plain python)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -55,7 +57,7 @@ def start(folder: Path, processes: int, *arguments: str) -> list[subprocess.Pope
         shared |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder), *arguments],
+            [sys.executable, *program, str(folder), *arguments],
             env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             text=True,
             stdout=subprocess.PIPE,

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from heads.solver import Sampling
-from recipes.launch import warmup_cosine
+from recipes.configs.run import Optim, Run
 from talker.config import TalkerConfig
 from talker.text import PhonemeTokenizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optim:
-    """AdamW and its rate.
-
-    Args:
-        rate, betas, decay: of AdamW.
-        schedule: after the warm-up a cosine to 1 % of the rate, or constant with a linear fall to nothing
-            over the last fifth.
-        warmup: steps; below 1 a share of all steps.
-        clip: most norm of the gradient.
-        ema: decay of the averaged weights, which are the ones exported.
-    """
-
-    rate: float
-    betas: tuple[float, float] = (0.9, 0.95)
-    decay: float = 0.01
-    schedule: Literal["cosine", "fall"]
-    warmup: float
-    clip: float = 1.0
-    ema: float = 0.999
-
-    def factor(self, steps: int) -> Callable[[int], float]:
-        """Factor on the rate at each step of a training of `steps`."""
-        warmup = max(1, round(self.warmup * steps) if self.warmup < 1 else int(self.warmup))
-        if self.schedule == "cosine":
-            return warmup_cosine(warmup, steps)
-        # Before the fall the rate does not depend on `steps`: a run may be given more of them.
-        fall = max(1, steps // 5)
-        return lambda step: min(1.0, (step + 1) / warmup, (steps - step) / fall)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,27 +62,21 @@ class Noise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TalkerRun:
+class TalkerRun(Run):
     """A training of the talker.
 
     Args:
         model: the network.
-        steps, seed: how many steps, and the seed of every draw.
-        optim, batch, weights, mix, noise: see there.
+        batch, weights, mix, noise: see there.
         sampling: how clips are drawn from these weights, in validation.
         zero: stage of ZeRO; 0 is the plain engine.
         precision: of the forward pass; weights and their updates are float32.
         recompute: keep a backbone layer's input alone and compute the rest again going backwards.
         clips, heldout: how many of the corpus.
-        log_every, validate_every: steps.
         generate_every: steps after which clips are made, which takes seconds each; 0: never.
-        save_seconds: between checkpoints.
     """
 
     model: TalkerConfig
-    steps: int
-    seed: int = 0
-    optim: Optim
     batch: Batch
     weights: Weights
     mix: Mix
@@ -125,10 +87,8 @@ class TalkerRun:
     recompute: bool = False
     clips: int = 12_000
     heldout: int = 200
-    log_every: int = 50
     validate_every: int = 500
     generate_every: int = 1000
-    save_seconds: float = 120.0
 
     def passes(self, ranks: int) -> int:
         """Forward passes a step on each of `ranks`.
@@ -147,7 +107,7 @@ def puppet() -> TalkerRun:
     return TalkerRun(
         model=TalkerConfig.puppet(PhonemeTokenizer().vocab_size),
         steps=8000,
-        optim=Optim(rate=1e-3, schedule="fall", warmup=200),
+        optim=Optim(rate=1e-3, betas=(0.9, 0.95), decay=0.01, warmup=200, schedule="fall"),
         batch=Batch(rows=16, micro=16, repeat=1),  # the release repeats 2; on a CPU more clips teach more
         weights=Weights(motion=1.0, stop=0.2, forecast_audio=1.0, forecast_motion=0.5, reading=0.5),
         mix=Mix(t2av=0.45, tts=0.20, a2v=0.20, v2a=0.15),
@@ -161,7 +121,7 @@ def paper() -> TalkerRun:
     return TalkerRun(
         model=TalkerConfig.base(),
         steps=200_000,
-        optim=Optim(rate=1e-4, schedule="cosine", warmup=0.03),
+        optim=Optim(rate=1e-4, betas=(0.9, 0.95), decay=0.01, warmup=0.03),
         batch=Batch(rows=256, micro=8, repeat=2),
         weights=Weights(motion=8.0, stop=1.0),
         mix=Mix(t2av=0.5, tts=0.5),

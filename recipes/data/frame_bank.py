@@ -17,6 +17,7 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from recipes import ranks
 from recipes.data.puppet.corpus import IDENTITIES, Corpus
 from recipes.data.puppet.face import identity
 from recipes.data.puppet.head import EYELIDS, LIPS, load_head
@@ -94,14 +95,15 @@ class FrameBank:
 
 
 def drawn_pairs(bank: FrameBank, step: int, count: int, draws: torch.Generator) -> Pairs:
-    """The `count` pairs of a training step: any people, two different frames of each. Ever more people take
-    part, and are rendered when they first do."""
+    """This rank's share of the `count` pairs of a training step: any people, two different frames of each.
+    Ever more people take part, and are rendered when they first do."""
     people = min(bank.people, FIRST_PEOPLE + step // STEPS_PER_PERSON)
     bank.ensure(people)
     who = torch.randint(people, (count,), generator=draws)
     frame = torch.randint(bank.frames, (count,), generator=draws)
     other = (frame + torch.randint(1, bank.frames, (count,), generator=draws)) % bank.frames
-    return bank.pairs(who.numpy(), frame.numpy(), other.numpy())
+    own = ranks.own(count)
+    return bank.pairs(who.numpy()[own], frame.numpy()[own], other.numpy()[own])
 
 
 def first_pairs(bank: FrameBank, count: int) -> Pairs:

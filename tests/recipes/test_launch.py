@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from recipes import ranks
 from recipes.launch import Engine, generator, warmup_cosine
 
 
@@ -106,6 +107,18 @@ def test_old_checkpoints_go(tmp_path: Path) -> None:
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["00000004.pt", "00000005.pt"]
     assert engine_in(tmp_path).load() == 5
+
+
+def test_what_no_rank_used_has_no_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros would be steps to Adam: a layer that a later stage adds would not begin as in one process."""
+    engine = engine_in(tmp_path)
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(ranks, "total", lambda values: 2 * values.detach())
+    engine.backward(engine.module[0].weight.sum())
+    engine._share_gradients()
+    used = {name for name, p in engine.module.named_parameters() if p.grad is not None}
+    assert used == {"0.weight"}
+    assert engine.module[0].weight.grad.eq(1).all()
 
 
 def test_every_parameter_must_be_optimised(tmp_path: Path) -> None:

@@ -1,43 +1,21 @@
-"""The speaker recipe: exact resumption, the margin, the measure."""
+"""The speaker recipe: its draws, its loss, its measure."""
 
-import math
+import dataclasses
 
-import numpy as np
 import torch
+from tiny_recipes import hum, tiny
 
-from recipes.export import export
-from recipes.train_speaker import Sounds, draw, engine_for, equal_error_rate, pair_loss, train
-from talker.checkpoint import load_component
-from talker.speaker import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
+from recipes.train_speaker import draw, equal_error_rate, pair_loss
+from talker.speaker import PCM_RATE
 
-
-def hum(voices: int = 3) -> Sounds:
-    """Two tones of two seconds a voice."""
-    time = np.arange(2 * PCM_RATE) / PCM_RATE
-    tones = [np.sin(2 * math.pi * 50 * (v + 4) * time) * 9000 for v in range(2 * voices)]
-    starts = np.arange(2 * voices + 1) * len(time)
-    return Sounds(np.concatenate(tones).astype(np.int16), starts, np.arange(2 * voices) // 2)
-
-
-def weights_after(run, steps: int) -> torch.Tensor:
-    engine = engine_for(SpeakerEncoderConfig.tiny(), run, steps=3)
-    train(engine, hum(), None, steps, voices=2)
-    return torch.cat([tensor.flatten().float() for tensor in engine.module.state_dict().values()])
-
-
-def test_resumed_step_is_bit_identical(tmp_path):
-    straight = weights_after(tmp_path / "straight", 3)
-    weights_after(tmp_path / "cut", 2)
-    assert weights_after(tmp_path / "cut", 3).equal(straight)
-    export("speaker", tmp_path / "cut", tmp_path / "speaker")
-    encoder = load_component(SpeakerEncoder, SpeakerEncoderConfig, tmp_path / "speaker")
-    assert encoder.config == SpeakerEncoderConfig.tiny()
+RUN = tiny("speaker", "rows=2", "seconds=0.5")
 
 
 def test_draws_are_of_the_step_alone():
-    pcm, again, other = (draw(hum(), 2, 0.5, 0, step) for step in (7, 7, 8))
+    pcm, again, other = (draw(hum(3), RUN, step) for step in (7, 7, 8))
     assert pcm.equal(again)
     assert not pcm.equal(other)
+    assert not pcm.equal(draw(hum(3), dataclasses.replace(RUN, seed=1), 7))
     assert pcm.shape == (4, PCM_RATE // 2)
 
 

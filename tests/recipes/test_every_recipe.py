@@ -1,0 +1,106 @@
+"""What holds of every recipe at tiny size: it steps, is cut, resumes to the bit, exports and is shared."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_recipes
+import torch
+from tiny_recipes import RECIPES, tiny
+from tiny_talker import finish, start
+
+from recipes.export import export
+from recipes.launch import Engine
+from recipes.record import recorded
+from talker.checkpoint import load_component
+
+UNSHARED = ("minutes", "samples_s", "memory_gib")
+
+
+def terminate_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is asked to end when an engine has done so many steps."""
+    whole = Engine.step
+
+    def stepping(self: Engine, batch: Any = None) -> float:
+        norm = whole(self, batch)
+        if self.step_count == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return norm
+
+    monkeypatch.setattr(Engine, "step", stepping)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_steps_cut_between_resumed_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run, train, cut = tiny(name, "steps=2"), RECIPES[name], tmp_path / "cut"
+    whole = train(tmp_path / "whole", run)
+    with monkeypatch.context() as patched:
+        terminate_after(1, patched)
+        with pytest.raises(SystemExit):
+            train(cut, run)
+    resumed = train(cut, run)
+    assert whole.step_count == resumed.step_count == 2
+    assert whole.skipped == 0
+    for ours, theirs in ((resumed.module, whole.module), (resumed.ema_module, whole.ema_module)):
+        assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+    assert recorded(cut, type(run), None) == run
+
+    export(name, cut, tmp_path / "exported")
+    averaged = importlib.import_module(f"recipes.train_{name}").averaged(cut)
+    loaded = load_component(type(averaged), type(averaged.config), tmp_path / "exported")
+    assert loaded.config == averaged.config
+    for key, value in averaged.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key].half(), value.half()), key
+
+
+@pytest.mark.parametrize("name", ["audio_vae_adversarial", "motion_ae", "motion_ae_selfsupervised"])
+def test_older_run_folders_export_and_continue(tmp_path: Path, name: str) -> None:
+    """They recorded the network's config alone, and averaged all that was trained."""
+    train, recipe = RECIPES[name], importlib.import_module(f"recipes.train_{name}")
+    engine = train(tmp_path, tiny(name, "steps=1"))
+    wanted = recipe.averaged(tmp_path).state_dict()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    part = {f"{engine.averaged}.{key}": value for key, value in state["ema"].items()}
+    assert part.keys() < state["module"].keys()
+    torch.save(state | {"ema": state["module"] | part}, tmp_path / "state.pt")
+    said = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(said | {"config": said["config"]["model"]}))
+    found = recipe.averaged(tmp_path).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
+    assert train(tmp_path, tiny(name, "steps=2")).step_count == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "talker"])  # tests/recipes/test_laws.py
+def test_two_processes_follow_the_curve_of_one(tmp_path: Path, name: str) -> None:
+    curves = []
+    for processes in (1, 2):
+        folder = tmp_path / f"{processes}"
+        # Adam makes whole steps of gradients that are mere rounding: at usual rates curves of noise part.
+        steps = ("--set", "steps=8", "--set", "optim.warmup=2", "--set", "optim.rate=1e-5")
+        program = (tiny_recipes.__file__, name)
+        finish(start(folder, processes, *steps, program=program))
+        curves.append([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
+    alone, shared = curves
+    assert len(alone) == len(shared) >= 8
+    for ours, theirs in zip(shared, alone, strict=True):
+        measured = {key: value for key, value in theirs.items() if key not in UNSHARED}
+        assert {key: ours[key] for key in measured} == pytest.approx(measured, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "talker"])
+def test_presets_are_configs_of_one_kind(name: str) -> None:
+    presets = importlib.import_module(f"recipes.train_{name}").PRESETS
+    assert {"puppet", "tiny"} <= presets.keys()
+    made = [preset() for preset in presets.values()]
+    assert len({type(run) for run in made}) == 1
+    assert all(dataclasses.is_dataclass(run) for run in made)
