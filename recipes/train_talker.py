@@ -312,8 +312,9 @@ def main() -> None:
         if options.data:
             held, heldout = Prepared(options.data, "train"), Prepared(options.data, "heldout")
         else:
-            held = latents(options.run.parent, "train", run.clips)
-            heldout = latents(options.run.parent, "heldout", run.heldout)
+            with ranks.in_turn():
+                held = latents(options.run.parent, "train", run.clips)
+                heldout = latents(options.run.parent, "heldout", run.heldout)
         check_widths(held, run.model)
         assert isinstance(trainer.ema_module, TalkerModel)
         own = heldout if isinstance(heldout, Prepared) else None

@@ -18,7 +18,12 @@ def shards(folder: Path, count: int, size: int, make: Callable[[range], Arrays])
     """Items 0..count-1, `size` to a file under `folder`, concatenated along their first axis.
 
     `make(numbers)` gives the arrays of some items; it is called for the files that are not there yet.
+
+    Raises:
+        ValueError: nothing is asked for.
     """
+    if count < 1:
+        raise ValueError(f"{count} clips are none to train on or to validate with: ask for more")
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Arrays] = []
     for first in range(0, count, size):
