@@ -77,6 +77,7 @@ class Engine:
         self.step_count, self.skipped, self._earlier, self._since = 0, 0, 0.0, time.monotonic()
         self._usual_norm, self._skipped_in_a_row = 0.0, 0
         self._metered = (time.monotonic(), 0)
+        self._buffers: dict[str, Tensor] = {}  # before this step
         self._board: Any = None
 
     @property
@@ -110,6 +111,7 @@ class Engine:
                 if due:
                     self.save()
                     saved = time.monotonic()
+                self._buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
                 yield self.step_count
                 bar.update(1)
             self.save()
@@ -147,8 +149,11 @@ class Engine:
             self._usual_norm += share * (norm - self._usual_norm)
             self._skipped_in_a_row = 0
         else:
+            for name, buffer in self.module.named_buffers():  # batch norms count what they see
+                buffer.copy_(self._buffers.get(name, buffer))
             self.skipped += 1
             self._skipped_in_a_row += 1
+            self.log(skipped=self.skipped)
             if self._skipped_in_a_row == MOST_SKIPPED:
                 path = self.run / f"bad_step_{self.step_count}_rank_{ranks.rank()}.pt"
                 self.run.mkdir(parents=True, exist_ok=True)
@@ -157,6 +162,7 @@ class Engine:
                     f"{MOST_SKIPPED} steps in a row had no usable gradient (norm {norm:.3g}; batch: {path}); "
                     f"lower the learning rate and continue from the last checkpoint"
                 )
+        self._buffers = {}
         self.step_count += 1
         return norm
 

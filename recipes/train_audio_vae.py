@@ -66,7 +66,7 @@ def puppet() -> AudioVAERun:
     return AudioVAERun(
         model=AudioVAEConfig.puppet(),
         steps=4000,
-        optim=Optim(rate=1e-3, betas=(0.8, 0.98), decay=0.01, warmup=100, floor=0.02),
+        optim=Optim(lr=1e-3, betas=(0.8, 0.98), decay=0.01, warmup=100, floor=0.02),
     )
 
 
@@ -78,7 +78,7 @@ def release() -> AudioVAERun:
     return AudioVAERun(
         model=AudioVAEConfig(convolutional=ConvolutionalConfig()),
         steps=400_000,
-        optim=Optim(rate=1e-4, betas=(0.8, 0.99), decay=0.01, warmup=1000, floor=0.02),
+        optim=Optim(lr=1e-4, betas=(0.8, 0.99), decay=0.01, warmup=1000, floor=0.02),
         rows=32,
         clips=12_000,
         validate_every=1000,
@@ -178,7 +178,7 @@ def train(
     model, optim = build(run.model, encoder_from, run.seed).to(device), run.optim
     loss, samples = SpectralLoss(model.sample_rate, model.hop).to(device), run.frames * model.hop
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=optim.rate, betas=optim.betas, weight_decay=optim.decay)
+    optimiser = torch.optim.AdamW(trained, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay)
     engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     recent: list[Tensor] = []

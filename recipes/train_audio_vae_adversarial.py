@@ -47,13 +47,13 @@ class AdversarialRun(AudioVAERun):
 
     Args:
         discriminator: all of them.
-        discriminator_rate: theirs, beside the autoencoder's `optim.rate`.
+        discriminator_lr: theirs, beside the autoencoder's `optim.lr`.
         judged: latent frames of a crop that the discriminators see.
         adversarial, matching, meaning: weights beside the spectral loss's 1.
     """
 
     discriminator: DiscriminatorConfig
-    discriminator_rate: float = 5e-4
+    discriminator_lr: float = 5e-4
     judged: int = 9  # 0.36 s, about as long as HiFi-GAN's crops
     # About HiFi-GAN's 1 and 2 beside 45 (X-Codec's 5 beside 15), which are sums over discriminators, layers
     # and windows where ours are means.
@@ -73,7 +73,7 @@ def puppet() -> AdversarialRun:
         model=AudioVAEConfig.puppet(),
         discriminator=DiscriminatorConfig.puppet(),
         steps=4000,
-        optim=Optim(rate=5e-4, betas=(0.8, 0.98), decay=0.01, warmup=100, floor=0.02, clip=UNCLIPPED),
+        optim=Optim(lr=5e-4, betas=(0.8, 0.98), decay=0.01, warmup=100, floor=0.02, clip=UNCLIPPED),
     )
 
 
@@ -90,7 +90,7 @@ def release() -> AdversarialRun:
         discriminator=DiscriminatorConfig.base(),
         steps=plain.steps,
         optim=plain.optim,
-        discriminator_rate=plain.optim.rate,
+        discriminator_lr=plain.optim.lr,
         rows=plain.rows,
         meaning=1 / 3,
         clips=plain.clips,
@@ -131,7 +131,7 @@ def optimiser_of(modules: nn.ModuleDict, run: AdversarialRun) -> torch.optim.Opt
     groups = [
         {
             "params": [parameter for parameter in module.parameters() if parameter.requires_grad],
-            "lr": run.discriminator_rate if name == "discriminator" else run.optim.rate,
+            "lr": run.discriminator_lr if name == "discriminator" else run.optim.lr,
         }
         for name, module in modules.items()
     ]

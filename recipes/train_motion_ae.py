@@ -36,6 +36,7 @@ from recipes.arguments import arguments, started
 from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs, drawn_pairs, first_pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
+from recipes.data.puppet.motion import MOTION
 from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
 from recipes.record import record, recorded_model
 
@@ -72,7 +73,7 @@ class MotionAERun(Run):
         model: the network, one with glimpses and the corpus's motion vector as its code.
         rows: pairs a step over all ranks.
         encoded, mixed: how many of them are driven by the encoder's codes; by them at the source alone.
-        parts_rate, find_rate: of the glimpses' plain layers, beside the equalised ones' `optim.rate`.
+        parts_lr, find_lr: of the glimpses' plain layers, beside the equalised ones' `optim.lr`.
         weights: see there.
         glance: how far from the true places training looks, in half pictures.
         coarse: share of all steps at a quarter of the resolution, where a step costs half.
@@ -84,8 +85,8 @@ class MotionAERun(Run):
     rows: int = 8
     encoded: int = 2
     mixed: int = 1
-    parts_rate: float = 1e-3
-    find_rate: float = 1e-2
+    parts_lr: float = 1e-3
+    find_lr: float = 1e-2
     weights: Weights
     glance: float = 0.03
     coarse: float
@@ -98,15 +99,23 @@ def puppet() -> MotionAERun:
     return MotionAERun(
         model=MotionAEConfig.puppet(),
         steps=9000,
-        optim=Optim(rate=3e-3, betas=(0.9, 0.99), warmup=50, floor=0.02),
+        optim=Optim(lr=3e-3, betas=(0.9, 0.99), warmup=50, floor=0.02),
         weights=Weights(flow_fade=8 / 9),
         coarse=4 / 9,
     )
 
 
 def tiny() -> MotionAERun:
-    """For tests: seconds."""
-    few = replace(puppet(), model=MotionAEConfig.tiny(), steps=4, rows=4, coarse=0.5, people=8, heldout=4)
+    """For tests: seconds, on the corpus's motion."""
+    values = len(MOTION)
+    model = replace(
+        MotionAEConfig.tiny(),
+        style_dim=32,
+        motion_dim=values,
+        motion_mean=(0.1,) * values,
+        motion_scale=(0.5,) * values,
+    )
+    few = replace(puppet(), model=model, steps=4, rows=4, coarse=0.5, people=8, heldout=4)
     return replace(few, log_every=1, validate_every=2)
 
 
@@ -257,10 +266,10 @@ def losses(
 
 def optimiser_of(apprentice: Apprentice, run: MotionAERun) -> torch.optim.Optimizer:
     """Adam over everything; the glimpses' layers have their own rates."""
-    rates = {"glimpses.parts": run.parts_rate, "glimpses.find": run.find_rate}
+    rates = {"glimpses.parts": run.parts_lr, "glimpses.find": run.find_lr}
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in apprentice.named_parameters():
-        rate = next((rate for part, rate in rates.items() if part in name), run.optim.rate)
+        rate = next((rate for part, rate in rates.items() if part in name), run.optim.lr)
         groups.setdefault(rate, []).append(parameter)
     return torch.optim.Adam(
         [{"params": group, "lr": rate} for rate, group in groups.items()], betas=run.optim.betas, fused=True

@@ -98,7 +98,7 @@ def puppet() -> SelfSupervisedRun:
         model=MotionAEConfig.small(),
         discriminator=DiscriminatorConfig.puppet(),
         steps=12_000,
-        optim=Optim(rate=2e-3, betas=(0.0, 0.99), warmup=50, floor=0.02, clip=UNCLIPPED),
+        optim=Optim(lr=2e-3, betas=(0.0, 0.99), warmup=50, floor=0.02, clip=UNCLIPPED),
     )
 
 
@@ -113,7 +113,7 @@ def release() -> SelfSupervisedRun:
         model=MotionAEConfig.base(),
         discriminator=DiscriminatorConfig.base(),
         steps=800_000,
-        optim=Optim(rate=2e-3, betas=(0.0, 0.99), warmup=1000, floor=0.02, clip=UNCLIPPED),
+        optim=Optim(lr=2e-3, betas=(0.0, 0.99), warmup=1000, floor=0.02, clip=UNCLIPPED),
         rows=64,
         validate_every=2000,
         save_seconds=1200.0,
@@ -204,7 +204,7 @@ def train(
     model, discriminator = MotionAE(run.model).to(device), Discriminator(run.discriminator).to(device)
     modules, distance = nn.ModuleDict({"model": model, "discriminator": discriminator}), distance.to(device)
     optim, likeness = run.optim, run.vgg if isinstance(distance, VGGDistance) else run.filters
-    optimiser = torch.optim.Adam(modules.parameters(), lr=optim.rate, betas=optim.betas, fused=True)
+    optimiser = torch.optim.Adam(modules.parameters(), lr=optim.lr, betas=optim.betas, fused=True)
     schedule = optim.factor(run.steps)
     engine = Engine(modules, optimiser, folder, schedule, optim.clip, optim.ema, averaged="model")
     penalty, recent = torch.zeros((), device=device), list[Tensor]()

@@ -68,7 +68,7 @@ def puppet() -> RecogniserRun:
     return RecogniserRun(
         model=RecogniserConfig.puppet(("a",)),
         steps=1600,
-        optim=Optim(rate=2e-3, betas=(0.9, 0.98), decay=0.01, warmup=100, ema=0.998),
+        optim=Optim(lr=2e-3, betas=(0.9, 0.98), decay=0.01, warmup=100, ema=0.998),
         validate_every=400,
     )
 
@@ -216,7 +216,7 @@ def train(
     torch.manual_seed(run.seed)
     model, optim = Recogniser(run.model).to(device), run.optim
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
+        model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay
     )
     engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     engine.load()

@@ -64,7 +64,7 @@ def puppet() -> SpeakerRun:
     return SpeakerRun(
         model=SpeakerEncoderConfig.puppet(),
         steps=250,
-        optim=Optim(rate=3e-3, decay=0.02, warmup=20, ema=0.98),
+        optim=Optim(lr=3e-3, decay=0.02, warmup=20, ema=0.98),
         validate_every=200,
     )
 
@@ -178,7 +178,7 @@ def train(
     model, optim = SpeakerEncoder(run.model).to(device), run.optim
     ranks.share_norms(model)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
+        model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay
     )
     engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     engine.load()

@@ -70,7 +70,7 @@ def puppet() -> SyncRun:
     return SyncRun(
         model=SyncConfig.puppet(),
         steps=1000,
-        optim=Optim(rate=2e-3, betas=(0.9, 0.98), decay=0.02, warmup=50, ema=0.99),
+        optim=Optim(lr=2e-3, betas=(0.9, 0.98), decay=0.02, warmup=50, ema=0.99),
         validate_every=100,
     )
 
@@ -216,9 +216,7 @@ def train(
     """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 checks on `unseen` clips."""
     torch.manual_seed(run.seed)
     net, optim = SyncNet(run.model).to(device), run.optim
-    optimiser = torch.optim.AdamW(
-        net.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
-    )
+    optimiser = torch.optim.AdamW(net.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay)
     engine = Engine(net, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     engine.load()
     record(folder, "sync", run, fingerprint(scenes.values()))

@@ -1,9 +1,9 @@
 """Train the talker on latents of the corpus.
 
     python -m recipes.data.latents                       once: clips and latents
-    python -m recipes.train_talker [--config puppet] [--set optim.rate=5e-4] [--run runs/talker] [--threads 2]
-    torchrun --nproc-per-node 8 -m recipes.train_talker --config release --set zero=2
-    deepspeed --module recipes.train_talker --config release
+    python -m recipes.train_talker [--config puppet] [--set optim.lr=5e-4] [--run runs/talker] [--threads 2]
+    torchrun --nproc-per-node 8 -m recipes.train_talker --config release --data prepared --set zero=2
+    deepspeed --module recipes.train_talker --config release --data prepared
     python -m recipes.export talker runs/talker FOLDER   write the averaged weights
 
 One model, four tasks: every sample of a batch draws its own. Besides the published losses (both heads, the
@@ -218,7 +218,7 @@ def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> E
     model.backbone.recompute = run.recompute
     optim = run.optim
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=optim.rate, betas=optim.betas, weight_decay=optim.decay
+        model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay
     )
     return engine(
         run.zero,
@@ -313,8 +313,9 @@ def main() -> None:
             held, heldout = Prepared(options.data, "train"), Prepared(options.data, "heldout")
         else:
             with ranks.in_turn():
-                held = latents(options.run.parent, "train", run.clips)
                 heldout = latents(options.run.parent, "heldout", run.heldout)
+                check_widths(heldout, run.model)  # before many more are made
+                held = latents(options.run.parent, "train", run.clips)
         check_widths(held, run.model)
         assert isinstance(trainer.ema_module, TalkerModel)
         own = heldout if isinstance(heldout, Prepared) else None

@@ -214,7 +214,8 @@ def _say(options: argparse.Namespace, began: float) -> int:
 
     text = _text(options.text)
     # A wrong name should not cost the time to load.
-    check_output(options.output, tuple(SOUND_FILES) if options.audio_only else (".mp4",))
+    output = check_output(options.output, tuple(SOUND_FILES) if options.audio_only else (".mp4",))
+    _spare(output, options.voice)
     sampling = _sampling(options)
     talker = _load(options)
     voice = talker.voice(options.voice, options.voice_text, options.voice_seconds)
@@ -240,9 +241,7 @@ def _animate(options: argparse.Namespace, began: float) -> int:
     if text is not None and options.transcribe is not None:
         raise UserError("give --text or --transcribe, not both")
     output = check_output(options.output)
-    if output.exists() and output.samefile(readable(options.audio)):
-        raise UserError(f"{output} is the recording itself: choose another name for the output")
-    readable(options.audio)
+    _spare(output, str(readable(options.audio)))
     sampling, transcriber = _sampling(options), None
     if options.transcribe is not None:
         from talker.transcript import whisper_transcriber
@@ -260,12 +259,19 @@ def _dub(options: argparse.Namespace, began: float) -> int:
 
     text = _text(options.text)
     options.output = check_dub(options.output or dubbed_name(options.video), options.video)
+    _spare(options.output, options.voice)
     sampling = _sampling(options)
     talker = _load(options)
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
     dubbing = talker.dub(options.video, text, voice, options.crop, seed=options.seed, sampling=sampling)
     return _save(dubbing, options, loaded - began)
+
+
+def _spare(output: Path, recording: str | None) -> None:
+    """Raises UserError where the output would replace the recording that it is made from."""
+    if recording and output.exists() and Path(recording).exists() and output.samefile(recording):
+        raise UserError(f"{output} is the recording itself: choose another name for the output")
 
 
 def _load(options: argparse.Namespace) -> Talker:

@@ -30,7 +30,7 @@ from talker.config import SAMPLE_RATE
 from talker.generate import Request
 from talker.media.face_track import FaceTrack
 from talker.media.remux import DubWriter
-from talker.stages import Stages
+from talker.stages import Stages, still_wanted
 from talker.windows import Window, aligned
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Dubbing(Clip):
         """What the face does: normalised motion codes (T, M), T at 25 a second."""
         talker, codes, waiting = self.talker, list[Tensor](), list[Tensor]()
         for picture in self.track.pictures(self.source, talker.motion_ae.config.resolution):
+            still_wanted()
             waiting.append(picture)
             if len(waiting) == ENCODED_TOGETHER:
                 codes.append(talker.motion_ae.encode(torch.cat(waiting).to(talker.device)))

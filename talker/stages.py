@@ -15,6 +15,16 @@ class Cancelled(Exception):  # noqa: N818 - not an error: the others have ended
     """Raised in a worker that still wants to put or get after the group has ended."""
 
 
+_worker = threading.local()
+
+
+def still_wanted() -> None:
+    """For long work between two items: in a worker of `Stages` whose group has ended, raise Cancelled."""
+    stages = getattr(_worker, "stages", None)
+    if stages is not None and stages.ended:
+        raise Cancelled
+
+
 class Channel(Generic[Item]):
     """A queue of at most `capacity` items between two workers; iterating takes items until it is closed."""
 
@@ -69,6 +79,7 @@ class Stages:
         self._channels: list[Channel] = []
         self._threads: list[threading.Thread] = []
         self._error: BaseException | None = None
+        self.ended = False
 
     def channel(self, capacity: int) -> Channel:
         """A queue that ends with the group."""
@@ -79,6 +90,7 @@ class Stages:
         """Run `produce()` in a thread: each item goes into every output; they are closed after the last."""
 
         def work() -> None:
+            _worker.stages = self
             try:
                 for item in produce():
                     for output in outputs:
@@ -95,6 +107,7 @@ class Stages:
         self._threads[-1].start()
 
     def _cancel(self) -> None:
+        self.ended = True
         for channel in self._channels:
             channel.cancel()
 

@@ -10,6 +10,7 @@ from typing import Any
 from talker.clip import Clip
 from talker.model import TalkerModel
 from talker.running_batch import RunningBatch
+from talker.stages import Cancelled, still_wanted
 
 
 @dataclass
@@ -28,12 +29,19 @@ class _Making:
                 self.kept.append(item)
                 return True
             clip.kept = self.kept
+        except Cancelled:
+            raise
         except Exception as error:
             clip.error = error
-            if clip.generation is not None:
-                clip.generation.close()  # its row is for others
+            self.leave()
         clip.batch = None
         return False
+
+    def leave(self) -> None:
+        """Leave the batch: its row is for others, and the clip may be made anew."""
+        if self.clip.generation is not None:
+            self.clip.generation.close()
+        self.clip.batch = None
 
 
 def made_together(model: TalkerModel, clips: Iterable[Clip], capacity: int) -> Iterator[Clip]:
@@ -48,13 +56,18 @@ def made_together(model: TalkerModel, clips: Iterable[Clip], capacity: int) -> I
     batch, coming = RunningBatch(model, capacity), iter(clips)
     running: list[_Making] = []
     unfinished: deque[_Making] = deque()
-    while True:
-        while len(running) < capacity and (clip := next(coming, None)) is not None:
-            clip.batch = batch
-            running.append(_Making(clip, clip.make()))
-            unfinished.append(running[-1])
-        if not running:
-            return
-        running = [making for making in running if making.advance()]
-        while unfinished and unfinished[0].clip.batch is None:
-            yield unfinished.popleft().clip
+    try:
+        while True:
+            while len(running) < capacity and (clip := next(coming, None)) is not None:
+                clip.batch = batch
+                running.append(_Making(clip, clip.make()))
+                unfinished.append(running[-1])
+            if not running:
+                return
+            still_wanted()
+            running = [making for making in running if making.advance()]
+            while unfinished and unfinished[0].clip.batch is None:
+                yield unfinished.popleft().clip
+    finally:
+        for making in running:
+            making.leave()

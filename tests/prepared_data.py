@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recipes.configs.talker import tiny
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.transcript import Cue
 from talker.config import TalkerConfig
 
-TINY = TalkerConfig.tiny()
-AUDIO, MOTION, SPEAKER = TINY.widths["audio"], TINY.widths["motion"], TINY.global_widths["audio"]
+TINY = tiny().model
+AUDIO = TINY.widths["audio"]
 WORDS = ["it", "was", "a", "cold", "day", "in", "april", "and", "all", "was", "well"]
 
 
-def sample(key: str, seconds: float, seed: int = 0, word_times: bool = True) -> Sample:
-    """A clip of three words a second."""
+def sample(
+    key: str, seconds: float, seed: int = 0, word_times: bool = True, config: TalkerConfig = TINY
+) -> Sample:
+    """A clip of three words a second, as wide as `config`'s talker wants it."""
     rng = np.random.default_rng(seed)
     frames = round(seconds * 25)
     starts = np.arange(0.1, seconds - 0.3, 1 / 3)
@@ -28,9 +31,9 @@ def sample(key: str, seconds: float, seed: int = 0, word_times: bool = True) -> 
         cues = [Cue(cues[0].start, cues[-1].end, " ".join(cue.text for cue in cues))]
     return Sample(
         key,
-        rng.normal(2, 1, (frames, AUDIO)).astype(np.float16),
-        rng.normal(0, 0.3, (frames, MOTION)).astype(np.float16),
-        rng.normal(size=SPEAKER).astype(np.float16),
+        rng.normal(2, 1, (frames, config.widths["audio"])).astype(np.float16),
+        rng.normal(0, 0.3, (frames, config.widths["motion"])).astype(np.float16),
+        rng.normal(size=config.global_widths["audio"]).astype(np.float16),
         tuple(cues),
         key.split("-")[0],
     )
@@ -43,7 +46,7 @@ def write_prepared(out: Path, videos: Sequence[Sequence[Sample]]) -> Path:
     keys = [f"video{number}" for number in range(len(videos))]
     for key, samples in zip(keys, videos, strict=True):
         write_samples(folder / f"{key}.npz", samples, {}, [])
-    pack(folder, keys, torch.full((AUDIO,), -3.0), out)
+    pack(folder, keys, torch.full((videos[0][0].audio.shape[1],), -3.0), out)
     return out
 
 

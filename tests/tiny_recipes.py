@@ -44,7 +44,7 @@ class Bank:
     def __init__(self, size: int) -> None:
         rng = np.random.default_rng(0)
         self.pictures = rng.integers(0, 256, (self.people, self.frames, size, size, 3), np.uint8)
-        self.motion = rng.normal(size=(self.people, self.frames, 6)).astype(np.float32)
+        self.motion = rng.normal(size=(self.people, self.frames, 24)).astype(np.float32)
         self.flow = rng.normal(size=(self.people, 2, FLOW_SIZE, FLOW_SIZE)).astype(np.float16)
         self.boxes = np.int16([[16, 40, 32, 60], [8, 16, 24, 30], [40, 16, 56, 30]]) * size // 64
 

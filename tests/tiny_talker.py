@@ -20,14 +20,13 @@ from recipes import ranks, train_talker
 from recipes.configs.override import override
 from recipes.configs.talker import tiny
 from recipes.data.latents import Latents
-from talker.config import TalkerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def made_up(count: int = 40) -> train_talker.Data:
     """Clips of three to five patches; one is idle."""
-    config, rng = TalkerConfig.tiny(), np.random.default_rng(0)
+    config, rng = tiny().model, np.random.default_rng(0)
     frames, letters = rng.integers(3, 6, count) * 4, rng.integers(4, 9, count)
     letters[3] = 0
     starts = [np.concatenate([[0], np.cumsum(counts)]) for counts in (frames, letters)]

@@ -1,4 +1,4 @@
-"""Change single values of a frozen config by name: `--set optim.rate=2e-4`."""
+"""Change single values of a frozen config by name: `--set optim.lr=2e-4`."""
 
 from __future__ import annotations
 

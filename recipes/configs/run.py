@@ -14,7 +14,7 @@ class Optim:
     """Adam and its rate.
 
     Args:
-        rate, betas, decay: of Adam, or AdamW where weights decay.
+        lr, betas, decay: of Adam, or AdamW where weights decay.
         warmup: steps of a linear rise; below 1 a share of all steps.
         schedule: after the warm-up a cosine to `floor` of the rate, or constant with a linear fall to nothing
             over the last fifth.
@@ -22,7 +22,7 @@ class Optim:
         ema: decay of the averaged weights, which are the ones exported.
     """
 
-    rate: float
+    lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     decay: float = 0.0
     warmup: float
@@ -59,3 +59,8 @@ class Run:
     log_every: int = 50
     validate_every: int = 250
     save_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in ("steps", "log_every", "validate_every") if getattr(self, name) < 1]
+        if wrong:
+            raise ValueError(f"{' and '.join(wrong)} must be 1 or more")

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from heads.config import TwoDiTHeadsConfig
 from heads.solver import Sampling
 from recipes.configs.run import Optim, Run
 from talker.config import TalkerConfig
@@ -107,7 +108,7 @@ def puppet() -> TalkerRun:
     return TalkerRun(
         model=TalkerConfig.puppet(PhonemeTokenizer().vocab_size),
         steps=8000,
-        optim=Optim(rate=1e-3, betas=(0.9, 0.95), decay=0.01, warmup=200, schedule="fall"),
+        optim=Optim(lr=1e-3, betas=(0.9, 0.95), decay=0.01, warmup=200, schedule="fall"),
         batch=Batch(rows=16, micro=16, repeat=1),  # the release repeats 2; on a CPU more clips teach more
         weights=Weights(motion=1.0, stop=0.2, forecast_audio=1.0, forecast_motion=0.5, reading=0.5),
         mix=Mix(t2av=0.45, tts=0.20, a2v=0.20, v2a=0.15),
@@ -121,7 +122,7 @@ def paper() -> TalkerRun:
     return TalkerRun(
         model=TalkerConfig.base(),
         steps=200_000,
-        optim=Optim(rate=1e-4, betas=(0.9, 0.95), decay=0.01, warmup=0.03),
+        optim=Optim(lr=1e-4, betas=(0.9, 0.95), decay=0.01, warmup=0.03),
         batch=Batch(rows=256, micro=8, repeat=2),
         weights=Weights(motion=8.0, stop=1.0),
         mix=Mix(t2av=0.5, tts=0.5),
@@ -147,14 +148,24 @@ def release() -> TalkerRun:
 
 
 def tiny() -> TalkerRun:
-    """For tests: seconds."""
+    """For tests: seconds, on the corpus's latents."""
     found, model = puppet(), TalkerConfig.tiny()
+    widths, voices = found.model.widths, found.model.global_widths
+    small = TwoDiTHeadsConfig.both(
+        audio=(widths["audio"], voices["audio"]),
+        motion=(widths["motion"], voices["motion"]),
+        hidden_width=model.backbone.width,
+        width=64,
+        layers=2,
+        heads=2,
+        ffn=128,
+    )
     backbone = dataclasses.replace(
         model.backbone, vocab=found.model.backbone.vocab, max_positions=found.model.backbone.max_positions
     )
     return dataclasses.replace(
         found,
-        model=dataclasses.replace(model, backbone=backbone),
+        model=dataclasses.replace(model, backbone=backbone, heads=small),
         steps=50,
         optim=dataclasses.replace(found.optim, warmup=5),
         batch=Batch(rows=8, micro=8, repeat=1),

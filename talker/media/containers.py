@@ -15,6 +15,7 @@ from talker.errors import UserError
 from talker.media.audio import CLOSED, readable
 from talker.media.mux import check_output
 from talker.media.packets import Source
+from talker.media.video import films
 
 MP4_PICTURES = ("h264", "hevc", "av1", "vp9", "mpeg4")  # what mp4 holds and players play
 # Containers a dubbed video may be written to, by the ending of the name: FFmpeg's name, codec of the speech.
@@ -76,7 +77,7 @@ def _look(video: Path) -> tuple[str, list[str]]:
     """The codec of a video, and FFmpeg's names of the container it is in."""
     try:
         with video.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
-            if not container.streams.video:
+            if not films(container):
                 raise UserError(f"{video} holds no video track: give a video file")
             context = container.streams.video[0].codec_context
             if context is None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 
 from talker.media.audio import CLOSED, readable
+
+
+def in_order(path: Path, kind: str) -> bool:
+    """Whether a track's packets are stamped in their order, as no file is that was chained to another."""
+    with closing(Source(path, kind, Fraction(0))) as source:
+        stamps = (packet.dts for packet in source.stamped())
+        return all(one < other for one, other in pairwise(stamps))
 
 
 class Source:
@@ -26,7 +35,7 @@ class Source:
     def packets(self, into: Any) -> Iterator[tuple[float, av.Packet]]:
         """Every packet with its time in seconds, its stamps moved and its stream changed to `into`."""
         previous: int | None = None
-        for packet in self._stamped():
+        for packet in self.stamped():
             shift = round(self.start / packet.time_base)
             packet.pts -= shift
             packet.dts -= shift
@@ -40,10 +49,10 @@ class Source:
 
     def first_decoded(self) -> Fraction:
         """When the first packet is to be decoded, in seconds; takes that packet."""
-        packet = next(self._stamped(), None)
+        packet = next(self.stamped(), None)
         return Fraction(0) if packet is None else packet.dts * packet.time_base
 
-    def _stamped(self) -> Iterator[Any]:
+    def stamped(self) -> Iterator[Any]:
         """Packets with both stamps. Matroska does not say when the first ones are to be decoded: one duration
         before the other, up to the first that it knows.
         """

@@ -25,7 +25,7 @@ from talker.media.mux import (
     cannot_write,
     check_output,
 )
-from talker.media.packets import Beside, Source
+from talker.media.packets import Beside, Source, in_order
 from talker.media.sound import timed
 
 # What mp4 holds and players play.
@@ -52,14 +52,15 @@ class AnimationWriter(FileWriter):
     def __init__(self, path: str | Path, size: int, sound: Path) -> None:
         """`size`: width and height of the frames, even. `sound`: a file with an audio track."""
         super().__init__(check_output(path), "mp4", TAGS)
-        self.size, self.source = size, Source(sound, "audio", first_sample(sound))
+        self.size, self.sound = size, sound
+        self.source = Source(sound, "audio", first_sample(sound))
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
         self._pictures = Pictures25(container, self.size)
         track = self.source.track
         self._coded: list[Any] = []
         low = track.codec.canonical_name == "mp3" and track.rate < LOWEST_MP3_RATE
-        if track.codec.canonical_name in MP4_SOUND and not low:
+        if track.codec.canonical_name in MP4_SOUND and not low and in_order(self.sound, "audio"):
             self._beside = Beside(self.source.packets(container.add_stream_from_template(track)))
         else:
             self._beside = Beside(self._encoded(container))
@@ -106,6 +107,10 @@ class AnimationWriter(FileWriter):
             self.mux(self._beside.until(self._pictures.frames / FRAME_RATE))
         except OSError as error:
             raise cannot_write(self.path, error) from error
+        except av.FFmpegError as error:
+            raise UserError(
+                f"mp4 cannot hold the sound of {self.sound} as it is: convert it to wav"
+            ) from error
 
     def encoders(self) -> list[Any]:
         self.mux(self._beside.until(float("inf")))

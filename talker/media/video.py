@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from talker.errors import UserError
 from talker.media.audio import CLOSED, readable, reason
@@ -18,6 +19,11 @@ FRAME_RATE = 25
 # Stamps are rounded, to milliseconds for instance; a frame is not shown for the sake of such a remainder.
 SLACK = Fraction(1, 10)
 LONGEST_STILL = 600  # seconds
+
+
+def films(container: av.container.InputContainer) -> bool:
+    """Whether there is a video track that is no cover picture."""
+    return any(Disposition.attached_pic not in track.disposition for track in container.streams.video)
 
 
 class Reel:
@@ -41,7 +47,7 @@ class Reel:
         sent = 0
         try:
             with self.path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
-                if not container.streams.video:
+                if not films(container):
                     raise UserError(f"{self.path} holds no video track: give a video file")
                 for frame, until in self._spans(container):
                     pixels = _upright(frame) if sent < until else None

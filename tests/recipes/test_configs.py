@@ -27,15 +27,15 @@ def value(config: object, name: str) -> object:
 
 
 def test_settings_reach_nested_values() -> None:
-    run = override(puppet(), ["optim.rate=2e-4", "steps=7", "precision=bfloat16", "optim.betas=(0.8, 0.9)"])
-    assert (run.optim.rate, run.steps, run.precision, run.optim.betas) == (2e-4, 7, "bfloat16", (0.8, 0.9))
+    run = override(puppet(), ["optim.lr=2e-4", "steps=7", "precision=bfloat16", "optim.betas=(0.8, 0.9)"])
+    assert (run.optim.lr, run.steps, run.precision, run.optim.betas) == (2e-4, 7, "bfloat16", (0.8, 0.9))
     assert override(run, ["optim.clip=2"]).optim.clip == 2.0
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("optim.rat=1", "nearest name is 'optim.rate'"),
+        ("optim.rat=1", "nearest name is 'optim.lr'"),
         ("optm.clip=1", "nearest name is 'optim.clip'"),
         ("optim=1", "no 'optim' to set"),
         ("steps=many", "steps is of kind int"),
@@ -49,7 +49,7 @@ def test_settings_that_make_no_sense_are_refused(setting: str, said: str) -> Non
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
-    run = override(tiny(), ["optim.rate=3e-4"])
+    run = override(tiny(), ["optim.lr=3e-4"])
     record(tmp_path, "talker", run, "none")
     assert recorded(tmp_path, TalkerRun, None) == run
     assert recorded(tmp_path / "older", TalkerRun, run) is run

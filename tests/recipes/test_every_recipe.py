@@ -86,7 +86,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path: Path, name: str) -> Non
     for processes in (1, 2):
         folder = tmp_path / f"{processes}"
         # Adam makes whole steps of gradients that are mere rounding: at usual rates curves of noise part.
-        steps = ("--set", "steps=8", "--set", "optim.warmup=2", "--set", "optim.rate=1e-5")
+        steps = ("--set", "steps=8", "--set", "optim.warmup=2", "--set", "optim.lr=1e-5")
         program = (tiny_recipes.__file__, name)
         finish(start(folder, processes, *steps, program=program))
         curves.append([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])

@@ -58,6 +58,21 @@ def test_a_step_without_finite_gradient_is_skipped(tmp_path: Path) -> None:
     assert all(torch.equal(v, before[k]) for k, v in engine.module.state_dict().items())
 
 
+def test_a_skipped_step_leaves_no_trace_in_batch_norms(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    engine = Engine(net, torch.optim.SGD(net.parameters(), 0.1), tmp_path)
+    kept = {}
+    for step in engine.steps(4):
+        x = torch.randn(5, 3) * (torch.nan if step == 2 else 1.0)
+        kept[step] = {name: buffer.clone() for name, buffer in net.named_buffers()}
+        engine.backward(engine(x).square().sum())
+        engine.step()
+    assert engine.skipped == 1
+    assert all(torch.equal(value, kept[3][name]) for name, value in kept[2].items())
+    assert all(torch.isfinite(value).all() for value in engine.ema_module.state_dict().values())
+
+
 def test_an_exploding_step_is_skipped(tmp_path: Path) -> None:
     engine = engine_in(tmp_path)
     train(engine, 60)

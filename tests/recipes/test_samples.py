@@ -12,6 +12,7 @@ import torch
 from prepared_data import sample, write_prepared
 from tiny_checkpoint import write_checkpoint
 
+from heads.config import TwoDiTHeadsConfig
 from recipes import ranks
 from recipes.configs.talker import Batch, tiny
 from recipes.data.prepared import Prepared
@@ -21,8 +22,9 @@ from talker.checkpoint import PUPPET
 from talker.media.audio import read_audio
 from talker.media.video import read_frames
 
+NARROW = dataclasses.replace(tiny().model, heads=TwoDiTHeadsConfig.tiny())  # the tiny autoencoders' latents
 RUN = dataclasses.replace(
-    tiny(), steps=2, batch=Batch(rows=2, micro=2, repeat=1), validate_every=2, generate_every=2
+    tiny(), model=NARROW, steps=2, batch=Batch(rows=2, micro=2, repeat=1), validate_every=2, generate_every=2
 )
 
 
@@ -33,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    clips = [[sample(f"video{k}-0", 2, k)] for k in range(4)]
+    clips = [[sample(f"video{k}-0", 2, k, config=NARROW)] for k in range(4)]
     return write_prepared(tmp_path_factory.mktemp("prepared"), clips)
 
 

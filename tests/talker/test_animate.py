@@ -199,6 +199,20 @@ def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
     return main(["animate", str(audio), "-o", str(out), *options])
 
 
+@pytest.mark.parametrize(("name", "codec"), [("part.opus", "libopus"), ("part.ts", "aac")])
+def test_files_that_were_chained_are_heard_in_a_row(
+    talker: Talker, face: Face, tmp_path: Path, name: str, codec: str
+) -> None:
+    part = write_sound(tmp_path / name, codec, rate=48_000, seconds=1.0)
+    chained = tmp_path / f"chained{part.suffix}"
+    chained.write_bytes(2 * part.read_bytes())
+    report = talker.animate(chained, face, sampling=QUICK).save(tmp_path / "out.mp4")
+    assert report.duration_seconds == pytest.approx(2.0, abs=0.1)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        for track in container.streams:
+            assert float(track.duration * track.time_base) == pytest.approx(report.duration_seconds, abs=0.06)
+
+
 def test_the_command(folder: Path, tmp_path: Path, capsys) -> None:
     assert animate(folder, folder / "voice.wav", tmp_path / "ö ut.mp4", "--text", "Hello there.") == 0
     report = json.loads(capsys.readouterr().out)

@@ -6,11 +6,13 @@ import json
 import logging
 from fractions import Fraction
 from pathlib import Path
+from threading import Event
 
 import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from media_files import person, write_sound, write_video
 from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_voice
@@ -25,6 +27,7 @@ from talker.media.face_track import FaceTrack
 from talker.media.remux import DubWriter, first_sample
 from talker.media.sound import pieces
 from talker.media.video import Reel
+from talker.stages import Stages
 
 QUICK = Sampling(steps=1)
 TEXT = "Go."
@@ -179,6 +182,44 @@ def test_text_that_nobody_could_say_in_time_overflows(talker: Talker, voice: Voi
     dubbing = talker.dub(path, "This is far more than fits. " * 40, voice, crop="none", sampling=QUICK)
     assert sum(len(chunk.pcm) for chunk in dubbing) == 11_520
     assert dubbing.finish_reason == "overflow"
+
+
+def test_reading_motion_ends_when_nobody_waits(
+    talker: Talker, voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "long.mp4", nodding(400))
+    dubbing, encode, calls, begun = (
+        talker.dub(video, TEXT, voice, crop="none"),
+        talker.motion_ae.encode,
+        [],
+        Event(),
+    )
+
+    def counted(pictures: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pictures))
+        begun.set()
+        return encode(pictures)
+
+    monkeypatch.setattr(talker.motion_ae, "encode", counted)
+    with Stages() as stages:
+        stages.feed(dubbing.make, stages.channel(1))
+        assert begun.wait(20)
+    assert sum(calls) < 400
+
+
+def test_a_cover_picture_is_no_video(folder: Path, tmp_path: Path, capsys) -> None:
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=24_000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 96
+        cover.pix_fmt, cover.disposition = "yuvj420p", Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(person(96))))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 24_000), np.float32), "fltp", "mono")
+        frame.sample_rate = 24_000
+        for stream, last in ((sound, sound.encode(frame)), (cover, []), (sound, None), (cover, None)):
+            container.mux(stream.encode() if last is None else last)
+    assert dub(folder, tmp_path / "song.m4a", tmp_path / "out.mp4") == 2
+    assert "holds no video track" in capsys.readouterr().err
 
 
 def test_stillness_is_a_pause() -> None:

@@ -109,6 +109,16 @@ def test_one_that_cannot_be_made_has_its_own_error(talker, voice, face, folder, 
     assert np.array_equal(heard(good), heard(later[1]))
 
 
+def test_a_map_that_is_left_stops_at_once(talker, voice, face) -> None:
+    """It does not make the others to their end, and leaves them as they were."""
+    long = [talker.say("So. " * 40, voice, face, seed=k, sampling=QUICK, audio_only=True) for k in range(3)]
+    several = talker.map([talker.say("Go.", voice, face, sampling=QUICK, audio_only=True), *long], 4)
+    next(several)
+    several.close()
+    assert all(clip.batch is None and clip.kept is None and clip.error is None for clip in long)
+    assert max(clip.patches for clip in long) < talker.say("So. " * 40, voice, face).most_patches / 2
+
+
 def test_a_batch_of_one_is_what_a_clip_is_by_itself(talker, voice, face) -> None:
     mapped = next(iter(talker.map([talker.say("Hi.", voice, face, sampling=QUICK)], capacity=1)))
     assert np.array_equal(heard(mapped), heard(talker.say("Hi.", voice, face, sampling=QUICK)))

@@ -14,7 +14,8 @@ from recipes.configs.talker import tiny
 from recipes.data.prepared import Prepared, read_at, read_statistics
 from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
 from recipes.data.transcript import Cue
-from recipes.train_talker import Data, averaged, draw, main
+from recipes.train_talker import Data, averaged, check_widths, draw, main
+from talker.config import TalkerConfig
 from talker.errors import UserError
 from talker.model import TalkerModel
 
@@ -97,10 +98,10 @@ def test_the_talker_trains_on_it(folder: Path) -> None:
     assert 0 < batch.reads.float().mean() < 1  # half of the videos have word times
 
 
-def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, config: str = "tiny") -> None:
+def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path) -> None:
     settings = ["--set", "steps=2", "--set", "generate_every=0"]
     monkeypatch.setattr(
-        "sys.argv", ["", "--config", config, "--data", str(folder), "--run", str(run), *settings]
+        "sys.argv", ["", "--config", "tiny", "--data", str(folder), "--run", str(run), *settings]
     )
     main()
 
@@ -119,8 +120,8 @@ def test_the_command_trains_on_less_than_a_batch_and_keeps_the_statistics(
 def test_data_that_does_not_fit_is_refused_in_a_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SystemExit, match=r"train_talker: the clips have latents .*'voice': 16.* --config"):
-        train(monkeypatch, folder, tmp_path / "run", "puppet")
+    with pytest.raises(ValueError, match=r"the clips have latents .*'voice': 128.*'voice': 256.* --config"):
+        check_widths(Prepared(folder, "train"), TalkerConfig.base())
     alone = write_prepared(tmp_path / "alone", [[sample("video0-0", 2)]])
     with pytest.raises(SystemExit, match="no clip of the split heldout: prepare more videos"):
         train(monkeypatch, alone, tmp_path / "run")
