@@ -58,9 +58,27 @@ def _read(kind: Any, name: str, text: str) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} is one of {', '.join(map(str, get_args(kind)))}, not {text!r}")
         return value
-    plain = get_origin(kind) or kind
-    if plain is float and type(value) is int:
-        value = float(value)
-    if isinstance(plain, type) and type(value) is not plain:
-        raise ValueError(f"{name} is of kind {plain.__name__}; {text!r} is not")
-    return value
+    try:
+        return _as(kind, value)
+    except (ValueError, OverflowError) as error:
+        shown = kind if get_origin(kind) else kind.__name__
+        raise ValueError(f"{name} is of kind {shown}; {text!r} is not") from error
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """`value` as a `kind`, where it is one but for its spelling; else ValueError or OverflowError."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if type(value) is tuple and kinds[-1] is ...:
+            kinds = kinds[:1] * len(value)
+        if type(value) is tuple and len(value) == len(kinds):
+            return tuple(map(_as, kinds, value))
+    elif type(value) is kind:
+        return value
+    elif kind is float and type(value) is int:
+        return float(value)
+    elif kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    elif kind is bool and value in ("true", "false"):
+        return value == "true"
+    raise ValueError

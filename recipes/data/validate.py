@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from recipes.data.prepare.pack import Moments
+from recipes.data.prepare.samples import text_fault
 from recipes.data.prepared import LEAST_STD, read_statistics
 from recipes.data.released import METADATA, Released
 from recipes.data.tar_shards import INDEX, MEMBERS, Entry, read_index, read_member
@@ -79,9 +80,7 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
         return {}, [str(error)]
     tokenizer, problems = tokenizer or PhonemeTokenizer(), []
     for number, row in enumerate(data.rows):
-        fault = data.fault(number)
-        if fault is None:
-            fault = next(_unspeakable(row.text, tokenizer), None)
+        fault = data.fault(number) or text_fault(row.text, tokenizer)
         if fault is not None:
             problems.append(f"{row.sample_id}: {fault}")
     counts = Counter(row.split for row in data.rows)
@@ -103,18 +102,11 @@ def _text_problems(entry: Entry, tokenizer: Tokenizer) -> Iterator[str]:
     elif seconds > LONGEST_SECONDS and spans(entry.cues, seconds)[1]:
         yield f"it lasts {seconds:.0f} s and cannot be split"
     text = text_of(entry.cues)
-    problem = next(_unspeakable(text, tokenizer), None)
-    if problem is not None:
-        yield problem
+    fault = text_fault(text, tokenizer)
+    if fault is not None:
+        yield fault
     elif not FASTEST <= seconds / len(tokenizer.encode(text)) <= SLOWEST:
         yield f"{len(text)} letters do not fit {seconds:.1f} s"
-
-
-def _unspeakable(text: str, tokenizer: Tokenizer) -> Iterator[str]:
-    try:
-        tokenizer.encode(text)
-    except ValueError as error:
-        yield f"text outside the tokenizer: {error}"
 
 
 def _silent(audio: np.ndarray, stats: dict[str, torch.Tensor], quiet: np.ndarray) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from audio_vae.config import ConvolutionalConfig
 from recipes.configs.override import names, override
 from recipes.configs.talker import PRESETS, TalkerRun, paper, puppet, release, tiny
 from recipes.plan import forward_flops, kept_by_rank, parameters, plan
@@ -30,6 +31,23 @@ def test_settings_reach_nested_values() -> None:
     run = override(puppet(), ["optim.lr=2e-4", "steps=7", "precision=bfloat16", "optim.betas=(0.8, 0.9)"])
     assert (run.optim.lr, run.steps, run.precision, run.optim.betas) == (2e-4, 7, "bfloat16", (0.8, 0.9))
     assert override(run, ["optim.clip=2"]).optim.clip == 2.0
+    assert override(ConvolutionalConfig(), ["strides=(2, 1e1)"]).strides == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("recompute=true", True),
+        ("recompute=True", True),
+        ("recompute=false", False),
+        ("steps=1e3", 1000),
+        ("optim.betas=(0, 0.5)", (0.0, 0.5)),
+    ],
+)
+def test_settings_become_the_kind_of_their_name(setting: str, expected: object) -> None:
+    name = setting.partition("=")[0]
+    found = value(override(override(puppet(), [f"recompute={not expected}"]), [setting]), name)
+    assert repr(found) == repr(expected)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +57,16 @@ def test_settings_reach_nested_values() -> None:
         ("optm.clip=1", "nearest name is 'optim.clip'"),
         ("optim=1", "no 'optim' to set"),
         ("steps=many", "steps is of kind int"),
+        ("steps=1.5", "steps is of kind int; '1.5' is not"),
+        ("steps=1e999", "steps is of kind int"),
+        ("steps=true", "steps is of kind int"),
+        ("recompute=1", "recompute is of kind bool"),
+        ("recompute=yes", "recompute is of kind bool"),
+        ("optim.betas=(0.9,)", r"optim.betas is of kind tuple\[float, float\]; '\(0.9,\)' is not"),
+        ("optim.betas=(0.9, 'a')", "optim.betas is of kind"),
+        ("optim.betas=0.9", "optim.betas is of kind"),
+        ("optim.rate=1" + 400 * "0", "optim.rate is of kind float"),
+        ("model.tasks=('dance',)", "model.tasks is of kind"),
         ("steps", "name=value"),
         ("precision=float16", "one of float32, bfloat16"),
     ],

@@ -33,7 +33,7 @@ from recipes.data.prepare.clips import UNFINISHED, Record, make_clips
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
 from recipes.data.prepare.pack import pack
-from recipes.data.prepare.parallel import in_processes
+from recipes.data.prepare.parallel import DISK_FULL, in_processes
 from recipes.data.prepare.samples import read_told
 from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.released import METADATA, Released
@@ -43,6 +43,7 @@ from talker.config import FRAME_RATE
 from talker.errors import UserError
 from talker.transcript import whisper_weights
 
+KILLED = "killed, out of memory perhaps"  # that may be its neighbours' fault: the next run tries it again
 TOGETHER = 16  # videos that one process encodes with once loaded networks
 BLOCK = 64  # rows of the published table in one file of latents
 
@@ -52,6 +53,7 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
 
     Raises:
         UserError: nothing to prepare, other settings than before, missing weights, or a killed worker.
+        OSError: the disk is full (ENOSPC), or fails.
     """
     for folder in (out, out / "clips", out / "latents"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,8 @@ def _clips(
     jobs = []
     for source in sources:
         if (folder / source.key).exists():
-            if Record.read(folder / source.key).stamp == source.stamp:
+            record = Record.read(folder / source.key)
+            if record.stamp == source.stamp and KILLED not in record.lost:
                 continue
             shutil.rmtree(folder / source.key)
             (out / "latents" / f"{source.key}.npz").unlink(missing_ok=True)
@@ -125,9 +128,12 @@ def _clips(
     bar = tqdm(in_processes(make_clips, jobs, workers), "clips", len(jobs), file=sys.stdout, disable=not jobs)
     for (source, own, *_), code in bar:
         if code:
-            why = f"crashed ({signal.Signals(-code).name if code < 0 else f'exit {code}'})"
-            own.mkdir()
-            Record(source.name, source.stamp, [], {"crashed": 1}, [why]).write(own)
+            name = signal.Signals(-code).name if code < 0 else f"exit {code}"
+            why = KILLED if code == -signal.SIGKILL else "crashed"
+            unfinished = folder / f"{UNFINISHED}{source.key}"
+            unfinished.mkdir()
+            Record(source.name, source.stamp, [], {why: 1}, [f"{why} ({name})"]).write(unfinished)
+            unfinished.rename(own)
     return [Record.read(folder / source.key) for source in sources]
 
 
@@ -203,6 +209,13 @@ def main() -> None:
         report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        sys.exit(
+            f"error: no space left for {options.out} or for temporary files: make room and run it again; "
+            "it goes on from here"
+        )
     for line in report["lines"]:
         print(line)
     lost = ", ".join(f"{why} {count}" for why, count in report["reasons"].items())

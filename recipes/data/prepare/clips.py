@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import math
@@ -22,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from recipes.data.prepare.detect import retinaface
+from recipes.data.prepare.parallel import DISK_FULL
 from recipes.data.prepare.sources import Source
 from recipes.data.prepare.watch import Refused, Watched, sound, stretches, watch
 from recipes.data.transcript import Cue, read_transcript
@@ -106,7 +106,7 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
     except Refused as error:
         return refused(*error.args)
     except (UserError, av.FFmpegError, OSError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
+        if getattr(error, "errno", None) in DISK_FULL:
             raise
         return refused("unreadable", reason(error).replace(f"{source.path} ", "").splitlines()[0])
 

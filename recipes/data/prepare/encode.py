@@ -19,15 +19,16 @@ from evaluation.sync import REACH, Sync, compare, lower_face, sync_net
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from recipes.data.prepare.clips import Clip, Record
-from recipes.data.prepare.samples import Sample, write_samples
+from recipes.data.prepare.samples import Sample, text_fault, write_samples
 from recipes.data.released import Released
-from recipes.data.transcript import Cue, words_of
+from recipes.data.transcript import Cue, text_of, words_of
 from talker.checkpoint import load_component
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
 from talker.media.video import Reel
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.text import PhonemeTokenizer
 from talker.transcript import transcribed, whisper_network
 from talker.windows import LONGEST_SECONDS
 
@@ -47,11 +48,12 @@ class Setup:
 
 
 class Encoders:
-    """The frozen networks."""
+    """The frozen networks, and the tokenizer that must be able to read what is said."""
 
     def __init__(self, setup: Setup) -> None:
         """Raises UserError where weights are missing or are others."""
         self.setup, root, device = setup, setup.weights, setup.device
+        self.tokenizer = PhonemeTokenizer()
         try:
             self.audio_vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae", device)
             self.motion_ae = load_component(MotionAE, MotionAEConfig, root / "motion_ae", device)
@@ -126,6 +128,10 @@ def _encoded(encoders: Encoders, path: Path, clip: Clip, key: str, voice: str) -
     cues = clip.cues or tuple(encoders.words(pcm))
     if not cues:
         return "no transcript", ""
+    fault = text_fault(text_of(cues), encoders.tokenizer)
+    if fault is not None:
+        why, colon, detail = fault.partition(":")
+        return why, colon + detail
     motion, lips = encoders.seen(Reel(path))
     sync = encoders.in_step(lips, pcm)
     if sync and (sync.confidence < encoders.setup.least_sync or abs(sync.offset) > LARGEST_OFFSET):
@@ -141,7 +147,8 @@ def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tu
     for key, rows in blocks:
         lost, notes, samples = Counter[str](), list[str](), list[Sample]()
         for row in rows:
-            said, fault = data.rows[row], data.fault(row)
+            said = data.rows[row]
+            fault = data.fault(row) or text_fault(said.text, encoders.tokenizer)
             if fault is None:
                 pcm, motion = data.pcm(row), data.motion(row)
                 audio, speaker = encoders.heard(pcm)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -11,6 +14,7 @@ from typing import Any
 import torch
 
 Job = tuple[Any, ...]
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PRELOADED = "recipes.data.prepare.encode"
 
 
@@ -19,6 +23,9 @@ def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -
 
     0 is success; a negative code is the signal that killed it. Processes are forked from a server that has
     imported the networks already, so one takes milliseconds to start.
+
+    Raises:
+        OSError: the disk was full (ENOSPC), which is no job's own fault.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
@@ -33,6 +40,8 @@ def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -
             for sentinel in wait(list(running)):
                 process, job = running.pop(sentinel)
                 process.join()
+                if process.exitcode == errno.ENOSPC:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 yield job, process.exitcode or 0
     finally:
         for process, _ in running.values():
@@ -41,4 +50,9 @@ def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -
 
 def _quietly(work: Callable[..., None], job: Job) -> None:
     torch.set_num_threads(1)
-    work(*job)
+    try:
+        work(*job)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            sys.exit(errno.ENOSPC)  # the parent knows it by this exit code
+        raise

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recipes.data.tar_shards import MEMBERS
 from recipes.data.transcript import Cue
 from talker.checkpoint import atomic
+from talker.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Sample:
     cues: tuple[Cue, ...]
     voice: str
     heldout: bool | None = None
+
+
+def text_fault(text: str, tokenizer: Tokenizer) -> str | None:
+    """Why a clip's words cannot be trained on, as "reason: detail"; None if they can."""
+    try:
+        tokenizer.encode(text)
+    except ValueError as error:
+        return f"text outside the tokenizer: {error}"
+    return None
 
 
 def write_samples(path: Path, samples: Sequence[Sample], lost: dict[str, int], notes: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,13 @@ import torch
 from media_files import person, write_video
 from talking_videos import FOLDER, KEPT, write_folder
 
+from recipes.data.prepare import __main__ as main_module
+from recipes.data.prepare.clips import Clip, ClipWriter, Record
 from recipes.data.prepare.detect import box_of, retinaface
-from recipes.data.prepare.encode import Encoders, Setup
-from recipes.data.prepare.parallel import in_processes
-from recipes.data.prepare.sources import find_sources
+from recipes.data.prepare.encode import Encoders, Setup, encode_videos
+from recipes.data.prepare.pack import pack
+from recipes.data.prepare.parallel import _quietly, in_processes
+from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.prepare.watch import stretches, watch
 from recipes.data.prepared import Prepared
 from recipes.data.transcript import Cue
@@ -80,8 +85,73 @@ def test_shots_are_kept_apart(tmp_path: Path) -> None:
     assert watched.track.square(36) == watched.track.square(80) != watched.track.square(0)
 
 
+def test_what_the_tokenizer_cannot_read_is_left_out(tmp_path: Path) -> None:
+    folder, latents = tmp_path / "clips" / "a", tmp_path / "latents"
+    folder.mkdir(parents=True)
+    latents.mkdir()
+    side = json.loads((PUPPET / "motion_ae" / "config.json").read_text())["resolution"]
+    said = ["so it goes", "你好世界", "...!!!"]
+    for number in range(len(said)):
+        with ClipWriter(folder / f"{number:03d}.mkv", side) as writer:
+            for _ in range(25):
+                writer.write(person(side), 0.1 * torch.randn(960))
+    clips = [Clip(0, 25, (Cue(0.0, 1.0, text),)) for text in said]
+    record = Record("a.mp4", [], clips, {}, [])
+    record.write(folder)
+    encode_videos(Setup(PUPPET, "cpu", None, 0.0), tmp_path / "clips", latents, ["a"])
+    entries = pack(latents, ["a"], torch.zeros(32), tmp_path)
+    report = main_module._report(tmp_path, ["a"], [record], entries)
+    assert report["clips"] == 1
+    assert report["reasons"] == {"text outside the tokenizer": 2}
+    for number, line in enumerate(report["lines"], start=1):
+        assert line.startswith(f"a.mp4: clip {number:03d}: text outside the tokenizer: ")
+    assert not any("tokenizer" in problem for problem in check(tmp_path)[1])
+
+
+def test_a_killed_video_is_tried_again_and_a_crashed_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clips").mkdir()
+    sources = [Source.of(tmp_path / name, name) for name in ("a.mp4", "b.mp4")]
+    tried = []
+
+    def ending(_: object, jobs: list[tuple[Source]], workers: int) -> Iterator[tuple[tuple[Source], int]]:
+        for job, code in zip(jobs, (-signal.SIGKILL, -signal.SIGSEGV), strict=False):
+            tried.append(job[0].name)
+            yield job, code
+
+    monkeypatch.setattr(main_module, "in_processes", ending)
+    for _ in range(2):
+        records = main_module._clips(sources, tmp_path, Setup(PUPPET, "cpu", None, 0.0), None, 1)
+    assert tried == ["a.mp4", "b.mp4", "a.mp4"]
+    assert [list(record.lost) for record in records] == [[main_module.KILLED], ["crashed"]]
+
+
+def test_a_full_disk_is_one_line_and_no_fault_of_a_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _quietly(Path.write_text, (Path("/dev/full"), "so"))
+    assert ended.value.code == errno.ENOSPC
+    (tmp_path / "clips").mkdir()
+    sources = [Source.of(tmp_path / "a.mp4", "a.mp4")]
+
+    def full(*_: object) -> Iterator[None]:
+        Path("/dev/full").write_text("so")
+        yield
+
+    monkeypatch.setattr(main_module, "in_processes", full)
+    monkeypatch.setattr(main_module, "find_sources", lambda _: sources)
+    monkeypatch.setattr(sys, "argv", ["prepare", str(tmp_path), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^error: no space left for .* make room"):
+        main_module.main()
+    assert list((tmp_path / "clips").iterdir()) == []
+
+
 @pytest.mark.long
 def test_a_crash_is_an_exit_code() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        list(in_processes(Path.write_text, [(Path("/dev/full"), "so")], 1))
     ends = dict(in_processes(os._exit, [(0,), (3,)], 2)) | dict(in_processes(os.abort, [()], 1))
     assert ends == {(0,): 0, (3,): 3, (): -signal.SIGABRT}
 
