@@ -117,6 +117,7 @@ def test_scales_end_where_pictures_do() -> None:
         assert [ours.shape[-1] for ours, _ in scales(blank, blank, 16)] == widths
 
 
+@pytest.mark.long
 def test_other_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="not torchvision's"):
         VGGDistance({"features.0.weight": torch.zeros(3)})

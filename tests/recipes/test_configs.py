@@ -65,7 +65,7 @@ def test_settings_become_the_kind_of_their_name(setting: str, expected: object) 
         ("optim.betas=(0.9,)", r"optim.betas is of kind tuple\[float, float\]; '\(0.9,\)' is not"),
         ("optim.betas=(0.9, 'a')", "optim.betas is of kind"),
         ("optim.betas=0.9", "optim.betas is of kind"),
-        ("optim.rate=1" + 400 * "0", "optim.rate is of kind float"),
+        ("optim.lr=1" + 400 * "0", "optim.lr is of kind float"),
         ("model.tasks=('dance',)", "model.tasks is of kind"),
         ("steps", "name=value"),
         ("precision=float16", "one of float32, bfloat16"),

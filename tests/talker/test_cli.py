@@ -65,6 +65,7 @@ def test_the_callers_signals_are_left_alone(folder: Path, tmp_path: Path) -> Non
         assert pool.submit(main, ["info"]).result() == 0
 
 
+@pytest.mark.long
 def test_standard_input_is_a_text(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("Hi.\n"))
     assert say(folder, text="-", out=tmp_path / "a.mp4") == 0
@@ -72,6 +73,7 @@ def test_standard_input_is_a_text(folder: Path, tmp_path: Path, capsys, monkeypa
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
+@pytest.mark.long
 def test_unusual_files_simply_work(folder: Path, tmp_path: Path, capsys) -> None:
     face = Image.open(folder / "face.png")
     face.convert("L").save(tmp_path / "grey portrait ü.png")

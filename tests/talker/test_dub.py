@@ -153,7 +153,7 @@ def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
         return np.pad(person(96), ((30, 30), (40 + shift, 200 - shift), (0, 0)))
 
     rng = np.random.default_rng(0)
-    still = [scene(int(rng.integers(-2, 3))) for _ in range(37)]
+    still = [scene(int(rng.integers(-2, 3))) for _ in range(25)]
     track = FaceTrack.of(write_video(tmp_path / "a.mp4", still))
     assert track.squares is not None
     assert np.ptp([square.left for square in track.squares]) < 5
