@@ -38,7 +38,7 @@ from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs, drawn_pairs, fi
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
 from recipes.data.puppet.motion import MOTION
 from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
-from recipes.record import record, recorded_model
+from recipes.record import fingerprint, record, recorded_model
 
 SPREAD = 3.0  # usual deviation of a motion code, in the network's units
 MOVED = 0.2  # and of a surface that the motion moves
@@ -290,7 +290,10 @@ def train(
     optimiser, schedule = optimiser_of(apprentice, run), run.optim.factor(run.steps)
     engine = Engine(apprentice, optimiser, folder, schedule, run.optim.clip, run.optim.ema, averaged="model")
     engine.load()
-    record(folder, "motion_ae", run, "frames of the corpus, rendered as training goes on")
+    # Frames to train on are rendered on the way: the held-out ones tell which corpus it is.
+    record(
+        folder, "motion_ae", run, fingerprint((heldout.source.cpu().numpy(), heldout.target.cpu().numpy()))
+    )
     for step in engine.steps(run.steps, minutes, run.save_seconds):
         faded = 1 - step / round(run.weights.flow_fade * run.steps)
         flow_weight = run.weights.flow * max(run.weights.flow_floor, faded)

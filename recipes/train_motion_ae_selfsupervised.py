@@ -38,7 +38,7 @@ from recipes.arguments import arguments, started
 from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FrameBank, Pairs, drawn_pairs, first_pairs
 from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
-from recipes.record import record, recorded_model
+from recipes.record import fingerprint, record, recorded_model
 from recipes.train_motion_ae import picture, save_sheet, squared_error
 
 
@@ -209,7 +209,13 @@ def train(
     engine = Engine(modules, optimiser, folder, schedule, optim.clip, optim.ema, averaged="model")
     penalty, recent = torch.zeros((), device=device), list[Tensor]()
     engine.load()
-    record(folder, "motion_ae_selfsupervised", run, "frames of the corpus, rendered as training goes on")
+    # Frames to train on are rendered on the way: the held-out ones tell which corpus it is.
+    record(
+        folder,
+        "motion_ae_selfsupervised",
+        run,
+        fingerprint((heldout.source.cpu().numpy(), heldout.target.cpu().numpy())),
+    )
     for step in engine.steps(run.steps, minutes, run.save_seconds):
         batch, coarse = on(device, draw(bank, run, step)), step < round(run.coarse * run.steps)
         with fast_arithmetic(device):
