@@ -36,7 +36,6 @@ from recipes.arguments import arguments, started
 from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs, drawn_pairs, first_pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
-from recipes.data.puppet.motion import MOTION
 from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
 from recipes.record import fingerprint, record, recorded_model
 
@@ -106,15 +105,8 @@ def puppet() -> MotionAERun:
 
 
 def tiny() -> MotionAERun:
-    """For tests: seconds, on the corpus's motion."""
-    values = len(MOTION)
-    model = replace(
-        MotionAEConfig.tiny(),
-        style_dim=32,
-        motion_dim=values,
-        motion_mean=(0.1,) * values,
-        motion_scale=(0.5,) * values,
-    )
+    """For tests: seconds."""
+    model = replace(MotionAEConfig.puppet(), channels=(8, 8, 8, 4, 4), style_dim=32, norm_groups=4)
     few = replace(puppet(), model=model, steps=4, rows=4, coarse=0.5, people=8, heldout=4)
     return replace(few, log_every=1, validate_every=2)
 

@@ -106,7 +106,7 @@ def audio_vae_adversarial(folder: Path, run: train_audio_vae_adversarial.Adversa
 
 
 def motion_ae(folder: Path, run: train_motion_ae.MotionAERun) -> Engine:
-    bank = Bank(32)
+    bank = Bank(256)
     heldout = train_motion_ae.to_batch(bank.first(run.heldout), run.weights)
     return train_motion_ae.train(folder, run, bank, heldout)  # type: ignore[arg-type]
 

@@ -50,7 +50,7 @@ def test_code_error_is_measured_in_spreads() -> None:
 
 
 def test_looking_measures_copies_as_copies() -> None:
-    batch = recipe.to_batch(Bank(32).first(4), RUN.weights)
+    batch = recipe.to_batch(Bank(256).first(4), RUN.weights)
     measured = recipe.look(MotionAE(RUN.model).eval(), batch)
     error = (batch.source - batch.target).div(2).square().mean()
     assert measured["psnr_copy"] == pytest.approx(-10 * float(error.log10()), abs=1e-4)
