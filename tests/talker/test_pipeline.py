@@ -182,6 +182,7 @@ def test_an_error_in_any_stage_reaches_the_caller_at_once(broken: str) -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.long
 def test_sessions_side_by_side_are_as_if_alone(talker, voice, face) -> None:
     texts = ("Go.", "We will.")
     alone = [joined(list(talker.stream(text, voice, face, sampling=QUICK))) for text in texts]
