@@ -45,9 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
             _take_signals()
         return options.run(options, began)
     except KeyboardInterrupt:
-        if (
-            arguments is None
-        ):  # on the way out there is nothing to interrupt, and Python would say where it was
+        if arguments is None:
+            # On the way out there is nothing to interrupt, and Python would say where it was.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
         if getattr(options, "json", False):
