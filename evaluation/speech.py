@@ -152,7 +152,7 @@ class Recogniser(nn.Module):
         if pcm.dim() != 1:
             raise ValueError(f"transcribe takes one channel (samples,), not {tuple(pcm.shape)}")
         # A fifth of a second of silence on both sides, as training clips have: edges are nothing special.
-        pcm = nn.functional.pad(pcm, (SAMPLE_RATE // 5, SAMPLE_RATE // 5))
+        pcm = nn.functional.pad(pcm, (SAMPLE_RATE // 5, SAMPLE_RATE // 5)).to(next(self.parameters()).device)
         scores = self(pcm[None], torch.tensor([len(pcm)], device=pcm.device))[0]
         return [self.config.symbols[i - 1] for i in collapse(scores.argmax(-1).tolist())]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from heads.rope import rotate
 
 LANES = 64
+ALIGNED = 8  # of a GPU's matrix units, in values of two bytes
 
 
 class RMSNorm(nn.Module):
@@ -64,7 +65,12 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)"""
-        return self.proj(F.silu(self.fc1(x)) * self.fc2(x))
+        missing = -self.fc1.out_features % ALIGNED
+        if not (missing and x.is_cuda):
+            return self.proj(F.silu(self.fc1(x)) * self.fc2(x))
+        # The published width, 2730, would halve the speed of a GPU's products.
+        fc1, fc2 = (F.pad(layer.weight, (0, 0, 0, missing)) for layer in (self.fc1, self.fc2))
+        return F.linear(F.silu(F.linear(x, fc1)) * F.linear(x, fc2), F.pad(self.proj.weight, (0, missing)))
 
 
 class Block(nn.Module):

@@ -269,12 +269,11 @@ class Engine:
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.ema, (1 + self.step_count) / (10 + self.step_count))
-        averaged = self.ema_module.state_dict()
-        for name, tensor in part_of(self._weights(), self.averaged).items():
-            if tensor.is_floating_point():
-                averaged[name].lerp_(tensor, 1 - decay)
-            else:
-                averaged[name].copy_(tensor)
+        averaged, now = self.ema_module.state_dict(), part_of(self._weights(), self.averaged)
+        moving = [name for name, tensor in now.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([averaged[name] for name in moving], [now[name] for name in moving], 1 - decay)
+        for name in now.keys() - set(moving):
+            averaged[name].copy_(now[name])
 
     def meter(self, samples: int, flops: float = 0.0) -> dict[str, float]:
         """Since the last call: samples a second, of `samples` a step over all ranks; the peak of this rank's

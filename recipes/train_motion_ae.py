@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from motion_ae.decoder import sketch, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE, Portrait
 from recipes import ranks
+from recipes.ahead import ahead
 from recipes.arguments import arguments, started
 from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs, drawn_pairs, first_pairs
@@ -172,27 +174,25 @@ def surface_error(read: list[Tensor], known: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def picture(frames: np.ndarray) -> Tensor:
+def picture(frames: Tensor) -> Tensor:
     """uint8 frames (B, H, W, 3) -> (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 127.5 - 1
+    return frames.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
 def to_batch(pairs: Pairs, counts: Weights) -> Batch:
     """Tensors of pairs, whose pixels weigh what `counts` says."""
-    boxes = torch.from_numpy(np.asarray(pairs.target_boxes))
-    size = pairs.target.shape[1]
-    corners = np.concatenate([pairs.source_boxes, pairs.target_boxes]).astype(np.float32)
-    centres = torch.from_numpy((corners[..., :2] + corners[..., 2:]) / size - 1)
+    boxes, size = pairs.target_boxes, pairs.target.shape[1]
+    corners = torch.cat([pairs.source_boxes, boxes]).float()
+    centres = (corners[..., :2] + corners[..., 2:]) / size - 1
     mouth, eyes = box_weights(boxes[:, :1], size, 1.0), box_weights(boxes[:, 1:], size, 1.0)
     weights = 1.0 + counts.mouth * mouth + counts.eyes * eyes
-    flow = torch.from_numpy(np.asarray(pairs.flow, np.float32))
-    here, there = (torch.from_numpy(x).float() for x in (pairs.target_surface, pairs.source_surface))
+    flow, here, there = (x.float() for x in (pairs.flow, pairs.target_surface, pairs.source_surface))
     seen = visible(here, there, flow / size)
     return Batch(
         source=picture(pairs.source),
         target=picture(pairs.target),
-        source_motion=torch.from_numpy(np.asarray(pairs.source_motion)),
-        target_motion=torch.from_numpy(np.asarray(pairs.target_motion)),
+        source_motion=pairs.source_motion,
+        target_motion=pairs.target_motion,
         mouth=mouth,
         weights=weights + counts.hidden * counts.mouth * mouth * F.interpolate(1 - seen, size),
         flow=flow,
@@ -213,12 +213,12 @@ def visible(here: Tensor, there: Tensor, flow: Tensor) -> Tensor:
     return (same & ((here[:, :1] - found[:, :1]).abs() < 0.5)).float()
 
 
-def draw(bank: FrameBank, run: MotionAERun, step: int) -> Batch:
-    """This rank's pairs of one step, and where to look for their mouths and eyes."""
+def draw(bank: FrameBank, run: MotionAERun, step: int) -> tuple[Pairs, Tensor]:
+    """This rank's pairs of one step, and how far beside their mouths and eyes to look: (2 B, 3, 2)."""
     draws = generator(run.seed, step)
-    batch = to_batch(drawn_pairs(bank, step, run.rows, draws), run.weights)
-    shaken = run.glance * torch.randn(2, run.rows, *batch.centres.shape[1:], generator=draws)
-    return replace(batch, glances=batch.centres + shaken[:, ranks.own(run.rows)].flatten(0, 1))
+    pairs = drawn_pairs(bank, step, run.rows, draws)
+    shaken = run.glance * torch.randn(2, run.rows, *pairs.target_boxes.shape[1:2], 2, generator=draws)
+    return pairs, shaken[:, ranks.own(run.rows)].flatten(0, 1)
 
 
 def losses(
@@ -286,10 +286,14 @@ def train(
     record(
         folder, "motion_ae", run, fingerprint((heldout.source.cpu().numpy(), heldout.target.cpu().numpy()))
     )
+    drawn = ahead(partial(draw, bank, run), range(engine.step_count, run.steps), device)
     for step in engine.steps(run.steps, minutes, run.save_seconds):
         faded = 1 - step / round(run.weights.flow_fade * run.steps)
         flow_weight = run.weights.flow * max(run.weights.flow_floor, faded)
-        batch, coarse = on(device, draw(bank, run, step)), step < round(run.coarse * run.steps)
+        pairs, shaken = next(drawn)
+        batch = to_batch(on(device, pairs), run.weights)
+        batch = replace(batch, glances=batch.centres + shaken.to(device))
+        coarse = step < round(run.coarse * run.steps)
         with fast_arithmetic(device):
             loss, parts = losses(apprentice, batch, run, flow_weight, coarse)
         engine.backward(loss)

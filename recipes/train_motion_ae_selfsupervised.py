@@ -21,7 +21,6 @@ import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -142,7 +141,7 @@ class Batch:
 
 def to_batch(pairs: Pairs) -> Batch:
     """Pictures and boxes; the rest of what the corpus knows stays unused."""
-    boxes, size = torch.from_numpy(np.asarray(pairs.target_boxes)), pairs.target.shape[1]
+    boxes, size = pairs.target_boxes, pairs.target.shape[1]
     mouth, eyes = box_weights(boxes[:, :1], size, 1.0), box_weights(boxes[:, 1:], size, 1.0)
     return Batch(picture(pairs.source), picture(pairs.target), mouth, eyes)
 

@@ -22,15 +22,19 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from heads.flow import Draws, draws
+from heads.layers import Block
 from heads.streams import NAMES, Streams
 from recipes import ranks
+from recipes.ahead import ahead
 from recipes.arguments import arguments, started
 from recipes.configs.talker import PRESETS, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
@@ -40,6 +44,7 @@ from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
 from recipes.record import record, recorded
 from recipes.samples import Samples, samples_of
+from talker.backbone import Layer
 from talker.checkpoint import PUPPET
 from talker.config import TalkerConfig
 from talker.model import TalkerModel
@@ -218,9 +223,9 @@ def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> E
     model.backbone.recompute = run.recompute
     optim = run.optim
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay
+        model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay, fused=True
     )
-    return engine(
+    trainer = engine(
         run.zero,
         model,
         optimiser,
@@ -230,6 +235,19 @@ def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> E
         ema=optim.ema,
         precision=run.precision,
     )
+    if model.motion_pad_emb.is_cuda and run.zero < 3:  # whose weights come and go inside a block
+        compile_blocks(model)
+    return trainer
+
+
+def compile_blocks(model: TalkerModel) -> None:
+    """Fuse what stands between the matrix products of every transformer block, where that can be done here:
+    several times faster than one kernel a sum. One compiled form serves batches of all shapes."""
+    if find_spec("triton") is None or not any(map(which, ("gcc", "clang"))):
+        return
+    for block in model.modules():
+        if isinstance(block, Layer | Block):
+            block.compile(dynamic=True)
 
 
 def train(
@@ -252,10 +270,11 @@ def train(
         measure(model, data.held)
         averaged.stats.load_state_dict(model.stats.state_dict())
     stats = copy.deepcopy(model.stats).cpu()
-    clips = data.from_step(start, run.batch.rows, run.seed)
+    clips = enumerate(data.from_step(start, run.batch.rows, run.seed), start)
+    drawn_ahead = ahead(lambda at: draw(data, *at, run, stats), clips, device)
     sums, flops, since = torch.zeros(len(PARTS), device=device), 0.0, start
-    for step in trainer.steps(run.steps, minutes, run.save_seconds):
-        batches = draw(data, step, next(clips), run, stats)
+    for _ in trainer.steps(run.steps, minutes, run.save_seconds):
+        batches = next(drawn_ahead)
         own = torch.stack([counts_of(batch, run.batch.repeat) for batch, _ in batches]).sum(0)
         counts = ranks.total(own.to(device))
         *_, zeros, ended = counts.tolist()

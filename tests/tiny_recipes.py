@@ -55,17 +55,18 @@ class Bank:
         boxes = np.tile(self.boxes, (len(people), 1, 1))
         surface = np.zeros((len(people), SURFACE, FLOW_SIZE, FLOW_SIZE), np.float16)
         surface[:, 0, : FLOW_SIZE // 2] = 1
-        return Pairs(
-            source=self.pictures[people, source],
-            target=self.pictures[people, target],
-            source_motion=self.motion[people, source],
-            target_motion=self.motion[people, target],
-            source_boxes=boxes,
-            target_boxes=boxes,
-            flow=self.flow[people],
-            source_surface=surface,
-            target_surface=surface,
-        )
+        held = {
+            "source": self.pictures[people, source],
+            "target": self.pictures[people, target],
+            "source_motion": self.motion[people, source],
+            "target_motion": self.motion[people, target],
+            "source_boxes": boxes,
+            "target_boxes": boxes,
+            "flow": self.flow[people],
+            "source_surface": surface,
+            "target_surface": surface,
+        }
+        return Pairs(**{name: torch.from_numpy(value) for name, value in held.items()})
 
     def first(self, count: int) -> Pairs:
         return self.pairs(np.arange(count), np.zeros(count, int), np.ones(count, int))

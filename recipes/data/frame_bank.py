@@ -1,6 +1,8 @@
 """Frames of many puppets on disk, rendered once: the motion autoencoder trains on pairs of one person's
 frames.
 
+    python -m recipes.data.frame_bank [--people 2048] [--workers 16]    on many cores, ahead of a training
+
 Person i of a bank is a pure function of (split, i): identity, motion, pictures, and what the mesh knows of
 them: the exact displacement of the surface between any two frames, and which part of the face a pixel shows.
 Rendering goes on as training asks for more people, so a run starts at once and never sees a person that a
@@ -9,13 +11,19 @@ resumed run would not see at the same step.
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
+import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
 
 from recipes import ranks
 from recipes.data.puppet.corpus import IDENTITIES, Corpus
@@ -35,19 +43,19 @@ APART = 13  # frames, half a second: what measures call two moments of a clip
 
 @dataclass(frozen=True)
 class Pairs:
-    """source, target (B, size, size, 3) uint8; motions (B, 24); boxes (B, 3, 4) of both frames' mouth and
-    eyes in pixels x0, y0, x1, y1; flow (B, 2, g, g) float16, pixels from target to source; surfaces of both
-    (B, 7, g, g) float16, see `_Track.surface`."""
+    """source, target (B, size, size, 3) uint8; motions (B, 24); boxes (B, 3, 4) int16 of both frames' mouth
+    and eyes in pixels x0, y0, x1, y1; flow (B, 2, g, g) float16, pixels from target to source; surfaces of
+    both (B, 7, g, g) float16, see `_Track.surface`."""
 
-    source: NDArray[np.uint8]
-    target: NDArray[np.uint8]
-    source_motion: NDArray[np.float32]
-    target_motion: NDArray[np.float32]
-    source_boxes: NDArray[np.int16]
-    target_boxes: NDArray[np.int16]
-    flow: NDArray[np.float16]
-    source_surface: NDArray[np.float16]
-    target_surface: NDArray[np.float16]
+    source: Tensor
+    target: Tensor
+    source_motion: Tensor
+    target_motion: Tensor
+    source_boxes: Tensor
+    target_boxes: Tensor
+    flow: Tensor
+    source_surface: Tensor
+    target_surface: Tensor
 
 
 class FrameBank:
@@ -74,23 +82,32 @@ class FrameBank:
         if people > self.people:
             raise ValueError(f"the bank holds {self.people} people, not {people}")
         for index in np.flatnonzero(self._done[:people] == 0):
-            for name, value in render_person(self.split, int(index), self.frames).items():
-                self._arrays[name][index] = value
-            self._done[index] = 1
+            self.render(int(index))
+
+    def render(self, index: int) -> None:
+        """Render a person who is not there yet."""
+        if self._done[index]:
+            return
+        for name, value in render_person(self.split, index, self.frames).items():
+            self._arrays[name][index] = value
+        self._done[index] = 1
 
     def pairs(self, people: NDArray[np.int64], source: NDArray[np.int64], target: NDArray[np.int64]) -> Pairs:
         """Frame `source[k]` and `target[k]` of person `people[k]`, all (B,)."""
-        arrays = self._arrays
+
+        def held(name: str, *at: NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(np.asarray(self._arrays[name][people, *at]))
+
         return Pairs(
-            source=arrays["pictures"][people, source],
-            target=arrays["pictures"][people, target],
-            source_motion=arrays["motion"][people, source],
-            target_motion=arrays["motion"][people, target],
-            source_boxes=arrays["boxes"][people, source],
-            target_boxes=arrays["boxes"][people, target],
-            flow=arrays["flow"][people, target, source],
-            source_surface=arrays["surface"][people, source],
-            target_surface=arrays["surface"][people, target],
+            source=held("pictures", source),
+            target=held("pictures", target),
+            source_motion=held("motion", source),
+            target_motion=held("motion", target),
+            source_boxes=held("boxes", source),
+            target_boxes=held("boxes", target),
+            flow=held("flow", target, source),
+            source_surface=held("surface", source),
+            target_surface=held("surface", target),
         )
 
 
@@ -239,3 +256,29 @@ def _boxes(screen: NDArray[np.float32]) -> NDArray[np.int16]:
         middle, half = (low + high) / 2, (high - low).max() * grow / 2
         boxes.append([*np.floor(middle - half), *np.ceil(middle + half)])
     return np.array(boxes, np.int16)
+
+
+def main() -> None:
+    """Render ahead."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=Path, default=Path("runs/frames"), help="folder of rendered frames")
+    parser.add_argument("--people", type=int, default=2048)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bank = FrameBank(options.frames, "train", options.people)
+    bank.ensure(1)  # compiles what all workers then share
+    one = partial(_render, options.frames, options.people)
+    with multiprocessing.get_context("fork").Pool(options.workers) as pool:
+        for _ in tqdm(pool.imap(one, range(options.people)), total=options.people):
+            pass
+
+
+def _render(folder: Path, people: int, index: int) -> None:
+    FrameBank(folder, "train", people).render(index)  # files cannot travel to another process
+
+
+if __name__ == "__main__":
+    main()
