@@ -30,7 +30,7 @@ def test_a_person_is_the_same_again_and_another_in_the_other_split(person: dict[
 
 def test_flow_maps_the_source_onto_the_target(person: dict[str, np.ndarray]) -> None:
     assert np.abs(person["flow"][0, 0]).max() == 0
-    source, target = picture(person["pictures"])[:, None]
+    source, target = picture(torch.from_numpy(person["pictures"]))[:, None]
     flow = torch.from_numpy(person["flow"][1, 0][None].astype(np.float32)) * 2 / (SIZE - 1)
     moved = warp(source, F.interpolate(flow, size=(SIZE, SIZE), mode="bilinear"))
     left, top = person["boxes"][1, :, :2].min(0)
