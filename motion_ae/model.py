@@ -40,8 +40,8 @@ class MotionAE(nn.Module):
         self.decoder = Decoder(config)
         self.glimpses = Glimpses(config) if config.glimpses else None
         mean, scale = config.motion_mean or (0.0,), config.motion_scale or (1.0,)
-        self.register_buffer("mean", torch.tensor(mean).expand(config.motion_dim), persistent=False)
-        self.register_buffer("scale", torch.tensor(scale).expand(config.motion_dim), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).expand(config.motion_dim).clone(), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).expand(config.motion_dim).clone(), persistent=False)
 
     def portrait(self, image: Tensor) -> Portrait:
         """The source picture (1, 3, H, W); raises ValueError at another size than the configuration's."""

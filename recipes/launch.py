@@ -71,12 +71,13 @@ class Engine:
         self.schedule, self.clip, self.ema = schedule, clip, ema
         self.averaged = averaged
         self.ema_module = copy.deepcopy(module.get_submodule(averaged)).requires_grad_(False).eval()
-        device = next(module.parameters()).device.type
-        self.arithmetic = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+        self.device = next(module.parameters()).device
+        self.arithmetic = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
         self.base_rates = [group["lr"] for group in optimiser.param_groups]
         self.step_count, self.skipped, self._earlier, self._since = 0, 0, 0.0, time.monotonic()
         self._usual_norm, self._skipped_in_a_row = 0.0, 0
         self._metered = (time.monotonic(), 0)
+        self._parts: dict[str, list[Tensor]] = {}
         self._buffers: dict[str, Tensor] = {}  # before this step
         self._board: Any = None
 
@@ -133,8 +134,10 @@ class Engine:
         """Accumulate the gradient of `loss` (a scalar)."""
         loss.backward()
 
-    def step(self, batch: Any = None) -> float:
+    def step(self, batch: Any = None, **parts: Tensor) -> float:
         """Clip, update, average, clear the gradients; returns the gradient norm before clipping.
+
+        `parts` of this rank's loss (scalars) are for `means`.
 
         Raises:
             RuntimeError: MOST_SKIPPED steps in a row had no usable gradient. `batch` (this rank's; tensors,
@@ -148,6 +151,8 @@ class Engine:
             share = 1 / (2 * SETTLED) if self._usual_norm else 1.0
             self._usual_norm += share * (norm - self._usual_norm)
             self._skipped_in_a_row = 0
+            for name, part in (parts | {"grad": torch.tensor(norm, device=self.device)}).items():
+                self._parts.setdefault(name, []).append(part.detach())
         else:
             for name, buffer in self.module.named_buffers():  # batch norms count what they see
                 buffer.copy_(self._buffers.get(name, buffer))
@@ -274,6 +279,12 @@ class Engine:
         torch._foreach_lerp_([averaged[name] for name in moving], [now[name] for name in moving], 1 - decay)
         for name in now.keys() - set(moving):
             averaged[name].copy_(now[name])
+
+    def means(self) -> dict[str, float]:
+        """Of the parts of the loss and of the gradient norm (`grad`), over all ranks and the steps since the
+        last call that were not skipped; empty where all were. For all ranks to call."""
+        parts, self._parts = self._parts, {}
+        return {name: ranks.mean(torch.stack(values)).item() for name, values in parts.items()}
 
     def meter(self, samples: int, flops: float = 0.0) -> dict[str, float]:
         """Since the last call: samples a second, of `samples` a step over all ranks; the peak of this rank's

@@ -1,7 +1,7 @@
 """Train the audio autoencoder on corpus speech.
 
     python -m recipes.train_audio_vae [--config puppet] [--set steps=3000]     stage one: the whole network
-    torchrun --nproc-per-node 2 -m recipes.train_audio_vae                    the same, shared
+    torchrun --nproc-per-node 2 -m -- recipes.train_audio_vae                 the same, shared
     python -m recipes.train_audio_vae --run runs/audio_vae_decoder \\
         --freeze-encoder runs/audio_vae                                      stage two: decoder refinement
     python -m recipes.export audio_vae runs/audio_vae FOLDER                  write the averaged weights
@@ -181,7 +181,6 @@ def train(
     optimiser = torch.optim.AdamW(trained, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay)
     engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
-    recent: list[Tensor] = []
     engine.load()
     record(folder, "audio_vae", run, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(run.steps, minutes, run.save_seconds):
@@ -195,12 +194,9 @@ def train(
         nats = divergence(mean, log_std)
         pushed = ranks.average(nats) > run.free_nats
         engine.backward(spectral + run.kl * nats[pushed].sum())
-        norm = engine.step(pcm)
-        recent.append(torch.stack((spectral.detach(), nats.detach().sum(), spectral.new_tensor(norm))))
+        engine.step(pcm, spectral=spectral, nats=nats.sum())
         if engine.step_count % run.log_every == 0:
-            spectral, nats, norm = ranks.average(torch.stack(recent).mean(0)).tolist()
-            engine.log(spectral=spectral, nats=nats, grad=norm, **engine.meter(run.rows))
-            recent.clear()
+            engine.log(**engine.means(), **engine.meter(run.rows))
         if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
             assert isinstance(engine.ema_module, AudioVAE)
             engine.log(**validate(engine.ema_module, loss, heldout))

@@ -153,7 +153,6 @@ def train(
     optimiser, schedule = optimiser_of(modules, run), run.optim.factor(run.steps)
     engine = Engine(modules, optimiser, folder, schedule, run.optim.clip, run.optim.ema, averaged="vae")
     heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
-    recent: list[Tensor] = []
     engine.load()
     record(folder, "audio_vae_adversarial", run, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(run.steps, minutes, run.save_seconds):
@@ -190,12 +189,9 @@ def train(
         engine.backward(torch.stack(list(parts.values())).sum())
         discriminator.requires_grad_(True)
 
-        shown = parts | {"judged": judged, "nats": nats.sum(), "grad": nats.new_tensor(engine.step(pcm))}
-        recent.append(torch.stack([value.detach() for value in shown.values()]))
+        engine.step(pcm, **parts, judged=judged, nats=nats.sum())
         if engine.step_count % run.log_every == 0:
-            means = ranks.average(torch.stack(recent).mean(0)).tolist()
-            engine.log(**dict(zip(shown, means, strict=True)), **engine.meter(run.rows))
-            recent.clear()
+            engine.log(**engine.means(), **engine.meter(run.rows))
         if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
             assert isinstance(engine.ema_module, AudioVAE)
             engine.log(**validate(engine.ema_module, loss, heldout))

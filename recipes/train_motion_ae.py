@@ -1,7 +1,7 @@
 """Train the motion autoencoder on pairs of frames of one puppet.
 
     python -m recipes.train_motion_ae [--config puppet] [--set steps=3000]    continues from the run folder
-    torchrun --nproc-per-node 2 -m recipes.train_motion_ae                    the same, shared
+    torchrun --nproc-per-node 2 -m -- recipes.train_motion_ae                 the same, shared
     python -m recipes.train_motion_ae --validate                              measure on unseen people, draw
     python -m recipes.export motion_ae runs/motion_ae FOLDER                  write the averaged weights
 
@@ -278,7 +278,7 @@ def train(
 ) -> Engine:
     """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 measures `heldout` pairs."""
     torch.manual_seed(run.seed)
-    apprentice, recent = Apprentice(run.model).to(device), list[Tensor]()
+    apprentice = Apprentice(run.model).to(device)
     optimiser, schedule = optimiser_of(apprentice, run), run.optim.factor(run.steps)
     engine = Engine(apprentice, optimiser, folder, schedule, run.optim.clip, run.optim.ema, averaged="model")
     engine.load()
@@ -297,14 +297,9 @@ def train(
         with fast_arithmetic(device):
             loss, parts = losses(apprentice, batch, run, flow_weight, coarse)
         engine.backward(loss)
-        norm = engine.step(batch)
-        recent.append(torch.stack([*(part.detach() for part in parts.values()), loss.new_tensor(norm)]))
+        engine.step(batch, **parts | {"flow": parts["flow"] / flow_weight})
         if engine.step_count % run.log_every == 0:
-            values = ranks.average(torch.stack(recent).mean(0)).tolist()
-            shown = dict(zip([*parts, "grad"], values, strict=True))
-            shown["flow"] /= flow_weight
-            engine.log(**shown, **engine.meter(run.rows))
-            recent.clear()
+            engine.log(**engine.means(), **engine.meter(run.rows))
         if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
             assert isinstance(engine.ema_module, MotionAE)
             sheet = folder / f"sheet-{engine.step_count:06d}.png"

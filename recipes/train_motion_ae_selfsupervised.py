@@ -1,7 +1,7 @@
 """Train a motion autoencoder on nothing but pairs of frames of one clip, as LIA and LIA-X were.
 
     python -m recipes.train_motion_ae_selfsupervised [--config puppet]  train; continues from the run folder
-    torchrun --nproc-per-node 2 -m recipes.train_motion_ae_selfsupervised       the same, shared
+    torchrun --nproc-per-node 2 -m -- recipes.train_motion_ae_selfsupervised    the same, shared
     python -m recipes.train_motion_ae_selfsupervised --vgg vgg19.pth    with VGG19 as the perceptual distance
     python -m recipes.export motion_ae_selfsupervised RUN FOLDER        write the averaged weights
 
@@ -206,7 +206,6 @@ def train(
     optimiser = torch.optim.Adam(modules.parameters(), lr=optim.lr, betas=optim.betas, fused=True)
     schedule = optim.factor(run.steps)
     engine = Engine(modules, optimiser, folder, schedule, optim.clip, optim.ema, averaged="model")
-    penalty, recent = torch.zeros((), device=device), list[Tensor]()
     engine.load()
     # Frames to train on are rendered on the way: the held-out ones tell which corpus it is.
     record(
@@ -223,10 +222,11 @@ def train(
             target, weights = (shrink(x, drawn.shape[-1]) for x in (batch.target, weights))
             judged = not_believed(discriminator(target)) + not_believed(-discriminator(drawn.detach()))
         engine.backward(judged)
+        rival = {"judged": judged}
         if step % run.r1_every == 0:
             real = target.detach().requires_grad_(True)
-            penalty = r1(discriminator(real), real)
-            engine.backward(run.r1 / 2 * run.r1_every * penalty)
+            rival["r1"] = r1(discriminator(real), real)
+            engine.backward(run.r1 / 2 * run.r1_every * rival["r1"])
 
         discriminator.requires_grad_(False)  # it does not learn to be deceived
         risen = min(1.0, step / max(1, round(run.sparsity_warmup * run.steps)))
@@ -240,12 +240,9 @@ def train(
         engine.backward(torch.stack(list(parts.values())).sum())
         discriminator.requires_grad_(True)
 
-        shown = parts | {"judged": judged, "r1": penalty, "grad": judged.new_tensor(engine.step(batch))}
-        recent.append(torch.stack([value.detach() for value in shown.values()]))
+        engine.step(batch, **parts, **rival)
         if engine.step_count % run.log_every == 0:
-            means = ranks.average(torch.stack(recent).mean(0)).tolist()
-            engine.log(**dict(zip(shown, means, strict=True)), **engine.meter(run.rows))
-            recent.clear()
+            engine.log(**engine.means(), **engine.meter(run.rows))
         if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
             assert isinstance(engine.ema_module, MotionAE)
             sheet = folder / f"sheet-{engine.step_count:06d}.png"

@@ -1,7 +1,7 @@
 """Train the phoneme recogniser of `evaluation.speech` on corpus audio, and on nothing else.
 
     python -m recipes.train_recogniser [--config puppet] [--set clips=2000] [--run runs/recogniser]
-    torchrun --nproc-per-node 2 -m recipes.train_recogniser          the same, shared
+    torchrun --nproc-per-node 2 -m -- recipes.train_recogniser       the same, shared
     python -m recipes.export recogniser runs/recogniser FOLDER       write the averaged weights
 
 It never hears what a codec or a talker made, so that its errors on those are theirs. CTC loss (Graves et al.,
@@ -227,9 +227,9 @@ def train(
         if len(batch.sizes):  # where clips are fewer than ranks, some have nothing to add
             loss = ranks.size() * loss_of(model, batch, int(whole.sizes.sum()))
             engine.backward(loss)
-        norm = engine.step(batch)
+        engine.step(batch, loss=loss)
         if engine.step_count % run.log_every == 0:
-            engine.log(loss=ranks.average(loss).item(), norm=norm, **engine.meter(len(whole.sizes)))
+            engine.log(**engine.means(), **engine.meter(len(whole.sizes)))
         if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
             assert isinstance(engine.ema_module, Recogniser)
             engine.log(per_unseen=error_rate(engine.ema_module, unseen, run.measured))

@@ -1,7 +1,7 @@
 """Train the filter-bank speaker encoder to tell the corpus's voices apart.
 
     python -m recipes.train_speaker [--config puppet] [--set steps=500] [--run runs/speaker]
-    torchrun --nproc-per-node 2 -m recipes.train_speaker       the same, shared
+    torchrun --nproc-per-node 2 -m -- recipes.train_speaker    the same, shared
     python -m recipes.export speaker runs/speaker FOLDER       write the averaged weights
 
 Every step hears some voices saying two things each; an utterance has to find its partner among all others
@@ -187,9 +187,9 @@ def train(
         pcm = draw(sounds, run, step).to(device)
         loss = loss_of(model, pcm, run.scale)
         engine.backward(loss)
-        norm = engine.step(pcm)
+        engine.step(pcm, loss=loss)
         if engine.step_count % run.log_every == 0:
-            engine.log(loss=loss.item(), norm=norm, **engine.meter(2 * run.rows))
+            engine.log(**engine.means(), **engine.meter(2 * run.rows))
         due = engine.step_count % run.validate_every == 0 or engine.step_count == run.steps
         if due and ranks.rank() == 0:
             assert isinstance(engine.ema_module, SpeakerEncoder)

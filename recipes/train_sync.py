@@ -1,8 +1,8 @@
 """Train the audio-visual offset estimator of `evaluation.sync` on rendered corpus clips.
 
     python -m recipes.train_sync [--config puppet] [--set clips=300] [--run runs/sync]
-    torchrun --nproc-per-node 2 -m recipes.train_sync    the same, shared
-    python -m recipes.export sync runs/sync FOLDER       write the averaged weights
+    torchrun --nproc-per-node 2 -m -- recipes.train_sync    the same, shared
+    python -m recipes.export sync runs/sync FOLDER          write the averaged weights
 
 The true shift of a clip must win against fifteen others to either side (over the whole clip and over windows
 of ten frames), and its sound against the sounds of other clips; the picture tower also tells what lips do.
@@ -224,10 +224,9 @@ def train(
         batch = on(device, draw(scenes, run.rows, run.seed, step).share())
         parts = losses(net, batch)
         engine.backward(parts["shift"] + run.pair * parts["pair"] + run.lips * parts["lips"])
-        norm = engine.step(batch)
+        engine.step(batch, **parts)
         if engine.step_count % run.log_every == 0:
-            shown = {name: ranks.mean(part).item() for name, part in parts.items()}
-            engine.log(**shown, norm=norm, **engine.meter(run.rows))
+            engine.log(**engine.means(), **engine.meter(run.rows))
         if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
             assert isinstance(engine.ema_module, SyncNet)
             engine.log(**check(engine.ema_module, unseen))

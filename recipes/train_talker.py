@@ -2,7 +2,7 @@
 
     python -m recipes.data.latents                       once: clips and latents
     python -m recipes.train_talker [--config puppet] [--set optim.lr=5e-4] [--run runs/talker] [--threads 2]
-    torchrun --nproc-per-node 8 -m recipes.train_talker --config release --data prepared --set zero=2
+    torchrun --nproc-per-node 8 -m -- recipes.train_talker --config release --data prepared --set zero=2
     deepspeed --module recipes.train_talker --config release --data prepared
     python -m recipes.export talker runs/talker FOLDER   write the averaged weights
 
@@ -271,26 +271,24 @@ def train(
         averaged.stats.load_state_dict(model.stats.state_dict())
     stats = copy.deepcopy(model.stats).cpu()
     clips = enumerate(data.from_step(start, run.batch.rows, run.seed), start)
-    drawn_ahead = ahead(lambda at: draw(data, *at, run, stats), clips, device)
-    sums, flops, since = torch.zeros(len(PARTS), device=device), 0.0, start
+    drawn_ahead, flops = ahead(lambda at: draw(data, *at, run, stats), clips, device), 0.0
     for _ in trainer.steps(run.steps, minutes, run.save_seconds):
         batches = next(drawn_ahead)
         own = torch.stack([counts_of(batch, run.batch.repeat) for batch, _ in batches]).sum(0)
         counts = ranks.total(own.to(device))
         *_, zeros, ended = counts.tolist()
+        shown: dict[str, Tensor] = {}
         for batch, drawn in batches:
             whole = dataclasses.replace(batch, stop_weight=torch.tensor(zeros / ended if ended else 1.0))
             errors = trainer(whole.to(device), drawn.to(device))
             loss, parts = loss_of(errors, counts / ranks.size(), run)
             trainer.backward(loss)
-            sums += torch.stack([parts.get(name, sums.new_zeros(())) for name in PARTS])
+            shown = {name: part + shown.get(name, 0.0) for name, part in parts.items()}
             flops += step_flops(run.model, batch, run.batch.repeat)
-        norm = trainer.step(batches)
+        trainer.step(batches, **shown)
         if trainer.step_count % run.log_every == 0:
-            means = (ranks.total(sums) / ranks.size() / (trainer.step_count - since)).tolist()
-            shown = {name: mean for name, mean in zip(PARTS, means, strict=True) if name in errors}
-            trainer.log(**shown, grad=norm, **trainer.meter(run.batch.rows, flops))
-            sums, flops, since = torch.zeros_like(sums), 0.0, trainer.step_count
+            trainer.log(**trainer.means(), **trainer.meter(run.batch.rows, flops))
+            flops = 0.0
         if trainer.step_count % run.validate_every == 0 and ranks.rank() == 0:
             trainer.log(**validate(averaged, heldout, run))
         if samples is not None and trainer.step_count % run.generate_every == 0:

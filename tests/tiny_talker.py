@@ -88,14 +88,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--pause", type=float, default=0.0)
-    parser.add_argument("--local_rank")
     options = parser.parse_args()
     device = ranks.join()
     run = override(tiny(), options.set)
     data = made_up()
     trainer = train_talker.build(run, options.run, device)
     step = trainer.step
-    trainer.step = lambda batch: (time.sleep(options.pause), step(batch))[1]  # type: ignore[method-assign]
+    trainer.step = lambda *given, **parts: (time.sleep(options.pause), step(*given, **parts))[1]  # type: ignore
     train_talker.train(trainer, run, data, data)
 
 

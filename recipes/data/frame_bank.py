@@ -38,6 +38,7 @@ FLOW_SIZE = 64
 SURFACE = 7  # values that say what a pixel shows
 OFFSET_UNIT = 0.1  # of the displacements among them: a centimetre
 FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # a bank grows while training runs
+ROOM = {"train": 2048, "heldout": 256}  # people that a folder's files have room for
 APART = 13  # frames, half a second: what measures call two moments of a clip
 
 
@@ -59,7 +60,10 @@ class Pairs:
 
 
 class FrameBank:
-    """`people` puppets of `frames` frames each, memory-mapped under `folder`, rendered as they are needed."""
+    """`people` puppets of `frames` frames each, memory-mapped under `folder`, rendered as they are needed.
+
+    Banks of up to ROOM people share a folder, whose files are sparse where nobody is rendered.
+    """
 
     def __init__(self, folder: Path, split: Split, people: int, frames: int = 8) -> None:
         self.split, self.people, self.frames = split, people, frames
@@ -71,11 +75,12 @@ class FrameBank:
             "surface": (np.float16, (SURFACE, FLOW_SIZE, FLOW_SIZE)),
         }
         folder.mkdir(parents=True, exist_ok=True)
+        rows = max(people, ROOM[split])
         self._arrays = {
-            name: _open(folder / f"{split}-{name}.npy", dtype, (people, frames, *shape))
+            name: _open(folder / f"{split}-{name}.npy", dtype, (rows, frames, *shape))
             for name, (dtype, shape) in shapes.items()
         }
-        self._done = _open(folder / f"{split}-done.npy", np.uint8, (people,))
+        self._done = _open(folder / f"{split}-done.npy", np.uint8, (rows,))
 
     def ensure(self, people: int) -> None:
         """Render whoever of the first `people` is not there yet; raises ValueError beyond the bank's end."""
@@ -135,7 +140,7 @@ def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     if not path.exists():
         return open_memmap(path, "w+", dtype, shape)
     array = open_memmap(path, "r+")
-    if array.shape != shape:
+    if len(array) < shape[0] or array.shape[1:] != shape[1:]:
         raise ValueError(f"{path} has shape {array.shape}, not {shape}: remove the folder or name another")
     return array
 

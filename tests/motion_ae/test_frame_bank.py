@@ -13,7 +13,7 @@ pytest.importorskip("numba", reason="rendering people needs the `data` extra")
 
 from motion_ae.decoder import warp
 from recipes.data import frame_bank
-from recipes.data.frame_bank import SIZE, FrameBank, render_person
+from recipes.data.frame_bank import ROOM, SIZE, FrameBank, render_person
 from recipes.train_motion_ae import picture
 
 
@@ -62,10 +62,15 @@ def test_the_bank_renders_once(
     bank.ensure(3)
     FrameBank(tmp_path, "train", people=4, frames=2).ensure(3)
     assert asked == [0, 1, 2]
+    FrameBank(tmp_path, "train", people=2, frames=2).ensure(2)
+    FrameBank(tmp_path, "train", people=ROOM["train"], frames=2).ensure(4)
+    assert asked == [0, 1, 2, 3], "banks of other numbers of people share the folder"
     pairs = bank.pairs(np.array([2, 0]), np.array([0, 1]), np.array([1, 0]))
     assert np.array_equal(pairs.source[0], person["pictures"][0])
     assert np.array_equal(pairs.flow[0], person["flow"][1, 0])
     with pytest.raises(ValueError, match="holds 4 people"):
         bank.ensure(5)
     with pytest.raises(ValueError, match="shape"):
-        FrameBank(tmp_path, "train", people=5, frames=2)
+        FrameBank(tmp_path, "train", people=4, frames=3)
+    with pytest.raises(ValueError, match="shape"):
+        FrameBank(tmp_path, "train", people=ROOM["train"] + 1, frames=2)

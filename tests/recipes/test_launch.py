@@ -58,6 +58,19 @@ def test_a_step_without_finite_gradient_is_skipped(tmp_path: Path) -> None:
     assert all(torch.equal(v, before[k]) for k, v in engine.module.state_dict().items())
 
 
+def test_means_leave_out_what_was_skipped(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+    for value in (1.0, torch.nan, 3.0):
+        engine.backward(sum(p.sum() for p in engine.module.parameters()) * value)
+        engine.step(part=torch.tensor(value), **({"seldom": torch.tensor(5.0)} if value == 3 else {}))
+    means = engine.means()
+    assert (means["part"], means["seldom"]) == (2.0, 5.0)
+    assert means["grad"] > 0
+    engine.backward(sum(p.sum() for p in engine.module.parameters()) * torch.nan)
+    engine.step(part=torch.tensor(torch.nan))
+    assert engine.means() == {}
+
+
 def test_a_skipped_step_leaves_no_trace_in_batch_norms(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
