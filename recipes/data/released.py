@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
+from recipes.data.faults import silent, values_fault
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
@@ -37,7 +38,8 @@ COLUMNS = (
 MOST_BYTES = 256 * 2**20  # of one sound or one motion file
 NEARLY = 2  # frames by which sound, motion and the table may differ
 SHORTEST = 12  # frames
-SILENCE = 1e-3  # root mean square
+MOTION_VALUES = 40  # a frame
+MISSING = "missing file"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Released:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path} cannot be read as a table: {error}") from error
 
+    @cached_property
+    def has_heldout(self) -> bool:
+        """Whether the table keeps rows apart from training."""
+        return any(row.heldout for row in self.rows)
+
     def fault(self, row: int) -> str | None:
         """Why a row is of no use ("reason" or "reason: detail"); None if it is fine."""
         said = self.rows[row]
@@ -90,8 +97,12 @@ class Released:
             return "no transcript"
         if said.fps != FRAME_RATE:
             return f"other frame rate: {said.fps:g}"
-        if said.length > LONGEST_SECONDS * FRAME_RATE:
+        longest = LONGEST_SECONDS * FRAME_RATE
+        if said.length > longest:
             return f"too long: {said.length} frames"  # the table has no times to cut it at
+        for name in (said.wav_path, said.motion_path):
+            if self._place(name) is None:
+                return f"{MISSING}: {name}"
         try:
             pcm, motion = self.pcm(row), self.motion(row)
         except UserError as error:
@@ -101,9 +112,11 @@ class Released:
             return f"lengths disagree: table {said.length}, motion {len(motion)}, sound {heard:.1f} frames"
         if len(motion) < SHORTEST:
             return "too short"
-        if not torch.isfinite(motion).all():
-            return "not finite: motion"
-        return "silent" if float(pcm.square().mean().sqrt()) < SILENCE else None
+        if len(motion) > longest:
+            return f"too long: {len(motion)} frames"
+        if motion.shape[1] != MOTION_VALUES:
+            return f"other motion codes: {motion.shape[1]} values a frame"
+        return values_fault("motion", motion.numpy()) or ("silent" if silent(pcm) else None)
 
     def pcm(self, row: int) -> Tensor:
         """(N,) the sound at 24 kHz.
@@ -147,19 +160,20 @@ class Released:
                 names.setdefault(PurePosixPath(name).name, []).append((shard, offset, size))
         return {name: places[0] for name, places in names.items() if len(places) == 1} | found
 
-    def _bytes(self, name: str) -> bytes:
-        """A file that the table names, from the folder or from a shard."""
+    def _place(self, name: str) -> tuple[Path, int, int] | None:
+        """File, offset and size of what the table names, from the folder or from a shard; None if missing."""
         pure = PurePosixPath(name)
         path = self.root / pure
         inside = not pure.is_absolute() and ".." not in pure.parts
         if inside and path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
-            place = path, 0, path.stat().st_size
-        else:
-            known = self._members
-            found = known.get(str(pure)) or known.get(pure.name)
-            if found is None:
-                raise UserError(f"{name} is missing from the data set's folder and shards")
-            place = found
+            return path, 0, path.stat().st_size
+        return self._members.get(str(pure)) or self._members.get(pure.name)
+
+    def _bytes(self, name: str) -> bytes:
+        """Its content."""
+        place = self._place(name)
+        if place is None:
+            raise UserError(f"{name} is missing from the data set's folder and shards")
         file, offset, size = place
         if size > MOST_BYTES:
             raise UserError(f"{name} claims {size} bytes")

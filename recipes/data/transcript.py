@@ -34,6 +34,11 @@ class Cue:
         """The same, later."""
         return Cue(self.start + seconds, self.end + seconds, self.text)
 
+    def within(self, seconds: float) -> Cue:
+        """The same with its times moved into 0..seconds."""
+        start, end = (min(max(time, 0.0), seconds) for time in (self.start, self.end))
+        return Cue(start, end, self.text)
+
 
 @dataclass(frozen=True)
 class Span:
@@ -67,9 +72,9 @@ def read_transcript(video: Path) -> list[Cue]:
             if path.stat().st_size > MOST_BYTES:
                 raise ValueError("too large")
             found = read(path.read_text(encoding="utf-8-sig"))
+            cues = [Cue(cue.start, cue.end, " ".join(cue.text.split())) for cue in found]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path.name} is no transcript ({error}): mend or remove it") from error
-        cues = [Cue(cue.start, cue.end, " ".join(cue.text.split())) for cue in found]
         return sorted((cue for cue in cues if cue.text), key=lambda cue: cue.start)
     return []
 
@@ -83,7 +88,7 @@ def words_of(segments: Sequence[dict[str, Any]]) -> list[Cue]:
     cues = []
     for segment in segments:
         for one in segment.get("words") or [segment]:
-            cue = Cue(float(one["start"]), float(one["end"]), str(one.get("word", one.get("text"))))
+            cue = Cue(float(one["start"]), float(one["end"]), one["word"] if "word" in one else one["text"])
             if not 0 <= cue.start <= cue.end < math.inf:
                 raise ValueError(f"times {one['start']} to {one['end']}")
             cues.append(cue)
@@ -97,7 +102,7 @@ def _untimed(text: str) -> list[Cue]:
 def _json_cues(text: str) -> list[Cue]:
     held = json.loads(text)
     segments = held if isinstance(held, list) else held.get("segments")
-    return words_of(segments) if segments else _untimed(str(held["text"]))
+    return words_of(segments) if segments else _untimed(held["text"])
 
 
 def _srt_cues(text: str) -> list[Cue]:

@@ -9,7 +9,6 @@ Prints what is in it, and one line for each problem; the exit code is 1 where th
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recipes.data.faults import values_fault, words_fault
 from recipes.data.prepare.pack import Moments
-from recipes.data.prepare.samples import text_fault
 from recipes.data.prepared import LEAST_STD, read_statistics
 from recipes.data.released import METADATA, Released
 from recipes.data.tar_shards import INDEX, MEMBERS, Entry, read_index, read_member
-from recipes.data.transcript import spans, text_of
+from recipes.data.transcript import Cue, spans, text_of
 from talker.config import FRAME_RATE
 from talker.errors import UserError
 from talker.text import ChatTokenizer, PhonemeTokenizer, Tokenizer
@@ -31,9 +30,7 @@ from talker.windows import LONGEST_SECONDS
 
 NEAR_QUIET = 0.5  # root mean square over normalised channels, as `talker.guards` has it
 MOST_QUIET = 0.9  # share of a clip's frames
-FASTEST, SLOWEST = 0.03, 1.0  # seconds a token
 DRIFT = 0.05  # of a deviation by which stored statistics may differ from those of the clips
-LARGEST = 1e3
 
 
 def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, str], list[str]]:
@@ -48,7 +45,8 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
     widths: dict[str, Counter[int]] = {name: Counter() for name in MEMBERS}
     problems = [f"{key}: {count} clips have this key" for key, count in _repeated(entries)]
     for entry in entries:
-        problems += [f"{entry.key}: {problem}" for problem in _text_problems(entry, tokenizer)]
+        fault = words_fault(entry.cues, entry.frames, tokenizer) or _too_long(entry)
+        problems += [f"{entry.key}: {fault}"] if fault else []
         for name in MEMBERS:
             try:
                 array = read_member(folder, entry, name)
@@ -56,8 +54,9 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
                 problems.append(str(error))
                 continue
             widths[name][array.shape[-1]] += 1
-            if not np.isfinite(array).all() or np.abs(array).max(initial=0) > LARGEST:
-                problems.append(f"{entry.key}: {name} has values that are not finite or beyond {LARGEST:g}")
+            fault = values_fault(name, array)
+            if fault is not None:
+                problems.append(f"{entry.key}: {fault}")
             elif name in moments and entry.split == "train" and array.shape[-1] == len(stats[f"{name}_mean"]):
                 moments[name].add(array)
             if name == "audio" and array.shape[-1] == len(quiet) and _silent(array, stats, quiet):
@@ -80,7 +79,8 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
         return {}, [str(error)]
     tokenizer, problems = tokenizer or PhonemeTokenizer(), []
     for number, row in enumerate(data.rows):
-        fault = data.fault(number) or text_fault(row.text, tokenizer)
+        cue = Cue(0.0, row.length / FRAME_RATE, row.text)
+        fault = data.fault(number) or words_fault((cue,), row.length, tokenizer)
         if fault is not None:
             problems.append(f"{row.sample_id}: {fault}")
     counts = Counter(row.split for row in data.rows)
@@ -92,21 +92,10 @@ def _repeated(entries: list[Entry]) -> list[tuple[str, int]]:
     return [(key, n) for key, n in Counter(entry.key for entry in entries).items() if n > 1]
 
 
-def _text_problems(entry: Entry, tokenizer: Tokenizer) -> Iterator[str]:
-    """What is wrong with a clip's words, or with their times."""
+def _too_long(entry: Entry) -> str | None:
     seconds = entry.frames / FRAME_RATE
-    if not all(0 <= cue.start <= cue.end < math.inf for cue in entry.cues) or any(
-        cue.end > seconds + 1 for cue in entry.cues
-    ):
-        yield "its transcript has times outside of it"
-    elif seconds > LONGEST_SECONDS and spans(entry.cues, seconds)[1]:
-        yield f"it lasts {seconds:.0f} s and cannot be split"
-    text = text_of(entry.cues)
-    fault = text_fault(text, tokenizer)
-    if fault is not None:
-        yield fault
-    elif not FASTEST <= seconds / len(tokenizer.encode(text)) <= SLOWEST:
-        yield f"{len(text)} letters do not fit {seconds:.1f} s"
+    whole = seconds > LONGEST_SECONDS and spans(entry.cues, seconds)[1]
+    return f"it lasts {seconds:.0f} s and cannot be split" if whole else None
 
 
 def _silent(audio: np.ndarray, stats: dict[str, torch.Tensor], quiet: np.ndarray) -> bool:

@@ -18,7 +18,6 @@ import argparse
 import fcntl
 import hashlib
 import json
-import shutil
 import signal
 import sys
 from collections import Counter
@@ -29,21 +28,23 @@ from typing import Any
 from tqdm import tqdm
 
 from motion_ae.config import MotionAEConfig
-from recipes.data.prepare.clips import UNFINISHED, Record, make_clips
+from recipes.data.prepare.clips import UNFINISHED, Record, discard, make_clips
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.parallel import DISK_FULL, in_processes
 from recipes.data.prepare.samples import read_told
 from recipes.data.prepare.sources import Source, find_sources
-from recipes.data.released import METADATA, Released
-from recipes.data.tar_shards import Entry
+from recipes.data.released import METADATA, MISSING, Released
+from recipes.data.tar_shards import INDEX, STATS, Entry
 from talker.checkpoint import PUPPET, atomic, config_from_dict
 from talker.config import FRAME_RATE
 from talker.errors import UserError
 from talker.transcript import whisper_weights
 
-KILLED = "killed, out of memory perhaps"  # that may be its neighbours' fault: the next run tries it again
+SETTINGS, REPORT = "settings.json", "report.json"
+KILLED = "killed, out of memory perhaps"  # which is no fault of the video: the next run tries it again
+ENDED = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 TOGETHER = 16  # videos that one process encodes with once loaded networks
 BLOCK = 64  # rows of the published table in one file of latents
 
@@ -52,9 +53,16 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
     """Run what is left to do of the three stages; returns the report that it also writes.
 
     Raises:
-        UserError: nothing to prepare, other settings than before, missing weights, or a killed worker.
+        UserError: nothing to prepare, other settings than before, missing weights, another process at work
+            there, or a killed worker.
         OSError: the disk is full (ENOSPC), or fails.
     """
+    # Whatever is wrong with what is given shows before anything is written.
+    published = (source / METADATA).is_file()
+    sources = [] if published else find_sources(source, out)
+    quiet = Encoders(setup).quiet()
+    if detector:
+        retinaface(detector, setup.device)
     for folder in (out, out / "clips", out / "latents"):
         folder.mkdir(parents=True, exist_ok=True)
     with (out / "lock").open("w") as lock:
@@ -62,14 +70,11 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"{out} is being prepared by another process: wait for it") from error
-        for path in (out / "latents").glob(".*"):
-            path.unlink()  # what a killed run was writing
         _same_settings(out, setup, detector)
-        quiet = Encoders(setup).quiet()  # also finds out about wrong weights before any work
-        if (source / METADATA).is_file():
+        _tidy(out)
+        if published:
             keys, records = _published(source, out, setup, workers), list[Record]()
         else:
-            sources = find_sources(source)
             keys = [one.key for one in sources]
             records = _clips(sources, out, setup, detector, workers)
             left = [key for key in keys if not (out / "latents" / f"{key}.npz").exists()]
@@ -88,12 +93,21 @@ def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
         "whisper": setup.whisper and _digest(setup.whisper),
         "least_sync": setup.least_sync,
     }
-    path = out / "settings.json"
+    path = out / SETTINGS
     if not path.exists():
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=1))
     elif json.loads(path.read_text()) != settings:
         raise UserError(f"{out} was prepared with other weights or limits: choose another --out")
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a killed run was writing."""
+    halves = [path for name in (SETTINGS, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")]
+    for path in (*halves, *(out / "latents").glob(".*")):
+        path.unlink(missing_ok=True)
+    for path in list((out / "clips").glob(f"{UNFINISHED}*")):
+        discard(path)
 
 
 def _digest(path: Path) -> str:
@@ -109,27 +123,23 @@ def _clips(
 ) -> list[Record]:
     """First stage: a record for each source, in their order."""
     folder = out / "clips"
-    for path in folder.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(path, ignore_errors=True)
     config = json.loads((setup.weights / "motion_ae" / "config.json").read_text())
     resolution = config_from_dict(MotionAEConfig, config).resolution
     found = (detector, setup.device) if detector else None
-    if found:
-        retinaface(*found)
     jobs = []
     for source in sources:
         if (folder / source.key).exists():
             record = Record.read(folder / source.key)
             if record.stamp == source.stamp and KILLED not in record.lost:
                 continue
-            shutil.rmtree(folder / source.key)
             (out / "latents" / f"{source.key}.npz").unlink(missing_ok=True)
+            discard(folder / source.key)
         jobs.append((source, folder / source.key, resolution, found))
     bar = tqdm(in_processes(make_clips, jobs, workers), "clips", len(jobs), file=sys.stdout, disable=not jobs)
     for (source, own, *_), code in bar:
         if code:
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
-            why = KILLED if code == -signal.SIGKILL else "crashed"
+            why = KILLED if -code in ENDED else "crashed"
             unfinished = folder / f"{UNFINISHED}{source.key}"
             unfinished.mkdir()
             Record(source.name, source.stamp, [], {why: 1}, [f"{why} ({name})"]).write(unfinished)
@@ -139,13 +149,22 @@ def _clips(
 
 def _published(root: Path, out: Path, setup: Setup, workers: int) -> list[str]:
     """Second stage of the published data set; returns the keys of its blocks of rows."""
-    rows = len(Released(root).rows)
-    blocks = [(f"rows-{i:07d}", range(i, min(i + BLOCK, rows))) for i in range(0, rows, BLOCK)]
-    left = [block for block in blocks if not (out / "latents" / f"{block[0]}.npz").exists()]
+    rows = Released(root).rows
+    blocks = []
+    for first in range(0, len(rows), BLOCK):
+        block = rows[first : first + BLOCK]
+        digest = hashlib.sha256(repr(block).encode()).hexdigest()[:8]
+        blocks.append((f"rows-{first:07d}-{digest}", range(first, first + len(block))))
+    left = [block for block in blocks if _undone(out / "latents" / f"{block[0]}.npz")]
     # A process looks through all archives first, so there is one for each worker.
     parts = [part for part in (left[i::workers] for i in range(workers)) if part]
     _encode(encode_released, [(setup, root, out / "latents", part) for part in parts], workers)
     return [key for key, _ in blocks]
+
+
+def _undone(path: Path) -> bool:
+    """Whether rows are not encoded yet, or lacked files, which may have come since."""
+    return not path.exists() or MISSING in read_told(path)["lost"]
 
 
 def _encode(work: Any, jobs: Sequence[tuple[Any, ...]], workers: int) -> None:
@@ -180,7 +199,7 @@ def _report(out: Path, keys: Sequence[str], records: Sequence[Record], entries: 
         "reasons": dict(reasons.most_common()),
         "lines": lines,
     }
-    with atomic(out / "report.json") as path:
+    with atomic(out / REPORT) as path:
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return report
 
@@ -209,9 +228,12 @@ def main() -> None:
         report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: run it again, it goes on from here", file=sys.stderr)
+        sys.exit(130)
     except OSError as error:
         if error.errno not in DISK_FULL:
-            raise
+            sys.exit(f"error: {options.out} cannot be written ({error}): mend that or choose another --out")
         sys.exit(
             f"error: no space left for {options.out} or for temporary files: make room and run it again; "
             "it goes on from here"
@@ -220,7 +242,12 @@ def main() -> None:
         print(line)
     lost = ", ".join(f"{why} {count}" for why, count in report["reasons"].items())
     minutes = report["seconds"] / 60
-    print(f"{report['clips']} clips, {minutes:.1f} minutes, from {report['sources']} sources; lost: {lost}")
+    print(
+        f"{report['clips']} clips, {minutes:.1f} minutes, from {report['sources']} sources; "
+        f"lost: {lost or 'nothing'}"
+    )
+    if report["clips"] and not report["heldout"]:
+        print("nothing is held out from training, which wants that: prepare a second video")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -17,9 +18,11 @@ from typing import Self
 
 import av
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from recipes.data.faults import silent
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.parallel import DISK_FULL
 from recipes.data.prepare.sources import Source
@@ -32,11 +35,13 @@ from talker.media.face import cut
 from talker.media.face_track import EVERY, FaceTrack
 from talker.media.sound import FRAME, Leveller, blocks
 from talker.media.video import Reel
+from talker.windows import LONGEST_SECONDS
 
 RECORD = "record.json"
 UNFINISHED = ".unfinished-"
 VIDEO_QUALITY = {"crf": "12", "preset": "veryfast", "bf": "0"}  # far finer than any network sees
 SHARPNESS_SIDE = 128  # compression leaves edges of its own in larger pictures
+LONGEST_FRAMES = int(LONGEST_SECONDS * FRAME_RATE)
 LEAST_SHARPNESS = 0.01  # a good picture has 0.03 and more; blurred by 1/64 of its side it has 0.005
 
 
@@ -90,6 +95,14 @@ def make_clips(source: Source, folder: Path, resolution: int, detector: tuple[Pa
         shutil.rmtree(unfinished)  # a process that outlived a killed run was faster
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder of clips; whenever that is interrupted, it is whole or gone."""
+    doomed = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
+    with contextlib.suppress(FileNotFoundError):  # a process that outlived a killed run has just finished it
+        folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
 def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path, str] | None) -> Record:
     stamp = source.stamp
 
@@ -105,7 +118,7 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
         return _cut(source, stamp, folder, watched, cues, resolution)
     except Refused as error:
         return refused(*error.args)
-    except (UserError, av.FFmpegError, OSError) as error:
+    except (ValueError, av.FFmpegError, OSError) as error:  # a UserError, or a path that can be none
         if getattr(error, "errno", None) in DISK_FULL:
             raise
         return refused("unreadable", reason(error).replace(f"{source.path} ", "").splitlines()[0])
@@ -123,19 +136,20 @@ def _cut(
     stream, read = zip(Reel(source.path), samples, strict=False), 0
     for span in found:
         first = max(read, int(span.start * FRAME_RATE))
-        last = min(watched.frames, math.ceil(span.end * FRAME_RATE))
+        last = min(watched.frames, math.ceil(span.end * FRAME_RATE), first + LONGEST_FRAMES)
         fault = watched.fault(first, last, resolution)
         if fault is None:
             path = folder / f"{len(kept):03d}.mkv"
-            clip = Clip(first, last, tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues))
+            # Words may reach over the clip's borders by what cutting at whole frames takes.
+            cues = [cue.shifted(-first / FRAME_RATE).within((last - first) / FRAME_RATE) for cue in span.cues]
+            clip = Clip(first, last, tuple(cues))
             for _ in itertools.islice(stream, first - read):
                 pass
-            sharpness, read = _write(path, clip, stream, watched.track, resolution), last
-            if sharpness >= LEAST_SHARPNESS:
+            fault, read = _write(path, clip, stream, watched.track, resolution), last
+            if fault is None:
                 kept.append(clip)
                 continue
             path.unlink()
-            fault = "blur"
         lost[fault] += 1
         notes.append(f"{first / FRAME_RATE:.1f} to {last / FRAME_RATE:.1f} s: {fault}")
     return Record(source.name, stamp, kept, dict(lost), notes)
@@ -143,17 +157,20 @@ def _cut(
 
 def _write(
     path: Path, clip: Clip, stream: Iterator[tuple[np.ndarray, Tensor]], track: FaceTrack, resolution: int
-) -> float:
-    """A clip from the frames and samples (960,) that come next; returns how sharp its face is."""
-    sharpness = []
+) -> str | None:
+    """A clip from the frames and samples (960,) that come next; returns why it is of no use, if so."""
+    sharpness, heard = [], []
     with ClipWriter(path, resolution) as writer:
         for number in range(clip.first, clip.last):
             frame, block = next(stream)
             pixels = np.asarray(cut(Image.fromarray(frame), track.square(number), resolution))
             writer.write(pixels, block)
+            heard.append(block)
             if number % EVERY == 0:
                 sharpness.append(sharpness_of(pixels))
-    return float(np.median(sharpness))
+    if silent(torch.cat(heard)):
+        return "silent"
+    return "blur" if np.median(sharpness) < LEAST_SHARPNESS else None
 
 
 def sharpness_of(pixels: np.ndarray) -> float:
@@ -169,7 +186,9 @@ class ClipWriter:
 
     def __init__(self, path: Path, size: int) -> None:
         self.frames = 0
-        self._container = av.open(f"file:{path}", "w", format="matroska")
+        # Bit-exact: without an identifier drawn at random.
+        exact = {"fflags": "+bitexact"}
+        self._container = av.open(f"file:{path}", "w", format="matroska", options=exact)
         self._video = self._container.add_stream("libx264", rate=FRAME_RATE, options=VIDEO_QUALITY)
         self._video.width = self._video.height = size
         self._video.pix_fmt = "yuv444p"  # the lips' red is worth its full resolution

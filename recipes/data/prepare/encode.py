@@ -18,14 +18,16 @@ from audio_vae.model import AudioVAE
 from evaluation.sync import REACH, Sync, compare, lower_face, sync_net
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
+from recipes.data.faults import words_fault
 from recipes.data.prepare.clips import Clip, Record
-from recipes.data.prepare.samples import Sample, text_fault, write_samples
+from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.released import Released
-from recipes.data.transcript import Cue, text_of, words_of
+from recipes.data.transcript import Cue, words_of
 from talker.checkpoint import load_component
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
+from talker.media.sound import FRAME
 from talker.media.video import Reel
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text import PhonemeTokenizer
@@ -60,6 +62,9 @@ class Encoders:
             self.speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, root / "speaker", device)
         except ValueError as error:
             raise UserError(str(error)) from error
+        except (RuntimeError, AssertionError) as error:  # as PyTorch says it
+            why = str(error).splitlines()[0]
+            raise UserError(f"--device {device} cannot be used ({why}): try cpu") from error
         self.sync = sync_net() if setup.least_sync > 0 else None
         self.whisper = whisper_network(setup.whisper, device) if setup.whisper else None
 
@@ -96,6 +101,7 @@ class Encoders:
         """Whisper's words with their times; none without whisper."""
         if self.whisper is None:
             return []
+        torch.manual_seed(0)  # where whisper is unsure it draws
         said = transcribed(self.whisper, pcm, word_timestamps=True)
         cues = [Cue(cue.start, cue.end, cue.text.strip()) for cue in words_of(said["segments"])]
         return [cue for cue in cues if cue.text]
@@ -106,61 +112,73 @@ def encode_videos(setup: Setup, clips: Path, latents: Path, keys: Sequence[str])
     encoders = Encoders(setup)
     for key in keys:
         record = Record.read(clips / key)
-        lost, notes, samples = Counter[str](), list[str](), list[Sample]()
-        for number, clip in enumerate(record.clips):
-            path = clips / key / f"{number:03d}.mkv"
-            try:
-                made = _encoded(encoders, path, clip, f"{key}-{number:03d}", key)
-            except ValueError as error:  # UserError among them: a clip that was damaged since, odd times
-                made = "cannot be encoded", f": {error}"
-            if isinstance(made, Sample):
-                samples.append(made)
-            else:
-                why, more = made
-                lost[why] += 1
-                notes.append(f"clip {number:03d}: {why}{more}")
-        write_samples(latents / f"{key}.npz", samples, dict(lost), notes)
+        made = [
+            (f"clip {number:03d}", _encoded(encoders, clips / key / f"{number:03d}.mkv", clip, key))
+            for number, clip in enumerate(record.clips)
+        ]
+        _write(latents / f"{key}.npz", made)
 
 
-def _encoded(encoders: Encoders, path: Path, clip: Clip, key: str, voice: str) -> Sample | tuple[str, str]:
-    """A clip's sample, or why there is none and a detail."""
+def _encoded(encoders: Encoders, path: Path, clip: Clip, voice: str) -> Sample | str:
+    """A clip's sample, or why there is none, as "reason: detail"."""
+    try:
+        return _sample(encoders, path, clip, voice)
+    except ValueError as error:  # UserError among them: a clip that was damaged since, odd times
+        return f"cannot be encoded: {error}"
+
+
+def _sample(encoders: Encoders, path: Path, clip: Clip, voice: str) -> Sample | str:
+    frames = clip.last - clip.first
     pcm = read_audio(path, LONGEST_SECONDS + 1)
     cues = clip.cues or tuple(encoders.words(pcm))
     if not cues:
-        return "no transcript", ""
-    fault = text_fault(text_of(cues), encoders.tokenizer)
+        return "no transcript"
+    fault = words_fault(cues, frames, encoders.tokenizer)
     if fault is not None:
-        why, colon, detail = fault.partition(":")
-        return why, colon + detail
+        return fault
     motion, lips = encoders.seen(Reel(path))
     sync = encoders.in_step(lips, pcm)
     if sync and (sync.confidence < encoders.setup.least_sync or abs(sync.offset) > LARGEST_OFFSET):
-        return "off-screen speech", f" (offset {sync.offset}, confidence {sync.confidence:.2f})"
+        return f"off-screen speech: offset {sync.offset}, confidence {sync.confidence:.2f}"
     audio, speaker = encoders.heard(pcm)
-    frames = min(len(audio), len(motion))
-    return Sample(key, audio[:frames], motion[:frames], speaker, cues, voice)
+    if not len(audio) == len(motion) == frames:
+        raise ValueError(f"{len(motion)} frames, {len(audio)} of sound, instead of {frames}")
+    cues = tuple(cue.within(frames / FRAME_RATE) for cue in cues)
+    sample = Sample(f"{voice}-{path.stem}", audio, motion, speaker, cues, voice)
+    return sample.fault or sample
 
 
 def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tuple[str, range]]) -> None:
     """For each (key, rows) of the published data set, `latents/KEY.npz`; its own motion codes are kept."""
     encoders, data = Encoders(setup), Released(root)
     for key, rows in blocks:
-        lost, notes, samples = Counter[str](), list[str](), list[Sample]()
-        for row in rows:
-            said = data.rows[row]
-            fault = data.fault(row) or text_fault(said.text, encoders.tokenizer)
-            if fault is None:
-                pcm, motion = data.pcm(row), data.motion(row)
-                audio, speaker = encoders.heard(pcm)
-                frames = min(len(audio), len(motion))
-                cues = (Cue(0.0, frames / FRAME_RATE, said.text),)
-                name = f"{key}-{row:07d}"
-                half = _half(motion[:frames])
-                samples.append(Sample(name, audio[:frames], half, speaker, cues, name, said.heldout))
-            else:
-                lost[fault.split(":")[0]] += 1
-                notes.append(f"{said.sample_id}: {fault}")
-        write_samples(latents / f"{key}.npz", samples, dict(lost), notes)
+        made = [(data.rows[row].sample_id, _row(encoders, data, row, f"{key}-{row:07d}")) for row in rows]
+        _write(latents / f"{key}.npz", made)
+
+
+def _row(encoders: Encoders, data: Released, row: int, key: str) -> Sample | str:
+    """A row's sample, or why there is none, as "reason: detail"."""
+    said, fault = data.rows[row], data.fault(row)
+    if fault is not None:
+        return fault
+    pcm, motion = data.pcm(row), data.motion(row)
+    frames = min(len(pcm) // FRAME, len(motion))
+    cues = (Cue(0.0, frames / FRAME_RATE, said.text),)
+    fault = words_fault(cues, frames, encoders.tokenizer)
+    if fault is not None:
+        return fault
+    audio, speaker = encoders.heard(pcm)
+    heldout = said.heldout if data.has_heldout else None
+    sample = Sample(key, audio[:frames], _half(motion[:frames]), speaker, cues, key, heldout)
+    return sample.fault or sample
+
+
+def _write(path: Path, made: Sequence[tuple[str, Sample | str]]) -> None:
+    """What was made of each clip, or why nothing was, beside the clip's name."""
+    samples = [one for _, one in made if isinstance(one, Sample)]
+    faults = [(name, fault) for name, fault in made if isinstance(fault, str)]
+    lost = Counter(fault.partition(":")[0] for _, fault in faults)
+    write_samples(path, samples, dict(lost), [f"{name}: {fault}" for name, fault in faults])
 
 
 def _grouped(frames: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,7 +49,8 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
     that it does not name go. `quiet` (C,) is the codec's latent of silence, kept beside the statistics.
     """
     (out / SHARDS).mkdir(exist_ok=True)
-    heldout = heldout_keys(key for key in keys if read_told(latents / f"{key}.npz")["samples"])
+    told = (sample for key in keys for sample in read_told(latents / f"{key}.npz")["samples"])
+    heldout = heldout_voices({sample["voice"] for sample in told if sample["heldout"] is None})
     waiting: dict[str, list[Sample]] = defaultdict(list)
     moments = {"audio": Moments(), "motion": Moments()}
     entries: list[Entry] = []
@@ -63,7 +64,7 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
 
     for key in keys:
         for sample in read_samples(latents / f"{key}.npz"):
-            apart = key in heldout if sample.heldout is None else sample.heldout
+            apart = sample.voice in heldout if sample.heldout is None else sample.heldout
             waiting["heldout" if apart else "train"].append(sample)
             if not apart:
                 for name, moment in moments.items():
@@ -83,12 +84,12 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
     return entries
 
 
-def heldout_keys(keys: Iterable[str]) -> set[str]:
-    """The videos that are kept from training: about one in fifty, chosen by their keys alone; of several at
-    least one."""
-    ranked = sorted((hashlib.sha256(key.encode()).digest(), key) for key in keys)
-    chosen = {key for digest, key in ranked if digest[0] < 256 * HELDOUT_SHARE}
-    return chosen or {key for _, key in ranked[:1] if len(ranked) > 1}
+def heldout_voices(voices: Collection[str]) -> set[str]:
+    """Those that are kept from training: about one in fifty, chosen by their names alone; of several at least
+    one, and never all."""
+    ranked = sorted((hashlib.sha256(voice.encode()).digest(), voice) for voice in voices)[:-1]
+    chosen = {voice for digest, voice in ranked if digest[0] < 256 * HELDOUT_SHARE}
+    return chosen or {voice for _, voice in ranked[:1]}
 
 
 def _packed(folder: Path, name: str, split: str, group: Sequence[Sample]) -> list[Entry]:

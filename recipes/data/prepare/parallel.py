@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
@@ -50,6 +51,7 @@ def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -
 
 def _quietly(work: Callable[..., None], job: Job) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends its processes
     try:
         work(*job)
     except OSError as error:

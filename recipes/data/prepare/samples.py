@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.data.faults import values_fault
 from recipes.data.tar_shards import MEMBERS
 from recipes.data.transcript import Cue
 from talker.checkpoint import atomic
-from talker.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,10 @@ class Sample:
     voice: str
     heldout: bool | None = None
 
-
-def text_fault(text: str, tokenizer: Tokenizer) -> str | None:
-    """Why a clip's words cannot be trained on, as "reason: detail"; None if they can."""
-    try:
-        tokenizer.encode(text)
-    except ValueError as error:
-        return f"text outside the tokenizer: {error}"
-    return None
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be trained on, as "reason: detail", for its values' sake."""
+        return next(filter(None, (values_fault(name, getattr(self, name)) for name in MEMBERS)), None)
 
 
 def write_samples(path: Path, samples: Sequence[Sample], lost: dict[str, int], notes: Sequence[str]) -> None:

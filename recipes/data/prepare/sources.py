@@ -26,8 +26,9 @@ class Source:
     def of(cls, path: Path, name: str) -> Source:
         """The key keeps what is harmless of the name and adds a digest of the whole."""
         raw = name.encode("utf-8", "surrogateescape")
-        harmless = re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")[:40] or "video"
         shown = raw.decode("utf-8", "backslashreplace")
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)  # on one line
+        harmless = re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")[:40] or "video"
         return cls(path, shown, f"{harmless}-{hashlib.sha256(raw).hexdigest()[:12]}")
 
     @property
@@ -44,22 +45,27 @@ class Source:
         return found
 
 
-def find_sources(source: Path) -> list[Source]:
+def find_sources(source: Path, out: Path) -> list[Source]:
     """Every video under a folder, or on each line of a list file (relative to it; # begins a comment).
+
+    What lies under `out` is none: it was made here.
 
     Raises:
         UserError: neither a folder nor a list, or nothing in it.
     """
     if source.is_dir():
-        paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in VIDEOS and p.is_file())
+        videos, own = (p for p in source.rglob("*") if p.suffix.lower() in VIDEOS), out.resolve()
+        paths = sorted(p for p in videos if p.is_file() and own not in p.resolve().parents)
         found = [Source.of(path, path.relative_to(source).as_posix()) for path in paths]
     elif source.is_file() and source.suffix.lower() not in VIDEOS:
         try:
-            lines = source.read_text(encoding="utf-8").splitlines()
+            lines = source.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise UserError(f"{source} is no list of videos: give a text file, one path a line") from error
         names = dict.fromkeys(line.strip() for line in lines if line.strip() and line.strip()[0] != "#")
         found = [Source.of(source.parent / name, name) for name in names]
+        if found and not any(one.path.is_file() for one in found):
+            raise UserError(f"no line of {source} names a file: give paths relative to it, one a line")
     else:
         raise UserError(f"{source} is neither a folder of videos nor a list of them: give one of the two")
     if not found:

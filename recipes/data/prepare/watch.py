@@ -35,7 +35,6 @@ MOST_SHIFT = 60.0  # seconds between the first sound and the first picture
 MARGIN = 6  # frames of silence kept around speech
 SHORTEST = 25  # frames
 SLACK_SECONDS = 0.25  # by which words may outlast their video
-LEAST_SPEECH = 0.25  # share of a clip's frames in which something is heard
 MISSING = 0.05  # share of a file's claimed length
 
 
@@ -72,8 +71,6 @@ class Watched:
         """Why frames first..last-1 make no clip; None if they do."""
         if last - first < SHORTEST:
             return "too short"
-        if self.heard.speaks[first:last].mean() < LEAST_SPEECH:
-            return "silent"
         numbers = range(first // EVERY, min(-(-last // EVERY), len(self.looks)))
         looks = [self.looks[n] for n in numbers]
         if sum(look is None for look in looks) > MOST_LOST * len(looks):
@@ -92,9 +89,11 @@ def watch(path: Path, detector: Detector | None) -> Watched:
     """Look and listen once.
 
     Raises:
-        Refused: without picture or sound, cut off, without any face.
+        Refused: empty, without picture or sound, cut off, without any face.
         UserError: unreadable.
     """
+    if not path.stat().st_size:
+        raise Refused("unreadable", "the file is empty")
     claimed, sound_start = _probe(path)
     reel = Reel(path)
     looks: list[Box | None] = []

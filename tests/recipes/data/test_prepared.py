@@ -11,6 +11,7 @@ import torch
 from prepared_data import AUDIO, TINY, sample, usual, write_prepared
 
 from recipes.configs.talker import tiny
+from recipes.data.prepare.pack import heldout_voices
 from recipes.data.prepared import Prepared, read_at, read_statistics
 from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
 from recipes.data.transcript import Cue
@@ -61,6 +62,15 @@ def test_packing_again_writes_nothing_and_statistics_are_those_of_the_training_c
     assert train.widths == TINY.widths
     assert torch.allclose(mean["audio"], audio.mean(0), atol=1e-4)
     assert torch.allclose(std["audio"], audio.std(0, correction=0), atol=1e-4)
+
+
+def test_some_voices_are_held_out_and_never_all() -> None:
+    names = [f"voice{k}" for k in range(2000)]
+    heldout = heldout_voices(names)
+    assert 20 < len(heldout) < 60
+    assert heldout_voices(names[:1000]) == heldout & set(names[:1000])
+    assert len(heldout_voices(list(heldout))) == len(heldout) - 1
+    assert [len(heldout_voices(names[:count])) for count in range(3)] == [0, 0, 1]
 
 
 def test_what_is_long_is_split_at_words_or_dropped_and_counted(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import pickle
+import signal
 import tarfile
 import wave
 from pathlib import Path
@@ -12,33 +14,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killed import finished, prepare, tree
 
+from recipes.data.prepare.__main__ import BLOCK
 from recipes.data.prepare.encode import Setup, encode_released
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.samples import read_told
 from recipes.data.prepared import Prepared
 from recipes.data.released import COLUMNS, Released, tar_members
-from recipes.data.validate import check_released
+from recipes.data.tar_shards import read_index
+from recipes.data.validate import check, check_released
 from talker.checkpoint import PUPPET
 from talker.errors import UserError
 
 
-def wav(seconds: float, level: float = 0.3) -> bytes:
-    """A buzz at 16 kHz."""
+def wav(seconds: float, level: float = 0.3, sounding: float = 60.0) -> bytes:
+    """A buzz at 16 kHz, silent after `sounding` seconds."""
     file = io.BytesIO()
     time = np.arange(round(16_000 * seconds)) / 16_000
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(16_000)
-        out.writeframes((32767 * level * np.sin(2 * np.pi * 200 * time)).astype("<i2").tobytes())
+        pcm = 32767 * level * np.sin(2 * np.pi * 200 * time) * (time < sounding)
+        out.writeframes(pcm.astype("<i2").tobytes())
     return file.getvalue()
 
 
-def motion(frames: int, value: float = 0.5) -> bytes:
+def motion(frames: int, value: float = 0.5, width: int = 40) -> bytes:
     """Codes as the release stores them."""
     file = io.BytesIO()
-    torch.save(torch.full((frames, 40), value, dtype=torch.float16), file)
+    torch.save(torch.full((frames, width), value, dtype=torch.float16), file)
     return file.getvalue()
 
 
@@ -56,7 +62,12 @@ CLIPS = {  # name: sound, motion, length in the table, what is wrong
     "long": (wav(0.1), motion(5), 800, "too long"),
     "pickled": (wav(2.0), pickle.dumps(_Bomb(), 2), 50, "unreadable: motion/pickled.pt holds no tensor"),
     "noise": (b"no sound" * 100, motion(50), 50, "unreadable"),
-    "absent": (None, motion(50), 50, "unreadable: wav/absent.wav is missing"),
+    "absent": (None, motion(50), 50, "missing file: wav/absent.wav"),
+    "huge": (wav(2.0), motion(50, 2000.0), 50, "not finite or beyond 1000: motion"),
+    "narrow": (wav(2.0), motion(50, width=24), 50, "other motion codes: 24 values a frame"),
+    "click": (wav(2.0, sounding=0.2), motion(50), 50, "silent"),
+    "slow": (wav(15.0), motion(375), 375, "text does not fit its sound: 12 letters in 15.0 s"),
+    "edge": (wav(30.0), motion(751), 750, "too long: 751 frames"),
 }
 
 
@@ -92,14 +103,12 @@ def test_rows_with_their_sounds_and_codes(root: Path) -> None:
 
 
 def test_each_fault_is_said(root: Path) -> None:
-    data = Released(root)
-    for number, (name, (*_, expected)) in enumerate(CLIPS.items()):
-        fault = data.fault(number)
-        assert fault is None if expected is None else fault.startswith(expected), (name, fault)
-    assert not Path("/tmp/executed-by-a-pickle").exists()
     found, problems = check_released(root)
     assert found["rows"] == str(len(CLIPS))
-    assert len(problems) == len(CLIPS) - 2
+    faults = [f"{name}: {expected}" for name, (*_, expected) in CLIPS.items() if expected]
+    for problem, expected in zip(problems, faults, strict=True):
+        assert problem.startswith(expected)
+    assert not Path("/tmp/executed-by-a-pickle").exists()
 
 
 def test_it_is_prepared_with_its_own_motion_codes(root: Path, tmp_path: Path) -> None:
@@ -113,6 +122,35 @@ def test_it_is_prepared_with_its_own_motion_codes(root: Path, tmp_path: Path) ->
     assert torch.equal(train.of("motion", 0), torch.full((50, 40), 0.5))
     assert train.of("audio", 0).shape == (50, 32)
     assert train.text(0) == "So, it goes."
+
+
+@pytest.mark.long
+def test_blocks_of_rows_through_a_kill_and_a_file_that_comes_later(tmp_path: Path) -> None:
+    root, out, fresh = (tmp_path / name for name in ("root", "out", "fresh"))
+    (root / "metadata").mkdir(parents=True)
+    row = dict.fromkeys(COLUMNS, "") | {"split": "train", "text": "So, it goes.", "pt_length": 25, "fps": 25}
+    with (root / "metadata/train.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for number in range(BLOCK + 2):
+            late = "late" if number == BLOCK else "good"
+            names = {"sample_id": str(number), "wav_path": f"{late}.wav", "motion_pt_path": "all.pt"}
+            writer.writerow(row | names)
+    (root / "good.wav").write_bytes(wav(1.0))
+    (root / "all.pt").write_bytes(motion(25))
+    assert prepare(root, out, kill_at=f"os.rename|/latents/rows-{BLOCK:07d}|1") == -signal.SIGKILL
+    done = finished(out)
+    assert len(done) == 1
+    for folder in (out, fresh):
+        assert prepare(root, folder) == 0
+    assert done.items() <= finished(out).items()
+    assert tree(out) == tree(fresh)
+    assert json.loads((out / "report.json").read_text())["reasons"] == {"missing file": 1}
+    assert check(out)[1] == []  # though the table keeps no row apart
+    (root / "late.wav").write_bytes(wav(1.0))
+    assert prepare(root, out) == 0
+    assert done.items() <= finished(out).items()
+    assert len(read_index(out)) == BLOCK + 2
 
 
 def test_names_lead_nowhere_else(root: Path, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ FAULTS = {
     "outside the tokenizer": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 1.0, "你好"),)),
     "sound is silent": lambda one: dataclasses.replace(one, audio=np.full((50, AUDIO), -3.0, np.float16)),
     "index says 50": lambda one: dataclasses.replace(one, motion=one.motion[:40]),
-    "times outside": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 9.0, "so it goes on"),)),
-    "do not fit 2.0 s": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 1.0, "so it goes " * 20),)),
+    "words outside": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 9.0, "so it goes on"),)),
+    "letters in 2.0 s": lambda one: dataclasses.replace(one, cues=(Cue(0.1, 1.0, "so it goes " * 20),)),
     "different numbers of values": lambda one: dataclasses.replace(one, speaker=one.speaker[:4]),
     "2 clips have this key": lambda one: dataclasses.replace(one, key="clip1-0"),
 }
