@@ -14,8 +14,8 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.layers import channels_last
 
 SEARCHED = 1  # the level 16 cells wide
-CROP = 40  # pixels
-SPAN = 0.24  # width of a crop, in pictures
+CROP = 64  # pixels
+SPAN = 0.25  # width of a crop, in pictures
 
 
 class Glimpse(nn.Module):
@@ -23,11 +23,11 @@ class Glimpse(nn.Module):
 
     def __init__(self, width: int, motion_dim: int) -> None:
         super().__init__()
-        widths = (3, width, 2 * width, 2 * width)
+        widths = (3, width, 2 * width, 2 * width, 2 * width)
         self.convs = nn.ModuleList(nn.Conv2d(inner, outer, 3, padding=1) for inner, outer in pairwise(widths))
         cells = CROP >> len(self.convs)
-        self.summary = nn.Linear(widths[-1] * cells * cells, 2 * width)
-        self.to_motion = nn.Linear(2 * width, motion_dim)
+        self.summary = nn.Linear(widths[-1] * cells * cells, 4 * width)
+        self.to_motion = nn.Linear(4 * width, motion_dim)
 
     def forward(self, crop: Tensor) -> Tensor:
         """(B, 3, CROP, CROP) -> (B, M)."""

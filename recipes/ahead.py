@@ -5,37 +5,44 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 Input = TypeVar("Input")
 Made = TypeVar("Made")
-WORKERS = 8  # at most, a process
+WORKERS = 8  # at most, a GPU
 
 
+@contextmanager
 def ahead(
     make: Callable[[Input], Made], inputs: Iterable[Input], device: torch.device | str
-) -> Iterator[Made]:
+) -> Iterator[Iterator[Made]]:
     """`map(make, inputs)`, which on a GPU's behalf runs ahead in worker processes. `inputs` may be endless.
 
     `make` must be a function of its input alone: workers are copies of this process.
     """
-    if torch.device(device).type == "cpu":
-        return map(make, inputs)
-    share = (os.cpu_count() or 1) // max(1, torch.cuda.device_count()) - 1
+    cores = (os.cpu_count() or 1) // max(1, torch.cuda.device_count())
+    if torch.device(device).type == "cpu" or cores == 1:
+        yield map(make, inputs)
+        return
     loader = DataLoader(
         _Made(make),
         batch_size=None,
         sampler=inputs,
-        num_workers=max(0, min(WORKERS, share)),
+        num_workers=min(WORKERS, cores - 1),
         collate_fn=lambda made: made,
         generator=torch.Generator(),  # not the global one, whose state belongs to the training
         worker_init_fn=_ignore_signals,
-        multiprocessing_context="fork" if share > 0 else None,
+        multiprocessing_context="fork",
     )
-    return iter(loader)
+    batches: Any = iter(loader)
+    try:
+        yield batches
+    finally:
+        batches._shutdown_workers()  # an error's traceback would keep them, and Python's end wait for them
 
 
 def _ignore_signals(worker: int) -> None:

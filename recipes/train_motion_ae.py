@@ -286,24 +286,25 @@ def train(
     record(
         folder, "motion_ae", run, fingerprint((heldout.source.cpu().numpy(), heldout.target.cpu().numpy()))
     )
-    drawn = ahead(partial(draw, bank, run), range(engine.step_count, run.steps), device)
-    for step in engine.steps(run.steps, minutes, run.save_seconds):
-        faded = 1 - step / round(run.weights.flow_fade * run.steps)
-        flow_weight = run.weights.flow * max(run.weights.flow_floor, faded)
-        pairs, shaken = next(drawn)
-        batch = to_batch(on(device, pairs), run.weights)
-        batch = replace(batch, glances=batch.centres + shaken.to(device))
-        coarse = step < round(run.coarse * run.steps)
-        with fast_arithmetic(device):
-            loss, parts = losses(apprentice, batch, run, flow_weight, coarse)
-        engine.backward(loss)
-        engine.step(batch, **parts | {"flow": parts["flow"] / flow_weight})
-        if engine.step_count % run.log_every == 0:
-            engine.log(**engine.means(), **engine.meter(run.rows))
-        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
-            assert isinstance(engine.ema_module, MotionAE)
-            sheet = folder / f"sheet-{engine.step_count:06d}.png"
-            engine.log(**look(engine.ema_module, on(device, heldout), sheet))
+    steps = range(engine.step_count, run.steps)
+    with ahead(partial(draw, bank, run), steps, device) as drawn:
+        for step in engine.steps(run.steps, minutes, run.save_seconds):
+            faded = 1 - step / round(run.weights.flow_fade * run.steps)
+            flow_weight = run.weights.flow * max(run.weights.flow_floor, faded)
+            pairs, shaken = next(drawn)
+            batch = to_batch(on(device, pairs), run.weights)
+            batch = replace(batch, glances=batch.centres + shaken.to(device))
+            coarse = step < round(run.coarse * run.steps)
+            with fast_arithmetic(device):
+                loss, parts = losses(apprentice, batch, run, flow_weight, coarse)
+            engine.backward(loss)
+            engine.step(batch, **parts | {"flow": parts["flow"] / flow_weight})
+            if engine.step_count % run.log_every == 0:
+                engine.log(**engine.means(), **engine.meter(run.rows))
+            if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+                assert isinstance(engine.ema_module, MotionAE)
+                sheet = folder / f"sheet-{engine.step_count:06d}.png"
+                engine.log(**look(engine.ema_module, on(device, heldout), sheet))
     return engine
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import pickle
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from motion_ae.losses import box_weights, not_believed, r1, sparsity, weighted_l
 from motion_ae.model import MotionAE
 from motion_ae.perceptual import FilterDistance, VGGDistance
 from recipes import ranks
+from recipes.ahead import ahead
 from recipes.arguments import arguments, started
 from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FrameBank, Pairs, drawn_pairs, first_pairs
@@ -214,39 +216,41 @@ def train(
         run,
         fingerprint((heldout.source.cpu().numpy(), heldout.target.cpu().numpy())),
     )
-    for step in engine.steps(run.steps, minutes, run.save_seconds):
-        batch, coarse = on(device, draw(bank, run, step)), step < round(run.coarse * run.steps)
-        with fast_arithmetic(device):
-            drawn, motion = reenact(model, batch, coarse)
-            weights = 1 + run.mouth * batch.mouth + run.eyes * batch.eyes
-            target, weights = (shrink(x, drawn.shape[-1]) for x in (batch.target, weights))
-            judged = not_believed(discriminator(target)) + not_believed(-discriminator(drawn.detach()))
-        engine.backward(judged)
-        rival = {"judged": judged}
-        if step % run.r1_every == 0:
-            real = target.detach().requires_grad_(True)
-            rival["r1"] = r1(discriminator(real), real)
-            engine.backward(run.r1 / 2 * run.r1_every * rival["r1"])
+    steps = range(engine.step_count, run.steps)
+    with ahead(partial(draw, bank, run), steps, device) as batches:
+        for step in engine.steps(run.steps, minutes, run.save_seconds):
+            batch, coarse = on(device, next(batches)), step < round(run.coarse * run.steps)
+            with fast_arithmetic(device):
+                drawn, motion = reenact(model, batch, coarse)
+                weights = 1 + run.mouth * batch.mouth + run.eyes * batch.eyes
+                target, weights = (shrink(x, drawn.shape[-1]) for x in (batch.target, weights))
+                judged = not_believed(discriminator(target)) + not_believed(-discriminator(drawn.detach()))
+            engine.backward(judged)
+            rival = {"judged": judged}
+            if step % run.r1_every == 0:
+                real = target.detach().requires_grad_(True)
+                rival["r1"] = r1(discriminator(real), real)
+                engine.backward(run.r1 / 2 * run.r1_every * rival["r1"])
 
-        discriminator.requires_grad_(False)  # it does not learn to be deceived
-        risen = min(1.0, step / max(1, round(run.sparsity_warmup * run.steps)))
-        with fast_arithmetic(device):
-            parts = {
-                "l1": weighted_l1(drawn, target, weights, ranks.mean),
-                "perceptual": likeness.perceptual * distance(drawn, target),
-                "adversarial": likeness.adversarial * not_believed(discriminator(drawn)),
-                "sparsity": run.sparsity * risen * sparsity(motion),
-            }
-        engine.backward(torch.stack(list(parts.values())).sum())
-        discriminator.requires_grad_(True)
+            discriminator.requires_grad_(False)  # it does not learn to be deceived
+            risen = min(1.0, step / max(1, round(run.sparsity_warmup * run.steps)))
+            with fast_arithmetic(device):
+                parts = {
+                    "l1": weighted_l1(drawn, target, weights, ranks.mean),
+                    "perceptual": likeness.perceptual * distance(drawn, target),
+                    "adversarial": likeness.adversarial * not_believed(discriminator(drawn)),
+                    "sparsity": run.sparsity * risen * sparsity(motion),
+                }
+            engine.backward(torch.stack(list(parts.values())).sum())
+            discriminator.requires_grad_(True)
 
-        engine.step(batch, **parts, **rival)
-        if engine.step_count % run.log_every == 0:
-            engine.log(**engine.means(), **engine.meter(run.rows))
-        if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
-            assert isinstance(engine.ema_module, MotionAE)
-            sheet = folder / f"sheet-{engine.step_count:06d}.png"
-            engine.log(**look(engine.ema_module, on(device, heldout), coarse, sheet))
+            engine.step(batch, **parts, **rival)
+            if engine.step_count % run.log_every == 0:
+                engine.log(**engine.means(), **engine.meter(run.rows))
+            if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
+                assert isinstance(engine.ema_module, MotionAE)
+                sheet = folder / f"sheet-{engine.step_count:06d}.png"
+                engine.log(**look(engine.ema_module, on(device, heldout), coarse, sheet))
     return engine
 
 

@@ -271,30 +271,31 @@ def train(
         averaged.stats.load_state_dict(model.stats.state_dict())
     stats = copy.deepcopy(model.stats).cpu()
     clips = enumerate(data.from_step(start, run.batch.rows, run.seed), start)
-    drawn_ahead, flops = ahead(lambda at: draw(data, *at, run, stats), clips, device), 0.0
-    for _ in trainer.steps(run.steps, minutes, run.save_seconds):
-        batches = next(drawn_ahead)
-        own = torch.stack([counts_of(batch, run.batch.repeat) for batch, _ in batches]).sum(0)
-        counts = ranks.total(own.to(device))
-        *_, zeros, ended = counts.tolist()
-        shown: dict[str, Tensor] = {}
-        for batch, drawn in batches:
-            whole = dataclasses.replace(batch, stop_weight=torch.tensor(zeros / ended if ended else 1.0))
-            errors = trainer(whole.to(device), drawn.to(device))
-            loss, parts = loss_of(errors, counts / ranks.size(), run)
-            trainer.backward(loss)
-            shown = {name: part + shown.get(name, 0.0) for name, part in parts.items()}
-            flops += step_flops(run.model, batch, run.batch.repeat)
-        trainer.step(batches, **shown)
-        if trainer.step_count % run.log_every == 0:
-            trainer.log(**trainer.means(), **trainer.meter(run.batch.rows, flops))
-            flops = 0.0
-        if trainer.step_count % run.validate_every == 0 and ranks.rank() == 0:
-            trainer.log(**validate(averaged, heldout, run))
-        if samples is not None and trainer.step_count % run.generate_every == 0:
-            folder = trainer.run / "samples" / f"{trainer.step_count:08d}"
-            if measured := samples(run, folder):
-                trainer.log(**measured)
+    flops = 0.0
+    with ahead(lambda at: draw(data, *at, run, stats), clips, device) as batches_ahead:
+        for _ in trainer.steps(run.steps, minutes, run.save_seconds):
+            batches = next(batches_ahead)
+            own = torch.stack([counts_of(batch, run.batch.repeat) for batch, _ in batches]).sum(0)
+            counts = ranks.total(own.to(device))
+            *_, zeros, ended = counts.tolist()
+            shown: dict[str, Tensor] = {}
+            for batch, drawn in batches:
+                whole = dataclasses.replace(batch, stop_weight=torch.tensor(zeros / ended if ended else 1.0))
+                errors = trainer(whole.to(device), drawn.to(device))
+                loss, parts = loss_of(errors, counts / ranks.size(), run)
+                trainer.backward(loss)
+                shown = {name: part + shown.get(name, 0.0) for name, part in parts.items()}
+                flops += step_flops(run.model, batch, run.batch.repeat)
+            trainer.step(batches, **shown)
+            if trainer.step_count % run.log_every == 0:
+                trainer.log(**trainer.means(), **trainer.meter(run.batch.rows, flops))
+                flops = 0.0
+            if trainer.step_count % run.validate_every == 0 and ranks.rank() == 0:
+                trainer.log(**validate(averaged, heldout, run))
+            if samples is not None and trainer.step_count % run.generate_every == 0:
+                folder = trainer.run / "samples" / f"{trainer.step_count:08d}"
+                if measured := samples(run, folder):
+                    trainer.log(**measured)
 
 
 def averaged(folder: Path) -> TalkerModel:

@@ -177,5 +177,5 @@ def test_presets_keep_their_budgets() -> None:
             return sum(p.numel() for p in MotionAE(config).parameters())
 
     assert size(MotionAEConfig.tiny()) < 60_000
-    assert size(MotionAEConfig.puppet()) < 3_500_000
+    assert size(MotionAEConfig.puppet()) < 3_600_000
     assert 9.0e8 < size(MotionAEConfig.base()) < 9.2e8

@@ -70,8 +70,8 @@ class _Server:
         atexit.register(self.close)
 
     def close(self) -> None:
-        if self.owner == os.getpid() and self.process.stdin:
-            self.process.stdin.close()
+        if self.owner == os.getpid():
+            self.process.kill()  # a closed pipe would not end it while forked workers hold it open too
             self.process.wait()
 
     def ask(self, request: dict[str, Any]) -> tuple[NDArray[np.float32], list[tuple[int, str, str]]]:
