@@ -133,7 +133,9 @@ class Bench:
 
     def __init__(self, run: TalkerRun, rows: int, trainer: Engine) -> None:
         self.run = dataclasses.replace(
-            run, mix=Mix(t2av=1.0, tts=0.0), batch=Batch(rows=rows, micro=rows, repeat=run.batch.repeat)
+            run,
+            mix=Mix(t2av=1.0, tts=0.0),
+            batch=Batch(rows=rows, micro=rows * SECONDS, repeat=run.batch.repeat),
         )
         self.trainer, self.data = trainer, made_up(run.model, rows)
         self.stats = copy.deepcopy(trainer.module.stats).cpu()

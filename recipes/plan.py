@@ -1,6 +1,6 @@
 """What a training of the talker takes, before it starts: parameters, memory by ZeRO stage, tokens, FLOPs.
 
-    python -m recipes.plan release [--set batch.micro=4] [--ranks 8] [--seconds 10] [--text 120]
+    python -m recipes.plan release [--set batch.micro=120] [--ranks 8] [--seconds 10] [--text 120]
 
 Weights, gradients and the two moments of AdamW are float32: 16 bytes a parameter, divided among ranks as the
 stage has it, and 4 for the average. Activations are an estimate, of what the backward pass keeps.
@@ -77,9 +77,9 @@ def kept_by_rank(count: int, stage: int, ranks: int) -> dict[str, float]:
     }
 
 
-def activations(run: TalkerRun, length: int, patches: int) -> float:
-    """Bytes, estimated, that the backward pass of one forward pass needs: what matrix products read."""
-    config, rows = run.model, run.batch.micro
+def activations(run: TalkerRun, rows: int, length: int, patches: int) -> float:
+    """Bytes, estimated, that the backward pass of `rows` clips at a time needs: what matrix products read."""
+    config = run.model
     value = 2 if run.precision == "bfloat16" else 4
     backbone = config.backbone
     layer = 8 * backbone.width + 4 * backbone.ffn + 2 * backbone.heads * length
@@ -112,14 +112,15 @@ def plan(run: TalkerRun, ranks: int, seconds: float, text: int) -> list[str]:
         inside = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in kept.items() if size)
         mark = "  <- this config" if stage == run.zero else ""
         lines.append(f"  ZeRO-{stage}  {sum(kept.values()) / 2**30:7.2f}  ({inside}){mark}")
+    passes = run.passes(ranks, seconds)
+    together = math.ceil(rows / (passes * ranks))
     lines.append(
-        f"activations of {run.batch.micro} clips of {seconds:g} s at a time: about "
-        f"{activations(run, length, patches) / 2**30:.2f} GiB"
+        f"activations of {together} clips of {seconds:g} s at a time: about "
+        f"{activations(run, together, length, patches) / 2**30:.2f} GiB"
     )
     lines.append("")
     lines.append(
-        f"a step: {rows} clips in {run.passes(ranks)} passes a rank, {rows * length:,} tokens, "
-        f"{flops / 1e12:.4g} TFLOP"
+        f"a step: {rows} clips in {passes} passes a rank, {rows * length:,} tokens, {flops / 1e12:.4g} TFLOP"
     )
     lines.append(
         f"{run.steps:,} steps: {run.steps * rows * length / 1e9:.3g} G tokens, "

@@ -46,7 +46,7 @@ from recipes.record import record, recorded
 from recipes.samples import Samples, samples_of
 from talker.backbone import Layer
 from talker.checkpoint import PUPPET
-from talker.config import TalkerConfig
+from talker.config import FRAME_RATE, TalkerConfig
 from talker.model import TalkerModel
 from talker.stats import LatentStats
 from talker.tasks import Task, task_named
@@ -158,7 +158,7 @@ def draw(
     data: Data, step: int, clips: list[int], run: TalkerRun, stats: LatentStats
 ) -> list[tuple[TrainingBatch, Draws]]:
     """This rank's share of a step, one batch a forward pass."""
-    passes = run.passes(ranks.size())
+    passes = run.passes(ranks.size(), data.held.frames[clips].max() / FRAME_RATE)
     found = []
     for piece in range(ranks.rank(), passes * ranks.size(), ranks.size()):
         numbers = range(piece, len(clips), passes * ranks.size())
@@ -217,7 +217,12 @@ def validate(model: TalkerModel, data: Data, run: TalkerRun, clips: int = 32) ->
 
 
 def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> Engine:
-    """A fresh model (the same each time), and what trains it."""
+    """A fresh model (the same each time), and what trains it.
+
+    Raises:
+        ValueError: there are more ranks than rows to share.
+    """
+    run.passes(ranks.size(), 1.0)  # refuses too many ranks before there is anything to wait for
     torch.manual_seed(run.seed)
     model = TalkerModel(run.model).to(device)
     model.backbone.recompute = run.recompute

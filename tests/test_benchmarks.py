@@ -10,7 +10,7 @@ from recipes.configs.talker import Batch, tiny
 
 def test_a_patch_at_a_time_is_the_vectorised_step(monkeypatch):
     monkeypatch.setattr("benchmarks.train.FRAME_RATE", 4)  # four patches a clip
-    run = dataclasses.replace(tiny(), batch=Batch(rows=2, micro=2, repeat=2))
+    run = dataclasses.replace(tiny(), batch=Batch(rows=2, micro=60, repeat=2))
     trainer, seen = talker(run, torch.device("cpu")), []
     bench = Bench(run, 2, trainer)
     trainer.module.heads.audio.decoder.register_forward_pre_hook(

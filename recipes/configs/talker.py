@@ -16,10 +16,11 @@ from talker.text import PhonemeTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step: `rows` clips over all ranks, at most `micro` at a time on each, `repeat` draws of a patch."""
+    """One step: `rows` clips over all ranks; on each at most `micro` seconds at a time, padding counted;
+    `repeat` draws of a patch."""
 
     rows: int
-    micro: int
+    micro: float
     repeat: int
 
 
@@ -91,16 +92,16 @@ class TalkerRun(Run):
     validate_every: int = 500
     generate_every: int = 1000
 
-    def passes(self, ranks: int) -> int:
-        """Forward passes a step on each of `ranks`.
+    def passes(self, ranks: int, seconds: float) -> int:
+        """Forward passes on each of `ranks` for a step whose longest clip has so many seconds.
 
         Raises:
             ValueError: there are more ranks than rows to share.
         """
-        found = math.ceil(self.batch.rows / (ranks * self.batch.micro))
-        if found * ranks > self.batch.rows:
+        if ranks > self.batch.rows:
             raise ValueError(f"{ranks} processes cannot share {self.batch.rows} clips; set batch.rows higher")
-        return found
+        together = max(1, int(self.batch.micro / seconds))
+        return min(math.ceil(self.batch.rows / (ranks * together)), self.batch.rows // ranks)
 
 
 def puppet() -> TalkerRun:
@@ -109,7 +110,7 @@ def puppet() -> TalkerRun:
         model=TalkerConfig.puppet(PhonemeTokenizer().vocab_size),
         steps=8000,
         optim=Optim(lr=1e-3, betas=(0.9, 0.95), decay=0.01, warmup=200, schedule="fall"),
-        batch=Batch(rows=16, micro=16, repeat=1),  # the release repeats 2; on a CPU more clips teach more
+        batch=Batch(rows=16, micro=480, repeat=1),  # the release repeats 2; on a CPU more clips teach more
         weights=Weights(motion=1.0, stop=0.2, forecast_audio=1.0, forecast_motion=0.5, reading=0.5),
         mix=Mix(t2av=0.45, tts=0.20, a2v=0.20, v2a=0.15),
         noise=Noise(fed=0.3, read=0.6, shake=1.0),
@@ -123,13 +124,12 @@ def paper() -> TalkerRun:
         model=TalkerConfig.base(),
         steps=200_000,
         optim=Optim(lr=1e-4, betas=(0.9, 0.95), decay=0.01, warmup=0.03),
-        batch=Batch(rows=256, micro=8, repeat=2),
+        batch=Batch(rows=256, micro=240, repeat=2),
         weights=Weights(motion=8.0, stop=1.0),
         mix=Mix(t2av=0.5, tts=0.5),
         noise=Noise(),
         sampling=Sampling.paper(),
         precision="bfloat16",
-        recompute=True,
         zero=1,
         generate_every=5000,
         save_seconds=1200.0,
@@ -168,7 +168,7 @@ def tiny() -> TalkerRun:
         model=dataclasses.replace(model, backbone=backbone, heads=small),
         steps=50,
         optim=dataclasses.replace(found.optim, warmup=5),
-        batch=Batch(rows=8, micro=8, repeat=1),
+        batch=Batch(rows=8, micro=240, repeat=1),
         log_every=1,
         validate_every=25,
         generate_every=0,

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +73,7 @@ class Prepared:
     def __len__(self) -> int:
         return len(self._views)
 
-    @property
+    @cached_property
     def frames(self) -> NDArray[np.int64]:
         """(clips,) length of each clip in frames."""
         return np.array([view.last - view.first for view in self._views])

@@ -89,9 +89,9 @@ def test_every_preset_has_a_plan(name: str) -> None:
 
 
 def test_more_ranks_than_rows_are_refused() -> None:
-    assert dataclasses.replace(tiny()).passes(2) == 1
+    assert dataclasses.replace(tiny()).passes(2, 8.0) == 1
     with pytest.raises(ValueError, match=r"batch\.rows"):
-        tiny().passes(9)
+        tiny().passes(9, 8.0)
 
 
 def test_the_plan_counts_what_there_is() -> None:

@@ -47,7 +47,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_follow_the_curve_of_one(tmp_path: Path, alone: list[list[float]], stage: int) -> None:
-    shared = run(tmp_path, 2, "--set", f"zero={stage}", "--set", "batch.micro=3")
+    shared = run(tmp_path, 2, "--set", f"zero={stage}", "--set", "batch.micro=2.4")
     assert len(shared) == len(alone) == 50
     for ours, theirs in zip(shared, alone, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)

@@ -24,7 +24,7 @@ from talker.media.video import read_frames
 
 NARROW = dataclasses.replace(tiny().model, heads=TwoDiTHeadsConfig.tiny())  # the tiny autoencoders' latents
 RUN = dataclasses.replace(
-    tiny(), model=NARROW, steps=2, batch=Batch(rows=2, micro=2, repeat=1), validate_every=2, generate_every=2
+    tiny(), model=NARROW, steps=2, batch=Batch(rows=2, micro=60, repeat=1), validate_every=2, generate_every=2
 )
 
 
