@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from recipes import ranks
 from recipes.configs.override import override
+from recipes.launch import BEGIN
+from talker.checkpoint import atomic
 
 
 def arguments(
@@ -26,11 +31,29 @@ def arguments(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
     )
     parser.add_argument("--run", type=Path, default=Path("runs") / recipe, help="folder of this run")
+    parser.add_argument("--begin", type=Path, metavar="FOLDER", help="first weights: an exported component")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop earlier, by the clock")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher's
     parser.set_defaults(presets=presets)
     return parser
+
+
+def begin(run: Path, component: Path) -> None:
+    """Lay the weights of a component's folder into a run folder, for a training that has no checkpoint yet.
+
+    Raises:
+        ValueError: they are missing or damaged.
+    """
+    weights = component / "model.safetensors"
+    try:
+        load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"--begin {component}: {weights} cannot be read ({error})") from error
+    if not (run / "state.pt").exists():
+        run.mkdir(parents=True, exist_ok=True)
+        with atomic(run / BEGIN) as temporary:
+            shutil.copyfile(weights, temporary)
 
 
 @contextmanager
@@ -45,6 +68,9 @@ def started(
     options = parser.parse_args()
     device = ranks.join(options.threads)
     try:
+        if options.begin and ranks.rank() == 0:
+            begin(options.run, options.begin)
+        ranks.wait()
         yield options, override(options.presets[options.config](), options.set), device
     except ValueError as error:
         raise SystemExit(f"{parser.prog}: {error}") from error

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ from talker.checkpoint import atomic
 Batch = TypeVar("Batch")
 SAVE_SECONDS = 120
 KEPT = 2  # checkpoints
+BEGIN = "begin.safetensors"
 EXPLODES = 100.0  # a gradient norm of so many usual ones is no step to take
 SETTLED = 50  # steps until a norm can be called usual
 MOST_SKIPPED = 20  # steps in a row
@@ -75,7 +77,7 @@ class Engine:
         self.arithmetic = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
         self.base_rates = [group["lr"] for group in optimiser.param_groups]
         self.step_count, self.skipped, self._earlier, self._since = 0, 0, 0.0, time.monotonic()
-        self._usual_norm, self._skipped_in_a_row = 0.0, 0
+        self._usual_norm, self._skipped_in_a_row, self.begun = 0.0, 0, False
         self._metered = (time.monotonic(), 0)
         self._parts: dict[str, list[Tensor]] = {}
         self._buffers: dict[str, Tensor] = {}  # before this step
@@ -201,14 +203,16 @@ class Engine:
         ranks.wait()
 
     def load(self) -> int:
-        """Continue from the run folder when it holds a checkpoint; returns the step to do next.
+        """Continue from the run folder when it holds a checkpoint, else begin with the weights that lie there
+        (see `recipes.arguments`), if any; returns the step to do next.
 
         Raises:
-            ValueError: the checkpoint belongs to another model, or is not there for all ranks.
+            ValueError: the checkpoint or weights belong to another model, or are not there for all ranks.
         """
         path = self.run / "state.pt"
         here, missing = ranks.anyone(path.exists(), not path.exists())
         if not here:
+            self._begin()
             return 0
         if missing:
             raise ValueError(f"only some machines see {path}; choose a --run that all of them share")
@@ -232,6 +236,24 @@ class Engine:
                 flush=True,
             )
         return self.step_count
+
+    def _begin(self) -> None:
+        """Take what fits of `run/begin.safetensors`; what is not there, or in other shapes, stays fresh."""
+        path = self.run / BEGIN
+        if not path.exists():
+            return
+        own, start = self._weights(), f"{self.averaged}." if self.averaged else ""
+        given = {start + name: tensor for name, tensor in load_file(path).items()}
+        taken = {k: v.to(own[k]) for k, v in given.items() if k in own and own[k].shape == v.shape}
+        if not taken:
+            raise ValueError(f"{path} has no weights for this model: name another folder with --begin")
+        self._take(own | taken, self._optimiser_state())
+        self.ema_module.load_state_dict(part_of(own | taken, self.averaged))
+        self.begun = True
+        if ranks.rank() == 0:
+            print(
+                f"begins with {len(taken)} of {len(own)} tensors from {path}, the rest is fresh", flush=True
+            )
 
     # -- what DeepSpeed does otherwise ---------------------------------------------------------------------
 

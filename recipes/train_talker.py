@@ -271,7 +271,7 @@ def train(
     device = model.task_embedding.weight.device
     start = trainer.load()
     record(trainer.run, "talker", run, data.held.fingerprint)
-    if start == 0:
+    if start == 0 and not trainer.begun:  # weights that were trained keep the units they know
         measure(model, data.held)
         averaged.stats.load_state_dict(model.stats.state_dict())
     stats = copy.deepcopy(model.stats).cpu()

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_talker import made_up
 
 from recipes import ranks
+from recipes.arguments import begin
 from recipes.configs.talker import PRESETS, Batch, Mix, tiny
 from recipes.data.puppet.speech import PAUSE, Phoneme
 from recipes.data.reading import tokens_read
@@ -60,6 +62,30 @@ def test_resumes_bit_by_bit_and_exports(tmp_path, data):
     assert loaded.config.tasks == FEW.model.tasks
     assert loaded.stats.audio_std.mean() > 1.5
     assert (tmp_path / "talker" / "run.json").exists()
+
+
+def test_begins_with_the_weights_of_a_folder_and_keeps_their_units(tmp_path, data):
+    train_to(tmp_path / "first", data, 2)
+    export("talker", tmp_path / "first", tmp_path / "exported")
+    begin(tmp_path / "second", tmp_path / "exported")
+    held = load_component(TalkerModel, TalkerConfig, tmp_path / "exported").state_dict()
+    engine = build(FEW, tmp_path / "second")
+    assert engine.load() == 0
+    for network in (engine.module, engine.ema_module):
+        own = network.state_dict()
+        assert all(torch.equal(value, own[name]) for name, value in held.items())
+    other = Data.of(dataclasses.replace(data.held, audio=5 * data.held.audio))
+    trained = train_to(tmp_path / "second", other, 2)
+    assert torch.equal(trained.module.stats.audio_std, held["stats.audio_std"])
+    begin(tmp_path / "second", tmp_path / "exported")
+    assert build(FEW, tmp_path / "second").load() == 2, "a checkpoint counts more"
+
+    (tmp_path / "third").mkdir()
+    save_file({"other": torch.zeros(2)}, tmp_path / "third" / "begin.safetensors")
+    with pytest.raises(ValueError, match="no weights for this model"):
+        build(FEW, tmp_path / "third").load()
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read"):
+        begin(tmp_path / "fourth", tmp_path / "nowhere")
 
 
 def test_a_step_is_the_same_in_one_pass_and_in_several(data):
