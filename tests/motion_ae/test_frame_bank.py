@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +76,12 @@ def test_the_bank_renders_once(
         FrameBank(tmp_path, "train", people=4, frames=3)
     with pytest.raises(ValueError, match="shape"):
         FrameBank(tmp_path, "train", people=ROOM["train"] + 1, frames=2)
+
+
+@pytest.mark.long
+def test_workers_render_what_one_process_renders(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "recipes.data.frame_bank", "--people", "3", "--workers", "2"]
+    subprocess.run([*command, "--frames", str(tmp_path)], check=True)
+    for index in range(3):
+        for name, value in render_person("train", index, 8).items():
+            assert np.array_equal(np.load(tmp_path / f"train-{name}.npy", mmap_mode="r")[index], value), name
