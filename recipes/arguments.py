@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from recipes import ranks
 from recipes.configs.override import override
-from recipes.launch import BEGIN
+from recipes.launch import BEGIN, STATE
 from talker.checkpoint import atomic
 
 
@@ -50,10 +50,12 @@ def begin(run: Path, component: Path) -> None:
         load_file(weights)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"--begin {component}: {weights} cannot be read ({error})") from error
-    if not (run / "state.pt").exists():
-        run.mkdir(parents=True, exist_ok=True)
-        with atomic(run / BEGIN) as temporary:
-            shutil.copyfile(weights, temporary)
+    if (run / STATE).exists():
+        print(f"{run} goes on from its checkpoint: --begin is for new runs", flush=True)
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with atomic(run / BEGIN) as temporary:
+        shutil.copyfile(weights, temporary)
 
 
 @contextmanager
@@ -67,6 +69,10 @@ def started(
     """
     options = parser.parse_args()
     device = ranks.join(options.threads)
+    try:
+        options.run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"{parser.prog}: --run {options.run} cannot be made ({error.strerror})") from error
     try:
         if options.begin and ranks.rank() == 0:
             begin(options.run, options.begin)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import shutil
 from pathlib import Path
 
@@ -27,10 +28,13 @@ def export(component: str, run: Path, folder: Path) -> None:
     """The averaged weights of `run`, of the recipe `train_<component>`, into `folder`.
 
     Raises:
-        ValueError: the run has no checkpoint.
+        ValueError: the run has no checkpoint, or is another recipe's.
     """
     if not (run / "state.pt").exists():
         raise ValueError(f"{run}/state.pt is missing: train first, or name another run folder")
+    trained = json.loads((run / NAME).read_text())["recipe"] if (run / NAME).exists() else component
+    if trained != component:
+        raise ValueError(f"{run} is a run of train_{trained}: export {trained}")
     recipe = importlib.import_module(f"recipes.train_{component}")
     save_component(recipe.averaged(run), folder)
     if (run / NAME).exists():

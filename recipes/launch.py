@@ -12,7 +12,9 @@ import dataclasses
 import json
 import math
 import os
+import pickle
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -32,7 +34,7 @@ from talker.checkpoint import atomic
 Batch = TypeVar("Batch")
 SAVE_SECONDS = 120
 KEPT = 2  # checkpoints
-BEGIN = "begin.safetensors"
+STATE, BEGIN = "state.pt", "begin.safetensors"
 EXPLODES = 100.0  # a gradient norm of so many usual ones is no step to take
 SETTLED = 50  # steps until a norm can be called usual
 MOST_SKIPPED = 20  # steps in a row
@@ -79,7 +81,8 @@ class Engine:
         self.step_count, self.skipped, self._earlier, self._since = 0, 0, 0.0, time.monotonic()
         self._usual_norm, self._skipped_in_a_row, self.begun = 0.0, 0, False
         self._metered = (time.monotonic(), 0)
-        self._parts: dict[str, list[Tensor]] = {}
+        self._parts: dict[str, list[Tensor]] = {}  # of this rank
+        self._averaged_parts: dict[str, list[Tensor]] = {}  # of all, from before the newest checkpoint
         self._buffers: dict[str, Tensor] = {}  # before this step
         self._board: Any = None
 
@@ -150,8 +153,9 @@ class Engine:
         norm = self._update()
         if self._usable(norm):
             self._average()
-            share = 1 / (2 * SETTLED) if self._usual_norm else 1.0
-            self._usual_norm += share * (norm - self._usual_norm)
+            if norm > 0:  # a geometric mean: one explosion that passes hardly moves it
+                share = max(1 / (self.step_count - self.skipped + 1), 1 / (2 * SETTLED))
+                self._usual_norm = norm**share * (self._usual_norm or norm) ** (1 - share)
             self._skipped_in_a_row = 0
             for name, part in (parts | {"grad": torch.tensor(norm, device=self.device)}).items():
                 self._parts.setdefault(name, []).append(part.detach())
@@ -163,7 +167,7 @@ class Engine:
             self.log(skipped=self.skipped)
             if self._skipped_in_a_row == MOST_SKIPPED:
                 path = self.run / f"bad_step_{self.step_count}_rank_{ranks.rank()}.pt"
-                self.run.mkdir(parents=True, exist_ok=True)
+                self.save()
                 torch.save(tensors_of(batch), path)
                 raise RuntimeError(
                     f"{MOST_SKIPPED} steps in a row had no usable gradient (norm {norm:.3g}; batch: {path}); "
@@ -175,10 +179,12 @@ class Engine:
 
     def save(self) -> None:
         """Write the checkpoint; a kill at any moment leaves the former one intact. For all ranks to call."""
+        self._average_parts()
         state = {
             "module": self._weights(),
             "ema": self.ema_module.state_dict(),
             "optimiser": self._optimiser_state(),
+            "parts": self._averaged_parts,
             "counters": {
                 "step": self.step_count,
                 "skipped": self.skipped,
@@ -195,9 +201,12 @@ class Engine:
             path = folder / f"{self.step_count:08d}.pt"
             with atomic(path) as temporary:
                 torch.save(state, temporary)
-            with atomic(self.run / "state.pt") as temporary:
+            with atomic(self.run / STATE) as temporary:
                 temporary.unlink()
-                os.link(path, temporary)
+                try:
+                    os.link(path, temporary)
+                except OSError:  # a file system without
+                    shutil.copyfile(path, temporary)
             for old in sorted(folder.glob("*.pt"))[:-KEPT]:
                 old.unlink()
         ranks.wait()
@@ -209,20 +218,22 @@ class Engine:
         Raises:
             ValueError: the checkpoint or weights belong to another model, or are not there for all ranks.
         """
-        path = self.run / "state.pt"
+        path = self.run / STATE
         here, missing = ranks.anyone(path.exists(), not path.exists())
         if not here:
             self._begin()
             return 0
         if missing:
             raise ValueError(f"only some machines see {path}; choose a --run that all of them share")
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        state = read_state(self.run)
         try:
             self._take(state["module"], state["optimiser"])
             self.ema_module.load_state_dict(part_of(state["ema"], self.averaged))
         except (RuntimeError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:200]
             raise ValueError(f"{path} is of another model; choose another --run ({said})") from error
+        parts = state.get("parts", {}).items()
+        self._averaged_parts = {name: [x.to(self.device) for x in values] for name, values in parts}
         counters = state["counters"]
         self.step_count, self.skipped = counters["step"], counters["skipped"]
         self._usual_norm = counters.get("usual_norm", 0.0)
@@ -305,8 +316,15 @@ class Engine:
     def means(self) -> dict[str, float]:
         """Of the parts of the loss and of the gradient norm (`grad`), over all ranks and the steps since the
         last call that were not skipped; empty where all were. For all ranks to call."""
-        parts, self._parts = self._parts, {}
-        return {name: ranks.mean(torch.stack(values)).item() for name, values in parts.items()}
+        self._average_parts()
+        parts, self._averaged_parts = self._averaged_parts, {}
+        return {name: torch.stack(values).mean().item() for name, values in parts.items()}
+
+    def _average_parts(self) -> None:
+        for name, values in self._parts.items():
+            averaged = ranks.average(torch.stack(values))
+            self._averaged_parts.setdefault(name, []).extend(averaged.unbind())
+        self._parts = {}
 
     def meter(self, samples: int, flops: float = 0.0) -> dict[str, float]:
         """Since the last call: samples a second, of `samples` a step over all ranks; the peak of this rank's
@@ -354,9 +372,25 @@ def engine(
     return ZeroEngine(zero, module, optimiser, run, **options)
 
 
+def read_state(run: Path) -> dict[str, Any]:
+    """The newest checkpoint of a run folder, on the CPU; where it is damaged, the one before.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    for path in (run / STATE, *sorted((run / "checkpoints").glob("*.pt"), reverse=True)):
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+            return state
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            if ranks.rank() == 0:
+                print(f"{path} cannot be read ({str(error).splitlines()[0]})", flush=True)
+    raise ValueError(f"{run} holds no checkpoint that can be read: remove it, or name another --run")
+
+
 def averaged_weights(run: Path, part: str = "") -> dict[str, Tensor]:
     """The moving average that a run folder holds; of the submodule `part`, where a recipe averages that."""
-    return part_of(torch.load(run / "state.pt", weights_only=True, map_location="cpu")["ema"], part)
+    return part_of(read_state(run)["ema"], part)
 
 
 def part_of(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -143,6 +143,8 @@ def main() -> None:
     parser.add_argument("--text", type=int, default=80, help="text tokens of a usual clip")
     options = parser.parse_args()
     try:
+        if options.ranks < 1 or not options.seconds > 0 or options.text < 0:
+            raise ValueError("--ranks must be 1 or more, --seconds above 0, --text 0 or more")
         run = override(PRESETS[options.config](), options.set)
         print("\n".join(plan(run, options.ranks, options.seconds, options.text)))
     except ValueError as error:

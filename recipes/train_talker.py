@@ -36,11 +36,11 @@ from heads.streams import NAMES, Streams
 from recipes import ranks
 from recipes.ahead import ahead
 from recipes.arguments import arguments, started
-from recipes.configs.talker import PRESETS, Noise, TalkerRun
+from recipes.configs.talker import PRESETS, Mix, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
 from recipes.data.order import batches_from
 from recipes.data.prepared import Prepared
-from recipes.launch import Engine, engine, generator
+from recipes.launch import Engine, averaged_weights, engine, generator
 from recipes.plan import step_flops
 from recipes.record import record, recorded
 from recipes.samples import Samples, samples_of
@@ -91,9 +91,10 @@ def sample_of(data: Data, clip: int, task: Task, with_text: bool, speaker: int, 
     )
 
 
-def draw_sample(data: Data, clip: int, run: TalkerRun, stats: LatentStats, g: torch.Generator) -> Sample:
+def draw_sample(
+    data: Data, clip: int, run: TalkerRun, mix: Mix, stats: LatentStats, g: torch.Generator
+) -> Sample:
     """A clip with a task and a voice recording of its own. Idle clips have no text: they are A2V."""
-    mix = run.mix
     shares = torch.tensor([mix.t2av, mix.tts, mix.a2v, mix.v2a])
     kind = int(torch.multinomial(shares, 1, generator=g))
     silent, other = torch.rand(2, generator=g).tolist()
@@ -158,13 +159,15 @@ def draw(
     data: Data, step: int, clips: list[int], run: TalkerRun, stats: LatentStats
 ) -> list[tuple[TrainingBatch, Draws]]:
     """This rank's share of a step, one batch a forward pass."""
+    mix = run.mix_at(step)
     passes = run.passes(ranks.size(), data.held.frames[clips].max() / FRAME_RATE)
     found = []
     for piece in range(ranks.rank(), passes * ranks.size(), ranks.size()):
         numbers = range(piece, len(clips), passes * ranks.size())
         each = [generator(run.seed, step, number) for number in numbers]
         samples = [
-            draw_sample(data, clips[number], run, stats, g) for number, g in zip(numbers, each, strict=True)
+            draw_sample(data, clips[number], run, mix, stats, g)
+            for number, g in zip(numbers, each, strict=True)
         ]
         batch = shaken(collate(samples, run.model), samples, run.noise, each)
         found.append((batch, flow_draws(batch, run.batch.repeat, each)))
@@ -220,9 +223,11 @@ def build(run: TalkerRun, folder: Path, device: torch.device | str = "cpu") -> E
     """A fresh model (the same each time), and what trains it.
 
     Raises:
-        ValueError: there are more ranks than rows to share.
+        ValueError: there are more ranks than rows to share, or the mix is empty.
     """
     run.passes(ranks.size(), 1.0)  # refuses too many ranks before there is anything to wait for
+    if not any(getattr(run.mix, task) for task in ("t2av", "tts", "a2v", "v2a")):
+        raise ValueError("the mix has no task: set one of mix.t2av, mix.tts, mix.a2v, mix.v2a above 0")
     torch.manual_seed(run.seed)
     model = TalkerModel(run.model).to(device)
     model.backbone.recompute = run.recompute
@@ -307,7 +312,7 @@ def averaged(folder: Path) -> TalkerModel:
     """The averaged weights of a run, without what only training needs."""
     run: TalkerRun = recorded(folder, TalkerRun, PRESETS["puppet"]())
     lean = TalkerModel(dataclasses.replace(run.model, forecast=0))
-    held = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")["ema"]
+    held = averaged_weights(folder)
     lean.load_state_dict({key: held[key] for key in lean.state_dict()})
     return lean
 

@@ -31,6 +31,13 @@ class Optim:
     clip: float = 1.0
     ema: float = 0.999
 
+    def __post_init__(self) -> None:
+        wrong = [name for name in ("lr", "clip") if not getattr(self, name) > 0]
+        wrong += [name for name in ("decay", "warmup") if getattr(self, name) < 0]
+        wrong += [name for name in ("floor", "ema") if not 0 <= getattr(self, name) <= 1]
+        if wrong:
+            raise ValueError(f"optim.{' and optim.'.join(wrong)} cannot be that")
+
     def factor(self, steps: int) -> Callable[[int], float]:
         """Factor on the rate at each step of a training of `steps`."""
         warmup = max(1, round(self.warmup * steps) if self.warmup < 1 else int(self.warmup))
@@ -61,6 +68,7 @@ class Run:
     save_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        wrong = [name for name in ("steps", "log_every", "validate_every") if getattr(self, name) < 1]
+        counts = ("steps", "log_every", "validate_every", "rows", "people", "clips", "heldout")
+        wrong = [name for name in counts if getattr(self, name, 1) < 1]
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} must be 1 or more")

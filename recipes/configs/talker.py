@@ -23,6 +23,10 @@ class Batch:
     micro: float
     repeat: int
 
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.repeat < 1 or not self.micro > 0:
+            raise ValueError("batch.rows and batch.repeat must be 1 or more, batch.micro above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
@@ -38,13 +42,19 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Shares of the tasks, and of A2V clips without their text."""
+    """Shares of the tasks, and of A2V clips without their text; `speech_first`: the share of all steps, at
+    the beginning, in which every clip that has a text is TTS, so that the voice is there before the face."""
 
     t2av: float
     tts: float
     a2v: float = 0.0
     v2a: float = 0.0
     without_text: float = 0.5
+    speech_first: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.t2av, self.tts, self.a2v, self.v2a) < 0:
+            raise ValueError("the mix's t2av, tts, a2v and v2a must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +94,23 @@ class TalkerRun(Run):
     mix: Mix
     noise: Noise
     sampling: Sampling
-    zero: int = 0
+    zero: Literal[0, 1, 2, 3] = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     recompute: bool = False
     clips: int = 12_000
     heldout: int = 200
     validate_every: int = 500
     generate_every: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generate_every < 0:
+            raise ValueError("generate_every must be 0 (never) or more")
+
+    def mix_at(self, step: int) -> Mix:
+        """What a step trains."""
+        speech = step < round(self.mix.speech_first * self.steps)
+        return dataclasses.replace(self.mix, t2av=0, tts=1, a2v=0, v2a=0) if speech else self.mix
 
     def passes(self, ranks: int, seconds: float) -> int:
         """Forward passes on each of `ranks` for a step whose longest clip has so many seconds.

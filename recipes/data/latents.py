@@ -10,6 +10,7 @@ Motion is the corpus's own vector: the motion autoencoder is trained to speak th
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,18 +153,33 @@ def _sounds(spoken: Arrays, hop: int) -> Iterator[Tensor]:
         yield torch.from_numpy(spoken["pcm"][first:stop].astype(np.float32) / 32767)[None]
 
 
+def made_by(component: Path, folder: Path) -> Path:
+    """`folder`, for what the weights of a component make.
+
+    Raises:
+        ValueError: it holds what other weights made.
+    """
+    weights = hashlib.sha256((component / "model.safetensors").read_bytes()).hexdigest()[:16]
+    told = folder / "weights"
+    if told.exists() and told.read_text() != weights:
+        raise ValueError(f"{folder} was made by other weights than those of {component}: remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    told.write_text(weights)
+    return folder
+
+
 def encode(folder: Path, split: Split, clips: int) -> Arrays:
     """Audio latents and all else but the speaker embeddings, prepared as far as they are not there yet."""
     vae = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
     make = lambda numbers: encode_clips(speak_clips(folder / "clips", split, numbers), vae)  # noqa: E731
-    return shards(folder / "latents" / split, clips, SHARD, make)
+    return shards(made_by(PUPPET / "audio_vae", folder / "latents" / split), clips, SHARD, make)
 
 
 def embed(folder: Path, split: Split, clips: int) -> Arrays:
     """Speaker embeddings, prepared as far as they are not there yet."""
     speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, PUPPET / "speaker")
     make = lambda numbers: embed_clips(speak_clips(folder / "clips", split, numbers), speaker)  # noqa: E731
-    return shards(folder / "speakers" / split, clips, SHARD, make)
+    return shards(made_by(PUPPET / "speaker", folder / "speakers" / split), clips, SHARD, make)
 
 
 def latents(folder: Path, split: Split, clips: int) -> Latents:

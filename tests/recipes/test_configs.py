@@ -88,6 +88,26 @@ def test_every_preset_has_a_plan(name: str) -> None:
     assert any("TFLOP" in line for line in plan(PRESETS[name](), ranks=2, seconds=4.0, text=50))
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("optim.ema=2", "optim.clip=0", "optim.warmup=-1", "batch.repeat=0", "batch.micro=0"),
+        *("generate_every=-1", "mix.t2av=-1", "steps=0", "zero=7"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match=setting.split("=")[0].split(".")[-1]):
+        override(tiny(), [setting])
+
+
+def test_speech_comes_first_where_the_mix_says_so() -> None:
+    run = override(tiny(), ["steps=10", "mix.speech_first=0.2"])
+    assert [run.mix_at(step).tts for step in range(3)] == [1, 1, run.mix.tts]
+    assert run.mix_at(1).t2av == 0
+    assert run.mix_at(2) == run.mix
+    assert tiny().mix_at(0) == tiny().mix
+
+
 def test_more_ranks_than_rows_are_refused() -> None:
     assert dataclasses.replace(tiny()).passes(2, 8.0) == 1
     with pytest.raises(ValueError, match=r"batch\.rows"):

@@ -27,8 +27,9 @@ def engine_in(folder: Path) -> Engine:
 def train(engine: Engine, steps: int, save_seconds: float = 60.0) -> None:
     for step in engine.steps(steps, save_seconds=save_seconds):
         x = torch.randn(8, 4, generator=generator(0, step))
-        engine.backward(engine.module(x).square().mean())
-        engine.step()
+        loss = engine.module(x).square().mean()
+        engine.backward(loss)
+        engine.step(loss=loss)
 
 
 def test_resume_is_bit_identical(tmp_path: Path) -> None:
@@ -41,6 +42,18 @@ def test_resume_is_bit_identical(tmp_path: Path) -> None:
     train(second, 6)
     for ours, theirs in ((second.module, whole.module), (second.ema_module, whole.ema_module)):
         assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
+    assert second.means() == whole.means(), "steps before the cut count in the line that is logged after it"
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    train(engine_in(tmp_path), 5, save_seconds=-1.0)
+    newest = tmp_path / "state.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])  # of both its names
+    assert engine_in(tmp_path).load() == 4
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="no checkpoint that can be read"):
+        engine_in(tmp_path).load()
 
 
 def test_a_run_whose_time_is_over_saves_and_ends(tmp_path: Path) -> None:
@@ -96,6 +109,14 @@ def test_an_exploding_step_is_skipped(tmp_path: Path) -> None:
     assert all(torch.equal(v, before[k]) for k, v in engine.module.state_dict().items())
 
 
+def test_an_early_explosion_does_not_excuse_later_ones(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path)
+    for step, factor in enumerate([*[1.0] * 10, 1e6, *[1.0] * 50, 3e5, 1.0]):
+        engine.backward(sum(p.sum() for p in engine.module.parameters()) * factor)
+        engine.step()
+        assert engine.skipped == (step >= 61)
+
+
 def test_many_bad_steps_end_the_run_with_the_batch_saved(tmp_path: Path) -> None:
     engine = engine_in(tmp_path)
 
@@ -109,6 +130,7 @@ def test_many_bad_steps_end_the_run_with_the_batch_saved(tmp_path: Path) -> None
     assert engine.skipped == 20
     (path,) = tmp_path.glob("bad_step_*.pt")
     assert torch.load(path, weights_only=True)[0]["pcm"].sum() == 3
+    assert engine_in(tmp_path).load() == 19, "there is a checkpoint to continue from"
 
 
 def test_a_checkpoint_without_the_newer_counters_continues(tmp_path: Path) -> None:
