@@ -13,6 +13,7 @@ from recipes import ranks
 from recipes.arguments import begin
 from recipes.configs.talker import PRESETS, Batch, Mix, tiny
 from recipes.data.puppet.speech import PAUSE, Phoneme
+from recipes.data.latents import made_by
 from recipes.data.reading import tokens_read
 from recipes.export import export
 from recipes.launch import Engine
@@ -62,6 +63,21 @@ def test_resumes_bit_by_bit_and_exports(tmp_path, data):
     assert loaded.config.tasks == FEW.model.tasks
     assert loaded.stats.audio_std.mean() > 1.5
     assert (tmp_path / "talker" / "run.json").exists()
+
+
+def test_only_a_runs_own_component_is_exported(tmp_path, data):
+    train_to(tmp_path / "run", data, 1)
+    with pytest.raises(ValueError, match="a run of train_talker"):
+        export("audio_vae", tmp_path / "run", tmp_path / "talker")
+
+
+def test_latents_of_other_weights_are_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"ones")
+    folder = made_by(tmp_path, tmp_path / "latents")
+    assert made_by(tmp_path, folder) == folder
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(ValueError, match="made by other weights"):
+        made_by(tmp_path, folder)
 
 
 def test_begins_with_the_weights_of_a_folder_and_keeps_their_units(tmp_path, data):
