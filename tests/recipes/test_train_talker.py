@@ -12,8 +12,8 @@ from tiny_talker import made_up
 from recipes import ranks
 from recipes.arguments import begin
 from recipes.configs.talker import PRESETS, Batch, Mix, tiny
-from recipes.data.puppet.speech import PAUSE, Phoneme
 from recipes.data.latents import made_by
+from recipes.data.puppet.speech import PAUSE, Phoneme
 from recipes.data.reading import tokens_read
 from recipes.export import export
 from recipes.launch import Engine
