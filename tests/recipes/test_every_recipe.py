@@ -99,6 +99,7 @@ def test_what_is_skipped_is_not_in_the_log(
     assert both == first[:1] != first[1:]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["audio_vae_adversarial", "motion_ae", "motion_ae_selfsupervised"])
 def test_older_run_folders_export_and_continue(tmp_path: Path, name: str) -> None:
     """They recorded the network's config alone, and averaged all that was trained."""

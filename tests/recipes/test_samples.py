@@ -48,6 +48,7 @@ def trained(run: Path, prepared: Path, weights: Path | None = None) -> tuple[tor
     return torch.nn.utils.parameters_to_vector(engine.module.parameters()), torch.get_rng_state()
 
 
+@pytest.mark.long
 def test_clips_of_every_task_are_written_and_nothing_else_changes(
     tmp_path: Path, prepared: Path, weights: Path
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_turned_video_is_seen_upright(tmp_path: Path) -> None:
     assert np.abs(seen.astype(int) - person(96)).mean() < 8
 
 
+@pytest.mark.long
 def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
     def scene(shift: int) -> np.ndarray:
         return np.pad(person(96), ((30, 30), (40 + shift, 200 - shift), (0, 0)))

@@ -21,6 +21,7 @@ from talker.row import Row
 from talker.running_batch import RunningBatch
 from talker.tasks import task_named
 
+LONG = pytest.mark.long
 TASKS = ("tts", "t2av", "a2v", "v2a")
 ALIGNED, RELEASED = Layout(text_per_patch=2.0), Layout(task_token="first_patch")
 
@@ -113,7 +114,10 @@ def of_every_kind(config: TalkerConfig) -> dict[str, Request]:
     }
 
 
-@pytest.mark.parametrize(("capacity", "layout"), [(4, ALIGNED), (8, ALIGNED), (4, RELEASED)])
+@pytest.mark.parametrize(
+    ("capacity", "layout"),
+    [(8, ALIGNED), pytest.param(4, ALIGNED, marks=LONG), pytest.param(4, RELEASED, marks=LONG)],
+)
 def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> None:
     """All tasks, side by side: they move on by one slot from round to round, and come a step apart."""
     model = model_of(layout)
@@ -135,7 +139,9 @@ def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> N
             assert row.finish_reason == expected[k][1]
 
 
-@pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
+@pytest.mark.parametrize(
+    "arrangement", ["sum", pytest.param("av", marks=LONG), pytest.param("va", marks=LONG)]
+)
 def test_they_come_go_and_wait(arrangement: str) -> None:
     """Thirteen ragged requests over four rows that end, are left, and pause: everybody as if alone."""
     model, g = model_of(Layout(arrangement=arrangement, text_per_patch=2.0)), torch.Generator().manual_seed(3)

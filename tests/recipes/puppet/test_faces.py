@@ -33,6 +33,7 @@ def mouth(renderer: Renderer, **values: float) -> np.ndarray:
     return renderer.frames(pose(values)[None])[0, y0:y1, x0:x1].astype(float)
 
 
+@pytest.mark.long
 def test_ten_thousand_seeds_are_ten_thousand_people() -> None:
     people = [identity(seed) for seed in range(0, 10_000, 25)]
     assert len({repr(asdict(who.hair)) + repr(who.skin.tone) for who in people}) == len(people)
