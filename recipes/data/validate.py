@@ -77,15 +77,19 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
         data = Released(root)
     except UserError as error:
         return {}, [str(error)]
-    tokenizer, problems = tokenizer or PhonemeTokenizer(), []
+    tokenizer, problems = tokenizer or PhonemeTokenizer(), list(data.damaged)
+    seconds = 0.0
     for number, row in enumerate(data.rows):
-        cue = Cue(0.0, row.length / FRAME_RATE, row.text)
-        fault = data.fault(number) or words_fault((cue,), row.length, tokenizer)
-        if fault is not None:
-            problems.append(f"{row.sample_id}: {fault}")
-    counts = Counter(row.split for row in data.rows)
-    hours = sum(row.length / row.fps for row in data.rows if row.fps) / 3600
-    return {"rows": str(len(data.rows)), "splits": str(dict(counts)), "hours": f"{hours:.2f}"}, problems
+        held = data.read(number)
+        if isinstance(held, str):
+            problems.append(" ".join(f"{row.sample_id}: {held}".split()))  # on one line
+            continue
+        frames = len(held[1])
+        seconds += frames / FRAME_RATE
+        fault = words_fault((Cue(0.0, frames / FRAME_RATE, row.text),), frames, tokenizer)
+        problems += [f"{row.sample_id}: {fault}"] if fault else []
+    splits = dict(Counter(row.split for row in data.rows if not row.fault))
+    return {"rows": str(len(data.rows)), "splits": str(splits), "hours": f"{seconds / 3600:.2f}"}, problems
 
 
 def _repeated(entries: list[Entry]) -> list[tuple[str, int]]:

@@ -105,7 +105,7 @@ def _packed(folder: Path, name: str, split: str, group: Sequence[Sample]) -> lis
     if not path.exists():
         with atomic(path) as temporary:
             write_shard(temporary, samples)
-    places = tar_members(path)
+    places, _ = tar_members(path)
     return [
         Entry(
             one.key,
