@@ -31,7 +31,7 @@ from motion_ae.config import MotionAEConfig
 from recipes.data.prepare.clips import UNFINISHED, Record, discard, make_clips
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
-from recipes.data.prepare.pack import pack
+from recipes.data.prepare.pack import HELDOUT, pack
 from recipes.data.prepare.parallel import DISK_FULL, in_processes
 from recipes.data.prepare.samples import read_told
 from recipes.data.prepare.sources import Source, find_sources
@@ -104,7 +104,7 @@ def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
 
 def _tidy(out: Path) -> None:
     """Remove what a killed run was writing."""
-    halves = [path for name in (SETTINGS, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")]
+    halves = [path for name in (SETTINGS, HELDOUT, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")]
     for path in (*halves, *(out / "latents").glob(".*")):
         path.unlink(missing_ok=True)
     for path in list((out / "clips").glob(f"{UNFINISHED}*")):

@@ -167,7 +167,7 @@ def _row(encoders: Encoders, data: Released, row: int, key: str) -> Sample | str
         return fault
     audio, speaker = encoders.heard(pcm)
     heldout = said.heldout if data.has_heldout else None
-    sample = Sample(key, audio[:frames], _half(motion), speaker, cues, key, heldout)
+    sample = Sample(key, audio[:frames], _half(motion), speaker, cues, said.sample_id, heldout)
     return sample.fault or sample
 
 

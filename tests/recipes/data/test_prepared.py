@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def test_some_voices_are_held_out_and_never_all() -> None:
     assert heldout_voices(names[:1000]) == heldout & set(names[:1000])
     assert len(heldout_voices(list(heldout))) == len(heldout) - 1
     assert [len(heldout_voices(names[:count])) for count in range(3)] == [0, 0, 1]
+
+
+def test_a_voice_that_was_held_out_stays_so_when_videos_are_added_or_missing(tmp_path: Path) -> None:
+    clips = {name: sample(f"{name}-0", 1, k) for k, name in enumerate("abcdefgh")}
+    ranked = sorted(clips, key=lambda name: hashlib.sha256(name.encode()).digest(), reverse=True)
+    assert heldout_voices(ranked) == {ranked[-1]}  # for want of any that its name alone would hold out
+
+    def heldout(names: list[str]) -> set[str]:
+        folder = write_prepared(tmp_path, [[clips[name]] for name in names])
+        return {entry.voice for entry in read_index(folder) if entry.split == "heldout"}
+
+    assert heldout(ranked[:1]) == set()
+    assert heldout(ranked[:3]) == {ranked[2]}
+    assert heldout(ranked[:5]) == {ranked[2]}
+    assert heldout([*ranked[:2], *ranked[3:5]]) == {ranked[4]}  # somebody must be
+    assert heldout(ranked) == {ranked[2], ranked[4]}
 
 
 def test_what_is_long_is_split_at_words_or_dropped_and_counted(tmp_path: Path) -> None:
