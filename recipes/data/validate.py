@@ -19,14 +19,13 @@ import torch
 
 from recipes.data.faults import values_fault, words_fault
 from recipes.data.prepare.pack import Moments
-from recipes.data.prepared import LEAST_STD, read_statistics
+from recipes.data.prepared import LEAST_STD, read_statistics, views_of
 from recipes.data.released import METADATA, Released
 from recipes.data.tar_shards import INDEX, MEMBERS, Entry, read_index, read_member
-from recipes.data.transcript import Cue, spans, text_of
+from recipes.data.transcript import Cue, text_of
 from talker.config import FRAME_RATE
 from talker.errors import UserError
 from talker.text import ChatTokenizer, PhonemeTokenizer, Tokenizer
-from talker.windows import LONGEST_SECONDS
 
 NEAR_QUIET = 0.5  # root mean square over normalised channels, as `talker.guards` has it
 MOST_QUIET = 0.9  # share of a clip's frames
@@ -45,8 +44,9 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
     widths: dict[str, Counter[int]] = {name: Counter() for name in MEMBERS}
     problems = [f"{key}: {count} clips have this key" for key, count in _repeated(entries)]
     for entry in entries:
-        fault = words_fault(entry.cues, entry.frames, tokenizer) or _too_long(entry)
+        fault = words_fault(entry.cues, entry.frames, tokenizer)
         problems += [f"{entry.key}: {fault}"] if fault else []
+        problems += [f"{entry.key}: parts not read, {why}: {n}" for why, n in views_of(entry)[1].items()]
         for name in MEMBERS:
             try:
                 array = read_member(folder, entry, name)
@@ -94,12 +94,6 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
 
 def _repeated(entries: list[Entry]) -> list[tuple[str, int]]:
     return [(key, n) for key, n in Counter(entry.key for entry in entries).items() if n > 1]
-
-
-def _too_long(entry: Entry) -> str | None:
-    seconds = entry.frames / FRAME_RATE
-    whole = seconds > LONGEST_SECONDS and spans(entry.cues, seconds)[1]
-    return f"it lasts {seconds:.0f} s and cannot be split" if whole else None
 
 
 def _silent(audio: np.ndarray, stats: dict[str, torch.Tensor], quiet: np.ndarray) -> bool:
