@@ -188,17 +188,18 @@ def _report(
     damaged: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What was kept, what was not, and why: counts, and a line for each loss and each damaged tar."""
-    reasons, lines = Counter({DAMAGED: len(damaged)} if damaged else {}), list(damaged)
+    reasons, lines, rows = Counter({DAMAGED: len(damaged)} if damaged else {}), list(damaged), 0
     for record in records:
         reasons.update(record.lost)
         lines += [f"{record.name}: {note}" for note in record.notes]
     for number, key in enumerate(keys):
         told = read_told(out / "latents" / f"{key}.npz")
         reasons.update(told["lost"])
+        rows += len(told["samples"]) + sum(told["lost"].values())  # each is a clip or a loss
         name = records[number].name if records else key
         lines += [f"{name}: {note}" for note in told["notes"]]
     report = {
-        "sources": len(keys),
+        "sources": len(records) or rows,
         "clips": len(entries),
         "heldout": sum(entry.split == "heldout" for entry in entries),
         "seconds": round(sum(entry.frames for entry in entries) / FRAME_RATE, 2),
@@ -254,6 +255,8 @@ def main() -> None:
     )
     if report["clips"] and not report["heldout"]:
         print("nothing is held out from training, which wants that: prepare a second video")
+    if report["clips"] == report["heldout"]:
+        print("nothing is left to train on: prepare more videos, or rows of the split train")
 
 
 if __name__ == "__main__":

@@ -126,6 +126,19 @@ def test_it_is_prepared_with_its_own_motion_codes(root: Path, tmp_path: Path) ->
 
 
 @pytest.mark.long
+def test_a_table_without_a_row_to_train_on_says_so(tmp_path: Path) -> None:
+    (tmp_path / "root/metadata").mkdir(parents=True)
+    (tmp_path / "root/a.wav").write_bytes(wav(2.0))
+    (tmp_path / "root/a.pt").write_bytes(motion(50))
+    row = "a,,test,So it goes.,a.wav,a.pt,,50,25"
+    (tmp_path / "root/metadata/train.csv").write_text("\n".join([",".join(COLUMNS), row]))
+    assert prepare(tmp_path / "root", tmp_path / "out") == 0
+    said = (tmp_path / "out.log").read_text().splitlines()
+    assert said[-2].startswith("1 clips, 0.0 minutes, from 1 sources; lost: nothing")
+    assert said[-1].startswith("nothing is left to train on")
+
+
+@pytest.mark.long
 def test_blocks_of_rows_through_a_kill_and_a_file_that_comes_later(tmp_path: Path) -> None:
     root, out, fresh = (tmp_path / name for name in ("root", "out", "fresh"))
     (root / "metadata").mkdir(parents=True)
@@ -220,6 +233,7 @@ def test_a_bad_line_or_tar_is_a_line_of_the_report_and_stops_nothing(tmp_path: P
     entries = pack(tmp_path / "latents", ["rows"], torch.zeros(32), tmp_path)
     report = _report(tmp_path, ["rows"], [], entries, data.damaged)
     assert report["clips"] == 2
+    assert report["sources"] == len(LINES)
     assert report["reasons"] == {"bad row": len(expected) - 1, "damaged tar": 3, "missing file": 1}
     assert report["lines"] == [*problems[:3], *(f"rows: {line}" for line in problems[3:])]
 
