@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recipes.data.prepare.samples import Sample, read_samples, read_told
 from recipes.data.released import tar_members
-from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Entry, write_shard
+from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Content, Entry, write_shard
 from talker.checkpoint import atomic
 
 HELDOUT = "heldout.json"
@@ -108,14 +108,12 @@ def _kept_heldout(out: Path, voices: Collection[str]) -> set[str]:
 
 def _packed(folder: Path, name: str, split: str, group: Sequence[Sample]) -> list[Entry]:
     """The entries of a shard, which is written if it is not there."""
-    samples, digest = [], hashlib.sha256()
+    samples, content = [], Content()
     for one in group:
         told = {"voice": one.voice, "split": split, "cues": [asdict(cue) for cue in one.cues]}
         samples.append({"key": one.key, "json": told} | {m: getattr(one, m) for m in MEMBERS})
-        digest.update(repr((one.key, told, [getattr(one, m).shape for m in MEMBERS])).encode())
-        for member in MEMBERS:
-            digest.update(getattr(one, member).tobytes())
-    path = folder / f"{name}-{digest.hexdigest()[:12]}.tar"
+        content.add(one.key, one.voice, split, one.cues, [getattr(one, m) for m in MEMBERS])
+    path = folder / f"{name}-{content}.tar"
     if not path.exists():
         with atomic(path) as temporary:
             write_shard(temporary, samples)
