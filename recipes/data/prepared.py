@@ -27,6 +27,7 @@ from talker.windows import LONGEST_SECONDS
 
 PATCH_FRAMES = 4
 AFTER_SECONDS = 0.25  # the last word's sound rings on for so long
+# A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
 LEAST_STD = 1e-2
 
 
@@ -138,7 +139,6 @@ class Prepared:
         held = read_statistics(self.folder)
         mean = Streams(audio=held["audio_mean"], motion=held["motion_mean"])
         std = Streams(audio=held["audio_std"], motion=held["motion_std"])
-        # A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
         return mean, std.map(lambda x: x.clamp(min=LEAST_STD))
 
 
