@@ -23,9 +23,9 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
+from recipes.data.prepared import LEAST_STD, PATCH_FRAMES
 from recipes.data.puppet.corpus import Clip, Corpus
 from recipes.data.puppet.sentences import Split
-from recipes.data.prepared import LEAST_STD, PATCH_FRAMES
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
 from recipes.record import fingerprint

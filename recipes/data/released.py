@@ -6,6 +6,7 @@ without executing anything.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import tarfile
@@ -183,13 +184,11 @@ class Released:
     def _place(self, name: str) -> tuple[Path, int, int] | None:
         """File, offset and size of what the table names, from the folder or from a shard; None if missing."""
         pure, (members, _) = PurePosixPath(name), self._shards
-        try:
-            path = self.root / pure
-            inside = not pure.is_absolute() and ".." not in pure.parts
+        path = self.root / pure
+        inside = not pure.is_absolute() and ".." not in pure.parts
+        with contextlib.suppress(OSError):  # a name that no file can have, though a shard's member can
             if inside and path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
                 return path, 0, path.stat().st_size
-        except OSError:  # what no file can be called
-            return None
         return members.get(str(pure)) or members.get(pure.name)
 
     def _bytes(self, name: str) -> bytes:
