@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ NAME = "run.json"
 
 
 def record(run: Path, recipe: str, config: Any, data: str) -> None:
-    """Write `run/run.json`: recipe, config (a frozen dataclass), fingerprint of data, code, environment."""
+    """Write `run/run.json`: recipe, config (a frozen dataclass), fingerprint of data, code, environment.
+
+    Says it where a run that has a checkpoint goes on with other data or another config than it was recorded.
+    """
     if ranks.rank() > 0:
         return
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")}
@@ -39,9 +42,36 @@ def record(run: Path, recipe: str, config: Any, data: str) -> None:
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         },
     }
+    text = json.dumps(said, indent=1) + "\n"
+    if (run / NAME).exists() and (run / "state.pt").exists():
+        for change in _changes(json.loads((run / NAME).read_text()), json.loads(text)):
+            print(f"{run}: {change}", flush=True)
     run.mkdir(parents=True, exist_ok=True)
     with atomic(run / NAME) as path:
-        path.write_text(json.dumps(said, indent=1) + "\n")
+        path.write_text(text)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What has changed since a run was recorded, one line each."""
+    if before["data"] != now["data"]:
+        yield (
+            f"goes on with other data than it was trained on ({before['data']}, now {now['data']}): latents "
+            "keep the units of the old data, and the place in its order means nothing in the new; "
+            "choose another --run to begin anew"
+        )
+    old, new = _values(before["config"]), _values(now["config"])
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if changed:
+        told = ", ".join(f"{name} {old.get(name)} -> {new.get(name)}" for name in changed)
+        yield f"goes on with another config: {told}"
+
+
+def _values(config: Any, name: str = "") -> dict[str, Any]:
+    """Each value of a nested config by its name, as --set has it."""
+    if not isinstance(config, dict):
+        return {name: config}
+    parts = (_values(value, f"{name}.{key}".lstrip(".")) for key, value in config.items())
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def recorded(run: Path, config_class: type, otherwise: Any) -> Any:

@@ -339,6 +339,9 @@ def main() -> None:
         heldout: Latents | Prepared
         if options.data:
             held, heldout = Prepared(options.data, "train"), Prepared(options.data, "heldout")
+            if ranks.rank() == 0 and (dropped := held.dropped + heldout.dropped):
+                lost = ", ".join(f"{why} {count}" for why, count in dropped.items())
+                print(f"{options.data}: clips or parts of clips that are not read: {lost}", flush=True)
         else:
             with ranks.in_turn():
                 heldout = latents(options.run.parent, "heldout", run.heldout)

@@ -24,6 +24,7 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
+from recipes.data.prepared import LEAST_STD, PATCH_FRAMES
 from recipes.data.puppet.corpus import Clip, Corpus
 from recipes.data.puppet.sentences import Split
 from recipes.data.reading import tokens_read
@@ -35,7 +36,6 @@ from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text import PhonemeTokenizer
 
 SHARD = 200
-PATCH_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class Latents:
         """Mean and deviation (C,) of the raw latents."""
         held = Streams(audio=torch.from_numpy(self.audio), motion=torch.from_numpy(self.motion))
         raw = held.map(Tensor.float)
-        # A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
-        return raw.map(lambda x: x.mean(0)), raw.map(lambda x: x.std(0).clamp(min=1e-2))
+        return raw.map(lambda x: x.mean(0)), raw.map(lambda x: x.std(0).clamp(min=LEAST_STD))
 
 
 def _spoken(clip: Clip, tokenizer: PhonemeTokenizer) -> Arrays:

@@ -27,6 +27,7 @@ from talker.windows import LONGEST_SECONDS
 
 PATCH_FRAMES = 4
 AFTER_SECONDS = 0.25  # the last word's sound rings on for so long
+# A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
 LEAST_STD = 1e-2
 
 
@@ -44,7 +45,7 @@ class Prepared:
     """Clips of a folder that `recipes.data.prepare` made, read from its shards as they are asked for.
 
     Has what `recipes.data.latents.Latents` has, so the talker trains on either. What is longer than 30 s is
-    split at transcript times; where that cannot be it is dropped, and counted in `dropped`.
+    split at transcript times; where that cannot be it is dropped, and counted in `dropped`, which is said.
 
     Attributes:
         voice: (clips,) number of each clip's voice.
@@ -58,7 +59,11 @@ class Prepared:
         """Raises UserError where there is no prepared data, or none of that split."""
         self.folder, self.dropped = folder, Counter[str]()
         entries = [entry for entry in read_index(folder) if entry.split == split]
-        self._views = [view for entry in entries for view in self._split(entry)]
+        self._views: list[View] = []
+        for entry in entries:
+            views, lost = views_of(entry)
+            self._views += views
+            self.dropped.update(lost)
         if not self._views:
             raise UserError(f"{folder} has no clip of the split {split}: prepare more videos")
         voices, shards = (
@@ -134,21 +139,23 @@ class Prepared:
         held = read_statistics(self.folder)
         mean = Streams(audio=held["audio_mean"], motion=held["motion_mean"])
         std = Streams(audio=held["audio_std"], motion=held["motion_std"])
-        # A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
         return mean, std.map(lambda x: x.clamp(min=LEAST_STD))
 
-    def _split(self, entry: Entry) -> list[View]:
-        if entry.frames <= LONGEST_SECONDS * FRAME_RATE:
-            return [View(entry, 0, entry.frames, entry.cues)]
-        found, lost = spans(entry.cues, entry.frames / FRAME_RATE)
-        self.dropped["too long between two cuts"] += lost
-        views = []
-        for span in found:
-            first = int(span.start * FRAME_RATE)
-            last = min(entry.frames, first + int(LONGEST_SECONDS * FRAME_RATE), _up(span.end * FRAME_RATE))
-            cues = tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues)
-            views.append(View(entry, first, last, cues))
-        return views
+
+def views_of(entry: Entry) -> tuple[list[View], dict[str, int]]:
+    """An entry in pieces of up to 30 s that cut no cue, and how many parts of it are dropped, by reason."""
+    if entry.frames <= LONGEST_SECONDS * FRAME_RATE:
+        return [View(entry, 0, entry.frames, entry.cues)], {}
+    if not entry.cues:
+        return [], {"too long, without a transcript to split it at": 1}
+    found, lost = spans(entry.cues, entry.frames / FRAME_RATE)
+    views = []
+    for span in found:
+        first = int(span.start * FRAME_RATE)
+        last = min(entry.frames, first + int(LONGEST_SECONDS * FRAME_RATE), _up(span.end * FRAME_RATE))
+        cues = tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues)
+        views.append(View(entry, first, last, cues))
+    return views, {"too long between two cuts": lost} if lost else {}
 
 
 def read_statistics(folder: Path) -> dict[str, Tensor]:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.data.prepared import AFTER_SECONDS
 from recipes.data.puppet.speech import PAUSE, Phoneme
 from talker.text import PHONES, PhonemeTokenizer
 
 _VOWELS = frozenset(phone for phone in PHONES if phone[0] in "iɪɛæɑɔʊuʌəɜɚɐeao")
 _GAP = 0.7
-_AFTER_SECONDS = 0.25
 
 
 def tokens_read(
@@ -33,7 +33,7 @@ def tokens_read(
     for i, j in _aligned([names[k] for k in phones], [one.symbol for one in sounds]):
         at += [max(at[-1], sounds[j].start), max(at[-1], sounds[j].end)]
         read += [float(phones[i]), float(phones[i] + 1)]
-    at.append(at[-1] + _AFTER_SECONDS)
+    at.append(at[-1] + AFTER_SECONDS)
     read.append(float(len(ids)))
     return np.interp(times, at, read).astype(np.float32)
 

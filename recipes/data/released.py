@@ -6,13 +6,16 @@ without executing anything.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import tarfile
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +24,7 @@ from recipes.data.faults import silent, values_fault
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
+from talker.media.sound import FRAME
 from talker.windows import LONGEST_SECONDS
 
 METADATA = Path("metadata/train.csv")
@@ -39,12 +43,12 @@ MOST_BYTES = 256 * 2**20  # of one sound or one motion file
 NEARLY = 2  # frames by which sound, motion and the table may differ
 SHORTEST = 12  # frames
 MOTION_VALUES = 40  # a frame
-MISSING = "missing file"
+MISSING, DAMAGED = "missing file", "damaged tar"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of the table; `fault` says why it is none, as "reason: detail"."""
 
     sample_id: str
     split: str
@@ -53,6 +57,7 @@ class Row:
     motion_path: str
     length: int
     fps: float
+    fault: str | None = field(default=None, repr=False)
 
     @property
     def heldout(self) -> bool:
@@ -71,28 +76,36 @@ class Released:
         """`root` holds metadata/train.csv.
 
         Raises:
-            UserError: there is no such table, or it lacks columns.
+            UserError: there is no such table, or it lacks columns. A bad line is a row with a fault.
         """
         self.root = root
         path = root / METADATA
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
                 reader = csv.DictReader(file)
                 missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
                 if missing:
                     raise UserError(f"{path} has no column {', '.join(missing)}: it is another data set's")
-                self.rows = [_row(line, reader.line_num, path) for line in reader]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+                self.rows = list(_rows(reader))
+        except (OSError, csv.Error) as error:
             raise UserError(f"{path} cannot be read as a table: {error}") from error
 
     @cached_property
     def has_heldout(self) -> bool:
         """Whether the table keeps rows apart from training."""
-        return any(row.heldout for row in self.rows)
+        return any(row.heldout for row in self.rows if not row.fault)
 
-    def fault(self, row: int) -> str | None:
-        """Why a row is of no use ("reason" or "reason: detail"); None if it is fine."""
+    @property
+    def damaged(self) -> list[str]:
+        """What is wrong with tar shards, one line each; what is whole of them is read nevertheless."""
+        return self._shards[1]
+
+    def read(self, row: int) -> tuple[Tensor, Tensor] | str:
+        """Sound (N,) at 24 kHz and motion codes (T, 40) of a row, both long enough for T frames; or why they
+        are of no use, as "reason" or "reason: detail"."""
         said = self.rows[row]
+        if said.fault:
+            return said.fault
         if not said.text.strip():
             return "no transcript"
         if said.fps != FRAME_RATE:
@@ -105,7 +118,7 @@ class Released:
                 return f"{MISSING}: {name}"
         try:
             pcm, motion = self.pcm(row), self.motion(row)
-        except UserError as error:
+        except ValueError as error:  # UserError among them
             return f"unreadable: {error}"
         heard = len(pcm) * FRAME_RATE / SAMPLE_RATE
         if max(abs(heard - len(motion)), abs(said.length - len(motion))) > NEARLY:
@@ -116,7 +129,8 @@ class Released:
             return f"too long: {len(motion)} frames"
         if motion.shape[1] != MOTION_VALUES:
             return f"other motion codes: {motion.shape[1]} values a frame"
-        return values_fault("motion", motion.numpy()) or ("silent" if silent(pcm) else None)
+        fault = values_fault("motion", motion.numpy()) or ("silent" if silent(pcm) else None)
+        return fault or (pcm, motion[: len(pcm) // FRAME])
 
     def pcm(self, row: int) -> Tensor:
         """(N,) the sound at 24 kHz.
@@ -145,29 +159,37 @@ class Released:
             held = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         except Exception as error:  # hostile bytes raise anything
             raise UserError(f"{name} holds no tensor ({type(error).__name__})") from error
-        if not isinstance(held, Tensor) or held.ndim != 2 or not held.is_floating_point():
+        plain = isinstance(held, Tensor) and held.layout == torch.strided and held.device.type == "cpu"
+        # A few bytes may claim to be any number of values.
+        if not plain or held.ndim != 2 or not held.is_floating_point() or held.numel() > MOST_BYTES:
             raise UserError(f"{name} holds no motion of shape (frames, values)")
-        return held.float()
+        return held.detach().float()
 
     @cached_property
-    def _members(self) -> dict[str, tuple[Path, int, int]]:
-        """Where each regular file in each tar shard lies: by its path and, where unique, by its name."""
+    def _shards(self) -> tuple[dict[str, tuple[Path, int, int]], list[str]]:
+        """Where each regular file in each tar shard lies, by its path and, where unique, by its name; and
+        what is wrong with the shards."""
         found: dict[str, tuple[Path, int, int]] = {}
         names: dict[str, list[tuple[Path, int, int]]] = {}
-        for shard in sorted(self.root.rglob("*.tar")):
-            for name, (offset, size) in tar_members(shard).items():
+        faults = []
+        for shard in sorted(path for path in self.root.rglob("*.tar") if not path.is_dir()):
+            members, fault = tar_members(shard)
+            if fault is not None:
+                faults.append(f"{shard.relative_to(self.root)}: {DAMAGED}: {fault}")
+            for name, (offset, size) in members.items():
                 found.setdefault(name, (shard, offset, size))
                 names.setdefault(PurePosixPath(name).name, []).append((shard, offset, size))
-        return {name: places[0] for name, places in names.items() if len(places) == 1} | found
+        return {name: places[0] for name, places in names.items() if len(places) == 1} | found, faults
 
     def _place(self, name: str) -> tuple[Path, int, int] | None:
         """File, offset and size of what the table names, from the folder or from a shard; None if missing."""
-        pure = PurePosixPath(name)
+        pure, (members, _) = PurePosixPath(name), self._shards
         path = self.root / pure
         inside = not pure.is_absolute() and ".." not in pure.parts
-        if inside and path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
-            return path, 0, path.stat().st_size
-        return self._members.get(str(pure)) or self._members.get(pure.name)
+        with contextlib.suppress(OSError):  # a name that no file can have, though a shard's member can
+            if inside and path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
+                return path, 0, path.stat().st_size
+        return members.get(str(pure)) or members.get(pure.name)
 
     def _bytes(self, name: str) -> bytes:
         """Its content."""
@@ -177,41 +199,57 @@ class Released:
         file, offset, size = place
         if size > MOST_BYTES:
             raise UserError(f"{name} claims {size} bytes")
-        with file.open("rb") as opened:
-            opened.seek(offset)
-            return opened.read(size)
+        try:
+            with file.open("rb") as opened:
+                opened.seek(offset)
+                return opened.read(size)
+        except OSError as error:
+            raise UserError(f"{name} cannot be read ({error.strerror})") from error
 
 
-def tar_members(path: Path) -> dict[str, tuple[int, int]]:
-    """(offset, size) of the content of each regular file in an uncompressed tar, as far as it is whole.
-
-    Raises:
-        UserError: the file is no tar.
-    """
-    length, found = path.stat().st_size, dict[str, tuple[int, int]]()
+def tar_members(path: Path) -> tuple[dict[str, tuple[int, int]], str | None]:
+    """(offset, size) of the content of each regular file in an uncompressed tar, as far as it is whole, and
+    what is wrong with it, if anything is."""
+    found = dict[str, tuple[int, int]]()
     try:
-        with tarfile.open(path, "r:") as archive:
+        length = path.stat().st_size
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 if member.isreg() and not member.sparse and member.offset_data + member.size <= length:
                     name = PurePosixPath(member.name.removeprefix("./"))
                     found[str(name)] = member.offset_data, member.size
                 archive.members = []  # type: ignore[attr-defined]  # it would remember millions
-    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-        if not found:
-            raise UserError(f"{path} cannot be read as a tar ({error}): download it again") from error
-    return found
+            file.seek(archive.offset)  # type: ignore[attr-defined]
+            whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    except Exception as error:  # hostile bytes raise anything
+        return found, f"it cannot be read as a tar ({error}), download it again"
+    return found, None if whole else "it has no end, download it again"
 
 
-def _row(line: dict[str, str], number: int, path: Path) -> Row:
+def _rows(lines: csv.DictReader) -> Iterator[Row]:
+    """Every line; a bad one does not end the table."""
+    while True:
+        try:
+            yield _row(next(lines), lines.line_num)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _bad(f"line {lines.line_num + 1}", str(error))
+
+
+def _row(line: dict[str | Any, Any], number: int) -> Row:
+    values = [line[name] for name in COLUMNS]
+    name = " ".join((line["sample_id"] or "").split()) or f"line {number}"
+    if None in values or None in line:
+        return _bad(name, f"line {number} has {'fewer' if None in values else 'more'} values than columns")
+    if any("\ufffd" in value for value in values):
+        return _bad(name, f"line {number} is not UTF-8")
     try:
-        return Row(
-            line["sample_id"],
-            line["split"],
-            line["text"],
-            line["wav_path"],
-            line["motion_pt_path"],
-            int(float(line["pt_length"])),
-            float(line["fps"]),
-        )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}, line {number}: pt_length and fps must be numbers") from error
+        length, fps = int(float(line["pt_length"])), float(line["fps"])
+    except (ValueError, OverflowError):
+        return _bad(name, f"in line {number} pt_length and fps are no numbers")
+    return Row(name, line["split"], line["text"], line["wav_path"], line["motion_pt_path"], length, fps)
+
+
+def _bad(name: str, why: str) -> Row:
+    return Row(name, "", "", "", "", 0, 0.0, f"bad row: {why}")

@@ -6,6 +6,7 @@ people's folders are read with the same code, so nothing in them is trusted and 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -125,6 +126,25 @@ def read_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
 @lru_cache(maxsize=64)
 def _opened(path: Path) -> io.FileIO:
     return io.FileIO(str(path))
+
+
+class Content:
+    """The digest of clips that a shard's name ends in."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(
+        self, key: str, voice: str, split: str, cues: Sequence[Cue], members: Sequence[NDArray[Any]]
+    ) -> None:
+        """A clip of the shard, in its order, with arrays in the order of MEMBERS."""
+        told = {"voice": voice, "split": split, "cues": [asdict(cue) for cue in cues]}
+        self._digest.update(repr((key, told, [array.shape for array in members])).encode())
+        for array in members:
+            self._digest.update(array.tobytes())
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()[:12]
 
 
 def write_shard(path: Path, samples: Sequence[dict[str, Any]]) -> None:

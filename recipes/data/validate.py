@@ -12,21 +12,23 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from recipes.data.faults import values_fault, words_fault
 from recipes.data.prepare.pack import Moments
-from recipes.data.prepared import LEAST_STD, read_statistics
-from recipes.data.released import METADATA, Released
-from recipes.data.tar_shards import INDEX, MEMBERS, Entry, read_index, read_member
-from recipes.data.transcript import Cue, spans, text_of
+from recipes.data.prepared import LEAST_STD, read_statistics, views_of
+from recipes.data.released import METADATA, Released, tar_members
+from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, Content, Entry, read_index, read_member
+from recipes.data.transcript import Cue, text_of
 from talker.config import FRAME_RATE
 from talker.errors import UserError
 from talker.text import ChatTokenizer, PhonemeTokenizer, Tokenizer
-from talker.windows import LONGEST_SECONDS
 
 NEAR_QUIET = 0.5  # root mean square over normalised channels, as `talker.guards` has it
 MOST_QUIET = 0.9  # share of a clip's frames
@@ -44,15 +46,20 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
     moments = {"audio": Moments(), "motion": Moments()}
     widths: dict[str, Counter[int]] = {name: Counter() for name in MEMBERS}
     problems = [f"{key}: {count} clips have this key" for key, count in _repeated(entries)]
+    contents: dict[str, Content | None] = {}
     for entry in entries:
-        fault = words_fault(entry.cues, entry.frames, tokenizer) or _too_long(entry)
+        fault = words_fault(entry.cues, entry.frames, tokenizer)
         problems += [f"{entry.key}: {fault}"] if fault else []
+        problems += [f"{entry.key}: parts not read, {why}: {n}" for why, n in views_of(entry)[1].items()]
+        arrays = []
         for name in MEMBERS:
             try:
-                array = read_member(folder, entry, name)
+                array = _own_member(folder, entry, name)
             except UserError as error:
                 problems.append(str(error))
+                contents[entry.shard] = None  # what is wrong with it is said
                 continue
+            arrays.append(array)
             widths[name][array.shape[-1]] += 1
             fault = values_fault(name, array)
             if fault is not None:
@@ -61,6 +68,12 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
                 moments[name].add(array)
             if name == "audio" and array.shape[-1] == len(quiet) and _silent(array, stats, quiet):
                 problems.append(f"{entry.key}: its sound is silent")
+        content = contents.setdefault(entry.shard, Content())
+        if content is not None:
+            content.add(entry.key, entry.voice, entry.split, entry.cues, arrays)
+    for shard, content in contents.items():
+        if content is not None and not shard.endswith(f"-{content}.tar"):
+            problems.append(f"{shard} is not what its name says: remove it and prepare the data again")
     for name, count in widths.items():
         if len(count) > 1:
             problems.append(f"{name}: clips have different numbers of values, {dict(count)}")
@@ -77,25 +90,36 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
         data = Released(root)
     except UserError as error:
         return {}, [str(error)]
-    tokenizer, problems = tokenizer or PhonemeTokenizer(), []
+    tokenizer, problems = tokenizer or PhonemeTokenizer(), list(data.damaged)
+    seconds = 0.0
     for number, row in enumerate(data.rows):
-        cue = Cue(0.0, row.length / FRAME_RATE, row.text)
-        fault = data.fault(number) or words_fault((cue,), row.length, tokenizer)
-        if fault is not None:
-            problems.append(f"{row.sample_id}: {fault}")
-    counts = Counter(row.split for row in data.rows)
-    hours = sum(row.length / row.fps for row in data.rows if row.fps) / 3600
-    return {"rows": str(len(data.rows)), "splits": str(dict(counts)), "hours": f"{hours:.2f}"}, problems
+        held = data.read(number)
+        if isinstance(held, str):
+            problems.append(" ".join(f"{row.sample_id}: {held}".split()))  # on one line
+            continue
+        frames = len(held[1])
+        seconds += frames / FRAME_RATE
+        fault = words_fault((Cue(0.0, frames / FRAME_RATE, row.text),), frames, tokenizer)
+        problems += [f"{row.sample_id}: {fault}"] if fault else []
+    splits = dict(Counter(row.split for row in data.rows if not row.fault))
+    return {"rows": str(len(data.rows)), "splits": str(splits), "hours": f"{seconds / 3600:.2f}"}, problems
+
+
+def _own_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
+    """As `read_member`, but a member of another clip is an error too."""
+    array = read_member(folder, entry, name)
+    if _members(folder / SHARDS / entry.shard).get(f"{entry.key}.{name}.npy") != entry.members[name]:
+        raise UserError(f"{entry.shard}: {entry.key}.{name} lies elsewhere: prepare the data again")
+    return array
+
+
+@lru_cache(maxsize=4)
+def _members(shard: Path) -> dict[str, tuple[int, int]]:
+    return tar_members(shard)[0]
 
 
 def _repeated(entries: list[Entry]) -> list[tuple[str, int]]:
     return [(key, n) for key, n in Counter(entry.key for entry in entries).items() if n > 1]
-
-
-def _too_long(entry: Entry) -> str | None:
-    seconds = entry.frames / FRAME_RATE
-    whole = seconds > LONGEST_SECONDS and spans(entry.cues, seconds)[1]
-    return f"it lasts {seconds:.0f} s and cannot be split" if whole else None
 
 
 def _silent(audio: np.ndarray, stats: dict[str, torch.Tensor], quiet: np.ndarray) -> bool:

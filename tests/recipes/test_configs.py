@@ -83,6 +83,20 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert recorded(tmp_path / "older", TalkerRun, run) is run
 
 
+def test_a_run_that_goes_on_otherwise_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    longer = override(tiny(), ["steps=77", "optim.lr=3e-4"])
+    record(tmp_path, "talker", tiny(), "old")
+    record(tmp_path, "talker", longer, "new")  # nothing was saved, so it begins anew
+    (tmp_path / "state.pt").touch()
+    record(tmp_path, "talker", longer, "new")
+    assert capsys.readouterr().out == ""
+    record(tmp_path, "talker", tiny(), "newer")
+    data, config = capsys.readouterr().out.splitlines()
+    assert f"{tmp_path}: goes on with other data than it was trained on (new, now newer): " in data
+    changes = f"steps 77 -> {tiny().steps}, optim.lr 0.0003 -> {tiny().optim.lr}"
+    assert config == f"{tmp_path}: goes on with another config: {changes}"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_plan(name: str) -> None:
     assert any("TFLOP" in line for line in plan(PRESETS[name](), ranks=2, seconds=4.0, text=50))

@@ -31,11 +31,11 @@ from motion_ae.config import MotionAEConfig
 from recipes.data.prepare.clips import UNFINISHED, Record, discard, make_clips
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
-from recipes.data.prepare.pack import pack
+from recipes.data.prepare.pack import HELDOUT, pack
 from recipes.data.prepare.parallel import DISK_FULL, in_processes
 from recipes.data.prepare.samples import read_told
 from recipes.data.prepare.sources import Source, find_sources
-from recipes.data.released import METADATA, MISSING, Released
+from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
 from talker.checkpoint import PUPPET, atomic, config_from_dict
 from talker.config import FRAME_RATE
@@ -73,15 +73,16 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
         _same_settings(out, setup, detector)
         _tidy(out)
         if published:
-            keys, records = _published(source, out, setup, workers), list[Record]()
+            data, records = Released(source), list[Record]()
+            keys, damaged = _published(data, out, setup, workers), data.damaged
         else:
-            keys = [one.key for one in sources]
+            keys, damaged = [one.key for one in sources], []
             records = _clips(sources, out, setup, detector, workers)
             left = [key for key in keys if not (out / "latents" / f"{key}.npz").exists()]
             jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, TOGETHER)]
             _encode(encode_videos, jobs, workers)
         entries = pack(out / "latents", keys, quiet, out)
-        return _report(out, keys, records, entries)
+        return _report(out, keys, records, entries, damaged)
 
 
 def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
@@ -103,7 +104,7 @@ def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
 
 def _tidy(out: Path) -> None:
     """Remove what a killed run was writing."""
-    halves = [path for name in (SETTINGS, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")]
+    halves = [path for name in (SETTINGS, HELDOUT, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")]
     for path in (*halves, *(out / "latents").glob(".*")):
         path.unlink(missing_ok=True)
     for path in list((out / "clips").glob(f"{UNFINISHED}*")):
@@ -147,10 +148,9 @@ def _clips(
     return [Record.read(folder / source.key) for source in sources]
 
 
-def _published(root: Path, out: Path, setup: Setup, workers: int) -> list[str]:
+def _published(data: Released, out: Path, setup: Setup, workers: int) -> list[str]:
     """Second stage of the published data set; returns the keys of its blocks of rows."""
-    rows = Released(root).rows
-    blocks = []
+    rows, blocks = data.rows, []
     for first in range(0, len(rows), BLOCK):
         block = rows[first : first + BLOCK]
         digest = hashlib.sha256(repr(block).encode()).hexdigest()[:8]
@@ -158,7 +158,7 @@ def _published(root: Path, out: Path, setup: Setup, workers: int) -> list[str]:
     left = [block for block in blocks if _undone(out / "latents" / f"{block[0]}.npz")]
     # A process looks through all archives first, so there is one for each worker.
     parts = [part for part in (left[i::workers] for i in range(workers)) if part]
-    _encode(encode_released, [(setup, root, out / "latents", part) for part in parts], workers)
+    _encode(encode_released, [(setup, data.root, out / "latents", part) for part in parts], workers)
     return [key for key, _ in blocks]
 
 
@@ -180,19 +180,26 @@ def _parts(keys: Sequence[str], size: int) -> list[Sequence[str]]:
     return [keys[i : i + size] for i in range(0, len(keys), size)]
 
 
-def _report(out: Path, keys: Sequence[str], records: Sequence[Record], entries: Sequence[Entry]) -> dict:
-    """What was kept, what was not, and why: counts, and a line for each loss."""
-    reasons, lines = Counter[str](), list[str]()
+def _report(
+    out: Path,
+    keys: Sequence[str],
+    records: Sequence[Record],
+    entries: Sequence[Entry],
+    damaged: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What was kept, what was not, and why: counts, and a line for each loss and each damaged tar."""
+    reasons, lines, rows = Counter({DAMAGED: len(damaged)} if damaged else {}), list(damaged), 0
     for record in records:
         reasons.update(record.lost)
         lines += [f"{record.name}: {note}" for note in record.notes]
     for number, key in enumerate(keys):
         told = read_told(out / "latents" / f"{key}.npz")
         reasons.update(told["lost"])
+        rows += len(told["samples"]) + sum(told["lost"].values())  # each is a clip or a loss
         name = records[number].name if records else key
         lines += [f"{name}: {note}" for note in told["notes"]]
     report = {
-        "sources": len(keys),
+        "sources": len(records) or rows,
         "clips": len(entries),
         "heldout": sum(entry.split == "heldout" for entry in entries),
         "seconds": round(sum(entry.frames for entry in entries) / FRAME_RATE, 2),
@@ -248,6 +255,8 @@ def main() -> None:
     )
     if report["clips"] and not report["heldout"]:
         print("nothing is held out from training, which wants that: prepare a second video")
+    if report["clips"] == report["heldout"]:
+        print("nothing is left to train on: prepare more videos, or rows of the split train")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from talker.checkpoint import load_component
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
-from talker.media.sound import FRAME
 from talker.media.video import Reel
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text import PhonemeTokenizer
@@ -158,18 +157,17 @@ def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tu
 
 def _row(encoders: Encoders, data: Released, row: int, key: str) -> Sample | str:
     """A row's sample, or why there is none, as "reason: detail"."""
-    said, fault = data.rows[row], data.fault(row)
-    if fault is not None:
-        return fault
-    pcm, motion = data.pcm(row), data.motion(row)
-    frames = min(len(pcm) // FRAME, len(motion))
+    said, held = data.rows[row], data.read(row)
+    if isinstance(held, str):
+        return held
+    (pcm, motion), frames = held, len(held[1])
     cues = (Cue(0.0, frames / FRAME_RATE, said.text),)
     fault = words_fault(cues, frames, encoders.tokenizer)
     if fault is not None:
         return fault
     audio, speaker = encoders.heard(pcm)
     heldout = said.heldout if data.has_heldout else None
-    sample = Sample(key, audio[:frames], _half(motion[:frames]), speaker, cues, key, heldout)
+    sample = Sample(key, audio[:frames], _half(motion), speaker, cues, said.sample_id, heldout)
     return sample.fault or sample
 
 
@@ -178,7 +176,8 @@ def _write(path: Path, made: Sequence[tuple[str, Sample | str]]) -> None:
     samples = [one for _, one in made if isinstance(one, Sample)]
     faults = [(name, fault) for name, fault in made if isinstance(fault, str)]
     lost = Counter(fault.partition(":")[0] for _, fault in faults)
-    write_samples(path, samples, dict(lost), [f"{name}: {fault}" for name, fault in faults])
+    notes = [" ".join(f"{name}: {fault}".split()) for name, fault in faults]  # each on one line
+    write_samples(path, samples, dict(lost), notes)
 
 
 def _grouped(frames: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from recipes.data.prepare.samples import Sample, read_samples, read_told
 from recipes.data.released import tar_members
-from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Entry, write_shard
+from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Content, Entry, write_shard
 from talker.checkpoint import atomic
 
+HELDOUT = "heldout.json"
 SHARD_CLIPS = 500
 HELDOUT_SHARE = 0.02
 
@@ -46,11 +48,12 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
     """Write shards, statistics and the index into `out` from `latents/KEY.npz`, in the order of `keys`.
 
     A shard that is there is not written again, its name tells its content; the index comes last, and shards
-    that it does not name go. `quiet` (C,) is the codec's latent of silence, kept beside the statistics.
+    that it does not name go. Voices that an earlier call held out stay so. `quiet` (C,) is the codec's latent
+    of silence, kept beside the statistics.
     """
     (out / SHARDS).mkdir(exist_ok=True)
     told = (sample for key in keys for sample in read_told(latents / f"{key}.npz")["samples"])
-    heldout = heldout_voices({sample["voice"] for sample in told if sample["heldout"] is None})
+    heldout = _kept_heldout(out, {sample["voice"] for sample in told if sample["heldout"] is None})
     waiting: dict[str, list[Sample]] = defaultdict(list)
     moments = {"audio": Moments(), "motion": Moments()}
     entries: list[Entry] = []
@@ -84,28 +87,37 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
     return entries
 
 
-def heldout_voices(voices: Collection[str]) -> set[str]:
-    """Those that are kept from training: about one in fifty, chosen by their names alone; of several at least
-    one, and never all."""
-    ranked = sorted((hashlib.sha256(voice.encode()).digest(), voice) for voice in voices)[:-1]
-    chosen = {voice for digest, voice in ranked if digest[0] < 256 * HELDOUT_SHARE}
+def heldout_voices(voices: Collection[str], kept: Collection[str] = ()) -> set[str]:
+    """Those that are kept from training: `kept` and, of the others, about one in fifty, by their names alone;
+    of several at least one, and never all that are new."""
+    kept, new = set(kept) & set(voices), set(voices) - set(kept)
+    ranked = sorted((hashlib.sha256(voice.encode()).digest(), voice) for voice in new)[:-1]
+    chosen = kept | {voice for digest, voice in ranked if digest[0] < 256 * HELDOUT_SHARE}
     return chosen or {voice for _, voice in ranked[:1]}
+
+
+def _kept_heldout(out: Path, voices: Collection[str]) -> set[str]:
+    """The same, of all that `out` has ever held out; it takes note of the new ones."""
+    path = out / HELDOUT
+    kept = set(json.loads(path.read_text())) if path.exists() else set()
+    heldout = heldout_voices(voices, kept)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(sorted(kept | heldout), indent=1))
+    return heldout
 
 
 def _packed(folder: Path, name: str, split: str, group: Sequence[Sample]) -> list[Entry]:
     """The entries of a shard, which is written if it is not there."""
-    samples, digest = [], hashlib.sha256()
+    samples, content = [], Content()
     for one in group:
         told = {"voice": one.voice, "split": split, "cues": [asdict(cue) for cue in one.cues]}
         samples.append({"key": one.key, "json": told} | {m: getattr(one, m) for m in MEMBERS})
-        digest.update(repr((one.key, told, [getattr(one, m).shape for m in MEMBERS])).encode())
-        for member in MEMBERS:
-            digest.update(getattr(one, member).tobytes())
-    path = folder / f"{name}-{digest.hexdigest()[:12]}.tar"
+        content.add(one.key, one.voice, split, one.cues, [getattr(one, m) for m in MEMBERS])
+    path = folder / f"{name}-{content}.tar"
     if not path.exists():
         with atomic(path) as temporary:
             write_shard(temporary, samples)
-    places = tar_members(path)
+    places, _ = tar_members(path)
     return [
         Entry(
             one.key,

@@ -29,6 +29,7 @@ STAGES = {
     "transcript": "open|/mel_filters.npz|1",
     "encoding": "open|/clips/plain-2-|3",
     "filters": "os.rename|/latents/somebody-else-speaks-|1",
+    "held out": "os.rename|/heldout.json|1",
     "shard": "os.rename|/shards/train-|1",
     "next shard": "os.rename|/shards/heldout-|1",
     "statistics": "os.rename|/stats.safetensors|1",

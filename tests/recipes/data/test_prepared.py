@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from recipes.data.prepare.pack import heldout_voices
 from recipes.data.prepared import Prepared, read_at, read_statistics
 from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
 from recipes.data.transcript import Cue
+from recipes.data.validate import check
 from recipes.train_talker import Data, averaged, check_widths, draw, main
 from talker.config import TalkerConfig
 from talker.errors import UserError
@@ -73,13 +76,38 @@ def test_some_voices_are_held_out_and_never_all() -> None:
     assert [len(heldout_voices(names[:count])) for count in range(3)] == [0, 0, 1]
 
 
-def test_what_is_long_is_split_at_words_or_dropped_and_counted(tmp_path: Path) -> None:
+def test_a_voice_that_was_held_out_stays_so_when_videos_are_added_or_missing(tmp_path: Path) -> None:
+    clips = {name: sample(f"{name}-0", 1, k) for k, name in enumerate("abcdefgh")}
+    ranked = sorted(clips, key=lambda name: hashlib.sha256(name.encode()).digest(), reverse=True)
+    assert heldout_voices(ranked) == {ranked[-1]}  # for want of any that its name alone would hold out
+
+    def heldout(names: list[str]) -> set[str]:
+        folder = write_prepared(tmp_path, [[clips[name]] for name in names])
+        return {entry.voice for entry in read_index(folder) if entry.split == "heldout"}
+
+    assert heldout(ranked[:1]) == set()
+    assert heldout(ranked[:3]) == {ranked[2]}
+    assert heldout(ranked[:5]) == {ranked[2]}
+    assert heldout([*ranked[:2], *ranked[3:5]]) == {ranked[4]}  # somebody must be
+    assert heldout(ranked) == {ranked[2], ranked[4]}
+
+
+def test_what_is_long_is_split_at_words_or_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     usual_clips = [[sample(f"short{k}-0", 2, k)] for k in range(8)]
     timed, untimed = sample("timed-0", 70), sample("untimed-0", 40, word_times=False)
-    folder = write_prepared(tmp_path, [*usual_clips, [timed], [untimed]])
+    mute = dataclasses.replace(sample("mute-0", 40), cues=())
+    folder = write_prepared(tmp_path, [*usual_clips, [timed], [untimed], [mute]])
     clips = [Prepared(folder, split) for split in ("train", "heldout")]
     views = [(held, k) for held in clips for k in range(len(held)) if held.frames[k] > 50]
-    assert sum(held.dropped.total() for held in clips) == 1
+    reasons = ("too long between two cuts", "too long, without a transcript to split it at")
+    assert clips[0].dropped + clips[1].dropped == dict.fromkeys(reasons, 1)
+    problems = check(folder)[1]
+    assert all(any(line.endswith(f"parts not read, {why}: 1") for line in problems) for why in reasons)
+    train(monkeypatch, folder, tmp_path / "run", steps=1)
+    said = capsys.readouterr().out
+    assert all(f"{why} 1" in said for why in reasons)
     assert len(views) in (3, 4)
     said = " ".join(held.text(k) for held, k in views)
     assert said == " ".join(cue.text for cue in timed.cues)
@@ -108,8 +136,8 @@ def test_the_talker_trains_on_it(folder: Path) -> None:
     assert 0 < batch.reads.float().mean() < 1  # half of the videos have word times
 
 
-def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path) -> None:
-    settings = ["--set", "steps=2", "--set", "generate_every=0"]
+def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, steps: int = 2) -> None:
+    settings = ["--set", f"steps={steps}", "--set", "generate_every=0"]
     monkeypatch.setattr(
         "sys.argv", ["", "--config", "tiny", "--data", str(folder), "--run", str(run), *settings]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import pickle
@@ -16,7 +17,7 @@ import pytest
 import torch
 from killed import finished, prepare, tree
 
-from recipes.data.prepare.__main__ import BLOCK
+from recipes.data.prepare.__main__ import BLOCK, _report
 from recipes.data.prepare.encode import Setup, encode_released
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.samples import read_told
@@ -125,6 +126,19 @@ def test_it_is_prepared_with_its_own_motion_codes(root: Path, tmp_path: Path) ->
 
 
 @pytest.mark.long
+def test_a_table_without_a_row_to_train_on_says_so(tmp_path: Path) -> None:
+    (tmp_path / "root/metadata").mkdir(parents=True)
+    (tmp_path / "root/a.wav").write_bytes(wav(2.0))
+    (tmp_path / "root/a.pt").write_bytes(motion(50))
+    row = "a,,test,So it goes.,a.wav,a.pt,,50,25"
+    (tmp_path / "root/metadata/train.csv").write_text("\n".join([",".join(COLUMNS), row]))
+    assert prepare(tmp_path / "root", tmp_path / "out") == 0
+    said = (tmp_path / "out.log").read_text().splitlines()
+    assert said[-2].startswith("1 clips, 0.0 minutes, from 1 sources; lost: nothing")
+    assert said[-1].startswith("nothing is left to train on")
+
+
+@pytest.mark.long
 def test_blocks_of_rows_through_a_kill_and_a_file_that_comes_later(tmp_path: Path) -> None:
     root, out, fresh = (tmp_path / name for name in ("root", "out", "fresh"))
     (root / "metadata").mkdir(parents=True)
@@ -167,11 +181,12 @@ def test_names_lead_nowhere_else(root: Path, tmp_path: Path) -> None:
         large.size = 100
         archive.addfile(large, io.BytesIO(bytes(100)))
     raw = (tmp_path / "a.tar").read_bytes()
-    assert tar_members(tmp_path / "a.tar") == {"large.wav": (1024, 100)}
-    for name, content in (("cut off", raw[:1050]), ("no tar", b"no tar" * 1000)):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match="cannot be read as a tar"):
-            tar_members(tmp_path / name)
+    assert tar_members(tmp_path / "a.tar") == ({"large.wav": (1024, 100)}, None)
+    for content in (b"", b"no tar" * 1000, raw[:1050], raw[:1536]):
+        (tmp_path / "other").write_bytes(content)
+        members, fault = tar_members(tmp_path / "other")
+        assert bool(members) == (len(content) == 1536)
+        assert "download it again" in fault
 
 
 def test_another_table_is_refused(tmp_path: Path) -> None:
@@ -179,6 +194,55 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metadata/train.csv").write_text("id,text\n1,a\n")
     with pytest.raises(UserError, match="has no column"):
         Released(tmp_path)
-    (tmp_path / "metadata/train.csv").write_text(",".join(COLUMNS) + "\n" + "a," * 7 + "many,25\n")
-    with pytest.raises(UserError, match="must be numbers"):
-        Released(tmp_path)
+
+
+# Lines of a table whose last column is the text, and what is said of each.
+LINES = {
+    "good,x,train,a.wav,a.pt,,50,25,So it goes.": None,
+    "short,x,train,a.wav": "short: bad row: line 3 has fewer values than columns",
+    "comma,x,train,a.wav,a.pt,,50,25,So, it goes.": "comma: bad row: line 4 has more values than columns",
+    "none,x,train,a.wav,a.pt,,,25,So it goes.": "none: bad row: in line 5 pt_length and fps are no numbers",
+    "inf,x,train,a.wav,a.pt,,inf,25,So it goes.": "inf: bad row: in line 6 pt_length and fps are no numbers",
+    ",x,train,a.wav,a.pt,,50,25,So it g\xf6es.": "line 7: bad row: line 7 is not UTF-8",
+    "field,x,train,a.wav,a.pt,,50,25," + "a" * 200_000: "line 8: bad row: field larger than",
+    f"name,x,train,{'a' * 300},a.pt,,50,25,So it goes.": f"name: missing file: {'a' * 300}",
+    "again,x,train,a.wav,a.pt,,50,25,So it goes.": None,
+    "cut,x,": "cut: bad row: line 11 has fewer values than columns",
+}
+
+
+def test_a_bad_line_or_tar_is_a_line_of_the_report_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    columns = [*(name for name in COLUMNS if name != "text"), "text"]
+    table = "\n".join([",".join(columns), *LINES]).encode("latin-1")
+    (tmp_path / "metadata/train.csv").write_bytes(b"\xef\xbb\xbf" + table)
+    (tmp_path / "a.wav").write_bytes(wav(2.0))
+    (tmp_path / "a.pt").write_bytes(motion(50))
+    (tmp_path / "empty.tar").touch()
+    (tmp_path / "noise.tar").write_bytes(b"no tar" * 1000)
+    (tmp_path / "lost.tar").symlink_to(tmp_path / "nowhere")
+    tars = [f"{name}.tar: damaged tar: it cannot be read as a tar" for name in ("empty", "lost", "noise")]
+    expected = [why for why in LINES.values() if why]
+    data, problems = Released(tmp_path), check_released(tmp_path)[1]
+    assert not data.has_heldout
+    for problem, words in zip(problems, [*tars, *expected], strict=True):
+        assert problem.startswith(words)
+    (tmp_path / "latents").mkdir()
+    rows, setup = range(len(data.rows)), Setup(PUPPET, "cpu", None, 0.0)
+    encode_released(setup, tmp_path, tmp_path / "latents", [("rows", rows)])
+    entries = pack(tmp_path / "latents", ["rows"], torch.zeros(32), tmp_path)
+    report = _report(tmp_path, ["rows"], [], entries, data.damaged)
+    assert report["clips"] == 2
+    assert report["sources"] == len(LINES)
+    assert report["reasons"] == {"bad row": len(expected) - 1, "damaged tar": 3, "missing file": 1}
+    assert report["lines"] == [*problems[:3], *(f"rows: {line}" for line in problems[3:])]
+
+
+def test_codes_that_claim_to_be_more_than_they_are_are_refused(root: Path) -> None:
+    data = Released(root)
+    data.rows[0] = dataclasses.replace(data.rows[0], motion_path="odd.pt")
+    for odd in (torch.empty(50, 40, device="meta"), torch.zeros(1).as_strided((2**30, 40), (0, 0))):
+        torch.save(odd, root / "odd.pt")
+        with pytest.raises(UserError, match=r"odd\.pt holds no motion"):
+            data.motion(0)
+    (root / "odd.pt").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from prepared_data import AUDIO, sample, usual, write_prepared
 from safetensors.torch import load_file, save_file
 
 from recipes.data.prepare.samples import Sample
-from recipes.data.tar_shards import INDEX, SHARDS, STATS
+from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS
 from recipes.data.transcript import Cue
 from recipes.data.validate import check
 
@@ -68,6 +69,30 @@ def test_faults_of_files_are_found(tmp_path: Path) -> None:
     assert len(check(folder)[1]) == 1
     (folder / INDEX).unlink()
     assert "cannot be read" in check(folder)[1][0]
+
+
+def test_what_is_not_the_clips_own_is_found(tmp_path: Path) -> None:
+    folder = write_prepared(tmp_path, [[sample(f"clip{k}-0", 2, k)] for k in range(8)])
+
+    def problems() -> list[str]:
+        return [line for line in check(folder)[1] if "statistics" not in line]  # of so few clips they notice
+
+    index = (folder / INDEX).read_text()
+    first, second, *others = map(json.loads, index.splitlines())
+    swapped = [first | {"members": second["members"]}, second | {"members": first["members"]}, *others]
+    (folder / INDEX).write_text("\n".join(map(json.dumps, swapped)))
+    expected = [f"{one['key']}.{name} lies elsewhere" for one in (first, second) for name in MEMBERS]
+    for line, words in zip(problems(), expected, strict=True):
+        assert words in line
+    damaged = [f"{first['shard']} is not what its name says: remove it and prepare the data again"]
+    (folder / INDEX).write_text("\n".join(index.splitlines()[1:]))
+    assert problems() == damaged
+    (folder / INDEX).write_text(index)
+    with (folder / SHARDS / first["shard"]).open("r+b") as file:
+        offset, size = first["members"]["motion"]
+        file.seek(offset + size - 400)
+        file.write(bytes(400))
+    assert problems() == damaged
 
 
 @pytest.mark.long
