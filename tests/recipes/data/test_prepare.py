@@ -11,11 +11,14 @@ import math
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -23,7 +26,8 @@ from media_files import chirps, person, write_video
 from talking_videos import write_clip
 
 from recipes.data.prepare import __main__ as main_module
-from recipes.data.prepare.clips import Clip, ClipWriter, Record
+from recipes.data.prepare import clips as clips_module
+from recipes.data.prepare.clips import Clip, ClipWriter, Record, make_clips
 from recipes.data.prepare.detect import box_of, retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_videos
 from recipes.data.prepare.pack import pack
@@ -127,23 +131,39 @@ def test_words_that_nothing_can_be_learned_from_are_left_out(tmp_path: Path) -> 
     assert check(tmp_path)[1] == ["no clip is in the split heldout"]
 
 
-def test_a_killed_video_is_tried_again_and_a_crashed_one_is_not(
+def test_a_crash_is_a_videos_own_and_any_other_loss_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clips").mkdir()
-    sources = [Source.of(tmp_path / name, name) for name in ("a.mp4", "b.mp4")]
+    crashes, lost = (-signal.SIGSEGV, -signal.SIGABRT), (-signal.SIGKILL, -signal.SIGUSR1, 1, 255)
+    codes = {f"{code}.mp4": code for code in (*crashes, *lost)}
+    sources = [Source.of(tmp_path / name, name) for name in codes]
     tried = []
 
     def ending(_: object, jobs: list[tuple[Source]], workers: int) -> Iterator[tuple[tuple[Source], int]]:
-        for job, code in zip(jobs, (-signal.SIGKILL, -signal.SIGSEGV), strict=False):
-            tried.append(job[0].name)
-            yield job, code
+        for job in jobs:
+            tried.append(codes[job[0].name])
+            yield job, tried[-1]
 
     monkeypatch.setattr(main_module, "in_processes", ending)
     for _ in range(2):
         records = main_module._clips(sources, tmp_path, Setup(PUPPET, "cpu", None, 0.0), None, 1)
-    assert tried == ["a.mp4", "b.mp4", "a.mp4"]
-    assert [list(record.lost) for record in records] == [[main_module.KILLED], ["crashed"]]
+    assert tried == [*crashes, *lost, *lost]
+    reasons = ["crashed"] * len(crashes) + [main_module.LOST] * len(lost)
+    assert [list(record.lost) for record in records] == [[why] for why in reasons]
+
+
+def test_exhausted_memory_is_no_fault_of_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watch(*_: object) -> None:
+        try:
+            raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+        except av.FFmpegError as error:
+            raise UserError("a.mp4 cannot be read") from error
+
+    monkeypatch.setattr(clips_module, "watch", watch)
+    with pytest.raises(UserError):
+        make_clips(Source.of(tmp_path / "a.mp4", "a.mp4"), tmp_path / "a", 64, None)
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_full_disk_is_one_line_and_no_fault_of_a_video(
@@ -247,6 +267,17 @@ def test_a_crash_is_an_exit_code() -> None:
         list(in_processes(Path.write_text, [(Path("/dev/full"), "so")], 1))
     ends = dict(in_processes(os._exit, [(0,), (3,)], 2)) | dict(in_processes(os.abort, [()], 1))
     assert ends == {(0,): 0, (3,): 3, (): -signal.SIGABRT}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", ["worker", "server"])
+def test_what_is_killed_from_outside_is_tried_again(tmp_path: Path, victim: str) -> None:
+    forkserver.ensure_running()
+    pid = {"worker": "$PPID", "server": forkserver._forkserver._forkserver_pid}[victim]
+    once = f"mkdir {tmp_path}/tried && kill -KILL {pid}; sleep 0.5"
+    jobs = [(["sh", "-c", script],) for script in (once, "sleep 0.3")]
+    assert sorted(code for _, code in in_processes(subprocess.run, jobs, 2)) == [0, 0]
+    assert (tmp_path / "tried").exists()
 
 
 @pytest.mark.long
