@@ -39,6 +39,7 @@ from recipes.data.transcript import Cue
 from recipes.data.validate import check
 from talker.checkpoint import PUPPET
 from talker.errors import UserError
+from talker.media.face import Box
 
 
 def test_every_video_has_a_key_of_its_own_that_is_safe(tmp_path: Path) -> None:
@@ -95,6 +96,32 @@ def test_shots_are_kept_apart(tmp_path: Path) -> None:
     # The square of the second shot is its own from its first frame on.
     assert watched.track.square(24) == watched.track.square(0)
     assert watched.track.square(36) == watched.track.square(80) != watched.track.square(0)
+
+
+@pytest.mark.long
+def test_a_text_without_times_is_of_all_the_sound_or_of_none(tmp_path: Path) -> None:
+    words, whole = [Cue(start, start + 0.4, "so") for start in (0.1, 1.2, 2.2)], [Cue(0, math.inf, "so " * 5)]
+    pcm, face = chirps(3.0, 24_000)[0], person(64)
+
+    def kept(name: str, frames: int, sound: np.ndarray, begin: float = 0.0, share: float = 1.0) -> list[list]:
+        """Starts of the words that are kept, and those of the text without times."""
+        path, stamps = tmp_path / name, [begin + number / 25 for number in range(frames)]
+        write_clip(path, [face] * frames, sound, stamps=stamps, flags="faststart" * (share < 1))
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        watched = watch(path, lambda _: [Box(16, 16, 32)])
+        return [
+            [cue.start for span in stretches(watched, cues)[0] for cue in span.cues]
+            for cues in (words, whole)
+        ]
+
+    assert kept("whole.mp4", 75, pcm) == [[0.1, 1.2, 2.2], [0.0]]
+    assert kept("picture ends.mp4", 50, pcm) == [[0.1, 1.2], []]
+    silence = np.where(np.arange(len(pcm)) < 48_000, pcm, 0)
+    assert kept("silence follows.mp4", 50, silence) == [[0.1, 1.2], [0.0]]
+    assert kept("sound ends.mp4", 75, pcm[:48_000]) == [[0.1, 1.2], [0.0]]
+    assert kept("picture begins.mkv", 50, pcm, 1.0) == [pytest.approx([0.2, 1.2]), []]
+    assert kept("picture and sound begin.mkv", 75, pcm, 0.2)[1] == [0.0]
+    assert kept("cut.mp4", 75, pcm, share=0.85)[1] == []  # whose header claims more
 
 
 # Cues of a clip of a second, and why they are of no use.
