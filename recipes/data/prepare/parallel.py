@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -63,6 +64,10 @@ def _started(context: ForkServerContext, work: Callable[..., None], job: Job) ->
     """A process of the job; if the server is killed meanwhile, of a new server."""
     while True:
         process = context.Process(target=_quietly, args=(work, job), daemon=True)
+        # Ctrl-C is the parent's, which then ends its processes: they inherit that they ignore it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        forkserver.ensure_running()
+        signal.signal(signal.SIGINT, before)
         with contextlib.suppress(EOFError, ConnectionError):
             process.start()
             return process
@@ -70,7 +75,6 @@ def _started(context: ForkServerContext, work: Callable[..., None], job: Job) ->
 
 def _quietly(work: Callable[..., None], job: Job) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends its processes
     try:
         work(*job)
     except OSError as error:

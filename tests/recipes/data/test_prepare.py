@@ -66,6 +66,22 @@ def test_every_video_has_a_key_of_its_own_that_is_safe(tmp_path: Path) -> None:
             find_sources(tmp_path / wrong, out)
 
 
+def test_a_file_of_two_names_is_one_video_and_a_link_to_nothing_a_line(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "a.mp4").touch()
+    (videos / "b.mp4").symlink_to("a.mp4")
+    (videos / "c.mp4").symlink_to("nowhere.mp4")
+    (videos / "d.mp4").symlink_to("d.mp4")
+    found = find_sources(videos, tmp_path / "out")
+    assert [one.name for one in found] == ["a.mp4", "c.mp4", "d.mp4"]
+    (tmp_path / "list.txt").write_text(f"videos/a.mp4\n./videos/../videos/a.mp4\n{videos}/b.mp4\n")
+    assert [one.name for one in find_sources(tmp_path / "list.txt", tmp_path)] == ["videos/a.mp4"]
+    for one in found[1:]:
+        make_clips(one, tmp_path / one.key, 64, None)
+        assert Record.read(tmp_path / one.key).lost == {"unreadable": 1}
+
+
 def test_boxes_from_landmarks_turn_and_grow_with_the_face() -> None:
     face = np.array([[40, 50], [60, 50], [50, 60], [43, 70], [57, 70]], float)
     box = box_of(face)

@@ -150,6 +150,12 @@ def test_an_interruption_is_one_line_and_no_fault_of_a_video(videos: Path, tmp_p
     assert not any("crashed" in record.lost for record in records)
 
 
+def test_an_interruption_of_the_imports_is_no_traceback(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert prepare(videos, out, kill_at="import|torch|1", kill=signal.SIGINT) == -signal.SIGINT
+    assert out.with_suffix(".log").read_text() == ""
+
+
 def test_however_it_was_filmed_it_gives_nearly_the_same_codes(whole: Path) -> None:
     clips = [Prepared(whole, split) for split in ("train", "heldout")]
     codes = {
