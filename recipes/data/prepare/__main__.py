@@ -46,8 +46,8 @@ from talker.errors import UserError
 from talker.transcript import whisper_weights
 
 SETTINGS, REPORT = "settings.json", "report.json"
-# So ends what a video does to its decoder. One lost in another way is no fault of the video, so the next
-# run tries it again.
+# So a process ends by what a video does to its decoder. However else it is lost, the video is not at fault,
+# and the next run tries it again.
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 LOST = "process lost, out of memory perhaps"
 TOGETHER = 16  # videos that one process encodes with once loaded networks
