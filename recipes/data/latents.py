@@ -1,6 +1,6 @@
 """What the talker trains on: corpus clips, encoded once by the trained audio autoencoder and speaker encoder.
 
-    python -m recipes.data.latents [--split heldout] [--clips 12000] [--until speech | latents]
+    python -m recipes.data.latents [--split heldout] [--clips 12000] [--until speech | latents | speakers]
 
 Three steps, each kept in pieces under `runs/` and resumed after any kill: the clips themselves (speech,
 motion, text), audio latents, speaker embeddings; `--until` stops before a network that is still in training.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def views_of(entry: Entry) -> tuple[list[View], dict[str, int]]:
     views = []
     for span in found:
         first = int(span.start * FRAME_RATE)
-        last = min(entry.frames, first + int(LONGEST_SECONDS * FRAME_RATE), _up(span.end * FRAME_RATE))
+        last = min(entry.frames, first + int(LONGEST_SECONDS * FRAME_RATE), math.ceil(span.end * FRAME_RATE))
         cues = tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues)
         views.append(View(entry, first, last, cues))
     return views, {"too long between two cuts": lost} if lost else {}
@@ -188,7 +189,3 @@ def read_at(words: Sequence[Cue], tokens: int, times: NDArray[np.float64]) -> ND
         at += [max(at[-1], word.start), max(at[-1], word.end)]
         read += [before, after]
     return np.interp(times, [*at, at[-1] + AFTER_SECONDS], [*read, float(tokens)]).astype(np.float32)
-
-
-def _up(x: float) -> int:
-    return int(-(-x // 1))

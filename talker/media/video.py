@@ -18,7 +18,7 @@ from talker.media.audio import CLOSED, readable, reason
 FRAME_RATE = 25
 # Stamps are rounded, to milliseconds for instance; a frame is not shown for the sake of such a remainder.
 SLACK = Fraction(1, 10)
-LONGEST_STILL = 600  # seconds
+LONGEST_STILL = 600  # seconds that frames stand beyond one each, all of a file together
 
 
 def films(container: av.container.InputContainer) -> bool:
@@ -65,15 +65,16 @@ class Reel:
         """Each decoded frame with the index (at 25 a second) of the first moment that it no longer covers."""
         stream = container.streams.video[0]
         held: av.VideoFrame | None = None
-        shown = Fraction(0)
+        shown = stood = Fraction(0)
         usual = 1 / Fraction(stream.average_rate or FRAME_RATE)
         for frame in _decoded(container):
             time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
             if held is None:
                 self.start = time
             time -= self.start
-            if not 0 <= time - shown <= LONGEST_STILL:
-                raise UserError(f"the timestamps of {self.path} jump: convert it to mp4 first")
+            stood += max(Fraction(0), time - shown - 1)
+            if time < shown or stood > LONGEST_STILL:
+                raise UserError(f"{self.path} holds timestamps that jump: convert it to mp4 first")
             if held is not None:
                 yield held, ceil(time * FRAME_RATE - SLACK)
             held, shown = frame, time

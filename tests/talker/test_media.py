@@ -139,7 +139,7 @@ def _video(path: Path, times: list[Fraction]) -> Path:
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
         for k, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 10 * k, np.uint8), "rgb24")
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 10 * k % 256, np.uint8), "rgb24")
             frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -156,6 +156,15 @@ def test_frames_are_picked_by_their_timestamps(tmp_path: Path) -> None:
     assert shades[:7] == [0, 1, 1, 1, 1, 2, 3]
 
     assert len(list(itertools.islice(read_frames(path, seconds=0.12), 10))) == 3
+
+
+def test_many_long_stills_together_are_no_video(tmp_path: Path) -> None:
+    path = _video(tmp_path / "v.mkv", [Fraction(250 * k) for k in range(5)])
+    with pytest.raises(UserError, match=r"v\.mkv holds timestamps that jump: convert it"):
+        list(read_frames(path))
+    assert sum(1 for _ in read_frames(path, seconds=499)) == 499 * 25
+    slow = _video(tmp_path / "w.mkv", [Fraction(k) for k in range(700)])
+    assert sum(1 for _ in read_frames(slow)) >= 699 * 25
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:

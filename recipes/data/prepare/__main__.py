@@ -25,6 +25,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # imports take seconds; Ctrl-C ends them without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from tqdm import tqdm
 
 from motion_ae.config import MotionAEConfig
@@ -43,8 +46,10 @@ from talker.errors import UserError
 from talker.transcript import whisper_weights
 
 SETTINGS, REPORT = "settings.json", "report.json"
-KILLED = "killed, out of memory perhaps"  # which is no fault of the video: the next run tries it again
-ENDED = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
+# So a process ends by what a video does to its decoder. However else it is lost, the video is not at fault,
+# and the next run tries it again.
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+LOST = "process lost, out of memory perhaps"
 TOGETHER = 16  # videos that one process encodes with once loaded networks
 BLOCK = 64  # rows of the published table in one file of latents
 
@@ -54,7 +59,7 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
 
     Raises:
         UserError: nothing to prepare, other settings than before, missing weights, another process at work
-            there, or a killed worker.
+            there, or a worker killed twice.
         OSError: the disk is full (ENOSPC), or fails.
     """
     # Whatever is wrong with what is given shows before anything is written.
@@ -81,6 +86,7 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
             left = [key for key in keys if not (out / "latents" / f"{key}.npz").exists()]
             jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, TOGETHER)]
             _encode(encode_videos, jobs, workers)
+        _tidy(out)  # what processes that were tried again have left
         entries = pack(out / "latents", keys, quiet, out)
         return _report(out, keys, records, entries, damaged)
 
@@ -103,7 +109,7 @@ def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
 
 
 def _tidy(out: Path) -> None:
-    """Remove what a killed run was writing."""
+    """Remove what killed processes were writing."""
     halves = [path for name in (SETTINGS, HELDOUT, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")]
     for path in (*halves, *(out / "latents").glob(".*")):
         path.unlink(missing_ok=True)
@@ -131,16 +137,16 @@ def _clips(
     for source in sources:
         if (folder / source.key).exists():
             record = Record.read(folder / source.key)
-            if record.stamp == source.stamp and KILLED not in record.lost:
+            if record.stamp == source.stamp and LOST not in record.lost:
                 continue
             (out / "latents" / f"{source.key}.npz").unlink(missing_ok=True)
             discard(folder / source.key)
         jobs.append((source, folder / source.key, resolution, found))
     bar = tqdm(in_processes(make_clips, jobs, workers), "clips", len(jobs), file=sys.stdout, disable=not jobs)
     for (source, own, *_), code in bar:
-        if code:
+        if code and not own.exists():
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
-            why = KILLED if -code in ENDED else "crashed"
+            why = "crashed" if -code in CRASHES else LOST
             unfinished = folder / f"{UNFINISHED}{source.key}"
             unfinished.mkdir()
             Record(source.name, source.stamp, [], {why: 1}, [f"{why} ({name})"]).write(unfinished)
@@ -260,4 +266,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main()

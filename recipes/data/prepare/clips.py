@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -39,6 +40,7 @@ from talker.windows import LONGEST_SECONDS
 
 RECORD = "record.json"
 UNFINISHED = ".unfinished-"
+EXHAUSTED = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # the machine, and no fault of the video
 VIDEO_QUALITY = {"crf": "12", "preset": "veryfast", "bf": "0"}  # far finer than any network sees
 SHARPNESS_SIDE = 128  # compression leaves edges of its own in larger pictures
 LONGEST_FRAMES = int(LONGEST_SECONDS * FRAME_RATE)
@@ -119,7 +121,7 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
     except Refused as error:
         return refused(*error.args)
     except (ValueError, av.FFmpegError, OSError) as error:  # a UserError, or a path that can be none
-        if getattr(error, "errno", None) in DISK_FULL:
+        if getattr(error.__cause__ or error, "errno", None) in (*DISK_FULL, *EXHAUSTED):
             raise
         return refused("unreadable", reason(error).replace(f"{source.path} ", "").splitlines()[0])
 

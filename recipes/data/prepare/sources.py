@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +49,16 @@ class Source:
 def find_sources(source: Path, out: Path) -> list[Source]:
     """Every video under a folder, or on each line of a list file (relative to it; # begins a comment).
 
-    What lies under `out` is none: it was made here.
+    What lies under `out` is none: it was made here. A file with two names is one video, by its first name.
 
     Raises:
         UserError: neither a folder nor a list, or nothing in it.
     """
     if source.is_dir():
         videos, own = (p for p in source.rglob("*") if p.suffix.lower() in VIDEOS), out.resolve()
-        paths = sorted(p for p in videos if p.is_file() and own not in p.resolve().parents)
+        # A link to nothing is asked for, too, and reported.
+        files = (p for p in videos if p.is_file() or (p.is_symlink() and not p.exists()))
+        paths = sorted(p for p in files if own not in Path(os.path.realpath(p)).parents)
         found = [Source.of(path, path.relative_to(source).as_posix()) for path in paths]
     elif source.is_file() and source.suffix.lower() not in VIDEOS:
         try:
@@ -70,4 +73,16 @@ def find_sources(source: Path, out: Path) -> list[Source]:
         raise UserError(f"{source} is neither a folder of videos nor a list of them: give one of the two")
     if not found:
         raise UserError(f"there is no video in {source}: names end in {', '.join(VIDEOS)}")
-    return found
+    once: dict[object, Source] = {}
+    for one in found:
+        once.setdefault(_file(one.path), one)
+    return list(once.values())
+
+
+def _file(path: Path) -> object:
+    """Equal for all names of one file."""
+    try:
+        stat = path.stat()
+        return stat.st_dev, stat.st_ino
+    except (OSError, ValueError):
+        return path

@@ -36,6 +36,7 @@ MARGIN = 6  # frames of silence kept around speech
 SHORTEST = 25  # frames
 SLACK_SECONDS = 0.25  # by which words may outlast their video
 MISSING = 0.05  # share of a file's claimed length
+MOST_UNPAIRED = 0.3  # seconds of sound that may be left out before a whole text is none of what is kept
 
 
 class Refused(Exception):  # noqa: N818 - an outcome, not a fault
@@ -53,6 +54,7 @@ class Watched:
         shots: (first, last + 1) frames of each; what is next to a cut, and so not well framed, is in none.
         heard: length and loudness of the sound, from the first picture on.
         shift: seconds by which the sound begins after the first picture.
+        unpaired: seconds of sound that no picture goes with, or that the header claims and nobody can read.
     """
 
     track: FaceTrack
@@ -61,6 +63,7 @@ class Watched:
     shots: tuple[tuple[int, int], ...]
     heard: Survey
     shift: float
+    unpaired: float
 
     @property
     def frames(self) -> int:
@@ -94,7 +97,7 @@ def watch(path: Path, detector: Detector | None) -> Watched:
     """
     if not path.stat().st_size:
         raise Refused("unreadable", "the file is empty")
-    claimed, sound_start = _probe(path)
+    claimed, claimed_sound, sound_start = _probe(path)
     reel = Reel(path)
     looks: list[Box | None] = []
     company: dict[int, bool] = {}
@@ -114,15 +117,20 @@ def watch(path: Path, detector: Detector | None) -> Watched:
     if abs(shift) > MOST_SHIFT:
         raise Refused("unreadable", f"sound and picture begin {abs(shift):.0f} s apart")
     heard = surveyed(sound(path, shift))
-    length = max(float(reel.seconds), heard.seconds)
-    if claimed - length > max(0.5, MISSING * claimed):
+    # A header counts from zero, and what was read from the first picture on.
+    length = float(reel.start) + max(float(reel.seconds), heard.seconds)
+    unread = claimed - length
+    if unread > max(0.5, MISSING * claimed):
         raise Refused("truncated", f"{length:.1f} s of {claimed:.1f} s can be read")
     if not any(looks):
         raise Refused("no face")
     if not heard.speaks.any():
         raise Refused("silent")
     squares, shots = _framed(looks, [*cuts, number + 1], size)
-    return Watched(FaceTrack(reel.start, reel.seconds, squares), tuple(looks), company, shots, heard, shift)
+    after = heard.speaks[round(reel.seconds * FRAME_RATE) :].sum() / FRAME_RATE
+    unpaired = max(unread, claimed_sound - (heard.seconds - shift), after + max(0.0, -shift))
+    track = FaceTrack(reel.start, reel.seconds, squares)
+    return Watched(track, tuple(looks), company, shots, heard, shift, unpaired)
 
 
 def sound(path: Path, shift: float) -> Iterator[Tensor]:
@@ -141,7 +149,7 @@ def sound(path: Path, shift: float) -> Iterator[Tensor]:
 def stretches(watched: Watched, cues: Sequence[Cue]) -> tuple[list[Span], dict[str, int]]:
     """Where to cut, at transcript times if there are any, else at silences; and what is lost by it, counted.
 
-    Nothing extends over two shots. A transcript without times covers its whole video, so that must be one
+    Nothing extends over two shots. A transcript without times covers all that is heard, so that must be one
     shot that fits into one clip.
     """
     frames = watched.frames
@@ -149,6 +157,8 @@ def stretches(watched: Watched, cues: Sequence[Cue]) -> tuple[list[Span], dict[s
     timed = [cue.shifted(min(0.0, watched.shift)) for cue in cues if math.isfinite(cue.end)]
     if cues and not timed and (frames > LONGEST_SECONDS * FRAME_RATE or len(watched.shots) > 1):
         return [], {"long or of many shots, and its transcript has no times": 1}
+    if cues and not timed and watched.unpaired > MOST_UNPAIRED:
+        return [], {"sound without picture or cut short, and its transcript has no times": 1}
     found: list[Span] = []
     said = 0
     for first, last in watched.shots:
@@ -196,19 +206,21 @@ def _framed(
     return tuple(squares), tuple(shots)
 
 
-def _probe(path: Path) -> tuple[float, float]:
-    """The length that the header claims, and the time of the first sound, in seconds."""
+def _probe(path: Path) -> tuple[float, float, float]:
+    """In seconds: the end of everything and the length of the sound, as the header claims them (0: it does
+    not), and the time of the first sound."""
     with path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
         if not container.streams.video:
             raise Refused("no picture")
         if not container.streams.audio:
             raise Refused("no sound")
-        claimed = (container.duration or 0) / av.time_base
+        claimed, track = (container.duration or 0) / av.time_base, container.streams.audio[0]
+        claimed_sound = Fraction(track.duration or 0) * Fraction(track.time_base or 0)
         first = next(decoded_frames(container), None)
     if first is None:
         raise Refused("no sound")
     start = Fraction(first.pts or 0) * Fraction(first.time_base or 0)
-    return claimed, float(start)
+    return claimed, float(claimed_sound), float(start)
 
 
 def _look(

@@ -11,11 +11,14 @@ import math
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -23,7 +26,8 @@ from media_files import chirps, person, write_video
 from talking_videos import write_clip
 
 from recipes.data.prepare import __main__ as main_module
-from recipes.data.prepare.clips import Clip, ClipWriter, Record
+from recipes.data.prepare import clips as clips_module
+from recipes.data.prepare.clips import Clip, ClipWriter, Record, make_clips
 from recipes.data.prepare.detect import box_of, retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_videos
 from recipes.data.prepare.pack import pack
@@ -35,6 +39,7 @@ from recipes.data.transcript import Cue
 from recipes.data.validate import check
 from talker.checkpoint import PUPPET
 from talker.errors import UserError
+from talker.media.face import Box
 
 
 def test_every_video_has_a_key_of_its_own_that_is_safe(tmp_path: Path) -> None:
@@ -59,6 +64,22 @@ def test_every_video_has_a_key_of_its_own_that_is_safe(tmp_path: Path) -> None:
     for wrong in ("a.mp4", "wrong.txt", "nowhere", "out"):
         with pytest.raises(UserError):
             find_sources(tmp_path / wrong, out)
+
+
+def test_a_file_of_two_names_is_one_video_and_a_link_to_nothing_a_line(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "a.mp4").touch()
+    (videos / "b.mp4").symlink_to("a.mp4")
+    (videos / "c.mp4").symlink_to("nowhere.mp4")
+    (videos / "d.mp4").symlink_to("d.mp4")
+    found = find_sources(videos, tmp_path / "out")
+    assert [one.name for one in found] == ["a.mp4", "c.mp4", "d.mp4"]
+    (tmp_path / "list.txt").write_text(f"videos/a.mp4\n./videos/../videos/a.mp4\n{videos}/b.mp4\n")
+    assert [one.name for one in find_sources(tmp_path / "list.txt", tmp_path)] == ["videos/a.mp4"]
+    for one in found[1:]:
+        make_clips(one, tmp_path / one.key, 64, None)
+        assert Record.read(tmp_path / one.key).lost == {"unreadable": 1}
 
 
 def test_boxes_from_landmarks_turn_and_grow_with_the_face() -> None:
@@ -91,6 +112,32 @@ def test_shots_are_kept_apart(tmp_path: Path) -> None:
     # The square of the second shot is its own from its first frame on.
     assert watched.track.square(24) == watched.track.square(0)
     assert watched.track.square(36) == watched.track.square(80) != watched.track.square(0)
+
+
+@pytest.mark.long
+def test_a_text_without_times_is_of_all_the_sound_or_of_none(tmp_path: Path) -> None:
+    words, whole = [Cue(start, start + 0.4, "so") for start in (0.1, 1.2, 2.2)], [Cue(0, math.inf, "so " * 5)]
+    pcm, face = chirps(3.0, 24_000)[0], person(64)
+
+    def kept(name: str, frames: int, sound: np.ndarray, begin: float = 0.0, share: float = 1.0) -> list[list]:
+        """Starts of the words that are kept, and those of the text without times."""
+        path, stamps = tmp_path / name, [begin + number / 25 for number in range(frames)]
+        write_clip(path, [face] * frames, sound, stamps=stamps, flags="faststart" * (share < 1))
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        watched = watch(path, lambda _: [Box(16, 16, 32)])
+        return [
+            [cue.start for span in stretches(watched, cues)[0] for cue in span.cues]
+            for cues in (words, whole)
+        ]
+
+    assert kept("whole.mp4", 75, pcm) == [[0.1, 1.2, 2.2], [0.0]]
+    assert kept("picture ends.mp4", 50, pcm) == [[0.1, 1.2], []]
+    silence = np.where(np.arange(len(pcm)) < 48_000, pcm, 0)
+    assert kept("silence follows.mp4", 50, silence) == [[0.1, 1.2], [0.0]]
+    assert kept("sound ends.mp4", 75, pcm[:48_000]) == [[0.1, 1.2], [0.0]]
+    assert kept("picture begins.mkv", 50, pcm, 1.0) == [pytest.approx([0.2, 1.2]), []]
+    assert kept("picture and sound begin.mkv", 75, pcm, 0.2)[1] == [0.0]
+    assert kept("cut.mp4", 75, pcm, share=0.85)[1] == []  # whose header claims more
 
 
 # Cues of a clip of a second, and why they are of no use.
@@ -127,23 +174,39 @@ def test_words_that_nothing_can_be_learned_from_are_left_out(tmp_path: Path) -> 
     assert check(tmp_path)[1] == ["no clip is in the split heldout"]
 
 
-def test_a_killed_video_is_tried_again_and_a_crashed_one_is_not(
+def test_a_crash_is_a_videos_own_and_any_other_loss_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clips").mkdir()
-    sources = [Source.of(tmp_path / name, name) for name in ("a.mp4", "b.mp4")]
+    crashes, lost = (-signal.SIGSEGV, -signal.SIGABRT), (-signal.SIGKILL, -signal.SIGUSR1, 1, 255)
+    codes = {f"{code}.mp4": code for code in (*crashes, *lost)}
+    sources = [Source.of(tmp_path / name, name) for name in codes]
     tried = []
 
     def ending(_: object, jobs: list[tuple[Source]], workers: int) -> Iterator[tuple[tuple[Source], int]]:
-        for job, code in zip(jobs, (-signal.SIGKILL, -signal.SIGSEGV), strict=False):
-            tried.append(job[0].name)
-            yield job, code
+        for job in jobs:
+            tried.append(codes[job[0].name])
+            yield job, tried[-1]
 
     monkeypatch.setattr(main_module, "in_processes", ending)
     for _ in range(2):
         records = main_module._clips(sources, tmp_path, Setup(PUPPET, "cpu", None, 0.0), None, 1)
-    assert tried == ["a.mp4", "b.mp4", "a.mp4"]
-    assert [list(record.lost) for record in records] == [[main_module.KILLED], ["crashed"]]
+    assert tried == [*crashes, *lost, *lost]
+    reasons = ["crashed"] * len(crashes) + [main_module.LOST] * len(lost)
+    assert [list(record.lost) for record in records] == [[why] for why in reasons]
+
+
+def test_exhausted_memory_is_no_fault_of_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watch(*_: object) -> None:
+        try:
+            raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+        except av.FFmpegError as error:
+            raise UserError("a.mp4 cannot be read") from error
+
+    monkeypatch.setattr(clips_module, "watch", watch)
+    with pytest.raises(UserError):
+        make_clips(Source.of(tmp_path / "a.mp4", "a.mp4"), tmp_path / "a", 64, None)
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_full_disk_is_one_line_and_no_fault_of_a_video(
@@ -247,6 +310,17 @@ def test_a_crash_is_an_exit_code() -> None:
         list(in_processes(Path.write_text, [(Path("/dev/full"), "so")], 1))
     ends = dict(in_processes(os._exit, [(0,), (3,)], 2)) | dict(in_processes(os.abort, [()], 1))
     assert ends == {(0,): 0, (3,): 3, (): -signal.SIGABRT}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", ["worker", "server"])
+def test_what_is_killed_from_outside_is_tried_again(tmp_path: Path, victim: str) -> None:
+    forkserver.ensure_running()
+    pid = {"worker": "$PPID", "server": forkserver._forkserver._forkserver_pid}[victim]
+    once = f"mkdir {tmp_path}/tried && kill -KILL {pid}; sleep 0.5"
+    jobs = [(["sh", "-c", script],) for script in (once, "sleep 0.3")]
+    assert sorted(code for _, code in in_processes(subprocess.run, jobs, 2)) == [0, 0]
+    assert (tmp_path / "tried").exists()
 
 
 @pytest.mark.long

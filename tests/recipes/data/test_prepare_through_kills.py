@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killed import finished, prepare, tree
+from killed import Whom, finished, prepare, tree
 from media_files import person, write_video
 from talking_videos import FOLDER, KEPT, write_folder
 
+from recipes.data.prepare.__main__ import LOST
 from recipes.data.prepare.clips import Record
 from recipes.data.prepared import Prepared
 from recipes.data.validate import check
@@ -96,13 +97,25 @@ def test_killed_in_every_stage_it_goes_on_and_gives_the_same_bytes(
 ) -> None:
     out, done = tmp_path / "out", dict[str, int]()
     for stage, kill_at in STAGES.items():
-        code = prepare(videos, out, *whisper, "--workers", "2", kill_at=kill_at, alone=stage == ALONE)
+        whom: Whom = "main" if stage == ALONE else "group"
+        code = prepare(videos, out, *whisper, "--workers", "2", kill_at=kill_at, whom=whom)
         assert code == -signal.SIGKILL, (stage, out.with_suffix(".log").read_text())
         before, done = done, finished(out)
         assert before.items() <= done.items(), stage  # nothing is done twice
     assert len(done) > 0
     assert prepare(videos, out, *whisper, "--workers", "2") == 0
     assert done.items() <= finished(out).items()
+    assert tree(out) == tree(whole)
+
+
+def test_a_killed_server_of_workers_is_no_fault_of_a_video(
+    videos: Path, whisper: tuple[str, str], whole: Path, tmp_path: Path
+) -> None:
+    out, two = tmp_path / "out", (*whisper, "--workers", "2")
+    assert prepare(videos, out, *two, kill_at=STAGES["tracking"], whom="parent") == 0
+    before, reasons = (json.loads((at / "report.json").read_text())["reasons"] for at in (whole, out))
+    assert set(reasons) <= {*before, LOST}  # whose second server was killed, too
+    assert prepare(videos, out, *two) == 0
     assert tree(out) == tree(whole)
 
 
@@ -136,6 +149,12 @@ def test_an_interruption_is_one_line_and_no_fault_of_a_video(videos: Path, tmp_p
     assert said.splitlines()[-1].startswith("interrupted: run it again")
     records = [Record.read(path.parent) for path in out.glob("clips/*/record.json")]
     assert not any("crashed" in record.lost for record in records)
+
+
+def test_an_interruption_of_the_imports_is_no_traceback(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert prepare(videos, out, kill_at="import|torch|1", kill=signal.SIGINT) == -signal.SIGINT
+    assert out.with_suffix(".log").read_text() == ""
 
 
 def test_however_it_was_filmed_it_gives_nearly_the_same_codes(whole: Path) -> None:
