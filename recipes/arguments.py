@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from recipes import ranks
+from recipes.checkpoints import BEGIN, STATE
 from recipes.configs.override import override
-from recipes.launch import BEGIN, STATE
 from talker.checkpoint import atomic
 
 

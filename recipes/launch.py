@@ -12,7 +12,6 @@ import dataclasses
 import json
 import math
 import os
-import pickle
 import resource
 import shutil
 import signal
@@ -28,13 +27,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recipes import ranks
+from recipes.checkpoints import BEGIN, STATE, part_of, read_state
 from recipes.record import tensors_of
 from talker.checkpoint import atomic
 
 Batch = TypeVar("Batch")
 SAVE_SECONDS = 120
 KEPT = 2  # checkpoints
-STATE, BEGIN = "state.pt", "begin.safetensors"
 EXPLODES = 100.0  # a gradient norm of so many usual ones is no step to take
 SETTLED = 50  # steps until a norm can be called usual
 MOST_SKIPPED = 20  # steps in a row
@@ -370,34 +369,6 @@ def engine(
     from recipes.zero.engine import ZeroEngine
 
     return ZeroEngine(zero, module, optimiser, run, **options)
-
-
-def read_state(run: Path) -> dict[str, Any]:
-    """The newest checkpoint of a run folder, on the CPU; where it is damaged, the one before.
-
-    Raises:
-        ValueError: there is none that can be read.
-    """
-    for path in (run / STATE, *sorted((run / "checkpoints").glob("*.pt"), reverse=True)):
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-            return state
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            if ranks.rank() == 0:
-                print(f"{path} cannot be read ({str(error).splitlines()[0]})", flush=True)
-    raise ValueError(f"{run} holds no checkpoint that can be read: remove it, or name another --run")
-
-
-def averaged_weights(run: Path, part: str = "") -> dict[str, Tensor]:
-    """The moving average that a run folder holds; of the submodule `part`, where a recipe averages that."""
-    return part_of(read_state(run)["ema"], part)
-
-
-def part_of(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The weights of the submodule `part` among those of the whole; `weights` where they are its own (older
-    checkpoints hold averages of the whole, newer ones of the part)."""
-    start = f"{part}." if part else ""
-    return {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)} or weights
 
 
 def board(folder: Path, step: int) -> Any:

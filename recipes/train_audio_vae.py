@@ -31,10 +31,11 @@ from audio_vae.model import AudioVAE
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from recipes import ranks
 from recipes.arguments import arguments, started
+from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
 from recipes.data.puppet.corpus import Corpus
 from recipes.data.puppet.sentences import Split
-from recipes.launch import Engine, averaged_weights, generator
+from recipes.launch import Engine, generator
 from recipes.record import fingerprint, record, recorded_model
 
 

@@ -34,8 +34,9 @@ from audio_vae.losses import MeaningLoss, SpectralLoss, divergence, feature_matc
 from audio_vae.model import AudioVAE
 from recipes import ranks, train_audio_vae
 from recipes.arguments import arguments, started
+from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim
-from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator
+from recipes.launch import Engine, fast_arithmetic, generator
 from recipes.record import fingerprint, record, recorded_model
 from recipes.train_audio_vae import AudioVAERun, build, crops, normal, own_draws, slips, speech, validate
 from talker.checkpoint import CheckpointError, load_strict

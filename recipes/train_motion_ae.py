@@ -35,10 +35,11 @@ from motion_ae.model import MotionAE, Portrait
 from recipes import ranks
 from recipes.ahead import ahead
 from recipes.arguments import arguments, started
+from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FLOW_SIZE, FrameBank, Pairs, drawn_pairs, first_pairs
 from recipes.data.frame_bank import SURFACE as SURFACE_VALUES
-from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
+from recipes.launch import Engine, fast_arithmetic, generator, on
 from recipes.record import fingerprint, record, recorded_model
 
 SPREAD = 3.0  # usual deviation of a motion code, in the network's units

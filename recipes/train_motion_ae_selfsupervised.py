@@ -36,9 +36,10 @@ from motion_ae.perceptual import FilterDistance, VGGDistance
 from recipes import ranks
 from recipes.ahead import ahead
 from recipes.arguments import arguments, started
+from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
 from recipes.data.frame_bank import FrameBank, Pairs, drawn_pairs, first_pairs
-from recipes.launch import Engine, averaged_weights, fast_arithmetic, generator, on
+from recipes.launch import Engine, fast_arithmetic, generator, on
 from recipes.record import fingerprint, record, recorded_model
 from recipes.train_motion_ae import picture, save_sheet, squared_error
 

@@ -33,12 +33,13 @@ from torch import Tensor, nn
 
 from recipes import ranks
 from recipes.arguments import arguments, started
+from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
 from recipes.data.puppet.sentences import sentence
 from recipes.data.puppet.speech import speak
 from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
-from recipes.launch import Engine, averaged_weights, generator
+from recipes.launch import Engine, generator
 from recipes.record import fingerprint, record, recorded_model
 from talker.speaker import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
 

@@ -36,11 +36,12 @@ from heads.streams import NAMES, Streams
 from recipes import ranks
 from recipes.ahead import ahead
 from recipes.arguments import arguments, started
+from recipes.checkpoints import averaged_weights
 from recipes.configs.talker import PRESETS, Mix, Noise, TalkerRun
 from recipes.data.latents import Latents, latents
 from recipes.data.order import batches_from
 from recipes.data.prepared import Prepared
-from recipes.launch import Engine, averaged_weights, engine, generator
+from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
 from recipes.record import record, recorded
 from recipes.samples import Samples, samples_of
