@@ -17,7 +17,7 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 long: .venv/ready            ## slow tests: empty-environment wheel, kills, large parity
-	$(BIN)/python -m pytest -m long -n 2
+	$(BIN)/python -m pytest -m long
 
 # Debian's python3 has no ensurepip, so the environment is made without pip and filled from outside.
 # DS_BUILD_OPS=0: DeepSpeed compiles its kernels when they are first needed, not here.
