@@ -185,6 +185,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         Engine(net, torch.optim.AdamW(net.parameters()), tmp_path).load()
 
 
+@pytest.mark.long
 def test_a_killed_run_keeps_a_whole_checkpoint(tmp_path: Path) -> None:
     code = """
         import sys, torch

@@ -158,6 +158,7 @@ def test_frames_are_picked_by_their_timestamps(tmp_path: Path) -> None:
     assert len(list(itertools.islice(read_frames(path, seconds=0.12), 10))) == 3
 
 
+@pytest.mark.long
 def test_many_long_stills_together_are_no_video(tmp_path: Path) -> None:
     path = _video(tmp_path / "v.mkv", [Fraction(250 * k) for k in range(5)])
     with pytest.raises(UserError, match=r"v\.mkv holds timestamps that jump: convert it"):

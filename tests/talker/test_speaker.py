@@ -58,6 +58,7 @@ def test_config_survives_its_checkpoint(tmp_path):
     assert again.embed(voice()).equal(encoder.embed(voice()))
 
 
+@pytest.mark.long
 def test_wavlm_takes_24_khz_and_never_leaves_evaluation_mode():
     sizes = WavLMSizes(
         layers=2,

@@ -45,6 +45,7 @@ def seen(clip: Clip) -> np.ndarray:
 # -- many at once --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_clips_of_every_task_in_one_batch(talker, voice, face, folder, tmp_path, monkeypatch) -> None:
     """In order, to the bit what each is in a batch of that capacity alone, and saved without the model."""
 

@@ -92,6 +92,7 @@ def test_a_voice_that_was_held_out_stays_so_when_videos_are_added_or_missing(tmp
     assert heldout(ranked) == {ranked[2], ranked[4]}
 
 
+@pytest.mark.long
 def test_what_is_long_is_split_at_words_or_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

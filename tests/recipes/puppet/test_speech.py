@@ -19,6 +19,7 @@ from talker.text import PHONES, PhonemeTokenizer
 pytest.importorskip("espeakng_loader", reason="the extra 'data' is not installed")
 
 
+@pytest.mark.long
 def test_speech_does_not_depend_on_what_was_said_before() -> None:
     breathy = [
         replace(voice(index), variant=name) for index, name in enumerate(("f5", "Alicia", "m3", "klatt3"))
