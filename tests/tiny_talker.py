@@ -44,13 +44,18 @@ def made_up(count: int = 40) -> train_talker.Data:
     return train_talker.Data.of(held)
 
 
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def start(
     folder: Path, processes: int, *arguments: str, program: tuple[str, ...] = (__file__,)
 ) -> list[subprocess.Popen[str]]:
     """`program` in `processes` processes (1: plain python)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     shared = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     if processes > 1:
         shared |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

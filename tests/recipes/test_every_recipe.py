@@ -16,7 +16,7 @@ import pytest
 import tiny_recipes
 import torch
 from tiny_recipes import RECIPES, tiny
-from tiny_talker import ROOT, finish, start
+from tiny_talker import ROOT, finish, free_port, start
 
 from recipes.export import export
 from recipes.launch import Engine
@@ -24,7 +24,7 @@ from recipes.record import recorded
 from talker.checkpoint import load_component
 
 LAUNCHERS = (
-    ("deepspeed", "--num_gpus=2", "--master_port=29517", "--module"),
+    ("deepspeed", "--num_gpus=2", "--module"),
     ("torchrun", "--standalone", "--nproc-per-node=2", "-m", "--"),
     ("python", "-m"),
 )
@@ -132,7 +132,8 @@ def test_what_one_launcher_began_the_others_continue(tmp_path: Path, name: str) 
     few = ("clips=8", "heldout=8", "zero=1") if name == "talker" else ()
     for steps, (program, *options) in zip((2, 4, 6), LAUNCHERS, strict=True):
         settings = [part for value in (f"steps={steps}", *few) for part in ("--set", value)]
-        command = [str(Path(sys.executable).with_name(program)), *options, f"recipes.train_{name}"]
+        port = [f"--master_port={free_port()}"] if program == "deepspeed" else []
+        command = [str(Path(sys.executable).with_name(program)), *port, *options, f"recipes.train_{name}"]
         said = subprocess.run(
             [*command, "--config", "tiny", "--run", "run", *settings],
             cwd=tmp_path,
