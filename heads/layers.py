@@ -68,7 +68,7 @@ class SwiGLU(nn.Module):
         missing = -self.fc1.out_features % ALIGNED
         if not (missing and x.is_cuda):
             return self.proj(F.silu(self.fc1(x)) * self.fc2(x))
-        # The published width, 2730, would halve the speed of a GPU's products.
+        # The published width, 2730, would halve a GPU's speed; weights that are trained keep it.
         fc1, fc2 = (F.pad(layer.weight, (0, 0, 0, missing)) for layer in (self.fc1, self.fc2))
         return F.linear(F.silu(F.linear(x, fc1)) * F.linear(x, fc2), F.pad(self.proj.weight, (0, missing)))
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from recipes import ranks
 from recipes.checkpoints import BEGIN, STATE
@@ -47,7 +46,8 @@ def begin(run: Path, component: Path) -> None:
     """
     weights = component / "model.safetensors"
     try:
-        load_file(weights)
+        with safe_open(weights, "pt"):
+            pass
     except (OSError, SafetensorError) as error:
         raise ValueError(f"--begin {component}: {weights} cannot be read ({error})") from error
     if (run / STATE).exists():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from evaluation.speech import RECOGNISER
 from evaluation.sync import SYNC
+from recipes.checkpoints import STATE
 from recipes.record import NAME
 from talker.checkpoint import PUPPET, save_component
 
@@ -30,8 +31,8 @@ def export(component: str, run: Path, folder: Path) -> None:
     Raises:
         ValueError: the run has no checkpoint, or is another recipe's.
     """
-    if not (run / "state.pt").exists():
-        raise ValueError(f"{run}/state.pt is missing: train first, or name another run folder")
+    if not (run / STATE).exists():
+        raise ValueError(f"{run / STATE} is missing: train first, or name another run folder")
     trained = json.loads((run / NAME).read_text())["recipe"] if (run / NAME).exists() else component
     if trained != component:
         raise ValueError(f"{run} is a run of train_{trained}: export {trained}")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from recipes import ranks
+from recipes.checkpoints import STATE
 from talker.checkpoint import atomic, config_from_dict, config_to_dict
 
 NAME = "run.json"
@@ -43,7 +44,7 @@ def record(run: Path, recipe: str, config: Any, data: str) -> None:
         },
     }
     text = json.dumps(said, indent=1) + "\n"
-    if (run / NAME).exists() and (run / "state.pt").exists():
+    if (run / NAME).exists() and (run / STATE).exists():
         for change in _changes(json.loads((run / NAME).read_text()), json.loads(text)):
             print(f"{run}: {change}", flush=True)
     run.mkdir(parents=True, exist_ok=True)

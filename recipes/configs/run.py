@@ -32,11 +32,11 @@ class Optim:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
-        wrong = [name for name in ("lr", "clip") if not getattr(self, name) > 0]
-        wrong += [name for name in ("decay", "warmup") if getattr(self, name) < 0]
-        wrong += [name for name in ("floor", "ema") if not 0 <= getattr(self, name) <= 1]
+        wrong = [f"{name} must be above 0" for name in ("lr", "clip") if not getattr(self, name) > 0]
+        wrong += [f"{name} must be 0 or more" for name in ("decay", "warmup") if not getattr(self, name) >= 0]
+        wrong += [f"{n} must lie between 0 and 1" for n in ("floor", "ema") if not 0 <= getattr(self, n) <= 1]
         if wrong:
-            raise ValueError(f"optim.{' and optim.'.join(wrong)} cannot be that")
+            raise ValueError(f"optim.{', optim.'.join(wrong)}")
 
     def factor(self, steps: int) -> Callable[[int], float]:
         """Factor on the rate at each step of a training of `steps`."""

@@ -30,7 +30,7 @@ from recipes.data.puppet.sentences import Split
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
 from recipes.record import fingerprint
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import PUPPET, atomic, load_component
 from talker.config import FRAME_RATE, SAMPLE_RATE
 from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text import PhonemeTokenizer
@@ -162,8 +162,10 @@ def made_by(component: Path, folder: Path) -> Path:
     told = folder / "weights"
     if told.exists() and told.read_text() != weights:
         raise ValueError(f"{folder} was made by other weights than those of {component}: remove it")
-    folder.mkdir(parents=True, exist_ok=True)
-    told.write_text(weights)
+    if not told.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(told) as temporary:
+            temporary.write_text(weights)
     return folder
 
 

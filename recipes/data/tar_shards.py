@@ -128,17 +128,19 @@ def _opened(path: Path) -> io.FileIO:
     return io.FileIO(str(path))
 
 
+def told_of(voice: str, split: str, cues: Sequence[Cue]) -> dict[str, Any]:
+    """What a shard tells of a clip, beside its arrays."""
+    return {"voice": voice, "split": split, "cues": [asdict(cue) for cue in cues]}
+
+
 class Content:
     """The digest of clips that a shard's name ends in."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def add(
-        self, key: str, voice: str, split: str, cues: Sequence[Cue], members: Sequence[NDArray[Any]]
-    ) -> None:
-        """A clip of the shard, in its order, with arrays in the order of MEMBERS."""
-        told = {"voice": voice, "split": split, "cues": [asdict(cue) for cue in cues]}
+    def add(self, key: str, told: dict[str, Any], members: Sequence[NDArray[Any]]) -> None:
+        """A clip of the shard, in its order: what `told_of` says, and arrays in the order of MEMBERS."""
         self._digest.update(repr((key, told, [array.shape for array in members])).encode())
         for array in members:
             self._digest.update(array.tobytes())

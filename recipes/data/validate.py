@@ -24,7 +24,7 @@ from recipes.data.faults import values_fault, words_fault
 from recipes.data.prepare.pack import Moments
 from recipes.data.prepared import LEAST_STD, read_statistics, views_of
 from recipes.data.released import METADATA, Released, tar_members
-from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, Content, Entry, read_index, read_member
+from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, Content, Entry, read_index, read_member, told_of
 from recipes.data.transcript import Cue, text_of
 from talker.config import FRAME_RATE
 from talker.errors import UserError
@@ -70,7 +70,7 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
                 problems.append(f"{entry.key}: its sound is silent")
         content = contents.setdefault(entry.shard, Content())
         if content is not None:
-            content.add(entry.key, entry.voice, entry.split, entry.cues, arrays)
+            content.add(entry.key, told_of(entry.voice, entry.split, entry.cues), arrays)
     for shard, content in contents.items():
         if content is not None and not shard.endswith(f"-{content}.tar"):
             problems.append(f"{shard} is not what its name says: remove it and prepare the data again")

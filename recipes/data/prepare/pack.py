@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from recipes.data.prepare.samples import Sample, read_samples, read_told
 from recipes.data.released import tar_members
-from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Content, Entry, write_shard
+from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Content, Entry, told_of, write_shard
 from talker.checkpoint import atomic
 
 HELDOUT = "heldout.json"
@@ -110,9 +109,9 @@ def _packed(folder: Path, name: str, split: str, group: Sequence[Sample]) -> lis
     """The entries of a shard, which is written if it is not there."""
     samples, content = [], Content()
     for one in group:
-        told = {"voice": one.voice, "split": split, "cues": [asdict(cue) for cue in one.cues]}
+        told = told_of(one.voice, split, one.cues)
         samples.append({"key": one.key, "json": told} | {m: getattr(one, m) for m in MEMBERS})
-        content.add(one.key, one.voice, split, one.cues, [getattr(one, m) for m in MEMBERS])
+        content.add(one.key, told, [getattr(one, m) for m in MEMBERS])
     path = folder / f"{name}-{content}.tar"
     if not path.exists():
         with atomic(path) as temporary:
