@@ -15,11 +15,12 @@ import torch
 
 from heads.solver import Sampling
 from talker.checkpoint import PUPPET, load_component
-from talker.config import FRAME_RATE, TalkerConfig
-from talker.model import TalkerModel
-from talker.request import Request, StopRule
-from talker.running_batch import CAPACITIES, RunningBatch
-from talker.text import PhonemeTokenizer
+from talker.clock import FRAME_RATE
+from talker.generation.request import Request, StopRule
+from talker.generation.running_batch import CAPACITIES, RunningBatch
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.text.tokenizer import PhonemeTokenizer
 
 TEXT = "The train to the coast leaves at seven in the morning, so we should meet a little earlier."
 

@@ -43,9 +43,10 @@ from recipes.data.latents import Latents
 from recipes.launch import PEAKS, Engine
 from recipes.plan import step_flops
 from recipes.train_talker import Data, build, counts_of, draw, loss_of
-from talker.config import FRAME_RATE, SAMPLE_RATE, TalkerConfig
-from talker.model import TalkerModel
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 
 CONFIGS = {"base": release, "puppet": puppet}
 SECONDS, LETTERS = 4, 48  # of a clip

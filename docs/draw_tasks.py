@@ -12,8 +12,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from talker.layout import Layout
-from talker.tasks import PUPPET_TASKS, Task
+from talker.model.layout import Layout
+from talker.model.tasks import PUPPET_TASKS, Task
 
 SLOTS, CELL, GAP, LEFT, HEIGHT = 6, 74, 6, 190, 128
 GIVEN, MADE, INK, PALE = "#9cc5ea", "#f4b183", "#333", "#ddd"

@@ -1,7 +1,7 @@
 """The held-out split of the corpus as test cases.
 
 The one file of this package that knows the corpus (a stated exception of the import contract). The corpus is
-made by `recipes.data.puppet`, needs the extra `data`, and is imported when a measurement asks for it.
+made by `puppet`, needs the extra `data`, and is imported when a measurement asks for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from evaluation.video import Box
 
 if TYPE_CHECKING:
-    from recipes.data.puppet.corpus import Clip
+    from puppet.corpus import Clip
 
 Split = Literal["train", "heldout"]
 PORTRAIT_SIZE = 256
@@ -62,7 +62,7 @@ class Scene:
 
 def speaking(split: Split, frames: int = 0) -> Iterator[Clip]:
     """The clips of a split that speak and are at least `frames` long, without end."""
-    from recipes.data.puppet.corpus import Corpus
+    from puppet.corpus import Corpus
 
     corpus, index = Corpus(split), 0
     while True:
@@ -74,7 +74,7 @@ def speaking(split: Split, frames: int = 0) -> Iterator[Clip]:
 
 def cases(split: Split, count: int) -> Iterator[Case]:
     """The first `count` sentences of a split, no text twice."""
-    from recipes.data.puppet.speech import speak
+    from puppet.speech import speak
 
     seen: set[str] = set()
     for clip in speaking(split):
@@ -97,9 +97,9 @@ def performances(split: Split, count: int) -> Iterator[Performance]:
 
 
 def _case(clip: Clip, pcm: NDArray[np.float32], phonemes: list[str]) -> Case:
-    from recipes.data.puppet.motion import MOTION
-    from recipes.data.puppet.sentences import sentence
-    from recipes.data.puppet.speech import speak
+    from puppet.motion import MOTION
+    from puppet.sentences import sentence
+    from puppet.speech import speak
 
     others = [sentence(clip.split, 100_000 + 2 * clip.index + i) for i in range(2)]
     prompt = speak(" ".join(others), clip.voice)
@@ -116,7 +116,7 @@ def _case(clip: Clip, pcm: NDArray[np.float32], phonemes: list[str]) -> Case:
 
 def scenes(split: Split, count: int, size: int = PORTRAIT_SIZE, most: int = 125) -> Iterator[Scene]:
     """The first `count` clips that speak for at least two seconds, rendered, cut off after `most` frames."""
-    from recipes.data.puppet.motion import MOTION
+    from puppet.motion import MOTION
 
     clips, jaw, closure = speaking(split), MOTION.index("jaw"), MOTION.index("closure")
     while count:
@@ -150,8 +150,8 @@ def pairs(split: Split, count: int, each: int = 2) -> Iterator[tuple[Tensor, Ten
 
 def renderer(clip: Clip) -> Any:
     """The clip's person, ready to draw at 256 pixels."""
-    from recipes.data.puppet.face import identity
-    from recipes.data.puppet.render import Renderer
+    from puppet.face import identity
+    from puppet.render import Renderer
 
     return Renderer(identity(clip.identity), PORTRAIT_SIZE)
 

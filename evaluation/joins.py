@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from evaluation.report import Cell, table, write_wav
 from heads.streams import Streams
-from talker.animate import Animation
-from talker.clip import Clip
-from talker.config import FRAME_RATE, SAMPLE_RATE
-from talker.dub import Dubbing
+from talker.clips.animate import Animation
+from talker.clips.clip import Clip
+from talker.clips.dub import Dubbing
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.pipeline import Talker, Utterance
 
 PERCENTILE = 99.5

@@ -16,7 +16,7 @@ from evaluation.report import Cell, write_wav
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from evaluation.sync import REACH, measure, sync_net
 from heads.solver import Sampling
-from talker.clip import Chunk, Clip
+from talker.clips.clip import Chunk, Clip
 from talker.media.mux import Mp4Writer
 from talker.pipeline import Talker
 

@@ -16,9 +16,10 @@ import torch
 from heads.config import DiTConfig
 from recipes.configs.override import override
 from recipes.configs.talker import PRESETS, TalkerRun
-from talker.config import FRAME_RATE, TalkerConfig
-from talker.model import TalkerModel
-from talker.training_batch import TrainingBatch
+from talker.clock import FRAME_RATE
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.model.training_batch import TrainingBatch
 
 FLOAT = 4  # bytes
 

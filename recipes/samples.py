@@ -24,12 +24,12 @@ from recipes import ranks
 from recipes.configs.talker import TalkerRun
 from recipes.data.prepared import Prepared
 from talker.checkpoint import PUPPET, load_component
-from talker.config import FRAME_RATE
+from talker.clock import FRAME_RATE
 from talker.media.face import read_portrait
-from talker.model import TalkerModel
+from talker.model.model import TalkerModel
 from talker.pipeline import Talker
 from talker.shipped import shipped
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 
 CLIPS = 3
 SECONDS = (2, 10)  # shortest and longest

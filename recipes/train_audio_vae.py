@@ -29,12 +29,12 @@ from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
 from evaluation.speech import Errors, phoneme_errors, recogniser
+from puppet.corpus import Corpus
+from puppet.sentences import Split
 from recipes import ranks
 from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.data.puppet.corpus import Corpus
-from recipes.data.puppet.sentences import Split
 from recipes.launch import Engine, generator
 from recipes.record import fingerprint, record, recorded_model
 

@@ -29,13 +29,13 @@ from evaluation.speech import (
     normalise_phonemes,
     phoneme_errors,
 )
+from puppet.sentences import Split, sentence
+from puppet.speech import speak
+from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes import ranks
 from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.data.puppet.sentences import Split, sentence
-from recipes.data.puppet.speech import speak
-from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
 from recipes.launch import Engine, generator, on
 from recipes.record import fingerprint, record, recorded_model

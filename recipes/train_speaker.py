@@ -31,17 +31,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from puppet.sentences import sentence
+from puppet.speech import speak
+from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes import ranks
 from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.data.puppet.sentences import sentence
-from recipes.data.puppet.speech import speak
-from recipes.data.puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes.data.shards import shards
 from recipes.launch import Engine, generator
 from recipes.record import fingerprint, record, recorded_model
-from talker.speaker import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
+from talker.speaker.encoder import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
 
 SHARD = 256
 LONGEST = 5 * PCM_RATE

@@ -30,13 +30,13 @@ from evaluation.sync import (
     lower_face,
     offset_scores,
 )
+from puppet.corpus import Corpus
+from puppet.motion import MOTION
+from puppet.sentences import Split
 from recipes import ranks
 from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.data.puppet.corpus import Corpus
-from recipes.data.puppet.motion import MOTION
-from recipes.data.puppet.sentences import Split
 from recipes.data.shards import Arrays, shards
 from recipes.launch import Engine, generator, on
 from recipes.record import fingerprint, record, recorded_model

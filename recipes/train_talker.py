@@ -45,13 +45,14 @@ from recipes.launch import Engine, engine, generator
 from recipes.plan import step_flops
 from recipes.record import record, recorded
 from recipes.samples import Samples, samples_of
-from talker.backbone import Layer
 from talker.checkpoint import PUPPET
-from talker.config import FRAME_RATE, TalkerConfig
-from talker.model import TalkerModel
-from talker.stats import LatentStats
-from talker.tasks import Task, task_named
-from talker.training_batch import Sample, TrainingBatch, collate
+from talker.clock import FRAME_RATE
+from talker.model.backbone import Layer
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.model.stats import LatentStats
+from talker.model.tasks import Task, task_named
+from talker.model.training_batch import Sample, TrainingBatch, collate
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from talker.errors import UserError
 
 if TYPE_CHECKING:
     from heads.solver import Sampling
-    from talker.clip import Clip
+    from talker.clips.clip import Clip
     from talker.pipeline import Talker
 
 log = logging.getLogger("talker")
@@ -208,8 +208,8 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
+    from talker.generation.request import STOP_RULES
     from talker.media.mux import SOUND_FILES, check_output
-    from talker.request import STOP_RULES
 
     text = _text(options.text)
     # A wrong name should not cost the time to load.
@@ -243,7 +243,7 @@ def _animate(options: argparse.Namespace, began: float) -> int:
     _spare(output, str(readable(options.audio)))
     sampling, transcriber = _sampling(options), None
     if options.transcribe is not None:
-        from talker.transcript import whisper_transcriber
+        from talker.clips.transcript import whisper_transcriber
 
         transcriber = whisper_transcriber(options.transcribe)
     talker = _load(options)

@@ -23,7 +23,7 @@ from heads.streams import Streams
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import PUPPET, CheckpointError, load_component
-from talker.clip import (
+from talker.clips.clip import (
     CARRIED_PATCHES,
     NO_FRAMES,
     Chunk,
@@ -35,25 +35,26 @@ from talker.clip import (
     part_seed,
     with_threads,
 )
-from talker.cloning import behind, cloned
-from talker.config import FRAME_RATE, SAMPLE_RATE, TalkerConfig
+from talker.clips.cloning import behind, cloned
+from talker.clips.together import made_together
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.generate import Request, StopRule
-from talker.guards import Guard
+from talker.generation.autoregressive import Request, StopRule
+from talker.generation.guards import Guard
+from talker.generation.running_batch import DEFAULT_CAPACITY
 from talker.media.audio import read_voice
 from talker.media.face import read_portrait
 from talker.media.mux import Mp4Writer, SoundWriter
-from talker.model import TalkerModel
-from talker.running_batch import DEFAULT_CAPACITY
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
 from talker.shipped import shipped
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.stages import Stages
-from talker.text import PhonemeTokenizer, Tokenizer, split_sentences
-from talker.together import made_together
+from talker.text.tokenizer import PhonemeTokenizer, Tokenizer, split_sentences
 
 if TYPE_CHECKING:
-    from talker.animate import Animation
-    from talker.dub import Dubbing
+    from talker.clips.animate import Animation
+    from talker.clips.dub import Dubbing
 
 # Generation is cut where speech at the slowest pace (a token is a phoneme or a pause) would long be over.
 SLOWEST_SECONDS_PER_TOKEN = 0.2
@@ -284,7 +285,7 @@ class Talker:
         Raises:
             UserError: no such file, no sound in it, or a text that cannot be spoken.
         """
-        from talker.animate import Animation
+        from talker.clips.animate import Animation
 
         return Animation.of(
             self, audio, portrait or self.portrait(), text, transcriber, seed, sampling or Sampling.puppet()
@@ -308,7 +309,7 @@ class Talker:
             UserError: these weights hear a recording only as a whole; later, at a piece that is no such
                 sound (integers, several channels, NaN).
         """
-        from talker.animate import live
+        from talker.clips.animate import live
 
         return live(self, chunks, portrait or self.portrait(), level, seed, sampling or Sampling.puppet())
 
@@ -326,7 +327,7 @@ class Talker:
         Raises:
             UserError: no such file, no face in it, or a text that cannot be spoken.
         """
-        from talker.dub import Dubbing
+        from talker.clips.dub import Dubbing
 
         return Dubbing.of(self, video, text, voice or self.voice(), crop, seed, sampling or Sampling.puppet())
 

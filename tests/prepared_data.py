@@ -12,7 +12,7 @@ from recipes.configs.talker import tiny
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.transcript import Cue
-from talker.config import TalkerConfig
+from talker.model.config import TalkerConfig
 
 TINY = tiny().model
 AUDIO = TINY.widths["audio"]

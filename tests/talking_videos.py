@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image, ImageFilter
 
-from recipes.data.puppet.corpus import Corpus
+from puppet.corpus import Corpus
 
 RATE = 24_000
 FRAMES = 40

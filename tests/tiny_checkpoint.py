@@ -16,10 +16,10 @@ from audio_vae.model import AudioVAE
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import save_component
-from talker.config import TalkerConfig
-from talker.model import TalkerModel
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
-from talker.text import PhonemeTokenizer
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
+from talker.text.tokenizer import PhonemeTokenizer
 
 
 def write_checkpoint(folder: Path, stops: bool = False) -> Path:

@@ -33,7 +33,7 @@ from recipes.configs.override import override
 from recipes.configs.talker import TalkerRun
 from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
 from recipes.launch import Engine
-from talker.speaker import PCM_RATE
+from talker.speaker.encoder import PCM_RATE
 
 
 class Bank:

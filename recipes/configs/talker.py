@@ -10,8 +10,8 @@ from typing import Literal
 from heads.config import TwoDiTHeadsConfig
 from heads.solver import Sampling
 from recipes.configs.run import Optim, Run
-from talker.config import TalkerConfig
-from talker.text import PhonemeTokenizer
+from talker.model.config import TalkerConfig
+from talker.text.tokenizer import PhonemeTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recipes.data.transcript import Cue, text_of
-from talker.config import FRAME_RATE
+from talker.clock import FRAME_RATE
 from talker.media.sound import FRAME, SPEECH_LEVEL
-from talker.text import Tokenizer
+from talker.text.tokenizer import Tokenizer
 
 LATEST = 1.0  # seconds by which the last word may outlast the clip
 FASTEST, SLOWEST = 0.03, 1.0  # seconds a token

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from puppet.corpus import IDENTITIES, Corpus
+from puppet.face import identity
+from puppet.head import EYELIDS, LIPS, load_head
+from puppet.motion import MOTION
+from puppet.render import Drawn, Renderer
+from puppet.sentences import Split
 from recipes import ranks
-from recipes.data.puppet.corpus import IDENTITIES, Corpus
-from recipes.data.puppet.face import identity
-from recipes.data.puppet.head import EYELIDS, LIPS, load_head
-from recipes.data.puppet.motion import MOTION
-from recipes.data.puppet.render import Drawn, Renderer
-from recipes.data.puppet.sentences import Split
 
 SIZE = 256
 FLOW_SIZE = 64

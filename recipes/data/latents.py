@@ -24,16 +24,16 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
+from puppet.corpus import Clip, Corpus
+from puppet.sentences import Split
 from recipes.data.prepared import LEAST_STD, PATCH_FRAMES
-from recipes.data.puppet.corpus import Clip, Corpus
-from recipes.data.puppet.sentences import Split
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
 from recipes.record import fingerprint
 from talker.checkpoint import PUPPET, atomic, load_component
-from talker.config import FRAME_RATE, SAMPLE_RATE
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
-from talker.text import PhonemeTokenizer
+from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
+from talker.text.tokenizer import PhonemeTokenizer
 
 SHARD = 200
 

@@ -21,10 +21,10 @@ from torch import Tensor
 from heads.streams import NAMES, Streams
 from recipes.data.tar_shards import INDEX, STATS, Entry, read_index, read_member
 from recipes.data.transcript import Cue, spans, text_of
-from talker.config import FRAME_RATE
+from talker.clips.windows import LONGEST_SECONDS
+from talker.clock import FRAME_RATE
 from talker.errors import UserError
-from talker.text import PhonemeTokenizer, Tokenizer
-from talker.windows import LONGEST_SECONDS
+from talker.text.tokenizer import PhonemeTokenizer, Tokenizer
 
 PATCH_FRAMES = 4
 AFTER_SECONDS = 0.25  # the last word's sound rings on for so long

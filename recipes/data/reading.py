@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from puppet.speech import PAUSE, Phoneme
 from recipes.data.prepared import AFTER_SECONDS
-from recipes.data.puppet.speech import PAUSE, Phoneme
-from talker.text import PHONES, PhonemeTokenizer
+from talker.text.tokenizer import PHONES, PhonemeTokenizer
 
 _VOWELS = frozenset(phone for phone in PHONES if phone[0] in "iɪɛæɑɔʊuʌəɜɚɐeao")
 _GAP = 0.7

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from recipes.data.faults import silent, values_fault
-from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.clips.windows import LONGEST_SECONDS
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
 from talker.media.sound import FRAME
-from talker.windows import LONGEST_SECONDS
 
 METADATA = Path("metadata/train.csv")
 COLUMNS = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from talker.clips.windows import LONGEST_SECONDS
 from talker.errors import UserError
-from talker.windows import LONGEST_SECONDS
 
 LONGEST_PAUSE = 2.0  # seconds of silence inside a clip; a longer pause always separates
 MARGIN = 0.25  # seconds kept before the first and after the last word, as far as the neighbours leave room

@@ -26,9 +26,9 @@ from recipes.data.prepared import LEAST_STD, read_statistics, views_of
 from recipes.data.released import METADATA, Released, tar_members
 from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, Content, Entry, read_index, read_member, told_of
 from recipes.data.transcript import Cue, text_of
-from talker.config import FRAME_RATE
+from talker.clock import FRAME_RATE
 from talker.errors import UserError
-from talker.text import ChatTokenizer, PhonemeTokenizer, Tokenizer
+from talker.text.tokenizer import ChatTokenizer, PhonemeTokenizer, Tokenizer
 
 NEAR_QUIET = 0.5  # root mean square over normalised channels, as `talker.guards` has it
 MOST_QUIET = 0.9  # share of a clip's frames

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from talker.speaker import SpeakerEncoderConfig, WavLMSizes
+from talker.speaker.encoder import SpeakerEncoderConfig, WavLMSizes
 
 PARTS: tuple[str, ...] = (
     *("feature_weight", "feature_extract.model.", "layer1.", "layer2.", "layer3.", "layer4."),

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from heads.config import TwoDiTHeadsConfig
 from heads.streams import Streams
-from talker.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
-from talker.stats import LatentStats
-from talker.tasks import RELEASE_TASKS
+from talker.model.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
+from talker.model.stats import LatentStats
+from talker.model.tasks import RELEASE_TASKS
 
 PREFIXES = {
     "llm.model.": "backbone.",

@@ -14,7 +14,7 @@ from talker.checkpoint import PUPPET, load_component
 @torch.no_grad()
 def test_the_round_trip_of_unseen_speech() -> None:
     pytest.importorskip("espeakng_loader", reason="corpus speech needs the extra `data`")
-    from recipes.data.puppet.corpus import Corpus
+    from puppet.corpus import Corpus
 
     model = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
     assert model.config == AudioVAEConfig.puppet()

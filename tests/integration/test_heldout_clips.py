@@ -19,7 +19,7 @@ from evaluation.heldout import performances
 from evaluation.tasks import write_given
 from talker import Talker
 from talker.cli import main
-from talker.clip import Clip
+from talker.clips.clip import Clip
 
 CLIPS = int(os.environ.get("HELDOUT_CLIPS", "3"))  # of each task; 20 take a quarter of an hour
 

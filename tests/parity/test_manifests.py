@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from parity.harness import MANIFESTS
-from talker.config import TalkerConfig
-from talker.ecapa import Ecapa
-from talker.model import TalkerModel
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.speaker.ecapa import Ecapa
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.weights import speaker, talker
 
 

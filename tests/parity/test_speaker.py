@@ -8,8 +8,8 @@ import torch
 
 from parity import weights
 from parity.harness import Fixture, fixtures
-from talker.ecapa import Ecapa
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig, StateMixture, WavLMSizes
+from talker.speaker.ecapa import Ecapa
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig, StateMixture, WavLMSizes
 from talker.weights.speaker import rename
 
 

@@ -15,14 +15,14 @@ from heads.layers import ffn_width
 from heads.solver import Sampling
 from heads.streams import Streams
 from parity.harness import MANIFESTS, Fixture, fixtures
-from talker.cache import KVCache
-from talker.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
-from talker.generate import Noise, Request, StopRule, generate
-from talker.layout import IGNORED, Layout, stop_ignored, stop_labels
-from talker.model import TalkerModel
-from talker.patch_encoder import PatchEncoder
-from talker.tasks import RELEASE_TASKS, Task
-from talker.training_batch import Sample, TrainingBatch, collate
+from talker.generation.autoregressive import Noise, Request, StopRule, generate
+from talker.model.cache import KVCache
+from talker.model.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
+from talker.model.layout import IGNORED, Layout, stop_ignored, stop_labels
+from talker.model.model import TalkerModel
+from talker.model.patch_encoder import PatchEncoder
+from talker.model.tasks import RELEASE_TASKS, Task
+from talker.model.training_batch import Sample, TrainingBatch, collate
 from talker.weights.talker import TIED, official, ours, published_motion_stats
 
 NAMES = {"speech": "audio", "motion": "motion"}

@@ -12,7 +12,7 @@ from recipes.configs.override import names, override
 from recipes.configs.talker import PRESETS, TalkerRun, paper, puppet, release, tiny
 from recipes.plan import forward_flops, kept_by_rank, parameters, plan
 from recipes.record import record, recorded
-from talker.model import TalkerModel
+from talker.model.model import TalkerModel
 
 
 def test_paper_and_release_differ_in_three_numbers() -> None:

@@ -9,7 +9,7 @@ from tiny_recipes import hum, tiny
 from torch.nn import functional as F
 
 from recipes.train_speaker import draw, equal_error_rate, margin_loss, pair_loss, widened
-from talker.speaker import PCM_RATE
+from talker.speaker.encoder import PCM_RATE
 
 RUN = tiny("speaker", "rows=2", "seconds=0.5")
 

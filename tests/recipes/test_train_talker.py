@@ -9,19 +9,19 @@ import torch
 from safetensors.torch import save_file
 from tiny_talker import made_up
 
+from puppet.speech import PAUSE, Phoneme
 from recipes import ranks
 from recipes.arguments import begin
 from recipes.configs.talker import PRESETS, Batch, Mix, tiny
 from recipes.data.latents import made_by
-from recipes.data.puppet.speech import PAUSE, Phoneme
 from recipes.data.reading import tokens_read
 from recipes.export import export
 from recipes.launch import Engine
 from recipes.train_talker import Data, build, check_widths, counts_of, draw, loss_of, train
 from talker.checkpoint import load_component
-from talker.config import TalkerConfig
-from talker.model import TalkerModel
-from talker.text import PhonemeTokenizer
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.text.tokenizer import PhonemeTokenizer
 
 FEW = dataclasses.replace(tiny(), steps=4)
 

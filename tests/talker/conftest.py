@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from talker import Talker
-from talker.clip import Face, Voice
+from talker.clips.clip import Face, Voice
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ def test_the_model_needs_no_media_library_and_help_needs_no_torch() -> None:
     code = """if True:
         import sys, talker, talker.cli
         assert "torch" not in sys.modules
-        import talker.model
+        import talker.model.model
         assert "av" not in sys.modules and "PIL" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -41,9 +41,9 @@ from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
 from talker.checkpoint import PUPPET, atomic, config_from_dict
-from talker.config import FRAME_RATE
+from talker.clips.transcript import whisper_weights
+from talker.clock import FRAME_RATE
 from talker.errors import UserError
-from talker.transcript import whisper_weights
 
 SETTINGS, REPORT = "settings.json", "report.json"
 # So a process ends by what a video does to its decoder. However else it is lost, the video is not at fault,

@@ -29,14 +29,14 @@ from recipes.data.prepare.parallel import DISK_FULL
 from recipes.data.prepare.sources import Source
 from recipes.data.prepare.watch import Refused, Watched, sound, stretches, watch
 from recipes.data.transcript import Cue, read_transcript
-from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.clips.windows import LONGEST_SECONDS
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import reason
 from talker.media.face import cut
 from talker.media.face_track import EVERY, FaceTrack
 from talker.media.sound import FRAME, Leveller, blocks
 from talker.media.video import Reel
-from talker.windows import LONGEST_SECONDS
 
 RECORD = "record.json"
 UNFINISHED = ".unfinished-"

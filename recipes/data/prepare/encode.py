@@ -24,14 +24,14 @@ from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.released import Released
 from recipes.data.transcript import Cue, words_of
 from talker.checkpoint import load_component
-from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.clips.transcript import transcribed, whisper_network
+from talker.clips.windows import LONGEST_SECONDS
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
 from talker.media.video import Reel
-from talker.speaker import SpeakerEncoder, SpeakerEncoderConfig
-from talker.text import PhonemeTokenizer
-from talker.transcript import transcribed, whisper_network
-from talker.windows import LONGEST_SECONDS
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
+from talker.text.tokenizer import PhonemeTokenizer
 
 TOGETHER = 8  # frames encoded at once
 LARGEST_OFFSET = 4  # frames; what is further out of step is heard from somewhere else

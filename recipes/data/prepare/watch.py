@@ -17,13 +17,13 @@ from torch import Tensor
 
 from recipes.data.prepare.detect import Detector
 from recipes.data.transcript import Cue, Span, spans
-from talker.config import FRAME_RATE, SAMPLE_RATE
+from talker.clips.windows import LONGEST_SECONDS, at_pauses
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.media.audio import CLOSED, decoded_frames
 from talker.media.face import Box, find_faces
 from talker.media.face_track import EVERY, FaceTrack, followed, steady
 from talker.media.sound import Survey, pieces, surveyed
 from talker.media.video import Reel
-from talker.windows import LONGEST_SECONDS, at_pauses
 
 COUNT_EVERY = 4  # looks between two searches of the whole picture: about two seconds
 AS_LARGE = 0.6  # another face of this share of the first one's side speaks perhaps, too

@@ -19,9 +19,9 @@ from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
 from recipes.data.transcript import Cue
 from recipes.data.validate import check
 from recipes.train_talker import Data, averaged, check_widths, draw, main
-from talker.config import TalkerConfig
 from talker.errors import UserError
-from talker.model import TalkerModel
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,135 @@
+"""Sizes of the talker. Every preset is one classmethod; a preset's number stands nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from heads.config import DiTConfig, TwoDiTHeadsConfig
+from heads.layers import ffn_width
+from talker.model.layout import Layout
+from talker.model.tasks import PUPPET_TASKS, RELEASE_TASKS, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """A Qwen3 decoder.
+
+    Args:
+        vocab: rows of the token embedding.
+        width, layers, heads, kv_heads, head_dim, ffn: the transformer.
+        rope_theta, eps: rotary base, epsilon of the norms.
+        max_positions: length of the preallocated key-value cache, in tokens; longer requests are refused.
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    rope_theta: float = 1e6
+    eps: float = 1e-6
+    max_positions: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key-value heads evenly")
+        if self.max_positions % 64:
+            raise ValueError(f"max_positions must be a multiple of 64, got {self.max_positions}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchEncoderConfig:
+    """The transformer that turns the frames of one patch into one embedding; its width is the backbone's."""
+
+    layers: int
+    heads: int
+    ffn: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkerConfig:
+    """Everything that shapes the talker's parameters and sequences.
+
+    Args:
+        patch_frames: frames a patch (P).
+        backbone, patch_encoder, heads: the networks; latent and condition widths are the heads'.
+        tasks: the task table; its rows index the task embedding.
+        layout: where tokens and patches sit.
+        forecast: inner width of the auxiliary network that regresses the next patch from the hidden state
+            while training; 0: none. Exported weights hold it no longer.
+        reading: inner width of the network that follows how far the text has been read and so places the next
+            slot on the text's axis (see `Layout`); 0: none, slots advance by `layout.text_per_patch`.
+    """
+
+    patch_frames: int = 4
+    backbone: BackboneConfig
+    patch_encoder: PatchEncoderConfig
+    heads: TwoDiTHeadsConfig
+    tasks: tuple[Task, ...]
+    layout: Layout = field(default_factory=Layout)
+    forecast: int = 0
+    reading: int = 0
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Latent channels of each stream."""
+        return {name: head.channels for name, head in self._heads().items()}
+
+    @property
+    def global_widths(self) -> dict[str, int]:
+        """Width of each stream's global condition."""
+        return {name: head.global_channels for name, head in self._heads().items()}
+
+    def _heads(self) -> dict[str, DiTConfig]:
+        assert self.heads.audio is not None
+        assert self.heads.motion is not None
+        return {"audio": self.heads.audio, "motion": self.heads.motion}
+
+    @property
+    def task_rows(self) -> int:
+        """Rows of the task embedding."""
+        return 1 + max(task.row for task in self.tasks)
+
+    @classmethod
+    def tiny(cls) -> TalkerConfig:
+        """For tests."""
+        return cls(
+            backbone=BackboneConfig(
+                vocab=40, width=64, layers=2, heads=2, kv_heads=1, head_dim=32, ffn=128, max_positions=128
+            ),
+            patch_encoder=PatchEncoderConfig(layers=1, heads=2, ffn=128),
+            heads=TwoDiTHeadsConfig.tiny(hidden_width=64),
+            tasks=PUPPET_TASKS,
+            layout=Layout(text_per_patch=2.0),
+            forecast=64,
+            reading=64,
+        )
+
+    @classmethod
+    def puppet(cls, vocab: int) -> TalkerConfig:
+        """The embedded default; `vocab` is the phoneme tokenizer's."""
+        return cls(
+            backbone=BackboneConfig(
+                vocab=vocab, width=256, layers=6, heads=4, kv_heads=2, head_dim=64, ffn=768, rope_theta=1e4
+            ),
+            patch_encoder=PatchEncoderConfig(layers=1, heads=4, ffn=512),
+            heads=TwoDiTHeadsConfig.puppet(hidden_width=256),
+            tasks=PUPPET_TASKS,
+            layout=Layout(text_per_patch=2.4),
+            forecast=512,
+            reading=256,
+        )
+
+    @classmethod
+    def base(cls) -> TalkerConfig:
+        """The published sizes: Qwen3-0.6B, heads and patch encoders of its width."""
+        return cls(
+            backbone=BackboneConfig(
+                vocab=151936, width=1024, layers=28, heads=16, kv_heads=8, head_dim=128, ffn=3072
+            ),
+            patch_encoder=PatchEncoderConfig(layers=4, heads=8, ffn=ffn_width(1024)),
+            heads=TwoDiTHeadsConfig.base(),
+            tasks=RELEASE_TASKS,
+        )

@@ -1,0 +1,43 @@
+"""The frames of one patch become one embedding of the backbone's width."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from heads.layers import Block, RMSNorm
+from heads.rope import Rope
+from talker.model.config import PatchEncoderConfig
+
+
+class PatchEncoder(nn.Module):
+    """Latents -> projector -> linear -> [CLS, frames] through bidirectional blocks -> norm -> the CLS row."""
+
+    def __init__(self, channels: int, width: int, config: PatchEncoderConfig) -> None:
+        super().__init__()
+        self.projector = nn.Linear(channels, width)
+        self.input_proj = nn.Linear(width, width)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, 1, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.ffn) for _ in range(config.layers))
+        self.norm = RMSNorm(width)
+        self.rope = Rope(width // config.heads)
+
+    def forward(self, frames: Tensor, real: Tensor | None = None) -> Tensor:
+        """frames (R, P, C) -> (R, width).
+
+        real (R, P) bool marks frames that exist: the others enter as zeros after the projector, so without
+        its bias, as the published short patches do. None: all exist.
+        """
+        x = self.projector(frames)
+        if real is not None:
+            x = x * real[..., None]
+        return self.encode(x)
+
+    def encode(self, embedded: Tensor) -> Tensor:
+        """Projected frames (R, P, width) -> (R, width)."""
+        x = self.input_proj(embedded)
+        x = torch.cat([self.cls_token[0].expand(len(x), -1, -1), x], dim=1)
+        rotation = self.rope(x.shape[1])
+        for block in self.blocks:
+            x = block(x, rotation)
+        return self.norm(x[:, 0])

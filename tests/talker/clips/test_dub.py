@@ -1,0 +1,329 @@
+"""V2A: speech exactly as long as the video, whose packets stay as they are, from any container and rate."""
+
+from __future__ import annotations
+
+import json
+import logging
+from fractions import Fraction
+from pathlib import Path
+from threading import Event
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.stream import Disposition
+from media_files import person, write_sound, write_video
+from PIL import Image
+from tiny_checkpoint import write_checkpoint, write_voice
+
+from heads.solver import Sampling
+from talker import Talker
+from talker.cli import main
+from talker.clips.clip import NO_FRAMES, Voice
+from talker.clips.dub import moves
+from talker.media.containers import dubbed_name
+from talker.media.face_track import FaceTrack
+from talker.media.remux import DubWriter, first_sample
+from talker.media.sound import pieces
+from talker.media.video import Reel
+from talker.stages import Stages
+
+QUICK = Sampling(steps=1)
+TEXT = "Go."
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_checkpoint(folder)
+    write_voice(folder / "voice.wav", 1.3)
+    return folder
+
+
+def nodding(count: int, size: int = 96) -> list[np.ndarray]:
+    picture = person(size)
+    return [np.roll(picture, k % 5, axis=0) for k in range(count)]
+
+
+def packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+UNEVEN = [Fraction(3 * k + k * k % 3, 60) for k in range(30)]
+VIDEOS = [
+    ("a.mp4", "out.mp4", 23, {}, Fraction(23, 25)),
+    ("b.mp4", "out.mp4", 31, {"rate": 30, "sound": True}, Fraction(31, 30)),
+    ("c.mkv", "out.mkv", 20, {"rate": Fraction(24_000, 1001)}, Fraction(833, 1000)),
+    ("d.webm", "out.webm", 16, {"rate": 30, "codec": "libvpx"}, Fraction(533, 1000)),
+    ("e.webm", "out.mp4", 16, {"rate": 30, "codec": "libvpx-vp9"}, Fraction(533, 1000)),
+    ("f.avi", "out.avi", 15, {"codec": "msmpeg4"}, Fraction(15, 25)),
+    ("g.mp4", "out.mp4", 30, {"stamps": UNEVEN}, Fraction(89, 60)),
+]
+
+
+@pytest.mark.parametrize(("name", "out", "count", "how", "seconds"), VIDEOS, ids=lambda value: str(value)[:8])
+def test_as_long_as_the_video_whose_packets_are_copied(
+    talker: Talker, voice: Voice, tmp_path: Path, name, out, count, how, seconds
+) -> None:
+    path = write_video(tmp_path / name, nodding(count), **how)
+    dubbing = talker.dub(path, TEXT, voice, crop="none", sampling=QUICK)
+    assert abs(dubbing.track.seconds - seconds) <= Fraction(1, 24)
+    assert len(dubbing.motion()) == -(-(dubbing.track.seconds * 25 - Fraction(1, 10)) // 1)
+    chunks = list(dubbing)
+    assert sum(len(chunk.pcm) for chunk in chunks) == round(24_000 * dubbing.track.seconds)
+    report = dubbing.save(tmp_path / f"dubbed {out}")
+    assert report.finish_reason in ("stop", "overflow")
+    assert packets(tmp_path / f"dubbed {out}") == packets(path)
+    with av.open(str(tmp_path / f"dubbed {out}")) as container:
+        starts = [float(stream.start_time * stream.time_base) for stream in container.streams]
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+    assert max(starts) - min(starts) < 0.01
+
+
+# Codec, its options, and the ending of what it is dubbed to.
+CONTAINERS = [
+    ("a.avi", "mpeg4", {"bf": "2"}, ".mp4"),
+    ("b.avi", "msmpeg4", {}, ".avi"),
+    ("c.avi", "mjpeg", {}, ".avi"),
+    ("d.avi", "huffyuv", {}, ".avi"),
+    ("e.avi", "libx264", {}, ".avi"),  # pictures out of order
+    ("f.wmv", "wmv2", {}, ".wmv"),
+    ("g.flv", "flv", {}, ".flv"),
+    ("h.flv", "libx264", {}, ".mp4"),
+    ("i.mpg", "mpeg2video", {"bf": "2"}, ".mpg"),
+    ("j.ts", "mpeg2video", {"bf": "2"}, ".ts"),
+    ("k.ogv", "libvpx", {}, ".ogv"),
+    ("l.mkv", "ffv1", {}, ".mkv"),
+    ("m.mkv", "libx265", {"x265-params": "log-level=none"}, ".mp4"),
+    ("n.mxf", "mpeg2video", {}, ".mkv"),
+    ("o.mov", "prores", {}, ".mov"),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "options", "ending"), CONTAINERS, ids=lambda value: str(value)[:9])
+def test_what_mp4_cannot_hold_stays_in_its_container(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    codec: str,
+    options: dict[str, str],
+    ending: str,
+) -> None:
+    """Every packet and picture comes back, and a flash and a click that go together stay so."""
+    frames = nodding(20)
+    frames[10] = np.full_like(frames[10], 255)
+    path = write_video(tmp_path / name, frames, codec=codec, options=options)
+    monkeypatch.chdir(tmp_path)
+    out, track = dubbed_name(path), FaceTrack.of(path, "none")
+    assert out == Path(f"{path.stem}-dubbed{ending}")
+    pcm = np.zeros(round(24_000 * track.seconds), np.float32)
+    pcm[9600:9700] = 0.9
+    with DubWriter(out, path, track.start) as writer:
+        for part in np.array_split(pcm, 5):
+            writer.write(part, NO_FRAMES)
+    assert packets(out) == packets(path)
+    before, dubbed = list(Reel(path)), Reel(out)
+    after = list(dubbed)
+    assert len(before) == len(after) == 20
+    assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+    assert [k for k, frame in enumerate(after) if frame.mean() > 240] == [10]
+    heard = torch.cat(list(pieces(out))).abs()
+    click = first_sample(out) - dubbed.start + Fraction(int((heard > 0.4).int().argmax()), 24_000)
+    assert abs(click - Fraction(10, 25)) < 0.005
+
+
+def test_a_turned_video_is_seen_upright(tmp_path: Path) -> None:
+    turned = write_video(tmp_path / "a.mp4", [np.rot90(person(96))] * 5)
+    data = turned.read_bytes()
+    identity = b"".join(n.to_bytes(4, "big") for n in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
+    clockwise = b"".join(
+        (n & 0xFFFFFFFF).to_bytes(4, "big") for n in (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    )
+    track = data.index(b"tkhd")
+    at = data.index(identity, track)
+    turned.write_bytes(data[:at] + clockwise + data[at + 36 :])
+    seen = next(iter(Reel(turned)))
+    assert np.abs(seen.astype(int) - person(96)).mean() < 8
+
+
+@pytest.mark.long
+def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
+    def scene(shift: int) -> np.ndarray:
+        return np.pad(person(96), ((30, 30), (40 + shift, 200 - shift), (0, 0)))
+
+    rng = np.random.default_rng(0)
+    still = [scene(int(rng.integers(-2, 3))) for _ in range(25)]
+    track = FaceTrack.of(write_video(tmp_path / "a.mp4", still))
+    assert track.squares is not None
+    assert np.ptp([square.left for square in track.squares]) < 5
+    walk = [scene(k) for k in range(0, 180, 2)]
+    track = FaceTrack.of(write_video(tmp_path / "b.mp4", walk))
+    assert track.squares is not None
+    lefts = [square.left for square in track.squares]
+    assert lefts == sorted(lefts)
+    assert lefts[-1] - lefts[0] > 60
+    size = next(track.pictures(tmp_path / "b.mp4", 64)).shape
+    assert size == (1, 3, 64, 64)
+
+
+def test_a_face_that_leaves_is_told_and_not_fatal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    empty = np.full((96, 96, 3), 90, np.uint8)
+    path = write_video(tmp_path / "a.mp4", [person(96)] * 25 + [empty] * 60)
+    with caplog.at_level(logging.WARNING):
+        track = FaceTrack.of(path)
+    assert "no face is found for" in caplog.text
+    assert track.squares is not None
+    assert track.seconds == Fraction(85, 25)
+
+
+def test_text_that_nobody_could_say_in_time_overflows(talker: Talker, voice: Voice, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", nodding(12))
+    dubbing = talker.dub(path, "This is far more than fits. " * 40, voice, crop="none", sampling=QUICK)
+    assert sum(len(chunk.pcm) for chunk in dubbing) == 11_520
+    assert dubbing.finish_reason == "overflow"
+
+
+def test_reading_motion_ends_when_nobody_waits(
+    talker: Talker, voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "long.mp4", nodding(400))
+    dubbing, encode, calls, begun = (
+        talker.dub(video, TEXT, voice, crop="none"),
+        talker.motion_ae.encode,
+        [],
+        Event(),
+    )
+
+    def counted(pictures: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pictures))
+        begun.set()
+        return encode(pictures)
+
+    monkeypatch.setattr(talker.motion_ae, "encode", counted)
+    with Stages() as stages:
+        stages.feed(dubbing.make, stages.channel(1))
+        assert begun.wait(20)
+    assert sum(calls) < 400
+
+
+def test_a_cover_picture_is_no_video(folder: Path, tmp_path: Path, capsys) -> None:
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=24_000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 96
+        cover.pix_fmt, cover.disposition = "yuvj420p", Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(person(96))))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 24_000), np.float32), "fltp", "mono")
+        frame.sample_rate = 24_000
+        for stream, last in ((sound, sound.encode(frame)), (cover, []), (sound, None), (cover, None)):
+            container.mux(stream.encode() if last is None else last)
+    assert dub(folder, tmp_path / "song.m4a", tmp_path / "out.mp4") == 2
+    assert "holds no video track" in capsys.readouterr().err
+
+
+def test_stillness_is_a_pause() -> None:
+    motion = torch.randn(100, 8)
+    motion[40:60] = motion[40]
+    quiet = ~moves(motion)
+    assert quiet[43:57].all()
+    assert quiet[:38].mean() < 0.1
+
+
+def dub(folder: Path, video: Path, out: Path | None, text: str = TEXT, *more: str) -> int:
+    options = [
+        "--voice",
+        str(folder / "voice.wav"),
+        "--weights",
+        str(folder),
+        "--steps",
+        "1",
+        "--json",
+        *more,
+    ]
+    return main(["dub", str(video), text, *(["-o", str(out)] if out else []), *options])
+
+
+def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, capsys) -> None:
+    path = write_video(tmp_path / "a.mp4", nodding(25), sound=True)
+    assert dub(folder, path, tmp_path / "out.mp4", TEXT, "--voice", str(path)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["duration_seconds"] == 1.0
+    assert report["patches"] == 7
+
+
+def test_the_command_names_what_it_writes(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    write_video(tmp_path / "old.avi", nodding(9), codec="msmpeg4")
+    monkeypatch.chdir(tmp_path)
+    assert dub(folder, Path("old.avi"), None) == 0
+    assert json.loads(capsys.readouterr().out)["output"] == "old-dubbed.avi"
+    assert packets(tmp_path / "old-dubbed.avi") == packets(tmp_path / "old.avi")
+
+
+@pytest.fixture(scope="module")
+def wrong_files(folder: Path) -> None:
+    write_video(folder / "good.mp4", nodding(5))
+    write_video(folder / "old.webm", nodding(5), codec="libvpx")
+    write_video(folder / "new.webm", nodding(5), codec="libvpx-vp9")
+    write_video(folder / "divx.avi", nodding(5), codec="msmpeg4")
+    write_video(folder / "unordered.avi", nodding(12))
+    gif = [Image.fromarray(frame) for frame in nodding(5)]
+    gif[0].save(folder / "moving.gif", save_all=True, append_images=gif[1:])
+    write_video(folder / "nobody.mp4", [np.full((96, 96, 3), 90, np.uint8)] * 5)
+    (folder / "empty.mp4").write_bytes(b"")
+    write_sound(folder / "sound.m4a", "aac", seconds=0.3)
+    (folder / "alien.mp4").write_bytes((folder / "good.mp4").read_bytes().replace(b"avc1", b"zzzz"))
+    whole = (folder / "good.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    for name, codec in (("zero.mkv", "libx264"), ("zero.avi", "mpeg4")):
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width = stream.height = 64
+            stream.pix_fmt = "yuv420p"
+            container.start_encoding()
+    (folder / "folder.mp4").mkdir()
+
+
+WRONG = [
+    ("nobody.mp4", "out.mp4", TEXT, "no face is found"),
+    ("empty.mp4", "out.mp4", TEXT, "cannot be read"),
+    ("sound.m4a", "out.mp4", TEXT, "no video track"),
+    ("alien.mp4", "out.mp4", TEXT, "in a codec that cannot be read"),
+    ("moving.gif", "out.mkv", TEXT, "convert"),
+    ("good.mp4", "out.avi", TEXT, "out.mp4"),
+    ("new.webm", "out.mov", TEXT, "out.mp4"),
+    ("divx.avi", "out.mp4", TEXT, "out.avi"),
+    ("unordered.avi", "out.mkv", TEXT, "out.avi"),
+    ("unordered.avi", "out.wmv", TEXT, "out.avi"),
+    ("moving.gif", "", TEXT, "H.264"),
+    ("cut.mp4", "out.mp4", TEXT, "cannot be read"),
+    ("zero.mkv", "out.mkv", TEXT, "no frame|no video|cannot be read"),
+    ("zero.avi", "out.mp4", TEXT, "no frame|cannot be read"),
+    ("folder.mp4", "out.mp4", TEXT, "is a folder"),
+    ("missing.mp4", "out.mp4", TEXT, "does not exist"),
+    ("good.mp4", "out.mp4", "你好", "English"),
+    ("good.mp4", "out.mp4", "", "empty"),
+    ("good.mp4", "out.mp4", "?!", "nothing to say"),
+    ("good.mp4", "out.txt", TEXT, "is not named"),
+    ("old.webm", "out.mp4", TEXT, "out.webm"),
+    ("good.mp4", "out.webm", TEXT, "out.mp4"),
+]
+
+
+@pytest.mark.parametrize(("video", "out", "text", "words"), WRONG, ids=lambda value: str(value)[-30:])
+def test_a_mistake_is_one_line_and_writes_nothing(
+    folder: Path, wrong_files: None, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
+) -> None:
+    assert dub(folder, folder / video, tmp_path / out if out else None, text) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1, printed.err
+    assert any(word in printed.err for word in words.split("|")), printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_video_itself_is_not_overwritten(folder: Path, tmp_path: Path, capsys) -> None:
+    path = write_video(tmp_path / "a.mp4", nodding(5))
+    before = path.read_bytes()
+    assert dub(folder, path, path) == 2
+    assert path.read_bytes() == before

@@ -1,0 +1,249 @@
+"""Generation: the stop machine, and that it walks exactly where training walked."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from heads.solver import Sampling
+from heads.streams import Streams
+from talker.generation.autoregressive import generate
+from talker.generation.request import Request, StopCounter, StopRule, drawn_noise
+from talker.model.config import TalkerConfig
+from talker.model.layout import Layout
+from talker.model.model import TalkerModel
+from talker.model.tasks import Task, task_named
+from talker.model.training_batch import Sample, collate
+
+TINY = TalkerConfig.tiny()
+QUICK = Sampling(steps=2)
+STRANGE = tuple(
+    Task(name=f"t2av{delay:+d}", row=1, given=(), predicted=("audio", "motion"), delay=delay)
+    for delay in (-2, 1, 3)
+)
+
+
+def model_of(arrangement: str = "sum", reading: int = 64, **changes: object) -> TalkerModel:
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        TINY,
+        layout=Layout(arrangement=arrangement, text_per_patch=2.0, **changes),
+        tasks=TINY.tasks + STRANGE,
+        reading=reading,
+    )
+    return TalkerModel(config).eval()
+
+
+def request_of(task: Task, frames: int = 22, text: int = 6, **changes: object) -> Request:
+    g = torch.Generator().manual_seed(1)
+    latents = {name: torch.randn(frames, width, generator=g) for name, width in TINY.widths.items()}
+    values = {
+        "text_ids": list(range(1, text + 1)),
+        "task": task.name,
+        "speaker": torch.randn(TINY.global_widths["audio"], generator=g),
+        "first_motion": torch.randn(TINY.global_widths["motion"], generator=g),
+        "sampling": QUICK,
+        "given": Streams(**{name: latents[name] for name in task.given}) if task.given else None,
+        "max_patches": -(-frames // TINY.patch_frames),
+        "stop": StopRule.never(),
+    }
+    return Request(**(values | changes))
+
+
+# -- the stop machine ----------------------------------------------------------------------------------------
+
+
+def patches_made(rule: StopRule, probabilities: list[float]) -> int:
+    counter = StopCounter(rule)
+    for made, probability in enumerate(probabilities):
+        if counter.ends(made, probability):
+            return made
+    return len(probabilities)
+
+
+def test_stop_rules():
+    assert patches_made(StopRule.paper(), [0.1, 0.2, 0.9, 0.1]) == 2
+    assert patches_made(StopRule.release(), [1.0] * 20) == 9
+    assert patches_made(StopRule.release(), [0.0] * 8 + [0.6, 0.7, 0.4, 0.8, 0.8, 0.8, 0.0]) == 13
+    assert patches_made(StopRule.never(), [1.0] * 20) == 20
+
+
+# -- training and generation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
+@pytest.mark.parametrize("reading", [0, 64])
+@pytest.mark.parametrize("name", ["tts", "t2av", "a2v", "v2a", "t2av-2", "t2av+1", "t2av+3"])
+def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, monkeypatch):
+    """While the heads answer the truth, each state that a patch is made from is the training pass's."""
+    model = model_of(arrangement, reading)
+    task = task_named(model.config.tasks, name)
+    request = request_of(task)
+    steps: list[tuple[int, float]] = []
+    step = model.backbone.step
+
+    def watched(x, positions, at, cache):
+        steps.append((int(at[0]), float(positions[0])))
+        return step(x, positions, at, cache)
+
+    seen: dict[str, list[torch.Tensor]] = {"audio": [], "motion": []}
+    g = torch.Generator().manual_seed(2)
+    truth = {n: torch.randn(6, 4, w, generator=g) for n, w in TINY.widths.items()}
+
+    def answer(condition, noise, sampling, given=()):
+        found = {}
+        for stream, _ in noise.items():
+            found[stream] = truth[stream][len(seen[stream])][None]
+            seen[stream].append(condition.hidden[0])
+        return Streams(**found)
+
+    monkeypatch.setattr(model.backbone, "step", watched)
+    monkeypatch.setattr(model.heads, "sample", answer)
+    made = list(generate(model, request))
+    assert len(made) == 6
+
+    latents = {n: truth[n].flatten(0, 1) for n in task.predicted}
+    latents |= dict(request.given.items()) if request.given else {}
+    sample = Sample(
+        text=request.text_ids,
+        task=task,
+        latents=Streams(**latents),
+        global_=Streams(**{n: torch.zeros(w) for n, w in TINY.global_widths.items()}),
+    )
+    batch = collate([sample], model.config)
+    rotary = batch.rotary.clone()
+    for at, position in steps:
+        rotary[0, at] = position
+    if not reading:
+        torch.testing.assert_close(rotary, batch.rotary)
+    hidden = model.backbone(model.embed(batch), rotary)
+    for stream in task.predicted:
+        slots = batch.predicted[stream][0].nonzero()[:, 0]
+        expected = hidden[0, batch.at[stream][0, slots] - 1]
+        torch.testing.assert_close(torch.stack(seen[stream]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_reading_is_predicted_as_it_was_trained(monkeypatch):
+    """The network is asked at the same states, its answers add up to the slots' places, inside the text."""
+    model = model_of()
+    request = request_of(task_named(TINY.tasks, "t2av"))
+    answers, places = [], []
+    reading, step = model.reading.forward, model.backbone.step
+
+    def answered(hidden):
+        answers.append(reading(hidden))
+        return answers[-1]
+
+    def watched(x, positions, at, cache):
+        places.append(positions)
+        return step(x, positions, at, cache)
+
+    monkeypatch.setattr(model.reading, "forward", answered)
+    monkeypatch.setattr(model.backbone, "step", watched)
+    assert len(list(generate(model, request))) == len(answers)
+    read = torch.zeros(1)
+    for place, answer in zip(places, answers, strict=False):
+        read = (read + answer).clamp(0, len(request.text_ids))
+        torch.testing.assert_close(place, 1 + read)
+
+
+# -- requests ------------------------------------------------------------------------------------------------
+
+
+def test_a_request_is_a_function_of_its_seed():
+    model = model_of()
+    request = request_of(task_named(TINY.tasks, "t2av"))
+    first, again = (list(generate(model, request)) for _ in range(2))
+    other = list(generate(model, dataclasses.replace(request, seed=1)))
+    assert all(
+        torch.equal(a[n], b[n]) for a, b in zip(first, again, strict=True) for n in ("audio", "motion")
+    )
+    assert not torch.equal(first[0]["audio"], other[0]["audio"])
+
+
+def test_noise_depends_on_seed_patch_and_stream():
+    shape = (4, 8)
+    assert torch.equal(drawn_noise(5)(3, "audio", shape), drawn_noise(5)(3, "audio", shape))
+    others = [
+        drawn_noise(6)(3, "audio", shape),
+        drawn_noise(5)(4, "audio", shape),
+        drawn_noise(5)(3, "motion", shape),
+    ]
+    assert not any(torch.equal(drawn_noise(5)(3, "audio", shape), other) for other in others)
+
+
+@pytest.mark.parametrize("name", ["a2v", "v2a"])
+def test_given_frames_decide_the_length(name):
+    model = model_of()
+    task = task_named(TINY.tasks, name)
+    generation = generate(model, request_of(task, frames=18, max_patches=99, stop=StopRule(threshold=0.0)))
+    made = list(generation)
+    assert len(made) == 5
+    assert [n for n, _ in made[0].items()] == list(task.predicted)
+    assert generation.finish_reason in ("length", "overflow")  # an untrained reading gets anywhere
+
+
+def test_stop_ends_a_request_after_its_least():
+    model = model_of()
+    generation = generate(
+        model, request_of(task_named(TINY.tasks, "t2av"), stop=StopRule(threshold=0.0), min_patches=2)
+    )
+    assert len(list(generation)) == 2
+    assert generation.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("reading", [0, 64])
+@pytest.mark.parametrize("name", ["t2av", "a2v", "t2av+1"])
+def test_a_prefix_continues(name, reading):
+    """Patches made after k patches carried as a prefix are those of a run that made the k itself."""
+    model = model_of(reading=reading)
+    task = task_named(model.config.tasks, name)
+    request = request_of(task)
+    whole = list(generate(model, request))
+    kept = {n: torch.stack([patch[n] for patch in whole[:2]]) for n in task.predicted}
+    if task.given:
+        frames = request.given["audio"]
+        kept["audio"] = frames[:8].unflatten(0, (-1, 4))
+        request = dataclasses.replace(request, given=Streams(audio=frames[8:]))
+    request = dataclasses.replace(request, prefix=Streams(**kept), max_patches=request.max_patches - 2)
+    noise = drawn_noise(request.seed)
+    rest = list(generate(model, request, lambda patch, stream, shape: noise(patch + 2, stream, shape)))
+    assert len(rest) == len(whole) - 2
+    for a, b in zip(rest, whole[2:], strict=True):
+        for stream, value in a.items():
+            torch.testing.assert_close(value, b[stream], rtol=1e-3, atol=1e-4)
+
+
+def test_a_stream_may_have_the_end_of_a_prefix_only(monkeypatch):
+    """Its earlier patches add nothing to their tokens; none at all is the published speech-only prefix."""
+    model = model_of(reading=0)
+    request = request_of(task_named(TINY.tasks, "t2av"), max_patches=1)
+    g = torch.Generator().manual_seed(3)
+    prefix = {name: torch.randn(3, 4, width, generator=g) for name, width in TINY.widths.items()}
+    prompts = []
+    prefill = model.backbone.prefill
+    monkeypatch.setattr(model.backbone, "prefill", lambda x, *rest: prompts.append(x[0]) or prefill(x, *rest))
+    for motion in (prefix["motion"], prefix["motion"][1:], None):
+        own = dataclasses.replace(request, prefix=Streams(audio=prefix["audio"], motion=motion))
+        assert len(list(generate(model, own))) == 1
+    with torch.inference_mode():
+        alone = model.patch_encoders["audio"](prefix["audio"])
+    whole, ends, none = (prompt[-3:] for prompt in prompts)
+    torch.testing.assert_close(ends[1:], whole[1:])
+    torch.testing.assert_close(ends[0], alone[0])
+    torch.testing.assert_close(none, alone)
+
+
+def test_bad_requests_say_what_to_do():
+    model = model_of()
+    t2av, a2v = task_named(TINY.tasks, "t2av"), task_named(TINY.tasks, "a2v")
+    with pytest.raises(ValueError, match="needs a text"):
+        generate(model, request_of(t2av, text_ids=[]))
+    with pytest.raises(ValueError, match="first_motion"):
+        generate(model, request_of(t2av, first_motion=None))
+    with pytest.raises(ValueError, match="needs the audio"):
+        generate(model, request_of(a2v, given=None))
+    with pytest.raises(ValueError, match="shorten the text"):
+        generate(model, request_of(t2av, max_patches=500))
+    with pytest.raises(ValueError, match="nothing to generate"):
+        generate(model, request_of(t2av, max_patches=0))

@@ -1,0 +1,270 @@
+"""The batch law: a request's bits do not depend on its slot, its neighbours, or when it came."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from heads.solver import Sampling
+from heads.streams import Streams
+from talker.checkpoint import PUPPET, load_component
+from talker.generation.autoregressive import Generation, generate
+from talker.generation.guards import Guard
+from talker.generation.request import Request, StopRule
+from talker.generation.running_batch import RunningBatch
+from talker.generation.sequence import Row
+from talker.model.config import TalkerConfig
+from talker.model.layout import Layout
+from talker.model.model import TalkerModel
+from talker.model.tasks import task_named
+
+LONG = pytest.mark.long
+TASKS = ("tts", "t2av", "a2v", "v2a")
+ALIGNED, RELEASED = Layout(text_per_patch=2.0), Layout(task_token="first_patch")
+
+
+def model_of(layout: Layout = ALIGNED) -> TalkerModel:
+    torch.manual_seed(0)
+    return TalkerModel(dataclasses.replace(TalkerConfig.tiny(), layout=layout)).eval()
+
+
+def request_of(config: TalkerConfig, name: str, seed: int, frames: int = 14, **changes: object) -> Request:
+    """Of the task; text, voice and given stream are the seed's too."""
+    g = torch.Generator().manual_seed(seed)
+    task = task_named(config.tasks, name)
+    latents = {stream: torch.randn(frames, width, generator=g) for stream, width in config.widths.items()}
+    globals_ = {stream: torch.randn(width, generator=g) for stream, width in config.global_widths.items()}
+    values = {
+        "text_ids": torch.randint(1, config.backbone.vocab, (4 + seed % 5,), generator=g).tolist(),
+        "task": name,
+        "speaker": globals_["audio"],
+        "first_motion": globals_["motion"],
+        "seed": seed,
+        "sampling": Sampling(steps=2),
+        "given": Streams(**{stream: latents[stream] for stream in task.given}) if task.given else None,
+        "max_patches": -(-frames // config.patch_frames),
+        "stop": StopRule.never(),
+    }
+    return Request(**(values | changes))
+
+
+def prefixed(config: TalkerConfig, request: Request) -> Request:
+    """With two patches that precede, in every stream of the task."""
+    task = task_named(config.tasks, request.task)
+    g = torch.Generator().manual_seed(request.seed + 100)
+    shapes = {name: (2, config.patch_frames, config.widths[name]) for name in task.given + task.predicted}
+    prefix = Streams(**{name: torch.randn(shape, generator=g) for name, shape in shapes.items()})
+    return dataclasses.replace(request, prefix=prefix)
+
+
+def run(batch: RunningBatch, row: Row) -> list[Streams]:
+    while row.finish_reason is None:
+        batch.step()
+    return list(row.patches)
+
+
+def alone(model: TalkerModel, request: Request, capacity: int) -> list[Streams]:
+    batch = RunningBatch(model, capacity)
+    return run(batch, batch.join(request))
+
+
+def same(ours: list[Streams], theirs: list[Streams]) -> bool:
+    assert len(ours) == len(theirs) > 0
+    return all(
+        [n for n, _ in a.items()] == [n for n, _ in b.items()]
+        and all(torch.equal(x, b[n]) for n, x in a.items())
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+# -- the law -------------------------------------------------------------------------------------------------
+
+
+def of_every_kind(config: TalkerConfig) -> dict[str, Request]:
+    """Gone on from, without a text, guarded, and ended by each rule: some of them after a patch or two."""
+
+    def of(name: str, seed: int, **changes: object) -> Request:
+        return request_of(config, name, seed, frames=12, **changes)
+
+    def voice_before(request: Request) -> Request:
+        """Sound alone precedes (a cloned voice), or sound and the last patch of motion (what is carried)."""
+        prefix = prefixed(config, request).prefix
+        assert prefix is not None
+        motion = None if prefix.motion is None or request.seed % 2 else prefix.motion[1:]
+        return dataclasses.replace(request, prefix=Streams(audio=prefix["audio"], motion=motion))
+
+    quiet = torch.zeros(config.widths["audio"])
+    guard = Guard(quiet=quiet, near_quiet=9.0, silent_seconds=0.3)
+    often = StopRule(threshold=0.4, hits=2)
+    return {
+        "cloned": voice_before(of("t2av", 1)),
+        "carried": voice_before(of("t2av", 2)),
+        "cloned voice alone": voice_before(of("tts", 3)),
+        "recording": of("a2v", 11),
+        "go on, no text": prefixed(config, of("a2v", 4, text_ids=[])),
+        "go on, given face": prefixed(config, of("v2a", 5)),
+        "paper": of("t2av", 6, stop=StopRule.paper(), min_patches=1),
+        "release": of("tts", 7, stop=dataclasses.replace(StopRule.release(), first=1)),
+        "often": of("t2av", 8, stop=often),
+        "guarded": of("t2av", 9, guard=guard),
+        "no guidance": of("t2av", 10, sampling=Sampling(steps=3, guidance=1.0)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("capacity", "layout"),
+    [(8, ALIGNED), pytest.param(4, ALIGNED, marks=LONG), pytest.param(4, RELEASED, marks=LONG)],
+)
+def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> None:
+    """All tasks, side by side: they move on by one slot from round to round, and come a step apart."""
+    model = model_of(layout)
+    with torch.no_grad():  # answers about one half, now above and now below
+        model.stop_head.head.weight.normal_()
+    kinds = list(of_every_kind(model.config).values())
+    lone = [RunningBatch(model, capacity) for _ in kinds]
+    rows = [batch.join(request) for batch, request in zip(lone, kinds, strict=True)]
+    expected = [(run(batch, row), row.finish_reason) for batch, row in zip(lone, rows, strict=True)]
+    assert {"stop", "silence", "length"} <= {reason for _, reason in expected}
+    for first in range(len(kinds)):
+        batch, rows = RunningBatch(model, capacity), []
+        chosen = [k % len(kinds) for k in range(first, first + capacity)]
+        for k in chosen:
+            rows.append(batch.join(kinds[k]))
+            batch.step()
+        for k, row in zip(chosen, rows, strict=True):
+            assert same(run(batch, row), expected[k][0])
+            assert row.finish_reason == expected[k][1]
+
+
+@pytest.mark.parametrize(
+    "arrangement", ["sum", pytest.param("av", marks=LONG), pytest.param("va", marks=LONG)]
+)
+def test_they_come_go_and_wait(arrangement: str) -> None:
+    """Thirteen ragged requests over four rows that end, are left, and pause: everybody as if alone."""
+    model, g = model_of(Layout(arrangement=arrangement, text_per_patch=2.0)), torch.Generator().manual_seed(3)
+    requests = [request_of(model.config, TASKS[k % 4], seed=k, frames=5 + 3 * (k * 5 % 7)) for k in range(13)]
+    requests = [prefixed(model.config, r) if k % 3 == 1 else r for k, r in enumerate(requests)]
+    batch, waiting, rows = RunningBatch(model, 4), list(requests), []
+    while waiting or batch.free < batch.capacity:
+        while waiting and batch.free and torch.rand((), generator=g) < 0.7:
+            rows.append(batch.join(waiting.pop(0)))
+        for row in rows:
+            row.paused = bool(torch.rand((), generator=g) < 0.3)
+        if len(rows) > 5 and rows[5].finish_reason is None and rows[5].patches:
+            batch.leave(rows[5])
+        batch.step()
+    for row, request in zip(rows, requests, strict=True):
+        made, expected = list(row.patches), alone(model, request, 4)
+        cut = row is rows[5]
+        assert row.finish_reason in (("interrupted",) if cut else ("length", "overflow"))
+        assert same(made, expected[: len(made)] if cut else expected)
+
+
+def test_a_lone_generation_is_a_batch_of_one() -> None:
+    model = model_of()
+    for name in TASKS:
+        request = request_of(model.config, name, seed=2)
+        assert same(list(generate(model, request)), alone(model, request, 1))
+        close = zip(alone(model, request, 1), alone(model, request, 8), strict=True)
+        for a, b in close:
+            for stream, value in a.items():
+                torch.testing.assert_close(value, b[stream], rtol=1e-3, atol=1e-4)
+
+
+def test_each_row_has_its_own_sampling() -> None:
+    model = model_of()
+    kinds = [
+        Sampling(steps=2),
+        Sampling(steps=3),
+        Sampling(steps=2, guidance=1.0),
+        Sampling(steps=2, sway=0.0),
+    ]
+    kinds.append(Sampling(steps=2, temperature=0.1))
+    requests = [request_of(model.config, "t2av", seed=4, sampling=kind) for kind in kinds]
+    batch = RunningBatch(model, 8)
+    rows = [batch.join(request) for request in requests]
+    made = [run(batch, row) for row in rows]
+    for request, patches in zip(requests, made, strict=True):
+        assert same(patches, alone(model, request, 8))
+    assert not any(same(a, b) for a, b in itertools.combinations(made, 2))
+
+
+def test_rows_of_one_setting_share_a_run_of_the_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batches = model_of(), []
+    sample = model.heads.sample
+    monkeypatch.setattr(
+        model.heads,
+        "sample",
+        lambda c, noise, *rest: batches.append(len(c.hidden)) or sample(c, noise, *rest),
+    )
+    batch = RunningBatch(model, 4)
+    for k in range(4):
+        sampling = Sampling(steps=2, temperature=0.1 * k)
+        batch.join(request_of(model.config, "t2av", seed=k, frames=8, sampling=sampling))
+    while batch.free < 4:
+        batch.step()
+    assert batches == [4, 4]
+
+
+def test_a_broken_request_harms_nobody() -> None:
+    """NaN in one row reaches neither its neighbours nor whoever gets the row afterwards."""
+    model = model_of()
+    sound = request_of(model.config, "t2av", seed=1)
+    broken = dataclasses.replace(request_of(model.config, "t2av", seed=2), speaker=sound.speaker * torch.nan)
+    expected, batch = alone(model, sound, 4), RunningBatch(model, 4)
+    ill, beside = batch.join(broken), batch.join(sound)
+    assert same(run(batch, beside), expected)
+    assert ill.patches[0]["audio"].isnan().all()
+    again = [batch.join(sound) for _ in range(4)]
+    assert all(same(run(batch, row), expected) for row in again)
+
+
+# -- how it is used ------------------------------------------------------------------------------------------
+
+
+def test_generations_share_a_batch() -> None:
+    model, batch = model_of(), RunningBatch(model_of(), 4)
+    requests = [request_of(model.config, name, seed=k, frames=8 + 4 * k) for k, name in enumerate(TASKS)]
+    generations = [Generation(batch, request) for request in requests]
+    made: list[list[Streams]] = [[] for _ in requests]
+    for number in (3, 3, 0, 2, 0, 1, 3, 2, 1, 0):
+        made[number] += itertools.islice(generations[number], 1)
+    for generation, patches, request in zip(generations, made, requests, strict=True):
+        patches += generation
+        assert same(patches, alone(model, request, 4))
+        assert generation.finish_reason in ("length", "overflow")
+    assert batch.free == 4
+
+
+def test_a_full_batch_and_a_strange_capacity_say_so() -> None:
+    model = model_of()
+    with pytest.raises(ValueError, match=r"choose a capacity of \(1, 4, 8, 16\)"):
+        RunningBatch(model, 3)
+    batch = RunningBatch(model)
+    generation = Generation(batch, request_of(model.config, "tts", seed=1))
+    with pytest.raises(ValueError, match="wait until one ends"):
+        batch.join(request_of(model.config, "tts", seed=2))
+    generation.close()
+    assert generation.finish_reason == "interrupted"
+    assert batch.free == 1
+
+
+# -- the shipped weights -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [4, 8])
+def test_the_shipped_weights_keep_the_law(capacity: int) -> None:
+    """Two patches of each task, in the first slot alone, and in the last among the others, later."""
+    model = load_component(TalkerModel, TalkerConfig, PUPPET / "talker")
+    requests = [request_of(model.config, name, seed=k, frames=8) for k, name in enumerate(TASKS)]
+    expected = [alone(model, request, capacity) for request in requests]
+    batch, rows = RunningBatch(model, capacity), []
+    fillers = [request_of(model.config, "t2av", seed=k, frames=40) for k in range(capacity - 4)]
+    for request in fillers + requests[::-1]:
+        rows.append(batch.join(request))
+        batch.step()
+    for row, patches in zip(rows[:-5:-1], expected, strict=True):
+        assert same(run(batch, row), patches)

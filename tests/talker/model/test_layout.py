@@ -1,0 +1,83 @@
+"""Positions of tokens and patches, for every arrangement, delay and task."""
+
+import pytest
+import torch
+
+from talker.model.layout import ARRANGEMENTS, IGNORED, Layout, stop_labels
+from talker.model.tasks import PUPPET_TASKS, RELEASE_TASKS, Task, task_named
+
+DELAYS = (-2, -1, 0, 1, 3)
+
+
+@pytest.fixture(params=sorted(ARRANGEMENTS))
+def layout(request):
+    return Layout(arrangement=request.param)
+
+
+@pytest.mark.parametrize("delay", DELAYS)
+def test_slots_fill_the_sequence_without_gap_or_overlap(layout, delay):
+    plan = layout.plan(text=5, delay=delay)
+    slots = plan.slots({"audio": 7, "motion": 7})
+    assert slots == 7 + abs(delay)
+    covered = [plan.token(group[0], slot) for slot in range(slots) for group in plan.groups]
+    assert covered == list(range(plan.start, plan.length(slots)))
+    assert plan.last(-1) == plan.start - 1
+    assert [plan.last(slot) for slot in range(slots)] == covered[plan.stride - 1 :: plan.stride]
+
+
+@pytest.mark.parametrize("delay", DELAYS)
+def test_motion_lags_by_the_delay(layout, delay):
+    plan = layout.plan(text=5, delay=delay)
+    for slot in range(5, 9):
+        assert plan.patch("audio", slot) - plan.patch("motion", slot) == delay
+
+
+def test_whoever_comes_second_has_been_told_of_the_first():
+    """In an interleaved slot, the second stream is predicted from the position of the first."""
+    for name, second, first in (("av", "motion", "audio"), ("va", "audio", "motion")):
+        plan = Layout(arrangement=name).plan(text=3, delay=0)
+        assert plan.source(second, 4) == plan.token(first, 4)
+        assert plan.source(first, 4) == plan.token(second, 3)
+
+
+def test_given_streams_are_heard_before_what_follows_them():
+    a2v, v2a = (task_named(PUPPET_TASKS, name) for name in ("a2v", "v2a"))
+    for task, given, made in ((a2v, "audio", "motion"), (v2a, "motion", "audio")):
+        plan = Layout().plan(text=4, delay=task.delay)
+        for patch in range(6):
+            heard = plan.token(given, patch + plan.shift(given))
+            assert heard <= plan.source(made, patch + plan.shift(made))
+
+
+def test_first_patch_layout_has_no_task_position():
+    plan = Layout(task_token="first_patch").plan(text=4, delay=0)
+    assert (plan.text_start, plan.start) == (0, 4)
+
+
+def test_rotary_positions():
+    plain = Layout().plan(text=4, delay=0)
+    assert torch.equal(plain.rotary(9), torch.arange(9.0))
+    stretched = Layout(text_per_patch=2.5).plan(text=4, delay=0).rotary(8)
+    assert torch.equal(stretched, torch.tensor([0, 1, 2, 3, 4, 1, 3.5, 6]))
+    interleaved = Layout(text_per_patch=2.0, arrangement="av").plan(text=2, delay=0).rotary(6)
+    assert torch.equal(interleaved, torch.tensor([0, 1, 2, 1, 2, 3.0]))
+
+
+def test_stop_labels_without_ignored_positions():
+    labels, weight = stop_labels(torch.tensor([1, 0]), torch.tensor([3, 9]), 6, ignored=0)
+    assert labels.tolist() == [[IGNORED, 0, 0, 1, IGNORED, IGNORED], [0] * 6]
+    assert weight == 2
+
+
+def test_tables_of_tasks():
+    assert [task.row for task in PUPPET_TASKS] == [0, 1, 2, 3]
+    assert {task.row for task in RELEASE_TASKS} == {0, 1}
+    assert all(task.delay == 0 for task in RELEASE_TASKS)
+    with pytest.raises(ValueError, match="choose one of tts, t2av"):
+        task_named(PUPPET_TASKS, "sing")
+    with pytest.raises(ValueError, match="no audio"):
+        Task(name="mime", row=0, given=(), predicted=("motion",))
+    with pytest.raises(ValueError, match="at most one part"):
+        Task(name="echo", row=0, given=("audio",), predicted=("audio",))
+    with pytest.raises(ValueError, match="choose one of"):
+        Layout(arrangement="random")

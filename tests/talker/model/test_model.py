@@ -1,0 +1,249 @@
+"""Laws of the talker's training pass and of its backbone."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from heads.streams import Streams
+from talker.model.backbone import Backbone
+from talker.model.cache import KVCache
+from talker.model.config import BackboneConfig, TalkerConfig
+from talker.model.layout import Layout
+from talker.model.model import TalkerModel
+from talker.model.stats import LatentStats
+from talker.model.tasks import task_named
+from talker.model.training_batch import Sample, collate
+
+TINY = TalkerConfig.tiny()
+
+
+def sample(name: str, frames: int = 18, text: int = 7, seed: int = 0, read: bool = True) -> Sample:
+    g = torch.Generator().manual_seed(seed)
+    task = task_named(TINY.tasks, name)
+    known = task.given + task.predicted
+    return Sample(
+        text=torch.randint(1, TINY.backbone.vocab, (text,), generator=g).tolist(),
+        task=task,
+        latents=Streams(**{n: torch.randn(frames, TINY.widths[n], generator=g) for n in known}),
+        global_=Streams(**{n: torch.randn(TINY.global_widths[n], generator=g) for n in known}),
+        read=torch.linspace(0, text, -(-frames // TINY.patch_frames)) if read else None,
+    )
+
+
+def model_of(config: TalkerConfig = TINY) -> TalkerModel:
+    torch.manual_seed(0)
+    return TalkerModel(config).eval()
+
+
+def arranged(arrangement: str) -> TalkerConfig:
+    return dataclasses.replace(TINY, layout=Layout(arrangement=arrangement, text_per_patch=2.0))
+
+
+def errors_of(model: TalkerModel, samples: list[Sample], row: int) -> dict[str, torch.Tensor]:
+    """Errors of one row of a batch, its draws the same whatever else is there."""
+    # The weight of positive stop labels is the only thing that a batch shares.
+    batch = dataclasses.replace(collate(samples, model.config), stop_weight=torch.tensor(5.0))
+    draws = model.draws(batch, torch.Generator().manual_seed(0), 2)
+    alone = collate([samples[row]], model.config)
+    own = model.draws(alone, torch.Generator().manual_seed(0), 2)
+    rows = {n: mask.nonzero()[:, 0].repeat_interleave(2) == row for n, mask in batch.predicted.items()}
+    for field in dataclasses.fields(draws):
+        for name, mask in rows.items():
+            getattr(draws, field.name)[name][mask] = getattr(own, field.name)[name]
+    found = model(batch, draws)
+    picked = {}
+    for name, value in found.items():
+        stream = name.removeprefix("forecast_")
+        if stream in rows:
+            picked[name] = value[rows[stream][::2]]
+        else:
+            picked[name] = value[row, : alone.stop_label.shape[1]]
+    return picked
+
+
+@pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
+def test_a_row_does_not_depend_on_its_batch(arrangement):
+    model = model_of(arranged(arrangement))
+    samples = [sample("t2av"), sample("tts", 26, 12), sample("a2v", 31, 0, read=False), sample("v2a", 16)]
+    for row in range(len(samples)):
+        alone = errors_of(model, [samples[row]], 0)
+        for name, value in errors_of(model, samples, row).items():
+            torch.testing.assert_close(value.flatten(), alone[name].flatten(), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
+@pytest.mark.parametrize("task", ["tts", "t2av", "a2v", "v2a"])
+def test_no_position_sees_what_it_predicts(task, arrangement):
+    """The state that predicts a patch has no gradient from that patch, as fed, nor from any later one."""
+    model = model_of(arranged(arrangement))
+    batch = collate([sample(task)], model.config)
+    fed = batch.fed.map(lambda x: x.clone().requires_grad_())
+    hidden = model.backbone(model.embed(dataclasses.replace(batch, fed=fed)), model.rotary(batch))
+    for name in task_named(TINY.tasks, task).predicted:
+        for slot in batch.predicted[name][0].nonzero()[1:, 0].tolist():
+            source = hidden[0, batch.at[name][0, slot] - 1].square().sum()
+            gradient = torch.autograd.grad(source, fed[name], retain_graph=True)[0].abs().sum((0, 2, 3))
+            assert gradient[slot:].sum() == 0
+            assert gradient[slot - 1] > 0
+
+
+@pytest.mark.parametrize("task", ["a2v", "v2a"])
+def test_what_is_made_has_met_what_is_given_at_the_same_moment(task):
+    model = model_of()
+    batch = collate([sample(task)], model.config)
+    fed = batch.fed.map(lambda x: x.clone().requires_grad_())
+    hidden = model.backbone(model.embed(dataclasses.replace(batch, fed=fed)), model.rotary(batch))
+    own = task_named(TINY.tasks, task)
+    made, given = own.predicted[0], own.given[0]
+    plan = model.config.layout.plan(0, own.delay)
+    for slot in batch.predicted[made][0].nonzero()[:, 0].tolist():
+        moment = plan.patch(made, slot) + plan.shift(given)
+        source = hidden[0, batch.at[made][0, slot] - 1].square().sum()
+        gradient = torch.autograd.grad(source, fed[given], retain_graph=True)[0].abs().sum((0, 2, 3))
+        assert gradient[moment] > 0
+
+
+def test_given_and_absent_streams_carry_no_loss():
+    batch = collate([sample("tts"), sample("a2v"), sample("v2a"), sample("t2av")], TINY)
+    assert batch.predicted["audio"].any(1).tolist() == [True, False, True, True]
+    assert batch.predicted["motion"].any(1).tolist() == [False, True, False, True]
+    assert (batch.stop_label >= 0).any(1).tolist() == [True, False, True, True]
+    assert batch.absent["motion"].any(1).tolist() == [True, False, False, False]
+
+
+def test_gradient_reaches_every_parameter_of_a_mixed_batch():
+    model = model_of().train()
+    batch = collate([sample("tts"), sample("a2v"), sample("v2a"), sample("t2av")], TINY)
+    errors = model(batch, model.draws(batch, torch.Generator().manual_seed(0)))
+    sum(value.mean() for value in errors.values()).backward()
+    untouched = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert untouched == []
+
+
+def test_short_last_patch_is_not_the_same_as_zero_latents():
+    model = model_of()
+    short, filled = sample("t2av", 18), sample("t2av", 18)
+    longer = filled.latents.map(lambda x: torch.cat([x, x.new_zeros(2, x.shape[1])]))
+    filled = dataclasses.replace(filled, latents=longer)
+    a, b = (model.embed(collate([s], TINY)) for s in (short, filled))
+    torch.testing.assert_close(a[:, :-1], b[:, :-1])
+    assert (a[:, -1] - b[:, -1]).abs().max() > 1e-3
+
+
+def test_known_reading_moves_positions_only():
+    model = model_of()
+    batch = collate([sample("t2av"), sample("t2av", read=False)], TINY)
+    rotary = model.rotary(batch)
+    slots = batch.stop_at[0]
+    torch.testing.assert_close(rotary[0, slots], 1 + batch.placed[0])
+    assert torch.equal(rotary[0, : int(slots[0])], torch.arange(float(slots[0])))
+    assert torch.equal(rotary[1], batch.rotary[1])
+
+
+def test_presets():
+    def millions(module: torch.nn.Module) -> float:
+        return sum(p.numel() for p in module.parameters()) / 1e6
+
+    assert millions(TalkerModel(TINY)) < 1
+    with torch.device("meta"):
+        puppet = TalkerModel(TalkerConfig.puppet(vocab=150))
+        base = TalkerModel(TalkerConfig.base())
+    assert millions(puppet) < 11
+    assert base.reading is None
+    assert base.forecast is None
+    assert 590 < millions(base.backbone) < 600
+
+
+def test_statistics_round_trip():
+    stats = LatentStats(3, 2)
+    stats.set(
+        Streams(audio=torch.tensor([1.0, 2, 3]), motion=torch.ones(2)), Streams(audio=torch.ones(3) * 2)
+    )
+    raw = Streams(audio=torch.randn(5, 3), motion=torch.randn(5, 2))
+    normal = stats.normalise(raw)
+    torch.testing.assert_close(normal["audio"], (raw["audio"] - torch.tensor([1.0, 2, 3])) / 2)
+    for name, value in stats.denormalise(normal).items():
+        torch.testing.assert_close(value, raw[name])
+
+
+# -- backbone ------------------------------------------------------------------------------------------------
+
+
+def test_backbone_is_qwen3():
+    transformers = pytest.importorskip("transformers")
+    config = TINY.backbone
+    torch.manual_seed(0)
+    ours = Backbone(config)
+    reference = transformers.Qwen3Model(
+        transformers.Qwen3Config(
+            vocab_size=config.vocab,
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            intermediate_size=config.ffn,
+            rms_norm_eps=config.eps,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        )
+    )
+    reference.load_state_dict(ours.state_dict())
+    ids = torch.randint(0, config.vocab, (2, 11))
+    found = ours(ours.embed_tokens(ids), torch.arange(11).expand(2, -1))
+    torch.testing.assert_close(found, reference(input_ids=ids).last_hidden_state, rtol=1e-5, atol=1e-5)
+
+
+def test_steps_equal_the_whole_pass():
+    torch.manual_seed(0)
+    backbone = Backbone(TINY.backbone)
+    x, positions = torch.randn(1, 9, TINY.backbone.width), torch.arange(9.0)[None] * 1.3
+    whole = backbone(x, positions)[0]
+    cache = KVCache.empty(TINY.backbone)
+    found = [backbone.prefill(x[:, :4], positions[:, :4], cache, 0)]
+    for at in range(4, 9):
+        found.append(backbone.step(x[:, at], positions[:, at], torch.tensor([at]), cache)[0])
+    torch.testing.assert_close(torch.stack(found), whole[3:], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("capacity", [4, 8])
+def test_a_row_is_bit_identical_in_every_slot(capacity):
+    """Same capacity, other neighbours, another slot, stale cells of a former request: the same bits."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(TalkerConfig.puppet(40).backbone, layers=2, max_positions=128)
+    backbone = Backbone(config)
+    prompt, steps = torch.randn(1, 7, config.width), torch.randn(3, config.width)
+    found = []
+    for slot in (0, capacity - 1):
+        cache = KVCache.empty(config, capacity)
+        for cells in cache.keys + cache.values:
+            cells.normal_()
+        last = backbone.prefill(prompt, torch.arange(7.0)[None], cache, slot)
+        states = [last]
+        for number, step in enumerate(steps):
+            rows = torch.randn(capacity, config.width)
+            at = torch.randint(1, 60, (capacity,))
+            rows[slot], at[slot] = step, 7 + number
+            states.append(backbone.step(rows, at.float(), at, cache)[slot])
+        found.append(torch.stack(states))
+    assert torch.equal(*found)
+
+
+def test_a_prompt_longer_than_the_cache_is_refused():
+    backbone = Backbone(TINY.backbone)
+    length = TINY.backbone.max_positions + 1
+    with pytest.raises(ValueError, match="shorten the text"):
+        backbone.prefill(
+            torch.zeros(1, length, TINY.backbone.width),
+            torch.zeros(1, length),
+            KVCache.empty(TINY.backbone),
+            0,
+        )
+
+
+def test_config_refuses_what_cannot_be():
+    sizes = dict(vocab=4, width=64, layers=1, head_dim=32, ffn=64)
+    with pytest.raises(ValueError, match="share"):
+        BackboneConfig(heads=3, kv_heads=2, **sizes)
+    with pytest.raises(ValueError, match="multiple of 64"):
+        BackboneConfig(heads=2, kv_heads=2, max_positions=100, **sizes)
