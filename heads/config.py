@@ -40,6 +40,25 @@ class TwoDiTHeadsConfig:
     audio: DiTConfig | None
     motion: DiTConfig | None
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Latent channels of each stream."""
+        return {name: own.channels for name, own in self._present().items()}
+
+    @property
+    def global_widths(self) -> dict[str, int]:
+        """Width of each stream's global condition."""
+        return {name: own.global_channels for name, own in self._present().items()}
+
+    @property
+    def joint(self) -> bool:
+        """Each stream may be predicted from a hidden state of its own."""
+        return False
+
+    def _present(self) -> dict[str, DiTConfig]:
+        both = {"audio": self.audio, "motion": self.motion}
+        return {name: own for name, own in both.items() if own is not None}
+
     @classmethod
     def both(
         cls, *, audio: tuple[int, int], motion: tuple[int, int], hidden_width: int, **sizes: Any

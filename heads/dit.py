@@ -7,6 +7,8 @@ Module names follow the published checkpoint (`speech_cfm.estimator.*`, `motion_
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +19,8 @@ from heads.flow import Draws, on_path, velocity_target
 from heads.head import Condition
 from heads.layers import Block, RMSNorm
 from heads.rope import Rope
-from heads.solver import Sampling, euler, guide
-from heads.streams import Streams
+from heads.solver import Sampling, euler, euler_steps, guide
+from heads.streams import NO_STREAMS, Streams
 
 
 def sinusoid(time: Tensor, width: int) -> Tensor:
@@ -61,6 +63,17 @@ class Decoder(nn.Module):
         return self.norm(self.blocks[-1](x, rotation, last))
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """What a DiT sees in every solver step of a patch: the projected hidden state (B, width), the tokens of
+    the global condition and the previous patch (B, 1 + P, width), and what is added to noisy tokens.
+    """
+
+    hidden: Tensor
+    known: Tensor
+    added: Tensor | None
+
+
 class DiT(nn.Module):
     """The velocity of one stream's patch."""
 
@@ -84,40 +97,51 @@ class DiT(nn.Module):
         self.decoder = Decoder(width, config.layers, config.heads, config.ffn)
 
     def time_token(self, time: Tensor) -> Tensor:
-        """(B,) -> (B, width). The second network always sees 0, yet its output is part of the sum."""
+        """(B,) float32 -> (B, width). The second network always sees 0, yet its output is part of the sum."""
+        # A time in half precision would be too coarse: the embedding multiplies it by 1000.
         embedding = sinusoid(time, self.config.width).to(self.in_proj.weight.dtype)
         no_step = sinusoid(torch.zeros_like(time[:1]), self.config.width).to(embedding.dtype)
         return self.time_mlp(embedding) + self.delta_time_mlp(no_step)
 
+    def fixed(self, hidden: Tensor, context: Tensor, global_: Tensor) -> Fixed:
+        """What does not change from one solver step to the next.
+
+        hidden (B, D), context (B, P, C), global_ (B, G).
+        """
+        dtype = self.in_proj.weight.dtype
+        hidden, context, global_ = hidden.to(dtype), context.to(dtype), global_.to(dtype)
+        known = torch.cat([self.global_cond_proj(global_)[:, None], self.cond_proj(context)], dim=1)
+        added = self.token_proj(hidden)[:, None] if self.config.hidden_to_tokens else None
+        return Fixed(self.hidden_proj(hidden), known, added)
+
+    def velocity(self, x: Tensor, time_token: Tensor, fixed: Fixed) -> Tensor:
+        """Velocity (B, P, C), float32, at x (B, P, C); time_token (B or 1, width)."""
+        noisy = self.in_proj(x.to(time_token.dtype))
+        if fixed.added is not None:
+            noisy = noisy + fixed.added
+        first = fixed.hidden + time_token
+        tokens = torch.cat([first[:, None], fixed.known, noisy], dim=1)
+        return self.out_proj(self.decoder(tokens, x.shape[1])).float()
+
     def forward(self, x: Tensor, time: Tensor, hidden: Tensor, context: Tensor, global_: Tensor) -> Tensor:
-        """Velocity (B, P, C) at x (B, P, C).
+        """Velocity (B, P, C), float32, at x (B, P, C).
 
         time (B,) or (1,), hidden (B, D), context (B, P, C), global_ (B, G).
         """
-        first = self.hidden_proj(hidden) + self.time_token(time)
-        noisy = self.in_proj(x)
-        if self.config.hidden_to_tokens:
-            noisy = noisy + self.token_proj(hidden)[:, None]
-        parts = [
-            first[:, None],
-            self.global_cond_proj(global_)[:, None],
-            self.cond_proj(context),
-            noisy,
-        ]
-        return self.out_proj(self.decoder(torch.cat(parts, dim=1), x.shape[1]))
+        return self.velocity(x, self.time_token(time), self.fixed(hidden, context, global_))
 
 
 def _twice(x: Tensor) -> Tensor:
     return torch.cat([x, x])
 
 
-def _guide(flow: Tensor, sampling: Sampling) -> Tensor:
-    conditional, unconditional = flow.chunk(2)
+def _guide(both: Tensor, sampling: Sampling) -> Tensor:
+    conditional, unconditional = both.chunk(2)
     return guide(conditional, unconditional, sampling.guidance, sampling.zero_star)
 
 
 class TwoDiTHeads(nn.Module):
-    """The published head: one DiT a stream, on the same hidden state, unaware of each other."""
+    """The published head: one DiT a stream, on the same hidden state; neither sees the other."""
 
     def __init__(self, config: TwoDiTHeadsConfig) -> None:
         super().__init__()
@@ -126,51 +150,75 @@ class TwoDiTHeads(nn.Module):
             if own is not None:
                 self.add_module(name, DiT(own))
 
+    def _dit(self, name: str) -> DiT:
+        dit = self.get_submodule(name)
+        assert isinstance(dit, DiT)
+        return dit
+
     def errors(
-        self, condition: Condition, target: Streams, draws: Draws, given: tuple[str, ...] = ()
+        self, condition: Condition, target: Streams, draws: Draws, given: Streams = NO_STREAMS
     ) -> Streams:
-        """Squared velocity error, mean over channels: (B, P) for each stream of `target` not `given`."""
-        found = {}
-        for name, data in target.items():
-            if name in given:
-                continue
-            noise, time = draws.noise[name], draws.time[name]
-            velocity = self.get_submodule(name)(
-                on_path(data, noise, time),
-                time,
-                condition.hidden * draws.keep_hidden[name][:, None],
-                condition.context[name] * draws.keep_context[name][:, None, None],
-                condition.global_[name],
-            )
-            found[name] = (velocity - velocity_target(data, noise)).square().mean(-1)
-        return Streams(**found)
+        """Squared velocity error, mean over channels: see `Head.errors`. Given streams are not used."""
+        return Streams.of(target.names, lambda name: self._errors(name, condition, target[name], draws))
+
+    def _errors(self, name: str, condition: Condition, target: Tensor, draws: Draws) -> Tensor:
+        rows = None if condition.predicted is None else condition.predicted[name].nonzero()[:, 0]
+
+        def own(x: Tensor) -> Tensor:
+            return x if rows is None else x[rows]
+
+        data, noise, time = own(target), own(draws.noise[name]), own(draws.time[name])
+        velocity = self._dit(name)(
+            on_path(data, noise, time),
+            time,
+            own(condition.hidden) * own(draws.keep_hidden[name])[:, None],
+            own(condition.context[name]) * own(draws.keep_context[name])[:, None, None],
+            own(condition.global_[name]),
+        )
+        errors = (velocity - velocity_target(data, noise)).square().mean(-1)
+        if rows is None:
+            return errors
+        return errors.new_zeros(target.shape[:2]).index_put((rows,), errors)
+
+    def constants(self, sampling: Sampling) -> dict[str, dict[float, Tensor]]:
+        """The time token (1, width) of every solver step, by stream and time."""
+        times = [time for time, _ in euler_steps(sampling.steps, sampling.sway)]
+        return {name: {time: self._token(name, time) for time in times} for name, _ in self.named_children()}
+
+    def _token(self, name: str, time: float) -> Tensor:
+        dit = self._dit(name)
+        token: Tensor = dit.time_token(torch.full((1,), time, device=dit.in_proj.weight.device))
+        return token
 
     def sample(
-        self, condition: Condition, noise: Streams, sampling: Sampling, given: tuple[str, ...] = ()
+        self,
+        condition: Condition,
+        noise: Streams,
+        sampling: Sampling,
+        given: Streams = NO_STREAMS,
+        constants: dict[str, dict[float, Tensor]] | None = None,
     ) -> Streams:
-        """The next patch (B, P, C) of each stream of `noise` not `given`, by guided Euler steps."""
-        wanted = noise.only(tuple(name for name, _ in noise.items() if name not in given))
-        if sampling.guidance == 1:
-            return euler(lambda x, time: self._velocity(condition, x, time), wanted, sampling)
-        # One batch of 2 B rows; the second half knows all but the hidden state.
-        hidden = torch.cat([condition.hidden, torch.zeros_like(condition.hidden)])
-        both = Condition(hidden, condition.context.map(_twice), condition.global_.map(_twice))
+        """Guided Euler steps: see `Head.sample`. Given streams are not used."""
+        tokens = self.constants(sampling) if constants is None else constants
+        guided = sampling.guidance != 1
+        hidden = condition.hidden
+        if guided:  # one batch of 2 B rows; the second half lacks the hidden state
+            hidden = torch.cat([hidden, torch.zeros_like(hidden)])
+        widen: Callable[[Tensor], Tensor] = _twice if guided else lambda x: x
+        fixed = {
+            name: self._dit(name).fixed(
+                hidden, widen(condition.context[name]), widen(condition.global_[name])
+            )
+            for name in noise.names
+        }
 
         def velocity(x: Streams, time: float) -> Streams:
-            flows = self._velocity(both, x.map(_twice), time)
-            return flows.map(lambda flow: _guide(flow, sampling))
+            return Streams.of(
+                x.names,
+                lambda name: self._dit(name).velocity(widen(x[name]), tokens[name][time], fixed[name]),
+            )
 
-        return euler(velocity, wanted, sampling)
+        def guided_velocity(x: Streams, time: float) -> Streams:
+            return velocity(x, time).map(lambda both: _guide(both, sampling))
 
-    def _velocity(self, condition: Condition, x: Streams, time: float) -> Streams:
-        """Velocity (B, P, C) of each stream of x (B, P, C)."""
-        # A time in half precision would be too coarse: the embedding multiplies it by 1000.
-        now = torch.full((1,), time, device=condition.hidden.device)
-        return Streams(
-            **{
-                name: self.get_submodule(name)(
-                    point, now, condition.hidden, condition.context[name], condition.global_[name]
-                )
-                for name, point in x.items()
-            }
-        )
+        return euler(guided_velocity if guided else velocity, noise, sampling)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 NAMES = ("audio", "motion")
@@ -12,16 +13,36 @@ NAMES = ("audio", "motion")
 
 @dataclass(frozen=True)
 class Streams:
-    """One tensor per modality (None: absent), of any shape."""
+    """One tensor per stream (None: absent), of any shape."""
 
     audio: Tensor | None = None
     motion: Tensor | None = None
+
+    @classmethod
+    def of(cls, names: Iterable[str], make: Callable[[str], Tensor]) -> Streams:
+        """`make(name)` for each of `names`."""
+        return cls(**{name: make(name) for name in names})
+
+    @classmethod
+    def stack(cls, several: Sequence[Streams]) -> Streams:
+        """N of shape (...) -> one of shape (N, ...), with the streams of the first."""
+        return cls.of(several[0].names, lambda name: torch.stack([each[name] for each in several]))
+
+    @classmethod
+    def cat(cls, several: Sequence[Streams], dim: int = 0) -> Streams:
+        """Concatenation along `dim` of the streams that the first one has."""
+        return cls.of(several[0].names, lambda name: torch.cat([each[name] for each in several], dim))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The streams present, in the order of NAMES."""
+        return tuple(name for name, _ in self.items())
 
     def __getitem__(self, name: str) -> Tensor:
         """The stream of that name; KeyError if it is absent."""
         value = getattr(self, name) if name in NAMES else None
         if value is None:
-            raise KeyError(f"no stream {name!r} here; present: {[n for n, _ in self.items()]}")
+            raise KeyError(f"no stream {name!r} here; present: {list(self.names)}")
         return value
 
     def __contains__(self, name: str) -> bool:
@@ -35,13 +56,21 @@ class Streams:
                 yield name, value
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Streams:
-        """fn applied to each stream present."""
-        return Streams(**{name: fn(value) for name, value in self.items()})
+        """`fn` applied to each stream present."""
+        return Streams.of(self.names, lambda name: fn(self[name]))
 
     def zip(self, other: Streams, fn: Callable[[Tensor, Tensor], Tensor]) -> Streams:
-        """fn(ours, theirs) for the streams present in both."""
-        return Streams(**{name: fn(value, other[name]) for name, value in self.items() if name in other})
+        """`fn(ours, theirs)` for the streams present in both."""
+        return Streams.of([n for n in self.names if n in other], lambda name: fn(self[name], other[name]))
 
-    def only(self, names: tuple[str, ...]) -> Streams:
-        """The streams named, as far as they are present."""
-        return Streams(**{name: value for name, value in self.items() if name in names})
+    def only(self, names: Iterable[str]) -> Streams:
+        """The streams among `names` that are present."""
+        return Streams.of([name for name in self.names if name in tuple(names)], lambda name: self[name])
+
+    def split(self, size: int, dim: int = 0) -> list[Streams]:
+        """Pieces of at most `size` along `dim`, where all streams are equally long."""
+        columns = [value.split(size, dim) for _, value in self.items()]
+        return [Streams(**dict(zip(self.names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+NO_STREAMS = Streams()

@@ -81,6 +81,22 @@ def save_component(module: nn.Module, folder: Path, dtype: torch.dtype = torch.f
         path.write_text(text)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The values in `folder/config.json`.
+
+    Raises:
+        CheckpointError: it is missing or cannot be read.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: a checkpoint is config.json and model.safetensors")
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): download or export it again") from error
+    return values
+
+
 def load_component(
     component: type[Component], config_class: type, folder: Path, device: str | torch.device = "cpu"
 ) -> Component:
@@ -89,17 +105,16 @@ def load_component(
     Raises:
         CheckpointError: a file is missing or damaged, or its keys and shapes are not this component's.
     """
-    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing: a checkpoint is config.json and model.safetensors")
+    config = config_from_dict(config_class, read_config(folder))
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: a checkpoint is config.json and model.safetensors")
     try:
-        config = config_from_dict(config_class, json.loads(config_path.read_text()))
-        tensors = load_file(weights_path)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be read ({error}): download or export it again") from error
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): download or export it again") from error
     module = component(config)
-    load_strict(module, tensors, str(weights_path))
+    load_strict(module, tensors, str(path))
     return module.to(device).eval()
 
 

@@ -195,7 +195,9 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="another seed, another take (default: 0)"
     )
     command.add_argument(
-        "--preset", choices=("puppet", "paper", "release"), default="puppet", help="how patches are drawn"
+        "--preset",
+        choices=("puppet", "paper", "release"),
+        help="how patches are drawn (else as the model wants)",
     )
     command.add_argument("--temperature", type=float, metavar="T", help="0 to 1: from even to lively")
     command.add_argument(
@@ -203,13 +205,16 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--steps", type=int, metavar="N", help="solver steps a patch: fewer is faster")
     command.add_argument("--sway", type=float, metavar="S", help="how far small steps come first; 0 is even")
-    command.add_argument("--weights", metavar="FOLDER", help="a native checkpoint instead of the default")
+    command.add_argument(
+        "--model", metavar="M", help="a name that `talker info` lists, or a checkpoint's folder"
+    )
+    command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
     command.add_argument("--json", action="store_true", help="print one line about the result")
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
-    from talker.generation.request import STOP_RULES
     from talker.media.mux import SOUND_FILES, check_output
+    from talker.model.defaults import STOP_RULES
 
     text = _text(options.text)
     # A wrong name should not cost the time to load.
@@ -225,7 +230,7 @@ def _say(options: argparse.Namespace, began: float) -> int:
         voice,
         face,
         seed=options.seed,
-        sampling=sampling,
+        sampling=sampling.of(talker),
         audio_only=options.audio_only,
         stop=STOP_RULES.get(options.stop),
     )
@@ -249,7 +254,9 @@ def _animate(options: argparse.Namespace, began: float) -> int:
     talker = _load(options)
     face = talker.portrait(options.portrait, options.crop)
     loaded = time.perf_counter()
-    animation = talker.animate(options.audio, face, text, transcriber, seed=options.seed, sampling=sampling)
+    animation = talker.animate(
+        options.audio, face, text, transcriber, seed=options.seed, sampling=sampling.of(talker)
+    )
     return _save(animation, options, loaded - began)
 
 
@@ -263,7 +270,9 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     talker = _load(options)
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
-    dubbing = talker.dub(options.video, text, voice, options.crop, seed=options.seed, sampling=sampling)
+    dubbing = talker.dub(
+        options.video, text, voice, options.crop, seed=options.seed, sampling=sampling.of(talker)
+    )
     return _save(dubbing, options, loaded - began)
 
 
@@ -276,8 +285,12 @@ def _spare(output: Path, recording: str | None) -> None:
 def _load(options: argparse.Namespace) -> Talker:
     from talker.pipeline import Talker
 
-    talker = Talker.from_pretrained(options.weights)
-    if options.weights is None:
+    if options.weights is not None:
+        log.warning("--weights is deprecated and will be removed: use --model")
+        if options.model is not None:
+            raise UserError("give --model alone: --weights is its former name")
+    talker = Talker.from_pretrained(options.model or options.weights)
+    if options.model is None and options.weights is None:
         log.info(SYNTHETIC)
     return talker
 
@@ -311,8 +324,8 @@ def _text(argument: str) -> str:
     return text
 
 
-def _sampling(options: argparse.Namespace) -> Sampling:
-    """The preset, changed by the options that were given; checks the seed too.
+def _sampling(options: argparse.Namespace) -> Changes:
+    """The preset and the options that were given; checks the seed too.
 
     Raises:
         UserError: an option is out of range.
@@ -332,7 +345,20 @@ def _sampling(options: argparse.Namespace) -> Sampling:
         low, high = ranges[name]
         if not low <= value <= high:  # also false for nan
             raise UserError(f"--{name} must be between {low} and {high}, not {value}")
-    return dataclasses.replace(SAMPLINGS[options.preset], **given)
+    return Changes(SAMPLINGS.get(options.preset), given)
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What the user changes of a model's own sampling: a preset (None: its own), and single values."""
+
+    preset: Sampling | None
+    values: dict[str, Any]
+
+    def of(self, talker: Talker) -> Sampling:
+        """The sampling of a clip."""
+        own = self.preset or talker.system.generator.defaults.sampling
+        return dataclasses.replace(own, **self.values)
 
 
 class _Progress:
@@ -357,14 +383,15 @@ class _Progress:
 
 
 def _info(options: argparse.Namespace, began: float) -> int:
-    from talker.checkpoint import PUPPET
-    from talker.shipped import shipped_names
+    from talker.shipped import model_folder, shipped_models, shipped_names
 
     print(f"talker {importlib.metadata.version('talker')}")
     for kind in ("portraits", "voices"):
         print(f"{kind}: {', '.join(shipped_names(kind)) or 'none'}")
-    for folder in sorted(Path(PUPPET).glob("*/model.safetensors")):
-        print(f"{folder.parent.name}: {folder.stat().st_size / 1e6:.1f} MB")
+    for name in shipped_models():
+        parts = sorted(model_folder(name).glob("*/model.safetensors"))
+        sizes = ", ".join(f"{path.parent.name} {path.stat().st_size / 1e6:.1f} MB" for path in parts)
+        print(f"model {name}: {sizes}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Worker threads joined by bounded queues; they end together: at the end, at an error, or unheard."""
+"""Worker threads joined by bounded queues: a group that ends together."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: the others have ended
-    """Raised in a worker that still wants to put or get after the group has ended."""
+class Cancelled(Exception):  # noqa: N818 - no error: the group has ended
+    """Raised by `put`, by iteration and by `raise_if_cancelled` after the group has ended."""
 
 
 _worker = threading.local()
 
 
-def still_wanted() -> None:
-    """For long work between two items: in a worker of `Stages` whose group has ended, raise Cancelled."""
+def raise_if_cancelled() -> None:
+    """For long work between two items: raise Cancelled in a worker of `Stages` whose group has ended."""
     stages = getattr(_worker, "stages", None)
     if stages is not None and stages.ended:
         raise Cancelled
 
 
 class Channel(Generic[Item]):
-    """A queue of at most `capacity` items between two workers; iterating takes items until it is closed."""
+    """A queue of at most `capacity` items between two threads; iterating takes items until it is closed."""
 
     def __init__(self, capacity: int) -> None:
         self._items: deque[Item] = deque()
@@ -35,25 +37,38 @@ class Channel(Generic[Item]):
         self._closed = self._cancelled = False
 
     def put(self, item: Item) -> None:
-        """Append, waiting while the queue is full."""
+        """Append, waiting while the queue is full.
+
+        Raises:
+            Cancelled: nobody reads any more.
+            ValueError: the channel is closed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._cancelled or len(self._items) < self._capacity)
             if self._cancelled:
                 raise Cancelled
+            if self._closed:
+                raise ValueError("this channel is closed: nothing can be put into it")
             self._items.append(item)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """No more items will come."""
+        """No more items will be put."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Wake everybody who waits here, and refuse further use."""
+        """Drop all items; whoever waits here, and every later use, gets Cancelled."""
         with self._changed:
             self._cancelled = True
+            self._items.clear()
             self._changed.notify_all()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
 
     def __iter__(self) -> Iterator[Item]:
         while True:
@@ -69,28 +84,41 @@ class Channel(Generic[Item]):
 
 
 class Stages:
-    """`with Stages() as stages:` a group of worker threads that share one fate.
+    """`with Stages() as stages:` a group of worker threads.
 
-    The first error of any worker cancels all channels; leaving the block waits for the workers and raises it.
-    Leaving the block early, by an error or because a generator is closed, cancels them too: none is left.
+    The first error of a worker cancels all channels; leaving the block joins the workers and raises it.
+    Leaving the block early, by an error or because a generator is closed, cancels the channels too: no worker
+    outlives the block. The number of threads of torch's operations is then what it was before.
     """
 
     def __init__(self) -> None:
         self._channels: list[Channel] = []
-        self._threads: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
         self._error: BaseException | None = None
+        self._torch_threads = torch.get_num_threads()
         self.ended = False
 
     def channel(self, capacity: int) -> Channel:
         """A queue that ends with the group."""
-        self._channels.append(Channel(capacity))
-        return self._channels[-1]
+        return self.adopt(Channel(capacity))
 
-    def feed(self, produce: Callable[[], Iterable[Item]], *outputs: Channel[Item]) -> None:
-        """Run `produce()` in a thread: each item goes into every output; they are closed after the last."""
+    def adopt(self, channel: Channel[Item]) -> Channel[Item]:
+        """Let a channel from outside end with the group."""
+        self._channels.append(channel)
+        return channel
+
+    def feed(
+        self, produce: Callable[[], Iterable[Item]], *outputs: Channel[Item], torch_threads: int = 1
+    ) -> None:
+        """Run `produce()` in a worker: each item goes into every output; they are closed after the last.
+
+        `torch_threads`: CPU threads within one operation. Operations of small networks are too short to
+        share, and with all cores for every worker, workers would wait for each other.
+        """
 
         def work() -> None:
             _worker.stages = self
+            torch.set_num_threads(max(1, torch_threads))
             try:
                 for item in produce():
                     for output in outputs:
@@ -98,15 +126,16 @@ class Stages:
                 for output in outputs:
                     output.close()
             except Cancelled:
-                pass
+                self.cancel()
             except BaseException as error:
                 self._error = self._error or error
-                self._cancel()
+                self.cancel()
 
-        self._threads.append(threading.Thread(target=work, daemon=True))
-        self._threads[-1].start()
+        self._workers.append(threading.Thread(target=work, daemon=True))
+        self._workers[-1].start()
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """End the group; workers stop at their next use of a channel."""
         self.ended = True
         for channel in self._channels:
             channel.cancel()
@@ -117,8 +146,9 @@ class Stages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cancel()
-        for thread in self._threads:
-            thread.join()
+        self.cancel()
+        for worker in self._workers:
+            worker.join()
+        torch.set_num_threads(self._torch_threads)
         if self._error is not None and (kind is None or kind is Cancelled):
             raise self._error

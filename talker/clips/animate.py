@@ -2,156 +2,157 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audio_vae.model import EncoderState
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.clip import (
-    CARRIED_PATCHES,
-    Chunk,
-    Clip,
-    Face,
-    Seam,
-    Writer,
-    part_seed,
-    stacked,
-    with_threads,
-)
+from talker.clips.clip import Clip, Generate, Piece, Take, Writer
+from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.text import fitting, sentences_of, weight
 from talker.clips.windows import Window, aligned, at_pauses
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP
 from talker.errors import UserError
-from talker.generation.autoregressive import Generation, Request, generate
-from talker.media.mux import check_output
+from talker.generation.request import Request
+from talker.identity import Portrait
+from talker.media.mux import Mp4Writer, check_output
 from talker.media.remux import AnimationWriter
 from talker.media.sound import Leveller, Survey, blocks, pieces, survey
-from talker.stages import Stages
-
-if TYPE_CHECKING:
-    from talker.pipeline import Talker
+from talker.stages import Channel
+from talker.system import System
 
 log = logging.getLogger(__name__)
 
-# Without a text the face follows the sound alone, so a window is short and knows the last seconds of both;
-# together they are about as long as what the default was trained on.
+# Without a text the face follows the sound alone, so a window is short and is preceded by the last seconds of
+# both streams; together they are about as long as the clips that the default was trained on.
 LIVE_WINDOW, LIVE_CARRIED = 4, 24  # patches
 LIVE_STEPS = 2.0  # usual steps that motion may take at the border of two such windows
-QUEUED = 4
 
 
-def lookahead_seconds(talker: Talker) -> float:
-    """How much sound after its beginning `animate_stream` wants for a chunk: the window, and what the audio
-    encoder hears beyond it.
+def lookahead_seconds(system: System) -> float:
+    """Sound after the beginning of a chunk that `Talker.animate_stream` needs for it: a window, and the
+    look-ahead of the audio encoder.
     """
-    patch = talker.patch_frames
-    waits = LIVE_WINDOW * patch + -(-talker.audio_vae.heard_after // patch) * patch
-    return waits / FRAME_RATE
+    patch = system.patch_frames
+    frames = LIVE_WINDOW * patch + -(-system.audio_vae.heard_after // patch) * patch
+    return frames / FRAME_RATE
 
 
-@dataclass
+@dataclass(frozen=True)
 class Animation(Clip):
-    """A recording, and the face that speaks it."""
+    """A recording, and the face that speaks it. `windows`: None for short ones without a text."""
 
-    talker: Talker
+    system: System
     source: Path
     survey: Survey
-    windows: list[Window] | None
-    face: Face
+    windows: tuple[Window, ...] | None
+    portrait: Portrait
     seed: int
-    sampling: Sampling
-    preparation_seconds: float = 0.0
+    sampling: Sampling | None = None
+    speaks: ClassVar[bool] = False
 
     @classmethod
     def of(
         cls,
-        talker: Talker,
+        system: System,
         audio: str | Path,
-        face: Face,
-        text: str | None,
-        transcriber: Callable[[Tensor], str] | None,
-        seed: int,
-        sampling: Sampling,
+        portrait: Portrait,
+        text: str | None = None,
+        transcriber: Callable[[Tensor], str] | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
     ) -> Animation:
         """See `Talker.animate`."""
         path = Path(audio)
-        sentences = None if text is None else talker.sentences(text)
+        sentences = None if text is None else sentences_of(system, text)
         found = survey(path)
         windows = None
         if not found.speaks.any():
-            log.warning("no speech is heard in %s: the face waits", path)
+            log.warning("%s holds no speech: the face does not speak", path)
         elif sentences is not None:
-            windows = aligned(sentences, found.speaks, talker.patch_frames)
+            windows = _windows(system, sentences, found.speaks)
         elif transcriber is not None:
-            windows = transcribed(talker, path, found, transcriber)
-        return cls(talker, path, found, windows, face, seed, sampling)
+            windows = _transcribed(system, path, found, transcriber)
+        return cls(system, path, found, windows, portrait, seed, sampling)
 
     @property
-    def expected_seconds(self) -> float:  # type: ignore[override]
+    def expected_seconds(self) -> float:
         """How long it will be."""
         return self.survey.seconds
 
-    def make(self) -> Iterator[tuple[np.ndarray, Streams]]:
-        """Samples of each patch, and its raw motion (n, M)."""
-        return self.patches_of(pieces(self.source))
+    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+        """See `Clip.make`; each piece has the recording's own samples (mono, 24 kHz)."""
+        return self.pieces_of(pieces(self.source), take, generate)
 
-    def patches_of(self, sound: Iterable[Tensor]) -> Iterator[tuple[np.ndarray, Streams]]:
-        """`make` of these pieces of sound."""
-        self.patches, self.finish_reason, self.starts = 0, "interrupted", []
-        talker, leveller = self.talker, Leveller(self.survey.level)
-        streams = talker.audio_vae.encodes_streams
-        whole = None if streams else at_pauses(self.survey.speaks, talker.patch_frames)
-        for pcm, motion in moving(
-            talker, sound, leveller, self.windows, self.face, self.seed, self.sampling, whole, self._window
-        ):
-            self.patches += 1
-            yield pcm, motion
-        self.finish_reason = "stop"
-
-    def _window(self, request: Request) -> Generation:
-        self.starts.append(self.patches)
-        return self.generated(request)
-
-    def __iter__(self) -> Iterator[Chunk]:
-        """Chunks in order, one a patch, with the recording's own samples (mono, 24 kHz)."""
-        return shown(self.talker, self.made(), self.face)
+    def pieces_of(self, sound: Iterable[Tensor], take: Take, generate: Generate) -> Iterator[Piece]:
+        """`make` with these pieces (n,) of the recording."""
+        # An encoder that hears a recording only as a whole gets it in pieces of up to 30 s.
+        streams = self.system.audio_vae.encodes_streams
+        whole = None if streams else at_pauses(self.survey.speaks, self.system.patch_frames)
+        yield from _moving(self, take, generate, sound, Leveller(self.survey.level), self.windows, whole)
+        take.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """An mp4 with the recording's own sound."""
-        return AnimationWriter(check_output(path), self.talker.motion_ae.config.resolution, self.source)
+        return AnimationWriter(check_output(path), self.system.resolution, self.source)
 
 
-def live(
-    talker: Talker,
-    chunks: Iterable[np.ndarray],
-    face: Face,
-    level: float | None,
-    seed: int,
-    sampling: Sampling,
-) -> Iterator[Chunk]:
-    """See `Talker.animate_stream`."""
-    if not talker.audio_vae.encodes_streams:
-        raise UserError(
-            "these weights hear a recording only as a whole (Whisper, 30 s): save the sound and use animate"
-        )
-    if level is not None and not 0 <= level <= 1:  # also false for nan
-        raise UserError(f"the level must be between 0 and 1, as root mean square, not {level}")
-    sound = (_sound(chunk, number) for number, chunk in enumerate(chunks))
-    return shown(talker, moving(talker, sound, Leveller(level), None, face, seed, sampling), face)
+@dataclass(frozen=True)
+class LiveAnimation(Clip):
+    """A face for sound of unknown length that arrives in a channel; it can be made only once."""
+
+    system: System
+    sound: Channel[np.ndarray]
+    portrait: Portrait
+    level: float | None
+    seed: int
+    sampling: Sampling | None = None
+    speaks: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.system.audio_vae.encodes_streams:
+            raise UserError(
+                "these weights encode a recording only as a whole (Whisper): save the sound and use animate"
+            )
+        if self.level is not None and not 0 <= self.level <= 1:  # also false for nan
+            raise UserError(f"the level must be between 0 and 1, as root mean square, not {self.level}")
+
+    @property
+    def inputs(self) -> tuple[Channel, ...]:
+        """The channel ends with the chunks, and the chunks with it."""
+        return (self.sound,)
+
+    @property
+    def expected_seconds(self) -> float:
+        """Unknown."""
+        return 0.0
+
+    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+        """See `Clip.make`; each piece has the sound's own samples."""
+        arriving = (_checked(chunk, number) for number, chunk in enumerate(self.sound))
+        yield from _moving(self, take, generate, arriving, Leveller(self.level), None, None)
+        take.finish_reason = "stop"
+
+    def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
+        """An mp4."""
+        return Mp4Writer(path, self.system.resolution)
 
 
-def _sound(chunk: np.ndarray, number: int) -> Tensor:
-    """A piece of arriving sound (n,), found fit to be heard."""
+def _checked(chunk: np.ndarray, number: int) -> Tensor:
+    """A chunk of arriving sound (n,).
+
+    Raises:
+        UserError: it is no such sound.
+    """
     chunk = np.asarray(chunk)
     if chunk.ndim != 1 or chunk.dtype.kind != "f":
         raise UserError(
@@ -163,123 +164,87 @@ def _sound(chunk: np.ndarray, number: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(chunk, np.float32))
 
 
-@torch.inference_mode()
-def moving(
-    talker: Talker,
+def _moving(
+    clip: Animation | LiveAnimation,
+    take: Take,
+    generate: Generate,
     sound: Iterable[Tensor],
     leveller: Leveller,
     windows: Iterable[Window] | None,
-    face: Face,
-    seed: int,
-    sampling: Sampling,
-    whole: Iterable[int] | None = None,
-    generated: Callable[[Request], Generation] | None = None,
-) -> Iterator[tuple[np.ndarray, Streams]]:
+    whole: Iterable[int] | None,
+) -> Iterator[Piece]:
     """Samples of each patch and its motion, window by window.
 
     Args:
         sound: pieces (n,) at 24 kHz.
         windows: None: short ones without a text.
         whole: patches of each piece that is encoded as a whole; None: encoded as it arrives.
-        generated: makes the patches of a request; None: each by itself.
     """
-    size = talker.patch_frames * talker.audio_vae.hop
-    heard, kept = itertools.tee(blocks(sound, size))
-    latents = encoded(talker, map(leveller, heard), whole)
+    system = clip.system
+    size = system.patch_frames
+    heard, kept = itertools.tee(blocks(sound, size * HOP))
+    latents = _encoded(system, map(leveller, heard), whole)
     carried = LIVE_CARRIED if windows is None else CARRIED_PATCHES
+    parts = Continuation(take, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
     endless = itertools.repeat(Window(LIVE_WINDOW))
-    generated = generated or functools.partial(generate, talker.model)
-    tail: list[Streams] = []
-    seam = Seam(LIVE_STEPS if windows is None else 0.0)
     for index, window in enumerate(endless if windows is None else windows):
-        given = list(itertools.islice(latents, window.patches))
-        if not given:
+        patches = list(itertools.islice(latents, window.patches))
+        if not patches:
             return
+        given, tail = Streams(audio=torch.cat(patches)), parts.tail
         request = Request(
-            text_ids=fitting(talker, window.text, len(given) + carried),
+            text=fitting(system, window.text, "a2v", len(patches) * size, carried * size),
             task="a2v",
-            speaker=torch.zeros(talker.model.config.global_widths["audio"]),
-            first_motion=tail[0]["motion"][0] if tail else talker.first_motion(face),
-            seed=part_seed(seed, index),
-            sampling=sampling,
-            prefix=stacked(tail) if tail else None,
-            given=Streams(audio=torch.cat(given)),
-            max_patches=len(given),
+            first_motion=clip.portrait.motion if tail is None else tail["motion"][0],
+            prefix=tail,
+            given=given,
+            seed=part_seed(clip.seed, index),
+            sampling=clip.sampling,
         )
-        for number, (audio, made) in enumerate(zip(given, generated(request), strict=True)):
-            tail = [*tail, Streams(audio=audio, motion=made["motion"])][-carried:]
-            raw = talker.model.stats.denormalise(Streams(motion=made["motion"][: len(audio)]))["motion"]
-            yield next(kept).numpy(), Streams(motion=seam(raw, begins=number == 0))
+        for patch in parts.part(request, given):
+            yield Piece(patch, next(kept).numpy())
 
 
-def encoded(talker: Talker, levelled: Iterable[Tensor], whole: Iterable[int] | None) -> Iterator[Tensor]:
-    """Normalised audio latents (P, C) of each patch of samples; the last may have fewer frames."""
-    vae, size = talker.audio_vae, talker.patch_frames
-    padded = (_to_frames(block, vae.hop).to(talker.device)[None] for block in levelled)
+def _encoded(system: System, levelled: Iterable[Tensor], whole: Iterable[int] | None) -> Iterator[Tensor]:
+    """Raw audio latents (P, C) of each patch of samples; the last may have fewer frames."""
+    size = system.patch_frames
+    padded = (torch.nn.functional.pad(block, (0, -len(block) % HOP)) for block in levelled)
     ready: Iterator[Tensor]
     if whole is not None:
         spans = (list(itertools.islice(padded, patches)) for patches in whole)
-        ready = (vae.encode(torch.cat(span, dim=1)) for span in spans if span)
+        ready = (system.encode(torch.cat(span)) for span in spans if span)
     else:
-        ready = _as_it_arrives(talker, padded)
-    held = torch.zeros(0, vae.latent_dim, device=talker.device)
+        ready = system.encode_stream(padded)
+    held: list[Tensor] = []
     for latents in ready:
-        normal = talker.model.stats.normalise(Streams(audio=latents[0])).audio
-        assert normal is not None
-        held = torch.cat([held, normal])
-        while len(held) >= size:
-            yield held[:size]
-            held = held[size:]
-    if len(held):
-        yield held
+        *patches, rest = torch.cat([*held, latents]).split(size)
+        if len(rest) == size:
+            patches, rest = [*patches, rest], rest[:0]
+        yield from patches
+        held = [rest]
+    if held and len(held[0]):
+        yield held[0]
 
 
-def transcribed(
-    talker: Talker, path: Path, found: Survey, transcriber: Callable[[Tensor], str]
-) -> list[Window]:
-    """Windows with what a recogniser hears in each 30 s; what it hears as no English is left out."""
-    size, frames = talker.patch_frames, found.speaks
-    spans, start = at_pauses(frames, size), 0
-    sound = blocks(pieces(path), size * talker.audio_vae.hop)
+def _windows(system: System, sentences: tuple[str, ...], speaks: np.ndarray) -> tuple[Window, ...]:
+    found = aligned(sentences, speaks, system.patch_frames, lambda text: weight(system, text))
+    return tuple(found)
+
+
+def _transcribed(
+    system: System, path: Path, found: Survey, transcriber: Callable[[Tensor], str]
+) -> tuple[Window, ...]:
+    """Windows with what a recogniser hears in each 30 s; what cannot be spoken is left out."""
+    size, frames = system.patch_frames, found.speaks
+    start = 0
+    sound = blocks(pieces(path), size * HOP)
     windows: list[Window] = []
-    for patches in spans:
+    for patches in at_pauses(frames, size):
         stop = start + patches * size
         heard = transcriber(torch.cat(list(itertools.islice(sound, patches))))
         try:
-            windows += aligned(talker.sentences(heard), frames[start:stop], size)
+            windows += _windows(system, sentences_of(system, heard), frames[start:stop])
         except UserError:
             windows.append(Window(patches))
         start = stop
-    return windows
-
-
-def shown(talker: Talker, made: Iterator[tuple[np.ndarray, Streams]], face: Face) -> Iterator[Chunk]:
-    """Chunks of samples and motion, rendered while the next are being made."""
-    with Stages() as stages:
-        sounds, motion, pictures = (stages.channel(QUEUED) for _ in range(3))
-        stages.feed(lambda: with_threads(1, made), sounds, motion)
-        moved = (streams for _, streams in motion)
-        stages.feed(lambda: with_threads(talker.threads - 1, talker.rendered(moved, face)), pictures)
-        start = 0
-        for (pcm, _), frames in zip(sounds, pictures, strict=True):
-            yield Chunk(start / SAMPLE_RATE, pcm, frames)
-            start += len(pcm)
-
-
-def fitting(talker: Talker, text: Sequence[int], patches: int) -> Sequence[int]:
-    """As much of a text as fits beside so many patches; more could not be said in that time anyway."""
-    config = talker.model.config
-    stride = config.layout.plan(0, 0).stride
-    return text[: max(0, config.backbone.max_positions - 2 - (patches + 1) * stride)]
-
-
-def _as_it_arrives(talker: Talker, padded: Iterable[Tensor]) -> Iterator[Tensor]:
-    state = EncoderState()
-    end = torch.zeros(1, 0, device=talker.device)
-    for block in itertools.chain(padded, [end]):
-        yield talker.audio_vae.encode(block, state, last=block is end)
-
-
-def _to_frames(block: Tensor, hop: int) -> Tensor:
-    """The block, its last frame filled with silence."""
-    return torch.nn.functional.pad(block, (0, -len(block) % hop))
+    return tuple(windows)

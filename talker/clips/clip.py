@@ -1,76 +1,37 @@
-"""What every task makes: a clip of chunks, one a patch, that can be iterated over or saved."""
+"""A clip is a plan: everything that is needed to make speech and pictures. A take is one result of it."""
 
 from __future__ import annotations
 
-import hashlib
+import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from heads.streams import Streams
-from motion_ae.model import Portrait
 from talker.clock import SAMPLE_RATE
-from talker.generation.autoregressive import Generation
 from talker.generation.request import Request
-from talker.generation.running_batch import RunningBatch
+from talker.identity import Portrait
+from talker.stages import Cancelled, Channel, Stages
+from talker.system import System
 
-if TYPE_CHECKING:
-    from talker.pipeline import Talker
-
-Item = TypeVar("Item")
-
-# Patches of one sentence that the next one is given as its past, so that voice and head go on from there.
-# They are the silence that a sentence ends in and look to the model like the silence that every clip begins
-# with; their words are not in the next sentence's text, so they must not hold any.
-CARRIED_PATCHES = 1
-SEAM_FRAMES = 12
+QUEUED_PATCHES = 4
 NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
-
-
-@dataclass(frozen=True)
-class Voice:
-    """Somebody's way to speak, computed once.
-
-    Args:
-        name: for people.
-        embedding: (1, S) of the speaker.
-        prefix: (N, P, C) normalised audio that precedes what is said, to be gone on from; never heard.
-        said: token ids of the words in `prefix`, where it is another sentence. Without them the prefix is
-            the beginning of what is to be said.
-    """
-
-    name: str
-    embedding: Tensor
-    prefix: Tensor | None = None
-    said: tuple[int, ...] = ()
-
-    @property
-    def prefix_patches(self) -> int:
-        """How many patches precede."""
-        return 0 if self.prefix is None else len(self.prefix)
-
-
-@dataclass(frozen=True)
-class Face:
-    """A portrait as the renderer knows it, computed once."""
-
-    name: str
-    portrait: Portrait
 
 
 @dataclass(frozen=True)
 class Chunk:
     """One patch of output: pcm (samples,) float32 at 24 kHz, frames (n, H, W, 3) uint8 RGB, equally long.
 
-    There are no frames where only speech is made, and the frames of the last patch of given sound may stand a
-    little longer than it.
+    There are no frames where only speech is made. The frames of the last patch of a recording may last a
+    little longer than its sound.
     """
 
     start_seconds: float
@@ -91,6 +52,14 @@ class Report:
     seed: int
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A patch before decoding and rendering: raw latents, and the samples where they are given."""
+
+    latents: Streams
+    pcm: np.ndarray | None = None
+
+
 class Writer(Protocol):
     """What a clip is saved with."""
 
@@ -98,57 +67,159 @@ class Writer(Protocol):
         """Append the sound and the frames of a chunk."""
 
 
-class Clip:
-    """Something to be made: nothing is computed until it is iterated over or saved; each time the same bits.
+class Patches(Protocol):
+    """The raw latents of a request, patch by patch: a Generation, or a Ticket of a scheduler."""
 
-    `finish_reason`, `patches` and `starts`, the patches at which its sentences or windows began, tell of the
-    last time. `error` is what went wrong in a `Talker.map`; iterating raises it. `batch`, `generation` and
-    `kept` are `Talker.map`'s.
+    finish_reason: str | None
+
+    @property
+    def words(self) -> list[tuple[str, int]]: ...
+    def tail(self, frames: int) -> Streams: ...
+    def close(self) -> None: ...
+    def __iter__(self) -> Iterator[Streams]: ...
+    def __next__(self) -> Streams: ...
+
+
+Generate = Callable[[Request], Patches]
+
+
+class Clip(ABC):
+    """A plan: nothing is computed until it is saved or iterated over; each time with the same bits.
+
+    Attributes:
+        system: what it is made with.
+        seed: decides the noise.
+        portrait: the face that is rendered; None: sound alone.
+        speaks: whether the sound is generated (else it is given).
+        torch_threads: CPU threads for what `make` does; None: all of the system's.
     """
 
+    system: System
     seed: int
-    preparation_seconds: float
-    expected_seconds: float
-    talker: Talker
-    patches: int = 0
-    finish_reason: str = ""
-    starts: list[int]
-    error: Exception | None = None
-    generation: Generation | None = None
-    batch: RunningBatch | None = None
-    kept: list[Any] | None = None
+    portrait: Portrait | None
+    speaks: ClassVar[bool] = True
+    torch_threads: ClassVar[int | None] = 1
 
-    def make(self) -> Iterator[Any]:
-        """What the model makes, piece by piece, before decoding and rendering."""
-        raise NotImplementedError
+    @property
+    def inputs(self) -> tuple[Channel, ...]:
+        """Channels that `make` reads."""
+        return ()
 
-    def made(self) -> Iterator[Any]:
-        """The same, made now or kept from `Talker.map`, whose error is raised here."""
+    @property
+    @abstractmethod
+    def expected_seconds(self) -> float:
+        """About how long the clip will be."""
+
+    @abstractmethod
+    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+        """The work of the model, patch by patch; fills in what `take` reports."""
+
+    @abstractmethod
+    def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
+        """What writes the chunks to a file."""
+
+    def generate(self, request: Request) -> Patches:
+        """The patches of a request alone."""
+        return self.system.generator.generate(request)
+
+    def trimmed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The chunks, cut to the length of the clip."""
+        return chunks
+
+    def take(self) -> Take:
+        """A new result, computed when it is iterated over or saved."""
+        return Take(self)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The chunks of a new take."""
+        return iter(self.take())
+
+    def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
+        """Save a new take: see `Take.save`."""
+        return self.take().save(path, progress)
+
+
+class Take:
+    """One result of a clip.
+
+    Attributes:
+        clip: the plan; None where building it failed (see `Talker.map`).
+        patches: patches made so far.
+        finish_reason: why it ended; "interrupted" until then.
+        starts: the patches at which sentences or windows began.
+        error: what ended it in a `Talker.map`; iterating and saving raise it.
+    """
+
+    def __init__(self, clip: Clip | None, error: Exception | None = None) -> None:
+        self.clip, self.error = clip, error
+        self.patches, self.finish_reason = 0, "interrupted"
+        self.starts: list[int] = []
+        self._words: list[tuple[str, int]] = []
+        self._current: tuple[Patches, int] | None = None
+        self._kept: list[Piece] | None = None
+
+    @property
+    def words(self) -> list[tuple[str, int]]:
+        """(word, first frame) of the words spoken so far; empty where the weights have no alignment."""
+        return self._words + ([] if self._current is None else _later(*self._current))
+
+    def begins(self, patches: Patches) -> None:
+        """A sentence or window begins."""
+        self.ends()
+        assert self.clip is not None
+        self.starts.append(self.patches)
+        self._current = patches, self.patches * self.clip.system.patch_frames
+
+    def ends(self) -> None:
+        """The sentence or window is complete."""
+        if self._current is not None:
+            self._words += _later(*self._current)
+            self._current = None
+
+    def keep(self, generate: Generate) -> None:
+        """Do the model's work now; iterating then decodes and renders what was kept."""
+        self._kept = list(self._made(generate))
+
+    def _made(self, generate: Generate | None = None) -> Iterator[Piece]:
         if self.error is not None:
             raise self.error
-        return self.make() if self.kept is None else iter(self.kept)
+        assert self.clip is not None
+        if self._kept is not None:
+            yield from self._kept
+            return
+        self.patches, self.finish_reason = 0, "interrupted"
+        self.starts, self._words, self._current = [], [], None
+        for piece in inferred(self.clip.make(self, generate or self.clip.generate)):
+            self.patches += 1
+            yield piece
+        self.ends()
 
-    def generated(self, request: Request) -> Generation:
-        """The patches of a request, in the batch that the clip is made in, else by itself."""
-        self.generation = Generation(self.batch or RunningBatch(self.talker.model), request)
-        return self.generation
+    def latents(self) -> Iterator[Streams]:
+        """Raw latents of each patch, (n, C) of each stream that the clip's task makes or is given."""
+        return (piece.latents for piece in self._made())
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks in order, one a patch, while the next ones are being made."""
-        raise NotImplementedError
-
-    def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """What takes the chunks to a file."""
-        raise NotImplementedError
+        if self.error is not None:
+            raise self.error
+        clip = self.clip
+        assert clip is not None
+        return clip.trimmed(
+            shown(clip.system, self._made, clip.portrait, clip.speaks, clip.inputs, clip.torch_threads)
+        )
 
     def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
         """Write a file as the chunks come; `progress` is called after each.
 
         Raises:
-            UserError: the path cannot be written to. Whatever happens, no half-written file stays.
+            UserError: the path cannot be written to. Whatever happens, no half-written file remains.
         """
-        called, first, samples = time.perf_counter() - self.preparation_seconds, 0.0, 0
-        with self.writer(path) as writer:
+        if self.error is not None:
+            raise self.error
+        clip = self.clip
+        assert clip is not None
+        called, first, samples = time.perf_counter(), 0.0, 0
+        with clip.writer(path) as writer:
             for chunk in self:
                 first = first or time.perf_counter() - called
                 writer.write(chunk.pcm, chunk.frames)
@@ -163,61 +234,61 @@ class Clip:
             finish_reason=self.finish_reason,
             rtf=round((time.perf_counter() - called) / seconds, 4),
             first_chunk_seconds=round(first, 4),
-            seed=self.seed,
+            seed=clip.seed,
         )
 
 
-class Seam:
-    """Motion goes on from where it was when a later sentence or window begins, though that was drawn as if
-    from elsewhere: the gap between them dies away within half a second.
+@torch.inference_mode()
+def inferred(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces, computed in inference mode."""
+    yield from pieces
 
-    Where words go on across a border, lips must too: `free` steps of the usual size, in each value the root
-    mean square so far, are left as they are, and only the rest of a gap dies away.
+
+def _later(patches: Patches, frames: int) -> list[tuple[str, int]]:
+    return [(word, frame + frames) for word, frame in patches.words]
+
+
+def shown(
+    system: System,
+    made: Callable[[], Iterator[Piece]],
+    portrait: Portrait | None,
+    speaks: bool,
+    inputs: Sequence[Channel] = (),
+    torch_threads: int | None = 1,
+) -> Iterator[Chunk]:
+    """Decode and render pieces while the next ones are being made: the only place where stages are joined.
+
+    Args:
+        made: makes the pieces, in a thread of its own.
+        portrait: what is rendered; None: no frames.
+        speaks: whether the sound is decoded from latents (else each piece has its samples).
+        inputs: channels that `made` reads; they end with the chunks, and the chunks with them.
+        torch_threads: CPU threads for `made`; None: all. Rendering gets the others.
     """
-
-    def __init__(self, free: float = 0.0) -> None:
-        self.free = free
-        self._last: Tensor | None = None
-        self._gap: Tensor | None = None
-        self._frames = 0
-        self._squares = torch.zeros(())
-        self._steps = 0
-
-    def __call__(self, motion: Tensor, begins: bool) -> Tensor:
-        """The motion (n, M) of the next patch, raw; `begins`: the first of its part."""
-        if begins and self._last is not None:
-            gap, usual = self._last - motion[0], (self._squares / max(self._steps, 1)).sqrt()
-            self._gap, self._frames = gap.sign() * (gap.abs() - self.free * usual).clamp(min=0), 0
-        if self._gap is not None:
-            at = torch.arange(len(motion), device=motion.device) + self._frames
-            motion = motion + (1 - at / SEAM_FRAMES).clamp(min=0)[:, None] * self._gap
-            self._frames += len(motion)
-        walked = motion if self._last is None or begins else torch.cat([self._last[None], motion])
-        self._squares = self._squares + walked.diff(dim=0).square().sum(0)
-        self._steps += len(walked) - 1
-        self._last = motion[-1]
-        return motion
-
-
-def part_seed(seed: int, index: int) -> int:
-    """The seed of a later sentence or window: the first has the request's own."""
-    if index == 0:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:7], "big")
-
-
-def with_threads(count: int, items: Iterator[Item]) -> Iterator[Item]:
-    """The items, made with `count` threads within an operation; to be run in a worker of its own.
-
-    The talker's operations are too small to share, so one core is theirs and rendering gets the rest. Left to
-    itself every stage would take all cores, and they would wait for each other inside each operation.
-    """
-    torch.set_num_threads(max(1, count))
-    yield from items
-
-
-def stacked(patches: list[Streams]) -> Streams:
-    """N patches (P, C) as one prefix (N, P, C)."""
-    return Streams(
-        **{name: torch.stack([patch[name] for patch in patches]) for name, _ in patches[0].items()}
-    )
+    lag = math.ceil(system.audio_vae.lookahead / system.patch_frames) if speaks else 0
+    try:
+        with Stages() as stages:
+            for channel in inputs:
+                stages.adopt(channel)
+            sounding, moving, sounds, pictures = (stages.channel(QUEUED_PATCHES + lag) for _ in range(4))
+            outputs = (sounding,) if portrait is None else (sounding, moving)
+            stages.feed(made, *outputs, torch_threads=torch_threads or system.threads)
+            if speaks:
+                stages.feed(lambda: system.decode(piece.latents["audio"] for piece in sounding), sounds)
+            else:
+                stages.feed(lambda: (piece.pcm for piece in sounding), sounds)
+            if portrait is not None:
+                motion = (piece.latents["motion"] for piece in moving)
+                stages.feed(
+                    lambda: system.render(motion, portrait.source), pictures, torch_threads=system.threads - 1
+                )
+            unseen = itertools.repeat(NO_FRAMES)
+            start = 0
+            for pcm, frames in zip(
+                sounds, unseen if portrait is None else pictures, strict=portrait is not None
+            ):
+                yield Chunk(start / SAMPLE_RATE, pcm, frames)
+                start += len(pcm)
+    except Cancelled:
+        if not any(channel.cancelled for channel in inputs):
+            raise

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,149 +14,121 @@ from torch import Tensor
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.animate import fitting
-from talker.clips.clip import (
-    CARRIED_PATCHES,
-    NO_FRAMES,
-    Chunk,
-    Clip,
-    Voice,
-    Writer,
-    part_seed,
-    stacked,
-    with_threads,
-)
-from talker.clips.windows import Window, aligned
+from talker.clips.clip import NO_FRAMES, Chunk, Clip, Generate, Piece, Take, Writer
+from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.text import fitting, sentences_of, weight
+from talker.clips.windows import aligned
 from talker.clock import SAMPLE_RATE
-from talker.generation.autoregressive import Request
+from talker.generation.request import Request
+from talker.identity import Voice
 from talker.media.face_track import FaceTrack
 from talker.media.remux import DubWriter
-from talker.stages import Stages, still_wanted
+from talker.stages import raise_if_cancelled
+from talker.system import System
 
-if TYPE_CHECKING:
-    from talker.pipeline import Talker
-
-# Nobody speaks faster than this; a usual pace is 0.08.
-FASTEST_SECONDS_PER_TOKEN = 0.045
-STILL = 0.35  # movement below this share of the usual one counts as a pause
-ENCODED_TOGETHER = 4
-QUEUED = 4
+STILL = 0.35  # movement below this share of the median counts as a pause
 
 
-@dataclass
+@dataclass(frozen=True)
 class Dubbing(Clip):
     """A video, and the voice that speaks it."""
 
-    talker: Talker
+    system: System
     source: Path
     track: FaceTrack
-    text: list[list[int]]
+    sentences: tuple[str, ...]
     voice: Voice
     seed: int
-    sampling: Sampling
-    preparation_seconds: float = 0.0
+    sampling: Sampling | None = None
+    portrait: ClassVar[None] = None
+    torch_threads: ClassVar[int | None] = None  # encoding the pictures takes most of the time
 
     @classmethod
     def of(
         cls,
-        talker: Talker,
+        system: System,
         video: str | Path,
         text: str,
         voice: Voice,
-        crop: str,
-        seed: int,
-        sampling: Sampling,
+        crop: str = "face",
+        seed: int = 0,
+        sampling: Sampling | None = None,
     ) -> Dubbing:
         """See `Talker.dub`."""
-        sentences, path = talker.sentences(text), Path(video)
-        return cls(talker, path, FaceTrack.of(path, crop), sentences, voice, seed, sampling)
+        sentences, path = sentences_of(system, text), Path(video)
+        return cls(system, path, FaceTrack.of(path, crop), sentences, voice, seed, sampling)
 
     @property
     def samples(self) -> int:
-        """How many samples of speech there will be: as long as the video."""
+        """Samples of speech: as long as the video."""
         return round(self.track.seconds * SAMPLE_RATE)
 
     @property
-    def expected_seconds(self) -> float:  # type: ignore[override]
+    def expected_seconds(self) -> float:
         """How long it will be."""
         return float(self.track.seconds)
 
-    @torch.inference_mode()
     def motion(self) -> Tensor:
-        """What the face does: normalised motion codes (T, M), T at 25 a second."""
-        talker, codes, waiting = self.talker, list[Tensor](), list[Tensor]()
-        for picture in self.track.pictures(self.source, talker.motion_ae.config.resolution):
-            still_wanted()
-            waiting.append(picture)
-            if len(waiting) == ENCODED_TOGETHER:
-                codes.append(talker.motion_ae.encode(torch.cat(waiting).to(talker.device)))
-                waiting = []
-        if waiting:
-            codes.append(talker.motion_ae.encode(torch.cat(waiting).to(talker.device)))
-        normal = talker.model.stats.normalise(Streams(motion=torch.cat(codes))).motion
-        assert normal is not None
-        return normal
+        """What the face does: raw motion codes (T, M), T at 25 a second."""
+        codes = []
+        for motion in self.system.read_motion(self.track.pictures(self.source, self.system.resolution)):
+            raise_if_cancelled()
+            codes.append(motion)
+        return torch.cat(codes)
 
-    @torch.inference_mode()
-    def make(self) -> Iterator[Streams]:
-        """Raw audio latents (P, C) of each patch.
-
-        `finish_reason` then is "stop", or "overflow" where the text could not be finished in time: no text of
-        that length can be, or the model was seen not to have read it all.
+    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+        """See `Clip.make`. The finish reason is "stop", or "overflow" where the text could not be spoken in
+        time: no text of that length can be, or the model did not reach its end.
         """
-        talker, size = self.talker, self.talker.patch_frames
-        self.patches, self.finish_reason, self.starts = 0, "interrupted", []
+        system, size = self.system, self.system.patch_frames
         motion = self.motion()
-        needed = FASTEST_SECONDS_PER_TOKEN * sum(map(len, self.text))
-        overflows = needed > self.track.seconds
-        tail: list[Streams] = []
-        for index, window in enumerate(aligned(self.text, moves(motion), size)):
-            self.starts.append(self.patches)
-            given = motion[self.patches * size : (self.patches + window.patches) * size]
-            for patch in self._window(index, window, given, tail):
-                tail = [*tail, patch][-CARRIED_PATCHES:]
-                self.patches += 1
-                yield talker.model.stats.denormalise(Streams(audio=patch["audio"]))
-            overflows |= self.generation is not None and self.generation.finish_reason == "overflow"
-        self.finish_reason = "overflow" if overflows else "stop"
+        speaks = moves(motion / system.generator.scale["motion"])
+        windows = aligned(self.sentences, speaks, size, lambda text: weight(system, text))
+        parts = Continuation(take, generate)
+        start = 0
+        for index, window in enumerate(windows):
+            given = motion[start * size : (start + window.patches) * size]
+            start += window.patches
+            if not window.text:
+                yield from self._silent(given, parts)
+                continue
+            request = self._request(index, window.text, given, parts.tail)
+            for patch in parts.part(request, Streams(motion=given)):
+                yield Piece(patch)
+        needed = sum(system.generator.durations(text).fastest for text in self.sentences)
+        overflows = needed > self.track.seconds or "overflow" in parts.reasons
+        take.finish_reason = "overflow" if overflows else "stop"
 
-    def _window(self, index: int, window: Window, given: Tensor, tail: list[Streams]) -> Iterator[Streams]:
-        """Both streams of each patch, normalised; a window without words is silent."""
-        talker, size = self.talker, self.talker.patch_frames
-        padded = torch.nn.functional.pad(given, (0, 0, 0, -len(given) % size)).unflatten(0, (-1, size))
-        text = fitting(talker, window.text, len(padded) + CARRIED_PATCHES)
-        if not text:
-            quiet = torch.zeros(1, padded.shape[0] * size * talker.audio_vae.hop, device=talker.device)
-            silence = Streams(audio=talker.audio_vae.encode(quiet)[0].unflatten(0, (-1, size)))
-            audio = talker.model.stats.normalise(silence)["audio"]
-            yield from (Streams(audio=a, motion=m) for a, m in zip(audio, padded, strict=True))
-            return
-        request = Request(
-            text_ids=text,
+    def _request(self, index: int, text: str, given: Tensor, tail: Streams | None) -> Request:
+        system, size = self.system, self.system.patch_frames
+        frames = -(-len(given) // size) * size
+        return Request(
+            text=fitting(system, text, "v2a", frames, CARRIED_PATCHES * size),
             task="v2a",
-            speaker=self.voice.embedding[0],
-            first_motion=tail[0]["motion"][0] if tail else given[0],
+            speaker=self.voice.embedding,
+            first_motion=given[0] if tail is None else tail["motion"][0],
+            prefix=tail,
+            given=Streams(motion=given),
             seed=part_seed(self.seed, index),
             sampling=self.sampling,
-            prefix=stacked(tail) if tail else None,
-            given=Streams(motion=given),
-            max_patches=len(padded),
         )
-        for made, motion in zip(self.generated(request), padded, strict=True):
-            yield Streams(audio=made["audio"], motion=motion)
 
-    def __iter__(self) -> Iterator[Chunk]:
-        """Chunks in order, one a patch, of sound alone; `samples` in all."""
+    def _silent(self, given: Tensor, parts: Continuation) -> Iterator[Piece]:
+        """A window without words is silent."""
+        size = self.system.patch_frames
+        silence = self.system.silence.expand(len(given) + -len(given) % size, -1)
+        for patch in silence.split(size):
+            yield Piece(Streams(audio=patch))
+        parts.add(Streams(audio=silence, motion=given))
+
+    def trimmed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The chunks, `samples` in all."""
         left = self.samples
-        with Stages() as stages:
-            latents, sounds = stages.channel(QUEUED), stages.channel(QUEUED)
-            stages.feed(lambda: with_threads(self.talker.threads, self.made()), latents)
-            stages.feed(lambda: with_threads(1, self.talker.decoded(latents)), sounds)
-            for pcm in sounds:
-                pcm = pcm[:left]
-                yield Chunk((self.samples - left) / SAMPLE_RATE, pcm, NO_FRAMES)
-                left -= len(pcm)
-        if left:  # a frame's stamp may be rounded down by up to a tenth of a frame
+        for chunk in chunks:
+            pcm = chunk.pcm[:left]
+            yield Chunk((self.samples - left) / SAMPLE_RATE, pcm, NO_FRAMES)
+            left -= len(pcm)
+        if left:  # a frame's timestamp may be rounded down by up to a tenth of a frame
             yield Chunk((self.samples - left) / SAMPLE_RATE, np.zeros(left, np.float32), NO_FRAMES)
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
@@ -165,7 +137,7 @@ class Dubbing(Clip):
 
 
 def moves(motion: Tensor) -> np.ndarray:
-    """(T,) bool: in which frames the face moves as it does in speech; motion (T, M) normalised.
+    """(T,) bool: in which frames the face moves as it does in speech; motion (T, M) in usual deviations.
 
     Windows end where it is still: between sentences a mouth rests.
     """

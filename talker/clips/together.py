@@ -1,73 +1,100 @@
-"""Many clips as rows of one running batch."""
+"""Many clips at once: their requests are rows of one batch, their files are read beside it."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
-from talker.clips.clip import Clip
-from talker.generation.running_batch import RunningBatch
-from talker.model.model import TalkerModel
-from talker.stages import Cancelled, still_wanted
+import torch
 
+from talker.clips.clip import Clip, Generate, Take
+from talker.stages import Cancelled, Channel, Stages
+from talker.system import System
 
-@dataclass
-class _Making:
-    """A clip that is being made."""
+PREPARED_AHEAD = 2  # clips that are read or encoded while all rows are in use
 
-    clip: Clip
-    items: Iterator[Any]
-    kept: list[Any] = field(default_factory=list)
-
-    def advance(self) -> bool:
-        """Take one more piece; whether there was one. What goes wrong is this clip's alone."""
-        clip = self.clip
-        try:
-            for item in self.items:
-                self.kept.append(item)
-                return True
-            clip.kept = self.kept
-        except Cancelled:
-            raise
-        except Exception as error:
-            clip.error = error
-            self.leave()
-        clip.batch = None
-        return False
-
-    def leave(self) -> None:
-        """Leave the batch: its row is for others, and the clip may be made anew."""
-        if self.clip.generation is not None:
-            self.clip.generation.close()
-        self.clip.batch = None
+Plan = Clip | Callable[[], Clip]
 
 
-def made_together(model: TalkerModel, clips: Iterable[Clip], capacity: int) -> Iterator[Clip]:
-    """The clips in their order, with what the model made `kept`, or the `error` that ended them; one that
-    ends makes room for the next.
+def made_together(system: System, clips: Iterable[Plan], capacity: int, ordered: bool) -> Iterator[Take]:
+    """See `Talker.map`."""
+    workers = capacity + PREPARED_AHEAD
+    queue = _Queue(clips, most=2 * workers, workers=workers)
+    with Stages() as stages, system.generator.scheduler(capacity) as scheduler:
+        stages.adopt(queue.done)
+        for _ in range(workers):
+            stages.feed(lambda: queue.work(scheduler.submit))
+        yield from queue.in_order() if ordered else queue.as_they_finish()
+    if queue.error is not None:
+        raise queue.error
 
-    They take turns, a patch each: the first to ask moves the rows of all, the others find theirs waiting.
 
-    Raises:
-        ValueError: there is no batch of such a capacity.
-    """
-    batch, coming = RunningBatch(model, capacity), iter(clips)
-    running: list[_Making] = []
-    unfinished: deque[_Making] = deque()
+class _Queue:
+    """Plans go to several workers; their takes come back, with the number of the plan."""
+
+    def __init__(self, clips: Iterable[Plan], most: int, workers: int) -> None:
+        """`most`: takes that may be in work, or finished and not yet delivered."""
+        self._clips, self._number = iter(clips), 0
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(most)
+        self._workers = workers
+        self.done: Channel[tuple[int, Take]] = Channel(most)
+        self.error: BaseException | None = None
+
+    def work(self, generate: Generate) -> Iterator[None]:
+        """Make takes until there is no further plan; for one worker."""
+        while (plan := self._next()) is not None:
+            self.done.put((plan[0], _made(plan[1], generate)))
+        with self._lock:
+            self._workers -= 1
+            if self._workers == 0:
+                self.done.close()
+        yield from ()
+
+    def _next(self) -> tuple[int, Plan] | None:
+        while not self._room.acquire(timeout=0.1):
+            if self.done.cancelled:
+                raise Cancelled
+        with self._lock:
+            try:
+                plan = next(self._clips, None)
+            except BaseException as error:  # the source of plans has failed: what it gave is still made
+                self.error, plan = error, None
+            if plan is None:
+                self._clips = iter(())
+                self._room.release()
+                return None
+            self._number += 1
+            return self._number - 1, plan
+
+    def as_they_finish(self) -> Iterator[Take]:
+        """The takes, the first finished first."""
+        for _, take in self.done:
+            self._room.release()
+            yield take
+
+    def in_order(self) -> Iterator[Take]:
+        """The takes in the order of their plans."""
+        held: dict[int, Take] = {}
+        following = 0
+        for number, take in self.done:
+            held[number] = take
+            while following in held:
+                self._room.release()
+                yield held.pop(following)
+                following += 1
+
+
+def _made(plan: Plan, generate: Generate) -> Take:
+    """The take of a plan, with the model's work done; what goes wrong is its own error."""
+    take = Take(plan if isinstance(plan, Clip) else None)
     try:
-        while True:
-            while len(running) < capacity and (clip := next(coming, None)) is not None:
-                clip.batch = batch
-                running.append(_Making(clip, clip.make()))
-                unfinished.append(running[-1])
-            if not running:
-                return
-            still_wanted()
-            running = [making for making in running if making.advance()]
-            while unfinished and unfinished[0].clip.batch is None:
-                yield unfinished.popleft().clip
-    finally:
-        for making in running:
-            making.leave()
+        clip = plan if isinstance(plan, Clip) else plan()
+        take = clip.take()
+        torch.set_num_threads(clip.torch_threads or clip.system.threads)
+        take.keep(generate)
+    except Cancelled:
+        raise
+    except Exception as error:
+        take.error = error
+    return take

@@ -1,8 +1,8 @@
-"""Where long input is cut: at silences, into windows with their share of the text, none too long."""
+"""Where long input is cut: at pauses, into windows of limited length with their share of the text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,23 +11,23 @@ from talker.clock import FRAME_RATE
 
 LONGEST_SECONDS = 30.0
 SHORTEST_PAUSE = 4  # frames
-# A pause that ends a sentence is looked for this far around the place where the sentence should end, as a
-# share of its length and in frames.
+# A pause that ends a sentence is searched this far around the frame where the sentence should end: as a share
+# of its length, and at least so many frames.
 SEARCH, LEAST_SEARCH = 0.4, 12
-LONG_PAUSE = 15  # frames; longer ones are no better
+LONG_PAUSE = 15  # frames; longer ones count as this long
 
 
 @dataclass(frozen=True)
 class Window:
-    """So many patches of given frames, and the token ids of what is said in them."""
+    """A number of patches of given frames, and the words that are said in them."""
 
     patches: int
-    text: Sequence[int] = ()
+    text: str = ""
 
 
 def at_pauses(speaks: np.ndarray, patch_frames: int, longest: float = LONGEST_SECONDS) -> list[int]:
-    """Lengths in patches of windows of at most `longest` seconds: they end in the longest pause of the second
-    half, at the limit if there is none.
+    """Lengths in patches of windows of at most `longest` seconds. Each ends in the longest pause of its
+    second half, at the limit if there is none.
 
     `speaks` (frames,) bool says in which frames there is speech (or movement).
     """
@@ -45,32 +45,34 @@ def at_pauses(speaks: np.ndarray, patch_frames: int, longest: float = LONGEST_SE
 
 
 def aligned(
-    sentences: Sequence[Sequence[int]],
+    sentences: Sequence[str],
     speaks: np.ndarray,
     patch_frames: int,
+    weigh: Callable[[str], float] = len,
     longest: float = LONGEST_SECONDS,
 ) -> list[Window]:
-    """Windows that each hold whole sentences, as far as pauses show where they end; none exceeds `longest`.
+    """Windows of whole sentences, as far as pauses show where they end; none exceeds `longest` seconds.
 
-    A sentence should take as much of the speech as its share of the tokens. The best pause near that place
-    ends its window; without one the next sentence joins it. A window that is still too long is cut
-    `at_pauses`, and its text in proportion to the speech.
+    A sentence takes as much of the speech as its share of the text, measured by `weigh`. The best pause near
+    that frame ends its window; without one the next sentence joins it. A window that is still too long is cut
+    `at_pauses`, and its words in proportion to the speech.
     """
-    spoken = np.append(0, np.cumsum(speaks if speaks.any() else np.ones_like(speaks)))
+    spoken = _spoken(speaks)
     quiet = pauses(speaks)
-    found: list[tuple[int, int, list[int]]] = []
-    start, held, left = 0, list[int](), sum(map(len, sentences))
-    for ids in sentences[:-1]:
-        held += ids
-        share = (spoken[-1] - spoken[start]) * len(held) / max(left, 1)
+    found: list[tuple[int, int, list[str]]] = []
+    weights = [weigh(sentence) for sentence in sentences]
+    start, held, weight, left = 0, list[str](), 0.0, sum(weights)
+    for sentence, own in zip(sentences[:-1], weights[:-1], strict=True):
+        held, weight = [*held, sentence], weight + own
+        share = (spoken[-1] - spoken[start]) * weight / max(left, 1)
         cut = _sentence_end(quiet, spoken, start, share, patch_frames)
         if cut is not None:
             found.append((start, cut, held))
-            start, left, held = cut, left - len(held), []
-    found.append((start, len(speaks), held + list(sentences[-1])))
+            start, held, weight, left = cut, [], 0.0, left - weight
+    found.append((start, len(speaks), [*held, *sentences[-1:]]))
     windows: list[Window] = []
-    for first, last, text in found:
-        windows += _within(speaks[first:last], text, patch_frames, longest)
+    for first, last, texts in found:
+        windows += _within(speaks[first:last], " ".join(texts), patch_frames, longest)
     return windows
 
 
@@ -83,6 +85,12 @@ def pauses(speaks: np.ndarray) -> list[tuple[int, int]]:
         for first, last in spans
         if last - first >= SHORTEST_PAUSE and first > 0 and last < len(speaks)
     ]
+
+
+def _spoken(speaks: np.ndarray) -> np.ndarray:
+    """(frames + 1,) frames of speech before each frame; all frames count where there is no speech."""
+    spoken: np.ndarray = np.append(0, np.cumsum(speaks if speaks.any() else np.ones_like(speaks)))
+    return spoken
 
 
 def _sentence_end(
@@ -100,11 +108,15 @@ def _sentence_end(
     return None if best is None else best[1]
 
 
-def _within(speaks: np.ndarray, text: list[int], patch_frames: int, longest: float) -> list[Window]:
+def _within(speaks: np.ndarray, text: str, patch_frames: int, longest: float) -> list[Window]:
+    """One window, or several `at_pauses` that share the words in proportion to the speech."""
     lengths = at_pauses(speaks, patch_frames, longest)
     if len(lengths) < 2:
         return [Window(patches, text) for patches in lengths]
-    spoken = np.append(0, np.cumsum(speaks if speaks.any() else np.ones_like(speaks)))
+    spoken, words = _spoken(speaks), text.split()
     ends = np.minimum(np.cumsum(lengths) * patch_frames, len(speaks))
-    marks = [0, *np.round(spoken[ends] / spoken[-1] * len(text)).astype(int)]
-    return [Window(n, text[a:b]) for n, a, b in zip(lengths, marks, marks[1:], strict=False)]
+    # A word belongs to the window in which its middle letter is spoken.
+    letters = np.array([len(word) for word in words], float)
+    middles = (np.cumsum(letters) - letters / 2) / max(letters.sum(), 1)
+    marks = [0, *np.searchsorted(middles, spoken[ends] / spoken[-1]).tolist()]
+    return [Window(n, " ".join(words[a:b])) for n, a, b in zip(lengths, marks, marks[1:], strict=False)]

@@ -1,53 +1,178 @@
-"""One request becomes an iterator of patches."""
+"""The Generator of the talker: a causal language model that finds the end of its speech."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import math
+import threading
+from collections.abc import Sequence as Several
+
+import torch
+from torch import Tensor
 
 from heads.streams import Streams
-from talker.generation.request import Noise, Request, StopRule
+from talker.clock import FRAME_RATE
+from talker.generation.batch import Generation
+from talker.generation.generator import Durations
+from talker.generation.guards import Guard, repeated_tokens
+from talker.generation.request import Noise, Request, TokenRequest
 from talker.generation.running_batch import RunningBatch
+from talker.generation.scheduler import Scheduler
+from talker.generation.sequence import Sequence
 from talker.model.model import TalkerModel
+from talker.model.tasks import task_named
+from talker.text.tokenizer import Tokenizer
 
-__all__ = ["Generation", "Noise", "Request", "StopRule", "generate"]
-
-
-def generate(model: TalkerModel, request: Request, noise: Noise | None = None) -> Generation:
-    """The patches of a request by itself, made as they are asked for; `noise` replaces the seed's.
-
-    Raises:
-        ValueError: the request does not fit the task or the cache.
-    """
-    return Generation(RunningBatch(model), request, noise)
+IDLE_BATCHES = 2  # kept with their caches for the next request
+SECONDS_PER_LETTER = 1 / 15  # where tokens say nothing about duration
 
 
-class Generation:
-    """Iterator of Streams of (P, C): the streams that the task predicts, one patch each, without the prefix.
+class AutoregressiveGenerator:
+    """See `talker.generation.generator.Generator`. The weights of `model` must not change while it exists."""
 
-    A request in a running batch: whoever asks for a patch moves all its rows, and what they make waits for
-    whom it belongs to.
-    """
+    def __init__(self, model: TalkerModel, tokenizer: Tokenizer) -> None:
+        config = model.config
+        self.model, self.tokenizer, self.defaults = model, tokenizer, config.defaults
+        self.tasks = tuple(task.name for task in config.tasks)
+        self.chunk_frames, self.widths = config.patch_frames, config.widths
+        self.speaker_dim = config.global_widths["audio"]
+        self._stats = copy.deepcopy(model.stats).cpu()
+        self.scale = self._stats.deviation
+        self._idle: list[RunningBatch] = []
+        self._lock = threading.Lock()
 
-    def __init__(self, batch: RunningBatch, request: Request, noise: Noise | None = None) -> None:
-        """Joins the batch; raises ValueError where `RunningBatch.join` does."""
-        self._batch = batch
-        self._row = batch.join(request, noise)
+    def longest(self, text: str, task: str, prefix_frames: int = 0, said: str = "") -> int:
+        """See `Generator.longest`."""
+        row, config = task_named(self.model.config.tasks, task), self.model.config
+        tokens, before = len(self._ids(text, said)), len(self._ids(said))
+        plan = config.layout.plan(tokens, row.delay)
+        room = (config.backbone.max_positions - plan.start) // plan.stride - abs(row.delay)
+        frames = room * self.chunk_frames - prefix_frames
+        pace, most = self.defaults.pace, self.defaults.max_frames
+        if row.ends_itself and pace is not None:
+            seconds = pace.pauses + pace.slowest * (tokens - before)
+            frames = min(frames, math.ceil(seconds * FRAME_RATE / self.chunk_frames) * self.chunk_frames)
+        if row.ends_itself and most is not None:
+            frames = min(frames, most)
+        return frames
+
+    def durations(self, text: str) -> Durations:
+        """See `Generator.durations`."""
+        pace = self.defaults.pace
+        if pace is None:
+            return Durations(fastest=0.0, usual=SECONDS_PER_LETTER * len(text))
+        tokens = len(self._ids(text))
+        return Durations(fastest=pace.fastest * tokens, usual=pace.usual * tokens)
+
+    def generate(self, request: Request, noise: Noise | None = None) -> Generation:
+        """The request alone; `noise` replaces the seed's.
+
+        Raises:
+            ValueError: the request does not fit the task or the cache.
+        """
+        with self._lock:
+            running = self._idle.pop() if self._idle else RunningBatch(self.model)
+
+        def release() -> None:
+            with self._lock:
+                if len(self._idle) < IDLE_BATCHES:
+                    self._idle.append(running)
+
+        return Generation(RequestBatch(self, running, noise), request, release)
+
+    def scheduler(self, capacity: int) -> Scheduler:
+        """Requests as rows of one running batch.
+
+        Raises:
+            ValueError: rows would change each other's bits at this capacity.
+        """
+        return Scheduler(RequestBatch(self, RunningBatch(self.model, capacity)))
+
+    def tokenised(self, request: Request) -> TokenRequest:
+        """A request in the model's terms.
+
+        Raises:
+            ValueError: the text cannot be spoken.
+        """
+        ids, before = self._ids(request.text, request.said), len(self._ids(request.said))
+        prefix_frames = max((len(x) for _, x in (request.prefix or Streams()).items()), default=0)
+        frames = request.frames
+        if frames is None:
+            frames = self.longest(request.text, request.task, prefix_frames, request.said)
+        prefix = None if request.prefix is None else self._normalised(request.prefix).map(self._patches)
+        words = self.tokenizer.words(_joined(request.said, request.text)) if ids else []
+        return TokenRequest(
+            text_ids=ids,
+            task=request.task,
+            speaker=torch.zeros(self.speaker_dim) if request.speaker is None else request.speaker,
+            first_motion=self._stream("motion", request.first_motion),
+            seed=request.seed,
+            sampling=request.sampling or self.defaults.sampling,
+            prefix=prefix,
+            given=None if request.given is None else self._normalised(request.given),
+            max_patches=-(-frames // self.chunk_frames),
+            min_patches=1,
+            stop=request.stop or self.defaults.stop,
+            guard=self._guard(request.silence, ids[before:]),
+            words=tuple(pair for pair in words if pair[1] >= before),
+        )
+
+    def _ids(self, text: str, said: str = "") -> list[int]:
+        """Token ids of one prompt; the tokenizer sees all of it at once."""
+        whole = _joined(said, text)
+        return self.tokenizer.encode(whole) if whole.strip() else []
+
+    def _guard(self, silence: Tensor | None, ids: Several[int]) -> Guard | None:
+        quiet = self._stream("audio", silence)
+        if quiet is None:
+            return None
+        slowest = 0.0 if self.defaults.pace is None else self.defaults.pace.slowest
+        return Guard(quiet=quiet, repeated_seconds=slowest * repeated_tokens(ids))
+
+    def _normalised(self, raw: Streams) -> Streams:
+        """On the CPU, float32; computed in float64 where the latents are (see `Sequence.tail`)."""
+        return self._stats.normalise(raw.map(Tensor.cpu)).map(Tensor.float)
+
+    def _stream(self, name: str, raw: Tensor | None) -> Tensor | None:
+        return None if raw is None else self._normalised(Streams(**{name: raw}))[name]
+
+    def _patches(self, frames: Tensor) -> Tensor:
+        """(T, C) -> (N, P, C)
+
+        Raises:
+            ValueError: there are no whole patches.
+        """
+        if len(frames) % self.chunk_frames:
+            raise ValueError(f"a prefix must have whole patches of {self.chunk_frames} frames")
+        return frames.unflatten(0, (-1, self.chunk_frames))
+
+
+class RequestBatch:
+    """A running batch that takes requests in words and raw latents."""
+
+    def __init__(
+        self, generator: AutoregressiveGenerator, running: RunningBatch, noise: Noise | None = None
+    ) -> None:
+        self._generator, self._running, self._noise = generator, running, noise
+        self.capacity = running.capacity
 
     @property
-    def finish_reason(self) -> str | None:
-        """None while it runs, then why it ended, see `talker.row.Row`."""
-        return self._row.finish_reason
+    def free(self) -> int:
+        """See `Batch.free`."""
+        return self._running.free
 
-    def __iter__(self) -> Iterator[Streams]:
-        return self
+    def join(self, request: Request) -> Sequence:
+        """See `Batch.join`."""
+        return self._running.join(self._generator.tokenised(request), self._noise)
 
-    def __next__(self) -> Streams:
-        while not self._row.patches:
-            if self._row.finish_reason is not None:
-                raise StopIteration
-            self._batch.step()
-        return self._row.patches.popleft()
+    def step(self) -> None:
+        """See `Batch.step`."""
+        self._running.step()
 
-    def close(self) -> None:
-        """Leave the batch before the end."""
-        self._batch.leave(self._row)
+    def leave(self, running: Sequence) -> None:
+        """See `Batch.leave`."""
+        self._running.leave(running)
+
+
+def _joined(said: str, text: str) -> str:
+    return f"{said} {text}" if said and text else said or text

@@ -1,4 +1,4 @@
-"""What to generate: a request, when it may stop, and its noise."""
+"""What to generate: a request in words and raw latents, and in the terms of an autoregressive model."""
 
 from __future__ import annotations
 
@@ -13,77 +13,65 @@ from torch import Tensor
 from heads.solver import Sampling
 from heads.streams import NAMES, Streams
 from talker.generation.guards import Guard
+from talker.model.defaults import StopRule
 
-# Standard normal noise (P, C) of a patch, counted from the first that is generated, and a stream.
+# Standard normal noise (P, C) of a stream's patch; patches are counted from the first that is generated.
 Noise = Callable[[int, str, tuple[int, int]], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StopRule:
-    """When the stop predictor is believed.
+class Request:
+    """What to generate, for any generator. Latents are raw: as codecs encode and decode them.
 
     Args:
-        threshold: probability from which on an answer counts.
-        hits: how many in a row end the speech; one miss starts the count anew.
-        first: patches made before the predictor is asked at all.
+        text: the words to be spoken; may be empty where audio is given.
+        task: "tts", "t2av", "a2v" or "v2a"; see the generator's `tasks`.
+        said: the words spoken in `prefix`, where `text` does not begin with them.
+        speaker: (G,) speaker embedding; None where audio is given.
+        first_motion: (M,) motion of the first frame; not needed for a task without motion.
+        prefix: (T, C) per stream, whole patches that precede and are not generated again. A stream may have
+            fewer frames than the other (the last ones) or be absent.
+        given: (T, C) frames of the task's given streams, which follow the prefix and fix the length.
+        frames: the length for a model that generates a clip as a whole, the greatest length for one that
+            finds the end of the speech; None: the generator decides.
+        silence: (C,) audio latent of silence. With it, speech that stays silent or repeats itself is ended.
+        seed: decides the noise.
+        sampling, stop: None: the generator's defaults.
     """
 
-    threshold: float = 0.5
-    hits: int = 1
-    first: int = 0
-
-    @classmethod
-    def paper(cls) -> StopRule:
-        """The first time p exceeds one half."""
-        return cls()
-
-    @classmethod
-    def release(cls) -> StopRule:
-        """Three times in a row, asked after seven patches: so never before patch nine."""
-        return cls(hits=3, first=7)
-
-    @classmethod
-    def never(cls) -> StopRule:
-        """Run to the limit."""
-        return cls(threshold=2.0)
-
-
-STOP_RULES = {"paper": StopRule.paper(), "release": StopRule.release()}
-
-
-@dataclass
-class StopCounter:
-    """The state of a stop rule while a request runs."""
-
-    rule: StopRule
-    streak: int = 0
-
-    def ends(self, patches: int, probability: float) -> bool:
-        """Whether to stop now, after so many patches, given the probability at the current hidden state."""
-        if patches < self.rule.first:
-            return False
-        self.streak = self.streak + 1 if probability >= self.rule.threshold else 0
-        return self.streak >= self.rule.hits
+    text: str
+    task: str
+    said: str = ""
+    speaker: Tensor | None = None
+    first_motion: Tensor | None = None
+    prefix: Streams | None = None
+    given: Streams | None = None
+    frames: int | None = None
+    silence: Tensor | None = None
+    seed: int = 0
+    sampling: Sampling | None = None
+    stop: StopRule | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to generate. All latents are normalised.
+class TokenRequest:
+    """A request as an autoregressive model takes it: token ids, normalised latents, patches.
 
     Args:
-        text_ids: token ids of the text; may be empty where audio is given.
+        text_ids: token ids of the text, those of the prefix first; may be empty where audio is given.
         task: name of a row of the model's task table.
         speaker: (G,) speaker embedding.
         first_motion: (M,) motion of the first frame; not needed for a task without motion.
         seed: decides the noise.
         sampling: how a patch is drawn.
         prefix: (N, P, C) per stream, patches that precede; the text begins with theirs. A stream may have
-            fewer, the last ones, or be left out (the published speech-only prefix): it has no tokens before.
+            fewer, the last ones, or be absent (the published speech-only prefix): it has no tokens before.
         given: (T, C) frames of the task's given streams, behind the prefix; they fix the length.
         max_patches: at most so many patches are generated.
-        min_patches: the stop rule is not asked before so many.
-        stop: when to believe the stop predictor; only asked where no stream is given.
-        guard: what else ends speech whose length is not given.
+        min_patches: the stop predictor is not asked before so many patches.
+        stop: when the stop predictor ends the speech; only asked where no stream is given.
+        guard: ends speech of unknown length that is silent or repeats itself.
+        words: each word of the text to be generated, with the index of its first token in `text_ids`.
     """
 
     text_ids: Sequence[int]
@@ -98,10 +86,26 @@ class Request:
     min_patches: int = 0
     stop: StopRule = field(default_factory=StopRule)
     guard: Guard | None = None
+    words: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass
+class StopCounter:
+    """The state of a stop rule while a request runs."""
+
+    rule: StopRule
+    streak: int = 0
+
+    def ends(self, patches: int, probability: float) -> bool:
+        """Whether to stop after so many patches, given the probability at the current hidden state."""
+        if patches < self.rule.first:
+            return False
+        self.streak = self.streak + 1 if probability >= self.rule.threshold else 0
+        return self.streak >= self.rule.hits
 
 
 def drawn_noise(seed: int) -> Noise:
-    """Noise as a function of (seed, patch index, stream) alone, made on the CPU."""
+    """Noise as a function of (seed, patch index, stream) alone, drawn on the CPU."""
 
     def noise(patch: int, stream: str, shape: tuple[int, int]) -> Tensor:
         key = struct.pack("<qqq", seed, patch, NAMES.index(stream))

@@ -1,6 +1,6 @@
-"""How one request walks through its slots: what it is fed, what it asks for, when it ends. No networks here.
+"""How one request moves through its slots: its inputs, its outputs, and when it ends. No networks here.
 
-A lone generation and every row of a running batch are this same machine.
+A single generation and every row of a running batch are this same state machine.
 """
 
 from __future__ import annotations
@@ -13,41 +13,43 @@ from torch import Tensor
 
 from heads.streams import NAMES, Streams
 from talker.generation.guards import Watch
-from talker.generation.request import Noise, Request, StopCounter
+from talker.generation.request import Noise, StopCounter, TokenRequest
 from talker.model.config import TalkerConfig
+from talker.model.stats import LatentStats
 from talker.model.tasks import task_named
 from talker.model.training_batch import to_patches
 
-# The reading of a finished text ends so near to its last token.
+# Alignment ends this close to the last token of a text that was spoken to its end.
 UNREAD_TOKENS = 2
-# What a stream's part of a token is: an encoded patch (P, C) with its real frames (P,), the embedding that
-# says that the stream is absent, or nothing at all.
+# A stream's part of a token: an encoded patch (P, C) with a mask of its real frames (P,).
 Patch = tuple[Tensor, Tensor]
 
 
-class Row:
-    """A request on its way. It advances token by token; a slot has one, or one a stream where interleaved.
+class Sequence:
+    """A request while it runs. It advances token by token; a slot has one token, or one a stream where they
+    are interleaved.
 
-    At each token the driver, in this order, calls `judge` where the row `asks`, draws the streams that are
-    `wanted` and hands them to `accept`, and, if the row still runs, feeds the token and calls `advance`.
+    At each token, the batch computes what the sequence needs, calls `judge` where the sequence `asks` for the
+    stop predictor, passes each drawn patch of `wanted` to `accept`, and, if the sequence still runs, calls
+    `advance`. All tensors are on the CPU.
 
     Attributes:
-        patches: made and not yet taken; the owner of the request takes them from the left.
+        patches: raw latents (P, C) per stream, generated and not yet taken; the owner of the request takes
+            them from the left.
         finish_reason: None while it runs; "stop": the stop predictor ended it; "length": given frames or
-            max_patches did; "overflow": given frames did, before the text had been read; "silence" and
-            "repetition": its guard did; "interrupted": it was told to leave.
-        paused: the driver keeps the row where it is.
+            max_patches did; "overflow": given frames did, before the text was spoken to its end; "silence"
+            and "repetition": its guard did; "interrupted": it left the batch before its end.
+        paused: the batch does not advance the sequence.
         prefilled: slots that enter the cache together with the text.
     """
 
-    def __init__(self, config: TalkerConfig, request: Request, noise: Noise, device: torch.device) -> None:
+    def __init__(self, config: TalkerConfig, request: TokenRequest, noise: Noise, stats: LatentStats) -> None:
         """Raises ValueError where the request does not fit the task or the cache."""
-        self.config, self.request, self.noise = config, request, noise
+        self.config, self.request, self.noise, self._stats = config, request, noise, stats
         self.task = task_named(config.tasks, request.task)
         self.plan = config.layout.plan(len(request.text_ids), self.task.delay)
         self.finish_reason: str | None = None
         self.paused = False
-        self._device = device
         lengths = {name: len(x) for name, x in (request.prefix or Streams()).items()}
         self._prefix = max(lengths.values(), default=0)
         # Patches of the prefix that a stream does not have.
@@ -64,10 +66,11 @@ class Row:
         self._counter = StopCounter(request.stop)
         watched = request.guard is not None and self.task.ends_itself
         self._watch = Watch(request.guard) if watched and request.guard is not None else None
-        # The reading of a known slot follows from the hidden state before it: such slots go one by one.
-        self.reads = config.reading > 0 and len(request.text_ids) > 0
+        # Alignment of a known slot follows from the hidden state before it: such slots go one by one.
+        self.aligned = config.reading > 0 and len(request.text_ids) > 0
+        self._spoken: list[float] = []  # text tokens spoken by the end of each complete patch
         self._first = self._known_slots()
-        self.prefilled = 0 if self.reads else self._first
+        self.prefilled = 0 if self.aligned else self._first
         self._slot, self._group = self.prefilled, 0
 
     def _check(self) -> None:
@@ -100,21 +103,19 @@ class Row:
             if missing and name in task.given:
                 raise ValueError(f"the prefix must hold the {name} that task {task.name!r} is given")
             if name in prefix:
-                data = F.pad(prefix[name], (0, 0, 0, 0, missing, 0))
+                data = F.pad(prefix[name].cpu(), (0, 0, 0, 0, missing, 0))
                 exists = torch.arange(len(data)) >= missing
                 parts.append((data, exists[:, None].expand(-1, size)))
             if name in task.given and name not in given:
                 raise ValueError(f"task {task.name!r} needs the {name} that is given")
             if name in task.given:
-                parts.append(to_patches(given[name], size))
+                parts.append(to_patches(given[name].cpu(), size))
             if parts:
-                data, real = (
-                    torch.cat([x.to(self._device) for x in column]) for column in zip(*parts, strict=True)
-                )
+                data, real = (torch.cat(column) for column in zip(*parts, strict=True))
                 found[name] = (data, real)
         return found
 
-    # -- the walk ------------------------------------------------------------------------------------------
+    # -- one token -----------------------------------------------------------------------------------------
 
     @property
     def runs(self) -> bool:
@@ -122,23 +123,23 @@ class Row:
         return self.finish_reason is None and not self.paused
 
     @property
-    def at(self) -> int:
-        """Position of the token that is fed next."""
+    def cell(self) -> int:
+        """Cache position of the token that is fed next."""
         return self.plan.token(self.plan.groups[self._group][0], self._slot)
 
     @property
-    def place(self) -> float:
-        """Rotary position of that token, where the row does not read."""
-        return float(self.plan.rotary(self.at + 1)[-1])
+    def position(self) -> float:
+        """Rotary position of that token, where the sequence is not aligned."""
+        return float(self.plan.rotary_of(self.cell))
 
     @property
     def starts_slot(self) -> bool:
-        """Whether a slot begins here: then the reading moves on."""
+        """Whether a slot begins here: then alignment advances."""
         return self._group == 0
 
     @property
     def asks(self) -> bool:
-        """Whether the stop predictor is to be asked here."""
+        """Whether the stop predictor is asked here."""
         return (
             self.starts_slot
             and self.task.ends_itself
@@ -146,7 +147,7 @@ class Row:
         )
 
     def judge(self, probability: float) -> None:
-        """Take the stop predictor's answer; the row may end."""
+        """Take the stop predictor's answer; the sequence may end."""
         if self._counter.ends(self._slot - self._first, probability):
             self.finish_reason = "stop"
 
@@ -160,47 +161,83 @@ class Row:
         )
 
     def draw(self, name: str) -> Tensor:
-        """Initial noise (P, C) of the patch that is drawn here, on the CPU."""
+        """Initial noise (P, C) of the patch that is drawn here."""
         index = self.plan.patch(name, self._slot) - self._prefix
         drawn = self.noise(index, name, (self.config.patch_frames, self.config.widths[name]))
         return drawn * self.request.sampling.temperature
 
     def context(self, name: str) -> Tensor:
-        """The patch (P, C) before the one that is drawn here."""
+        """The patch (P, C) before the one that is drawn here; zeros before the first."""
         return self._patch(name, self.plan.patch(name, self._slot) - 1)[0]
 
-    def accept(self, name: str, patch: Tensor) -> None:
-        """Take what was drawn here, (P, C); a patch of which every stream is there is complete."""
-        self._made[name].append(patch)
-        if any(len(made) <= self._complete for made in self._made.values()):
+    def given(self, name: str) -> Tensor | None:
+        """The given patch (P, C) with the number of those that are drawn here; None where there is none."""
+        other = next(iter(self.task.predicted))
+        index = self.plan.patch(other, self._slot)
+        known = name in self.task.given and 0 <= index < len(self._known[name][0])
+        return self._known[name][0][index] if known else None
+
+    def accept(self, drawn: dict[str, Tensor], spoken: float) -> None:
+        """Take what was drawn here: (P, C) for each stream of `wanted`, and the text tokens spoken so far."""
+        for name, patch in drawn.items():
+            self._made[name].append(patch)
+        if not drawn or any(len(made) <= self._complete for made in self._made.values()):
             return
-        self.patches.append(Streams(**{n: made[self._complete] for n, made in self._made.items()}))
+        complete = Streams(**{name: made[self._complete] for name, made in self._made.items()})
+        self.patches.append(self._stats.denormalise(complete))
+        self._spoken.append(spoken)
         self._complete += 1
         if self._complete == self.limit:
-            self.finish_reason = "length"
+            self.finish_reason = "overflow" if self._overflows(spoken) else "length"
         elif self._watch is not None:
-            self.finish_reason = self._watch.see(self.patches[-1]["audio"])
+            self.finish_reason = self._watch.see(complete["audio"])
 
-    def has_read(self, tokens: float) -> None:
-        """Take how much text has been read at the end: speech that had to fit may have run over."""
+    def _overflows(self, spoken: float) -> bool:
+        """Whether the given frames ended before the text was spoken to its end."""
         fits = not self.task.given or "audio" in self.task.given
-        if not fits and tokens < len(self.request.text_ids) - UNREAD_TOKENS:
-            self.finish_reason = "overflow"
+        unread = len(self.request.text_ids) - UNREAD_TOKENS
+        return self.aligned and not fits and spoken < unread
 
     def advance(self) -> None:
         """To the next token."""
         self._group = (self._group + 1) % self.plan.stride
         self._slot += self.starts_slot
 
-    # -- what stands where ---------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> list[tuple[str, int]]:
+        """(word, first frame) of the words spoken so far; empty where the model has no alignment."""
+        if not self.aligned:
+            return []
+        size, found, patch = self.config.patch_frames, [], 0
+        for word, token in self.request.words:
+            while patch < len(self._spoken) and self._spoken[patch] <= token:
+                patch += 1
+            if patch == len(self._spoken):
+                break
+            before = self._spoken[patch - 1] if patch else 0.0
+            share = (token - before) / max(self._spoken[patch] - before, 1e-6)
+            found.append((word, patch * size + int(size * min(max(share, 0.0), 0.999))))
+        return found
+
+    def tail(self, frames: int) -> Streams:
+        """The last `frames` generated frames (T, C) of each stream: raw, but in float64, so that the prefix
+        of a later request has the same normalised values to the bit.
+        """
+        made = {name: made[: self._complete] for name, made in self._made.items()}
+        kept = Streams(**{name: torch.cat(patches)[-frames:] for name, patches in made.items() if patches})
+        return self._stats.denormalise(kept.map(Tensor.double))
+
+    # -- inputs --------------------------------------------------------------------------------------------
 
     def known_tokens(self) -> list[dict[str, Patch | None]]:
         """`token` of every position that is prefilled behind the text."""
         return [self._token(slot, group) for slot in range(self.prefilled) for group in self.plan.groups]
 
     def token(self) -> dict[str, Patch | None]:
-        """What the next token is the sum of, by stream: an encoded patch, or None for the absent stream's
-        embedding; a stream left out adds nothing.
+        """The parts of the next token, by stream: an encoded patch, or None for the embedding of an absent
+        stream. A stream that is left out adds nothing; one that is drawn here replaces its part.
         """
         return self._token(self._slot, self.plan.groups[self._group])
 
@@ -222,5 +259,5 @@ class Row:
             return data[index], real[index]
         made = self._made.get(name, [])
         exists = 0 <= index - self._prefix < len(made)
-        patch = made[index - self._prefix] if exists else torch.zeros(size, width, device=self._device)
-        return patch, torch.full((size,), exists, device=self._device)
+        patch = made[index - self._prefix] if exists else torch.zeros(size, width)
+        return patch, torch.full((size,), exists)

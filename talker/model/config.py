@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from heads.config import DiTConfig, TwoDiTHeadsConfig
+from heads.config import TwoDiTHeadsConfig
 from heads.layers import ffn_width
+from talker.model.defaults import Defaults
 from talker.model.layout import Layout
 from talker.model.tasks import PUPPET_TASKS, RELEASE_TASKS, Task
 
@@ -57,6 +58,8 @@ class TalkerConfig:
         backbone, patch_encoder, heads: the networks; latent and condition widths are the heads'.
         tasks: the task table; its rows index the task embedding.
         layout: where tokens and patches sit.
+        defaults: settings that fit these weights.
+        architecture: which generator runs these weights, see `talker.system`.
         forecast: inner width of the auxiliary network that regresses the next patch from the hidden state
             while training; 0: none. Exported weights hold it no longer.
         reading: inner width of the network that follows how far the text has been read and so places the next
@@ -71,21 +74,26 @@ class TalkerConfig:
     layout: Layout = field(default_factory=Layout)
     forecast: int = 0
     reading: int = 0
+    defaults: Defaults = field(default_factory=Defaults)
+    architecture: str = "autoregressive"
+
+    def __post_init__(self) -> None:
+        if self.architecture != "autoregressive":
+            raise ValueError(f"architecture {self.architecture!r} is not that of a talker model")
+        if self.heads.joint and len(self.layout.groups) > 1:
+            raise ValueError(
+                "a joint head predicts both streams from one hidden state: set layout.arrangement to 'sum'"
+            )
 
     @property
     def widths(self) -> dict[str, int]:
         """Latent channels of each stream."""
-        return {name: head.channels for name, head in self._heads().items()}
+        return self.heads.widths
 
     @property
     def global_widths(self) -> dict[str, int]:
         """Width of each stream's global condition."""
-        return {name: head.global_channels for name, head in self._heads().items()}
-
-    def _heads(self) -> dict[str, DiTConfig]:
-        assert self.heads.audio is not None
-        assert self.heads.motion is not None
-        return {"audio": self.heads.audio, "motion": self.heads.motion}
+        return self.heads.global_widths
 
     @property
     def task_rows(self) -> int:
@@ -132,4 +140,5 @@ class TalkerConfig:
             patch_encoder=PatchEncoderConfig(layers=4, heads=8, ffn=ffn_width(1024)),
             heads=TwoDiTHeadsConfig.base(),
             tasks=RELEASE_TASKS,
+            defaults=Defaults.release(),
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,11 @@ class Layout:
         if self.task_token not in ("prepend", "first_patch"):
             raise ValueError(f"task_token {self.task_token!r}; choose prepend or first_patch")
 
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The streams that each position of a slot holds, in order."""
+        return ARRANGEMENTS[self.arrangement]
+
     def plan(self, text: int, delay: int) -> Plan:
         """The plan of a sequence with `text` text tokens and a signed delay of motion, in patches."""
         return Plan(layout=self, text=text, delay=delay)
@@ -75,8 +81,8 @@ class Plan:
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The streams that each position of a slot holds, in order."""
-        return ARRANGEMENTS[self.layout.arrangement]
+        """See `Layout.groups`."""
+        return self.layout.groups
 
     @property
     def stride(self) -> int:
@@ -115,6 +121,14 @@ class Plan:
     def rotated_at(self, read: Tensor) -> Tensor:
         """Rotary position of a slot at whose end `read` text tokens have been spoken."""
         return self.text_start + read
+
+    def rotary_of(self, position: int) -> float:
+        """The position by which one token is rotated; the same float32 number as `rotary` has."""
+        ratio = self.layout.text_per_patch
+        if not ratio or position < self.start:
+            return float(position)
+        slot = np.float32(position - self.start) * np.float32(ratio / self.stride)
+        return float(np.float32(self.text_start) + slot)
 
     def rotary(self, length: int) -> Tensor:
         """(length,) float32: the position by which each token is rotated."""

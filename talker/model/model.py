@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 from heads.dit import TwoDiTHeads
 from heads.flow import Draws, draws
 from heads.head import Condition
-from heads.streams import NAMES, Streams
+from heads.streams import Streams
 from talker.model.backbone import Backbone
 from talker.model.config import TalkerConfig
 from talker.model.layout import IGNORED
@@ -27,8 +30,8 @@ class StopHead(nn.Module):
         self.head = nn.Linear(width, 1, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., width) -> logits (...), in float32."""
-        # A product and a sum: a matrix product with one output rounds a row by its place in the batch.
+        """Hidden states (..., width) of any dtype -> logits (...), float32."""
+        # A product and a sum: a matrix product with one output rounds a row by its index in the batch.
         return (F.silu(self.proj(hidden.float())) * self.head.weight[0]).sum(-1)
 
 
@@ -63,14 +66,15 @@ class Reading(nn.Module):
         self.head = nn.Linear(inner, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., width) -> text tokens (...)."""
-        return (F.silu(self.proj(hidden)) * self.head.weight[0]).sum(-1) + self.head.bias[0]
+        """Hidden states (..., width) of any dtype -> text tokens (...), float32."""
+        return (F.silu(self.proj(hidden.float())) * self.head.weight[0]).sum(-1) + self.head.bias[0]
 
 
 class TalkerModel(nn.Module):
     """Text + patches so far -> the next patch of both streams. Works on normalised latents."""
 
-    def __init__(self, config: TalkerConfig) -> None:
+    def __init__(self, config: TalkerConfig, heads: nn.Module | None = None) -> None:
+        """`heads`: any `heads.head.Head` made for `config.heads`; None: what `config.heads` describes."""
         super().__init__()
         self.config = config
         width = config.backbone.width
@@ -80,13 +84,28 @@ class TalkerModel(nn.Module):
         self.patch_encoders = nn.ModuleDict(
             {name: PatchEncoder(c, width, config.patch_encoder) for name, c in config.widths.items()}
         )
-        self.heads = TwoDiTHeads(config.heads)
+        self.heads: Any = heads or TwoDiTHeads(config.heads)
         self.stop_head = StopHead(width)
         self.stats = LatentStats(config.widths["audio"], config.widths["motion"])
         self.reading = Reading(width, config.reading) if config.reading else None
         self.forecast = (
             Forecast(width, config.forecast, config.patch_frames, config.widths) if config.forecast else None
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.motion_pad_emb.device
+
+    def cast(self, dtype: torch.dtype) -> TalkerModel:
+        """Convert the weights in place, except the few that must stay float32: the latent statistics, and the
+        two networks that answer with one number a row (stop predictor, alignment).
+        """
+        for name, child in self.named_children():
+            if name not in ("stats", "stop_head", "reading"):
+                child.to(dtype)
+        self.motion_pad_emb.data = self.motion_pad_emb.data.to(dtype)
+        return self
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -109,8 +128,8 @@ class TalkerModel(nn.Module):
         found = {"stop": self._stop_errors(hidden, batch)}
         if self.reading is not None:
             found["reading"] = self._reading_errors(hidden, batch)
-        for name in NAMES:
-            found |= self._patch_errors(name, hidden, batch, draws)
+        for group in self.config.layout.groups:
+            found |= self._patch_errors(group, hidden, batch, draws)
         return found
 
     def draws(self, batch: TrainingBatch, generator: torch.Generator, repeat: int = 2) -> Draws:
@@ -163,25 +182,76 @@ class TalkerModel(nn.Module):
         return torch.where(batch.reads, errors, 0.0)
 
     def _patch_errors(
-        self, name: str, hidden: Tensor, batch: TrainingBatch, draws: Draws
+        self, group: tuple[str, ...], hidden: Tensor, batch: TrainingBatch, draws: Draws
     ) -> dict[str, Tensor]:
-        mask = batch.predicted[name]
-        count = int(mask.sum())
-        sample = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
-        source = hidden[sample, batch.at[name][mask] - 1]
-        target = batch.target[name][mask]
-        # What was fed one slot earlier; the first slot has seen nothing.
-        context = F.pad(batch.fed[name], (0, 0, 0, 0, 1, 0))[:, :-1][mask]
-        repeat = len(draws.time[name]) // max(1, count)
-        wide = [
-            x.repeat_interleave(repeat, 0) for x in (source, context, batch.global_[name][sample], target)
-        ]
-        condition = Condition(wide[0], Streams(**{name: wide[1]}), Streams(**{name: wide[2]}))
-        errors = self.heads.errors(condition, Streams(**{name: wide[3]}), draws)[name]
-        found = {name: errors.mean(-1).view(count, repeat)}
-        if self.forecast is not None:
-            found[f"forecast_{name}"] = (self.forecast(source, name) - target).square().mean((1, 2))
+        """Errors of the streams that share a position, in one call of the head."""
+        found: dict[str, Tensor] = {}
+        predicted = Streams.of(group, lambda name: batch.predicted[name])
+        union = torch.stack([mask for _, mask in predicted.items()]).any(0)
+        sample, slot = union.nonzero(as_tuple=True)
+        own = predicted.map(lambda mask: mask[union])
+        counts = {name: int(mask.sum()) for name, mask in own.items()}
+        repeat = max(len(draws.time[name]) // max(1, count) for name, count in counts.items())
+        rows = own.map(lambda mask: mask.repeat_interleave(repeat, 0))
+
+        def spread(name: str, drawn: Tensor) -> Tensor:
+            """Draws of a stream's own patches, (k R_name, ...), at their rows among all; zeros elsewhere."""
+            return drawn.new_zeros(len(rows[name]), *drawn.shape[1:]).index_put((rows[name],), drawn)
+
+        # The streams of a group have one position, whose predecessor predicts them.
+        source = hidden[sample, batch.at[group[0]][sample, slot] - 1]
+        # What was fed one slot earlier; the first slot has no predecessor.
+        context = Streams.of(
+            group, lambda name: F.pad(batch.fed[name], (0, 0, 0, 0, 1, 0))[:, :-1][sample, slot]
+        )
+        target = Streams.of(group, lambda name: batch.target[name][sample, slot])
+        given, known = self._given(group, batch, sample, slot)
+
+        def wide(x: Tensor) -> Tensor:
+            return x.repeat_interleave(repeat, 0)
+
+        condition = Condition(
+            hidden=wide(source),
+            context=context.map(wide),
+            global_=Streams.of(group, lambda name: wide(batch.global_[name][sample])),
+            predicted=rows,
+            known=known.map(wide),
+        )
+        spread_draws = Draws(
+            **{
+                field.name: Streams.of(group, lambda name: spread(name, getattr(draws, field.name)[name]))  # noqa: B023
+                for field in fields(Draws)
+            }
+        )
+        errors = self.heads.errors(condition, target.map(wide), spread_draws, given.map(wide))
+        for name in group:
+            found[name] = errors[name][rows[name]].mean(-1).view(counts[name], repeat)
+            if self.forecast is not None:
+                own_rows = own[name]
+                forecast = self.forecast(source[own_rows], name)
+                found[f"forecast_{name}"] = (forecast - target[name][own_rows]).square().mean((1, 2))
         return found
+
+    @staticmethod
+    def _given(
+        group: tuple[str, ...], batch: TrainingBatch, sample: Tensor, slot: Tensor
+    ) -> tuple[Streams, Streams]:
+        """The given patches (R, P, C) of the same number as the one that row r = (sample, slot) predicts, and
+        where there is one (R,): for heads that predict both streams together.
+        """
+        delay = batch.delay[sample]  # of motion; where positive, motion's patch j stands in a later slot
+        patches, known = {}, {}
+        for name in group:
+            later = -delay if name == "motion" else delay
+            there = batch.given[name][sample] & (batch.real[name].any(-1))[sample]
+            # The other stream's patch of the same number stands `later` slots before.
+            at = slot - later
+            inside = (at >= 0) & (at < there.shape[1])
+            at = at.clamp(0, there.shape[1] - 1)
+            exists = inside & there.gather(1, at[:, None])[:, 0]
+            patches[name] = torch.where(exists[:, None, None], batch.target[name][sample, at], 0.0)
+            known[name] = exists
+        return Streams(**patches), Streams(**known)
 
     def _stop_errors(self, hidden: Tensor, batch: TrainingBatch) -> Tensor:
         labelled = batch.stop_label != IGNORED

@@ -28,7 +28,7 @@ class PatchEncoder(nn.Module):
         real (R, P) bool marks frames that exist: the others enter as zeros after the projector, so without
         its bias, as the published short patches do. None: all exist.
         """
-        x = self.projector(frames)
+        x = self.projector(frames.to(self.projector.weight.dtype))
         if real is not None:
             x = x * real[..., None]
         return self.encode(x)

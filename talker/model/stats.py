@@ -28,6 +28,11 @@ class LatentStats(nn.Module):
         for name, value in std.items():
             getattr(self, f"{name}_std").copy_(value)
 
+    @property
+    def deviation(self) -> Streams:
+        """(C,) per stream."""
+        return Streams.of(NAMES, lambda name: self._of(name)[1])
+
     def _of(self, name: str) -> tuple[Tensor, Tensor]:
         return getattr(self, f"{name}_mean"), getattr(self, f"{name}_std").clamp(min=LEAST_STD)
 

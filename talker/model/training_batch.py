@@ -49,6 +49,8 @@ class TrainingBatch:
             put on the text's axis (a recipe may shake it, for the model to learn to correct itself).
         reads: (B, S) bool, slots whose `read` is known; the others keep the constant pace.
         task_row: (B,) rows of the task embedding, for position 0.
+        delay: (B,) int64, patches by which motion is later than audio in the sequence.
+        given: per stream (B,) bool, samples whose task gives that stream.
         fed, target: per stream (B, S, P, C) what is fed back and what is to be predicted (a recipe may add
             noise to the former); zeros where there is nothing.
         real: per stream (B, S, P) bool, frames that exist.
@@ -68,6 +70,8 @@ class TrainingBatch:
     placed: Tensor
     reads: Tensor
     task_row: Tensor
+    delay: Tensor
+    given: Streams
     fed: Streams
     target: Streams
     real: Streams
@@ -133,6 +137,8 @@ def collate(samples: Sequence[Sample], config: TalkerConfig, ignored: int | None
         placed=read,
         reads=reads,
         task_row=torch.tensor([sample.task.row for sample in samples]),
+        delay=torch.tensor([sample.task.delay for sample in samples]),
+        given=Streams.of(NAMES, lambda name: torch.tensor([name in s.task.given for s in samples])),
         target=streams["fed"],
         global_=_globals(samples, config),
         stop_at=torch.stack([plan.start - 1 + (torch.arange(slots) + 1) * plan.stride for plan in plans]),

@@ -82,6 +82,8 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
 
+    def words(self, text: str) -> list[tuple[str, int]]: ...
+
 
 class PhonemeTokenizer:
     """Phonemes of each word, word boundaries and , . ? ! as tokens.
@@ -115,6 +117,9 @@ class PhonemeTokenizer:
                 ids.append(_IDS[" "])
             ids += self._linked(part, following)
         return ids
+
+    def words(self, text: str) -> list[tuple[str, int]]:
+        return []
 
     def decode(self, ids: Iterable[int]) -> str:
         """The tokens as readable text ("həlˈoʊ ðɛɹ."), padding left out."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from heads.config import TwoDiTHeadsConfig
 from heads.streams import Streams
 from talker.model.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
+from talker.model.defaults import Defaults
 from talker.model.stats import LatentStats
 from talker.model.tasks import RELEASE_TASKS
 
@@ -132,6 +133,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> TalkerConfig:
             **dit,
         ),
         tasks=RELEASE_TASKS,
+        defaults=Defaults.release(),
     )
 
 

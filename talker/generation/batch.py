@@ -1,0 +1,106 @@
+"""Requests that a model advances together, and one request in a batch of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from heads.streams import Streams
+from talker.generation.request import Request
+
+
+class Running(Protocol):
+    """A request in a batch."""
+
+    patches: deque[Streams]
+    """Raw latents (n, C) per stream, generated and not yet taken, from the left."""
+    finish_reason: str | None
+    """None while it runs, then "stop", "length", "overflow", "silence", "repetition" or "interrupted"."""
+    paused: bool
+    """The batch does not advance it."""
+
+    @property
+    def words(self) -> list[tuple[str, int]]:
+        """(word, first frame) of the words spoken so far; empty where the weights have no alignment."""
+        ...
+
+    def tail(self, frames: int) -> Streams:
+        """The last `frames` generated frames (T, C) of each stream, to precede a later request."""
+        ...
+
+
+class Batch(Protocol):
+    """Requests that a model advances together."""
+
+    capacity: int
+
+    @property
+    def free(self) -> int:
+        """Requests that can join now."""
+        ...
+
+    def join(self, request: Request) -> Any:
+        """Add a request, as `Running`; ValueError where it does not fit the model, or no row is free."""
+        ...
+
+    def step(self) -> None:
+        """Advance all requests that are not paused."""
+        ...
+
+    def leave(self, running: Any) -> None:
+        """Remove a request before its end."""
+        ...
+
+
+class Generation:
+    """Iterator over the raw latents of one request, in a batch of its own: each patch is computed when it is
+    asked for.
+    """
+
+    def __init__(self, batch: Batch, request: Request, release: Callable[[], None] = lambda: None) -> None:
+        """Joins the batch; `release` is called once, when the batch is no longer needed.
+
+        Raises ValueError where `Batch.join` does.
+        """
+        self._batch, self._release, self._held = batch, release, True
+        try:
+            self._running: Running = batch.join(request)
+        except BaseException:
+            self._free()
+            raise
+
+    @property
+    def finish_reason(self) -> str | None:
+        """See `Running.finish_reason`."""
+        return self._running.finish_reason
+
+    @property
+    def words(self) -> list[tuple[str, int]]:
+        """See `Running.words`."""
+        return self._running.words
+
+    def tail(self, frames: int) -> Streams:
+        """See `Running.tail`."""
+        return self._running.tail(frames)
+
+    def __iter__(self) -> Iterator[Streams]:
+        return self
+
+    def __next__(self) -> Streams:
+        while not self._running.patches:
+            if self._running.finish_reason is not None:
+                self._free()
+                raise StopIteration
+            self._batch.step()
+        return self._running.patches.popleft()
+
+    def close(self) -> None:
+        """End the request; the reason is "interrupted" if it still runs."""
+        self._batch.leave(self._running)
+        self._free()
+
+    def _free(self) -> None:
+        if self._held:
+            self._held = False
+            self._release()

@@ -1,0 +1,190 @@
+"""One token for every row of a batch, as one function of fixed shapes: copy in, compute, copy out.
+
+Nothing here depends on values on the host, so the function can be exported or captured as a graph. Rows that
+have nothing to do are padding: their results are not read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heads.head import Condition, Sampling
+from heads.streams import NAMES, Streams
+from talker.model.cache import KVCache
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+
+# Columns of a row that are one number each, before those of the streams.
+FLAGS = ("runs", "aligned", "reads", "cell", "position", "solver")
+STREAM_FLAGS = ("drawn", "known", "encoded", "absent")
+NO_SOLVER = -1.0
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where each input and output of a row stands in its line of a packed float32 buffer.
+
+    inputs: by name, a slice and its shape. Scalars are the FLAGS; each stream has its STREAM_FLAGS, `noise`,
+    `context`, `given` and `fed` patches (P, C), and `real` frames (P,) of the fed one.
+    outputs: `stop` (probability), `spoken` (text tokens), and each stream's drawn patch (P, C).
+    """
+
+    inputs: dict[str, tuple[slice, tuple[int, ...]]]
+    outputs: dict[str, tuple[slice, tuple[int, ...]]]
+
+    @classmethod
+    def of(cls, config: TalkerConfig) -> Columns:
+        """The columns of a model."""
+        frames, widths = config.patch_frames, config.widths
+        inputs: dict[str, tuple[int, ...]] = dict.fromkeys(FLAGS, ())
+        outputs: dict[str, tuple[int, ...]] = {"stop": (), "spoken": ()}
+        for name, width in widths.items():
+            inputs |= {f"{name}_{flag}": () for flag in STREAM_FLAGS}
+            inputs |= {f"{name}_{kind}": (frames, width) for kind in ("noise", "context", "given", "fed")}
+            inputs[f"{name}_real"] = (frames,)
+            outputs[name] = (frames, width)
+        return cls(_packed(inputs), _packed(outputs))
+
+    @staticmethod
+    def width(columns: dict[str, tuple[slice, tuple[int, ...]]]) -> int:
+        """Numbers a row."""
+        return max(where.stop for where, _ in columns.values())
+
+
+def _packed(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[slice, tuple[int, ...]]]:
+    found, start = {}, 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape, dtype=int))
+        found[name] = (slice(start, start + size), shape)
+        start += size
+    return found
+
+
+def columns_of(buffer: Any, columns: dict[str, tuple[slice, tuple[int, ...]]]) -> dict[str, Any]:
+    """Views (B, ...) of each column of a packed buffer (B, width), a tensor or an array."""
+    return {name: buffer[:, where].reshape(-1, *shape) for name, (where, shape) in columns.items()}
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """What a batch keeps on the device between steps; R rows.
+
+    Attributes:
+        hidden: (R, D) state of the language model at each row's last token.
+        spoken: (R,) float32, text tokens spoken so far, where the model has an alignment.
+        text: (R,) float32, text tokens of the request.
+        global_: (R, G) per stream, float32.
+        cache: keys and values.
+    """
+
+    hidden: Tensor
+    spoken: Tensor
+    text: Tensor
+    global_: Streams
+    cache: KVCache
+
+    @classmethod
+    def empty(cls, model: TalkerModel, rows: int) -> BatchState:
+        """Zeros on the model's device, in its dtype."""
+        config, device, dtype = model.config, model.device, model.motion_pad_emb.dtype
+        return cls(
+            hidden=torch.zeros(rows, config.backbone.width, device=device, dtype=dtype),
+            spoken=torch.zeros(rows, device=device),
+            text=torch.zeros(rows, device=device),
+            global_=Streams.of(
+                config.global_widths,
+                lambda name: torch.zeros(rows, config.global_widths[name], device=device),
+            ),
+            cache=KVCache.empty(config.backbone, rows, device, dtype),
+        )
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Solver settings of some rows of a step, and the streams that any of them draws."""
+
+    sampling: Sampling
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What decides which networks a step runs; everything else is data.
+
+    Attributes:
+        solvers: the different settings in use. Each is run for all rows: its steps are taken together.
+        encoded: streams of which any row feeds a patch that is encoded.
+        absent: whether any row feeds the embedding of an absent stream.
+    """
+
+    solvers: tuple[Solver, ...]
+    encoded: tuple[str, ...]
+    absent: bool
+
+
+class PatchStep(nn.Module):
+    """One token of every row: alignment and stop predictor, heads, language model."""
+
+    def __init__(self, model: TalkerModel, variant: Variant, constants: tuple[Any, ...]) -> None:
+        """`constants`: those of `model.heads` for the settings of each of `variant.solvers`."""
+        super().__init__()
+        self.model, self.variant, self.constants = model, variant, constants
+        self.columns = Columns.of(model.config)
+
+    def forward(self, inbox: Tensor, state: BatchState) -> Tensor:
+        """inbox (R, inputs) on the model's device -> outputs (R, outputs) there; `state` changes in place.
+
+        Both are float32, see `Columns`.
+        """
+        model, row = self.model, columns_of(inbox, self.columns.inputs)
+        if model.reading is not None:
+            spoken = (state.spoken + model.reading(state.hidden)).clamp(min=0).minimum(state.text)
+            state.spoken.copy_(torch.where(row["reads"] > 0, spoken, state.spoken))
+        stop = model.stop_head(state.hidden).sigmoid()
+        drawn = self._draw(row, state)
+        embedded = self._embed(row, drawn)
+        read = model.config.layout.plan(0, 0).rotated_at(state.spoken)
+        positions = torch.where(row["aligned"] > 0, read, row["position"])
+        hidden = model.backbone.step(embedded, positions, row["cell"].long(), state.cache)
+        outputs = [stop[:, None], state.spoken[:, None], *(patch.flatten(1) for _, patch in drawn.items())]
+        state.hidden.copy_(torch.where(row["runs"][:, None] > 0, hidden, state.hidden))
+        return torch.cat(outputs, dim=1)
+
+    def _draw(self, row: dict[str, Tensor], state: BatchState) -> Streams:
+        """The patch (R, P, C) of each stream; zeros where no row draws one."""
+        drawn = {name: torch.zeros_like(row[f"{name}_noise"]) for name in NAMES}
+        for number, (solver, constants) in enumerate(zip(self.variant.solvers, self.constants, strict=True)):
+            own = row["solver"] == number
+            noise = Streams.of(solver.streams, lambda name: row[f"{name}_noise"])
+            given = Streams.of(NAMES, lambda name: row[f"{name}_given"])
+            condition = Condition(
+                hidden=state.hidden,
+                context=Streams.of(NAMES, lambda name: row[f"{name}_context"]),
+                global_=state.global_,
+                predicted=Streams.of(NAMES, lambda name: row[f"{name}_drawn"] > 0).map(own.logical_and),
+                known=Streams.of(NAMES, lambda name: row[f"{name}_known"] > 0),
+            )
+            made = self.model.heads.sample(condition, noise, solver.sampling, given, constants)
+            for name, patch in made.items():
+                drawn[name] = torch.where(own[:, None, None], patch, drawn[name])
+        return Streams(**drawn)
+
+    def _embed(self, row: dict[str, Tensor], drawn: Streams) -> Tensor:
+        """Input embeddings (R, D): each the sum of its streams' parts."""
+        model = self.model
+        total = torch.zeros_like(row["cell"])[:, None].expand(-1, model.config.backbone.width)
+        total = total.to(model.motion_pad_emb.dtype)
+        for name in self.variant.encoded:
+            own = (row[f"{name}_drawn"] > 0)[:, None]
+            fed = torch.where(own[..., None], drawn[name], row[f"{name}_fed"])
+            added = model.patch_encoders[name](fed, (row[f"{name}_real"] > 0) | own)
+            total = total + torch.where(row[f"{name}_encoded"][:, None] > 0, added, 0.0)
+        if self.variant.absent:
+            absent = torch.stack([row[f"{name}_absent"] > 0 for name in NAMES]).any(0)
+            total = total + torch.where(absent[:, None], model.motion_pad_emb[0], 0.0)
+        return total

@@ -1,0 +1,184 @@
+"""A generator between two codecs, and a speaker encoder, on one device: everything that computes."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE, DecoderState, EncoderState
+from motion_ae.config import MotionAEConfig
+from motion_ae.model import MotionAE
+from motion_ae.model import Portrait as SourceFeatures
+from talker.checkpoint import CheckpointError, load_component, read_config
+from talker.clock import HOP, SAMPLE_RATE
+from talker.errors import UserError
+from talker.generation.autoregressive import AutoregressiveGenerator
+from talker.generation.generator import Generator
+from talker.media.pixels import to_bytes
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
+from talker.text.tokenizer import PhonemeTokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ENCODED_TOGETHER = 4  # pictures
+
+
+def _autoregressive(folder: Path, device: str, dtype: torch.dtype) -> AutoregressiveGenerator:
+    model = load_component(TalkerModel, TalkerConfig, folder, device).cast(dtype)
+    return AutoregressiveGenerator(model, PhonemeTokenizer())
+
+
+# Architecture, as config.json of the generator's folder names it -> what loads it.
+GENERATORS: dict[str, Callable[[Path, str, torch.dtype], Generator]] = {"autoregressive": _autoregressive}
+
+
+class System:
+    """The parts of one checkpoint. It keeps no state of a request and serves any number of threads."""
+
+    def __init__(
+        self, generator: Generator, audio_vae: AudioVAE, motion_ae: MotionAE, speaker: SpeakerEncoder
+    ) -> None:
+        """Raises ValueError where the parts do not fit each other, or the clock."""
+        self.generator, self.audio_vae, self.motion_ae, self.speaker = (
+            generator,
+            audio_vae,
+            motion_ae,
+            speaker,
+        )
+        parameter = next(motion_ae.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.threads = torch.get_num_threads()
+        self.patch_frames = generator.chunk_frames
+        self.resolution: int = motion_ae.config.resolution
+        _check(
+            "audio",
+            (audio_vae.sample_rate, audio_vae.hop),
+            (SAMPLE_RATE, HOP),
+            "samples a second and a frame",
+        )
+        widths = {"audio": audio_vae.latent_dim, "motion": motion_ae.config.motion_dim}
+        for name, width in widths.items():
+            _check(name, width, generator.widths[name], "latent channels")
+        _check("speaker", speaker.config.embedding, generator.speaker_dim, "values of an embedding")
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> System:
+        """A native checkpoint: a folder of talker/, audio_vae/, motion_ae/ and speaker/.
+
+        Raises:
+            UserError: a part is missing, does not fit the others, or the device or dtype does not exist.
+        """
+        if dtype not in DTYPES:
+            raise UserError(f"there is no dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+        kind = DTYPES[dtype]
+
+        def part(component: type, config: type, name: str) -> Any:
+            module: nn.Module = load_component(component, config, folder / name, device)
+            return module.to(kind)
+
+        try:
+            torch.empty(0, device=device)
+            architecture = read_config(folder / "talker").get("architecture", "autoregressive")
+            if architecture not in GENERATORS:
+                raise UserError(
+                    f"{folder}/talker/config.json names the architecture {architecture!r}; this version knows "
+                    f"{', '.join(GENERATORS)}: install a newer version"
+                )
+            system = cls(
+                GENERATORS[architecture](folder / "talker", device, kind),
+                part(AudioVAE, AudioVAEConfig, "audio_vae"),
+                part(MotionAE, MotionAEConfig, "motion_ae"),
+                part(SpeakerEncoder, SpeakerEncoderConfig, "speaker"),
+            )
+        except CheckpointError as error:
+            raise UserError(str(error)) from error
+        except ValueError as error:
+            raise error if isinstance(error, UserError) else UserError(f"{folder}: {error}") from error
+        except RuntimeError as error:
+            raise UserError(
+                f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
+            ) from error
+        system.generator.tokenizer.encode("Hello.")  # loads its lexicon, which would delay the first sentence
+        return system
+
+    # -- sound ---------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def embed_voice(self, pcm: Tensor) -> Tensor:
+        """(samples,) at 24 kHz -> speaker embedding (G,), on the CPU.
+
+        Raises:
+            ValueError: the sound is too short.
+        """
+        return self.speaker.embed(pcm[None].to(self.device))[0].float().cpu()
+
+    @torch.inference_mode()
+    def encode(self, pcm: Tensor) -> Tensor:
+        """(samples,) at 24 kHz -> raw audio latents (T, C), on the CPU, of all whole frames."""
+        return self.audio_vae.encode(pcm[None].to(self.device))[0].float().cpu()
+
+    @torch.inference_mode()
+    def encode_stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Blocks (samples,) of sound as it arrives -> raw audio latents (n, C), as soon as they are known."""
+        state = EncoderState()
+        for block in itertools.chain(blocks, [None]):
+            pcm = torch.zeros(0) if block is None else block
+            latents = self.audio_vae.encode(pcm[None].to(self.device), state, last=block is None)
+            yield latents[0].float().cpu()
+
+    @functools.cached_property
+    def silence(self) -> Tensor:
+        """The raw audio latent (C,) of a frame within digital silence."""
+        latents = self.encode(torch.zeros(SAMPLE_RATE))
+        return latents[len(latents) // 2]
+
+    @torch.inference_mode()
+    def decode(self, patches: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        """Samples (960 n,) of each patch of raw audio latents (n, C); all but the last have a whole patch.
+
+        The decoder lags by its look-ahead and catches up at the end.
+        """
+        vae, state, size = self.audio_vae, DecoderState(), self.patch_frames * HOP
+        end = torch.zeros(0, vae.latent_dim, device=self.device)
+        waiting = torch.zeros(0, device=self.device)
+        for latents in itertools.chain((patch.to(self.device) for patch in patches), [end]):
+            pcm = vae.decode(latents[None], state, last=latents is end)
+            waiting = torch.cat([waiting, pcm[0].float()])
+            while len(waiting) >= size:
+                patch, waiting = waiting.tensor_split([size])
+                yield patch.clamp(-1, 1).cpu().numpy()
+
+    # -- pictures ------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def source(self, image: Tensor) -> SourceFeatures:
+        """(1, 3, H, W) in [-1, 1] -> what the renderer needs of a portrait."""
+        return self.motion_ae.portrait(image.to(self.device))
+
+    @torch.inference_mode()
+    def read_motion(self, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pictures (1, 3, H, W) in [-1, 1] -> raw motion codes (n, M) of the next few, on the CPU."""
+        pictures = iter(pictures)
+        while batch := list(itertools.islice(pictures, ENCODED_TOGETHER)):
+            yield self.motion_ae.encode(torch.cat(batch).to(self.device)).float().cpu()
+
+    @torch.inference_mode()
+    def render(self, patches: Iterable[Tensor], source: SourceFeatures) -> Iterator[np.ndarray]:
+        """Frames (n, H, W, 3) uint8 of each patch of raw motion (n, M); patches are rendered one by one."""
+        for motion in patches:
+            frames = self.motion_ae.decode(motion.to(self.device), source)
+            yield to_bytes(frames).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _check(part: str, found: Any, wanted: Any, what: str) -> None:
+    if found != wanted:
+        raise ValueError(f"the {part} part has {found} {what}, the rest of the checkpoint {wanted}")
