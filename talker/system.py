@@ -90,7 +90,7 @@ class System:
             architecture = read_config(folder / "talker").get("architecture", "autoregressive")
             if architecture not in GENERATORS:
                 raise UserError(
-                    f"{folder}/talker/config.json names the architecture {architecture!r}; this version knows "
+                    f"{folder}/talker/config.json names architecture {architecture!r}; this version knows "
                     f"{', '.join(GENERATORS)}: install a newer version"
                 )
             system = cls(

@@ -70,8 +70,8 @@ class Writer(Protocol):
 class Patches(Protocol):
     """The raw latents of a request, patch by patch: a Generation, or a Ticket of a scheduler."""
 
-    finish_reason: str | None
-
+    @property
+    def finish_reason(self) -> str | None: ...
     @property
     def words(self) -> list[tuple[str, int]]: ...
     def tail(self, frames: int) -> Streams: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,7 +40,7 @@ class Dubbing(Clip):
     voice: Voice
     seed: int
     sampling: Sampling | None = None
-    portrait: ClassVar[None] = None
+    portrait: None = field(default=None, init=False)
     torch_threads: ClassVar[int | None] = None  # encoding the pictures takes most of the time
 
     @classmethod
