@@ -86,7 +86,10 @@ class RunningBatch:
         for name, value in (("audio", request.speaker), ("motion", request.first_motion)):
             if name in state.global_:
                 state.global_[name][at] = 0 if value is None else value.to(model.device)
-        self._rows[at] = sequence
+        if sequence.asks:
+            sequence.judge(model.stop_head(state.hidden).sigmoid()[at].item())
+        if sequence.finish_reason is None:
+            self._rows[at] = sequence
         return sequence
 
     def leave(self, sequence: Sequence) -> None:
@@ -143,6 +146,7 @@ class RunningBatch:
             ),
             encoded=tuple(name for name in NAMES if self._in[f"{name}_encoded"].any()),
             absent=any(self._in[f"{name}_absent"].any() for name in NAMES),
+            feeds=not all(row.completes for row in rows.values()),
         )
 
     def _write_row(self, at: int, row: Sequence) -> None:
@@ -170,14 +174,12 @@ class RunningBatch:
 
     def _read(self, at: int, row: Sequence) -> None:
         """Take a row's part of the outbox."""
-        if row.asks:
-            row.judge(self._out["stop"][at].item())
-        if row.finish_reason is None:
-            row.accept(
-                {name: self._out[name][at].clone() for name in row.wanted()}, self._out["spoken"][at].item()
-            )
+        drawn = {name: self._out[name][at].clone() for name in row.wanted()}
+        row.accept(drawn, self._out["spoken"][at].item())
         if row.finish_reason is None:
             row.advance()
+            if row.asks:
+                row.judge(self._out["stop"][at].item())
 
     # -- prompts -------------------------------------------------------------------------------------------
 

@@ -29,9 +29,9 @@ class Sequence:
     """A request while it runs. It advances token by token; a slot has one token, or one a stream where they
     are interleaved.
 
-    At each token, the batch computes what the sequence needs, calls `judge` where the sequence `asks` for the
-    stop predictor, passes each drawn patch of `wanted` to `accept`, and, if the sequence still runs, calls
-    `advance`. All tensors are on the CPU.
+    At each token, the batch draws the patches that are `wanted`, passes them to `accept`, feeds the token and,
+    if the sequence still runs, calls `advance`; where it then `asks`, the stop predictor's answer goes to
+    `judge`. All tensors are on the CPU.
 
     Attributes:
         patches: raw latents (P, C) per stream, generated and not yet taken; the owner of the request takes
@@ -159,6 +159,11 @@ class Sequence:
             if name in self._made
             and self._prefix <= self.plan.patch(name, self._slot) < self._prefix + self.limit
         )
+
+    @property
+    def completes(self) -> bool:
+        """Whether the sequence is sure to end here, at its limit."""
+        return self._complete + 1 == self.limit and set(self.wanted()) == set(self._made)
 
     def draw(self, name: str) -> Tensor:
         """Initial noise (P, C) of the patch that is drawn here."""

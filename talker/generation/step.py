@@ -31,7 +31,7 @@ class Columns:
 
     inputs: by name, a slice and its shape. Scalars are the FLAGS; each stream has its STREAM_FLAGS, `noise`,
     `context`, `given` and `fed` patches (P, C), and `real` frames (P,) of the fed one.
-    outputs: `stop` (probability), `spoken` (text tokens), and each stream's drawn patch (P, C).
+    outputs: `stop` (probability at the new hidden state), `spoken` (text tokens), and each stream's drawn patch (P, C).
     """
 
     inputs: dict[str, tuple[slice, tuple[int, ...]]]
@@ -120,15 +120,17 @@ class Variant:
         solvers: the different settings in use. Each is run for all rows: its steps are taken together.
         encoded: streams of which any row feeds a patch that is encoded.
         absent: whether any row feeds the embedding of an absent stream.
+        feeds: whether any row goes on after this token.
     """
 
     solvers: tuple[Solver, ...]
     encoded: tuple[str, ...]
     absent: bool
+    feeds: bool
 
 
 class PatchStep(nn.Module):
-    """One token of every row: alignment and stop predictor, heads, language model."""
+    """One token of every row: alignment, heads, language model, stop predictor."""
 
     def __init__(self, model: TalkerModel, variant: Variant, constants: tuple[Any, ...]) -> None:
         """`constants`: those of `model.heads` for the settings of each of `variant.solvers`."""
@@ -145,15 +147,21 @@ class PatchStep(nn.Module):
         if model.reading is not None:
             spoken = (state.spoken + model.reading(state.hidden)).clamp(min=0).minimum(state.text)
             state.spoken.copy_(torch.where(row["reads"] > 0, spoken, state.spoken))
-        stop = model.stop_head(state.hidden).sigmoid()
         drawn = self._draw(row, state)
+        if self.variant.feeds:
+            self._feed(row, state, drawn)
+        stop = model.stop_head(state.hidden).sigmoid()
+        outputs = [stop[:, None], state.spoken[:, None], *(patch.flatten(1) for _, patch in drawn.items())]
+        return torch.cat(outputs, dim=1)
+
+    def _feed(self, row: dict[str, Tensor], state: BatchState, drawn: Streams) -> None:
+        """The language model's step: the token of every row that runs becomes its new hidden state."""
+        model = self.model
         embedded = self._embed(row, drawn)
         read = model.config.layout.plan(0, 0).rotated_at(state.spoken)
         positions = torch.where(row["aligned"] > 0, read, row["position"])
         hidden = model.backbone.step(embedded, positions, row["cell"].long(), state.cache)
-        outputs = [stop[:, None], state.spoken[:, None], *(patch.flatten(1) for _, patch in drawn.items())]
         state.hidden.copy_(torch.where(row["runs"][:, None] > 0, hidden, state.hidden))
-        return torch.cat(outputs, dim=1)
 
     def _draw(self, row: dict[str, Tensor], state: BatchState) -> Streams:
         """The patch (R, P, C) of each stream; zeros where no row draws one."""

@@ -243,7 +243,7 @@ class TalkerModel(nn.Module):
         patches, known = {}, {}
         for name in group:
             later = -delay if name == "motion" else delay
-            there = batch.given[name][sample] & (batch.real[name].any(-1))[sample]
+            there = batch.real[name].any(-1)[sample] & batch.given[name][sample][:, None]
             # The other stream's patch of the same number stands `later` slots before.
             at = slot - later
             inside = (at >= 0) & (at < there.shape[1])

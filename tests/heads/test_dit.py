@@ -1,5 +1,7 @@
 """The two heads: what each sees, and rows that do not see each other."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -62,16 +64,35 @@ def test_puppet_head_is_small():
         assert sum(parameter.numel() for parameter in head.parameters()) <= 2_000_000
 
 
-def test_given_streams_are_neither_scored_nor_sampled():
+def test_rows_that_do_not_predict_a_stream_have_no_error():
     config = TwoDiTHeadsConfig.tiny()
     heads = TwoDiTHeads(config)
-    condition, data = random_inputs(config, 2)
-    errors = heads.errors(condition, data, draws(data), given=("audio",))
-    sample = heads.sample(condition, data, Sampling(steps=2), given=("audio",))
-    assert [name for name, _ in errors.items()] == ["motion"]
-    assert [name for name, _ in sample.items()] == ["motion"]
-    assert errors["motion"].shape == (2, PATCH)
-    assert sample["motion"].shape == data["motion"].shape
+    condition, data = random_inputs(config, 3)
+    drawn, predicted = (
+        draws(data),
+        Streams(torch.tensor([True, False, True]), torch.tensor([False, True, True])),
+    )
+    masked = heads.errors(dataclasses.replace(condition, predicted=predicted), data, drawn)
+    for name, errors in heads.errors(condition, data, drawn).items():
+        torch.testing.assert_close(masked[name], errors * predicted[name][:, None])
+
+
+def test_only_the_streams_of_the_noise_are_sampled():
+    config = TwoDiTHeadsConfig.tiny()
+    condition, noise = random_inputs(config, 2)
+    sample = TwoDiTHeads(config).sample(condition, noise.only(("motion",)), Sampling(steps=2))
+    assert sample.names == ("motion",)
+    assert sample["motion"].shape == noise["motion"].shape
+
+
+def test_constants_computed_before_give_the_same_bits():
+    config, sampling = TwoDiTHeadsConfig.tiny(), Sampling(steps=3)
+    heads = TwoDiTHeads(config)
+    condition, noise = random_inputs(config, 2)
+    with torch.inference_mode():
+        again = heads.sample(condition, noise, sampling, constants=heads.constants(sampling))
+        for name, patch in heads.sample(condition, noise, sampling).items():
+            assert patch.equal(again[name])
 
 
 def test_errors_of_a_row_do_not_depend_on_the_others():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from talker import Talker
-from talker.clips.clip import Face, Voice
+from talker.identity import Portrait, Voice
 
 
 @pytest.fixture(scope="module")
@@ -21,5 +21,5 @@ def voice(talker: Talker, folder: Path) -> Voice:
 
 
 @pytest.fixture(scope="module")
-def face(talker: Talker, folder: Path) -> Face:
+def face(talker: Talker, folder: Path) -> Portrait:
     return talker.portrait(folder / "face.png")

@@ -1,15 +1,17 @@
-"""Generation: the stop machine, and that it walks exactly where training walked."""
+"""Generation patch by patch: the stop rule, and that it computes what the training pass computes."""
 
 import dataclasses
 
 import pytest
 import torch
+from sequences import generated
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.generation.autoregressive import generate
-from talker.generation.request import Request, StopCounter, StopRule, drawn_noise
+from talker.generation.request import StopCounter, TokenRequest, drawn_noise
+from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig
+from talker.model.defaults import StopRule
 from talker.model.layout import Layout
 from talker.model.model import TalkerModel
 from talker.model.tasks import Task, task_named
@@ -34,7 +36,7 @@ def model_of(arrangement: str = "sum", reading: int = 64, **changes: object) -> 
     return TalkerModel(config).eval()
 
 
-def request_of(task: Task, frames: int = 22, text: int = 6, **changes: object) -> Request:
+def request_of(task: Task, frames: int = 22, text: int = 6, **changes: object) -> TokenRequest:
     g = torch.Generator().manual_seed(1)
     latents = {name: torch.randn(frames, width, generator=g) for name, width in TINY.widths.items()}
     values = {
@@ -47,7 +49,7 @@ def request_of(task: Task, frames: int = 22, text: int = 6, **changes: object) -
         "max_patches": -(-frames // TINY.patch_frames),
         "stop": StopRule.never(),
     }
-    return Request(**(values | changes))
+    return TokenRequest(**(values | changes))
 
 
 # -- the stop machine ----------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def test_stop_rules():
 @pytest.mark.parametrize("reading", [0, 64])
 @pytest.mark.parametrize("name", ["tts", "t2av", "a2v", "v2a", "t2av-2", "t2av+1", "t2av+3"])
 def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, monkeypatch):
-    """While the heads answer the truth, each state that a patch is made from is the training pass's."""
+    """With the true patches as the heads' answers, hidden states equal those of the training pass."""
     model = model_of(arrangement, reading)
     task = task_named(model.config.tasks, name)
     request = request_of(task)
@@ -90,16 +92,16 @@ def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, m
     g = torch.Generator().manual_seed(2)
     truth = {n: torch.randn(6, 4, w, generator=g) for n, w in TINY.widths.items()}
 
-    def answer(condition, noise, sampling, given=()):
+    def answer(condition, noise, sampling, given, constants):
         found = {}
         for stream, _ in noise.items():
             found[stream] = truth[stream][len(seen[stream])][None]
-            seen[stream].append(condition.hidden[0])
+            seen[stream].append(condition.hidden[0].clone())
         return Streams(**found)
 
     monkeypatch.setattr(model.backbone, "step", watched)
     monkeypatch.setattr(model.heads, "sample", answer)
-    made = list(generate(model, request))
+    made, _ = generated(model, request)
     assert len(made) == 6
 
     latents = {n: truth[n].flatten(0, 1) for n in task.predicted}
@@ -123,8 +125,8 @@ def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, m
         torch.testing.assert_close(torch.stack(seen[stream]), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_reading_is_predicted_as_it_was_trained(monkeypatch):
-    """The network is asked at the same states, its answers add up to the slots' places, inside the text."""
+def test_alignment_is_predicted_as_it_was_trained(monkeypatch):
+    """The alignment head sees each slot once; its answers add up to the slots' positions, within the text."""
     model = model_of()
     request = request_of(task_named(TINY.tasks, "t2av"))
     answers, places = [], []
@@ -140,7 +142,7 @@ def test_the_reading_is_predicted_as_it_was_trained(monkeypatch):
 
     monkeypatch.setattr(model.reading, "forward", answered)
     monkeypatch.setattr(model.backbone, "step", watched)
-    assert len(list(generate(model, request))) == len(answers)
+    assert len(generated(model, request)[0]) == len(answers)
     read = torch.zeros(1)
     for place, answer in zip(places, answers, strict=False):
         read = (read + answer).clamp(0, len(request.text_ids))
@@ -150,11 +152,11 @@ def test_the_reading_is_predicted_as_it_was_trained(monkeypatch):
 # -- requests ------------------------------------------------------------------------------------------------
 
 
-def test_a_request_is_a_function_of_its_seed():
+def test_a_request_depends_on_its_seed_alone():
     model = model_of()
     request = request_of(task_named(TINY.tasks, "t2av"))
-    first, again = (list(generate(model, request)) for _ in range(2))
-    other = list(generate(model, dataclasses.replace(request, seed=1)))
+    first, again = (generated(model, request)[0] for _ in range(2))
+    other, _ = generated(model, dataclasses.replace(request, seed=1))
     assert all(
         torch.equal(a[n], b[n]) for a, b in zip(first, again, strict=True) for n in ("audio", "motion")
     )
@@ -176,30 +178,28 @@ def test_noise_depends_on_seed_patch_and_stream():
 def test_given_frames_decide_the_length(name):
     model = model_of()
     task = task_named(TINY.tasks, name)
-    generation = generate(model, request_of(task, frames=18, max_patches=99, stop=StopRule(threshold=0.0)))
-    made = list(generation)
+    made, reason = generated(model, request_of(task, frames=18, max_patches=99, stop=StopRule(threshold=0.0)))
     assert len(made) == 5
     assert [n for n, _ in made[0].items()] == list(task.predicted)
-    assert generation.finish_reason in ("length", "overflow")  # an untrained reading gets anywhere
+    assert reason in ("length", "overflow")  # an untrained alignment may end anywhere
 
 
-def test_stop_ends_a_request_after_its_least():
+def test_stop_ends_a_request_after_min_patches():
     model = model_of()
-    generation = generate(
+    made, reason = generated(
         model, request_of(task_named(TINY.tasks, "t2av"), stop=StopRule(threshold=0.0), min_patches=2)
     )
-    assert len(list(generation)) == 2
-    assert generation.finish_reason == "stop"
+    assert (len(made), reason) == (2, "stop")
 
 
 @pytest.mark.parametrize("reading", [0, 64])
 @pytest.mark.parametrize("name", ["t2av", "a2v", "t2av+1"])
-def test_a_prefix_continues(name, reading):
-    """Patches made after k patches carried as a prefix are those of a run that made the k itself."""
+def test_a_prefix_continues_a_request(name, reading):
+    """Patches generated behind a prefix of k patches equal those of a run that generated the k patches."""
     model = model_of(reading=reading)
     task = task_named(model.config.tasks, name)
     request = request_of(task)
-    whole = list(generate(model, request))
+    whole, _ = generated(model, request)
     kept = {n: torch.stack([patch[n] for patch in whole[:2]]) for n in task.predicted}
     if task.given:
         frames = request.given["audio"]
@@ -207,15 +207,15 @@ def test_a_prefix_continues(name, reading):
         request = dataclasses.replace(request, given=Streams(audio=frames[8:]))
     request = dataclasses.replace(request, prefix=Streams(**kept), max_patches=request.max_patches - 2)
     noise = drawn_noise(request.seed)
-    rest = list(generate(model, request, lambda patch, stream, shape: noise(patch + 2, stream, shape)))
+    rest, _ = generated(model, request, lambda patch, stream, shape: noise(patch + 2, stream, shape))
     assert len(rest) == len(whole) - 2
     for a, b in zip(rest, whole[2:], strict=True):
         for stream, value in a.items():
             torch.testing.assert_close(value, b[stream], rtol=1e-3, atol=1e-4)
 
 
-def test_a_stream_may_have_the_end_of_a_prefix_only(monkeypatch):
-    """Its earlier patches add nothing to their tokens; none at all is the published speech-only prefix."""
+def test_a_stream_may_have_only_the_end_of_a_prefix(monkeypatch):
+    """Its missing patches add nothing to their tokens; without any it is the published speech-only prefix."""
     model = model_of(reading=0)
     request = request_of(task_named(TINY.tasks, "t2av"), max_patches=1)
     g = torch.Generator().manual_seed(3)
@@ -225,7 +225,7 @@ def test_a_stream_may_have_the_end_of_a_prefix_only(monkeypatch):
     monkeypatch.setattr(model.backbone, "prefill", lambda x, *rest: prompts.append(x[0]) or prefill(x, *rest))
     for motion in (prefix["motion"], prefix["motion"][1:], None):
         own = dataclasses.replace(request, prefix=Streams(audio=prefix["audio"], motion=motion))
-        assert len(list(generate(model, own))) == 1
+        assert len(generated(model, own)[0]) == 1
     with torch.inference_mode():
         alone = model.patch_encoders["audio"](prefix["audio"])
     whole, ends, none = (prompt[-3:] for prompt in prompts)
@@ -234,16 +234,16 @@ def test_a_stream_may_have_the_end_of_a_prefix_only(monkeypatch):
     torch.testing.assert_close(none, alone)
 
 
-def test_bad_requests_say_what_to_do():
-    model = model_of()
+def test_a_request_that_does_not_fit_is_refused():
+    batch = RunningBatch(model_of())
     t2av, a2v = task_named(TINY.tasks, "t2av"), task_named(TINY.tasks, "a2v")
     with pytest.raises(ValueError, match="needs a text"):
-        generate(model, request_of(t2av, text_ids=[]))
+        batch.join(request_of(t2av, text_ids=[]))
     with pytest.raises(ValueError, match="first_motion"):
-        generate(model, request_of(t2av, first_motion=None))
+        batch.join(request_of(t2av, first_motion=None))
     with pytest.raises(ValueError, match="needs the audio"):
-        generate(model, request_of(a2v, given=None))
+        batch.join(request_of(a2v, given=None))
     with pytest.raises(ValueError, match="shorten the text"):
-        generate(model, request_of(t2av, max_patches=500))
+        batch.join(request_of(t2av, max_patches=500))
     with pytest.raises(ValueError, match="nothing to generate"):
-        generate(model, request_of(t2av, max_patches=0))
+        batch.join(request_of(t2av, max_patches=0))

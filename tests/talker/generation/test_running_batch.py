@@ -7,16 +7,16 @@ import itertools
 
 import pytest
 import torch
+from sequences import finish, generated
 
 from heads.solver import Sampling
 from heads.streams import Streams
 from talker.checkpoint import PUPPET, load_component
-from talker.generation.autoregressive import Generation, generate
 from talker.generation.guards import Guard
-from talker.generation.request import Request, StopRule
+from talker.generation.request import TokenRequest
 from talker.generation.running_batch import RunningBatch
-from talker.generation.sequence import Row
 from talker.model.config import TalkerConfig
+from talker.model.defaults import StopRule
 from talker.model.layout import Layout
 from talker.model.model import TalkerModel
 from talker.model.tasks import task_named
@@ -31,7 +31,9 @@ def model_of(layout: Layout = ALIGNED) -> TalkerModel:
     return TalkerModel(dataclasses.replace(TalkerConfig.tiny(), layout=layout)).eval()
 
 
-def request_of(config: TalkerConfig, name: str, seed: int, frames: int = 14, **changes: object) -> Request:
+def request_of(
+    config: TalkerConfig, name: str, seed: int, frames: int = 14, **changes: object
+) -> TokenRequest:
     """Of the task; text, voice and given stream are the seed's too."""
     g = torch.Generator().manual_seed(seed)
     task = task_named(config.tasks, name)
@@ -48,10 +50,10 @@ def request_of(config: TalkerConfig, name: str, seed: int, frames: int = 14, **c
         "max_patches": -(-frames // config.patch_frames),
         "stop": StopRule.never(),
     }
-    return Request(**(values | changes))
+    return TokenRequest(**(values | changes))
 
 
-def prefixed(config: TalkerConfig, request: Request) -> Request:
+def prefixed(config: TalkerConfig, request: TokenRequest) -> TokenRequest:
     """With two patches that precede, in every stream of the task."""
     task = task_named(config.tasks, request.task)
     g = torch.Generator().manual_seed(request.seed + 100)
@@ -60,15 +62,8 @@ def prefixed(config: TalkerConfig, request: Request) -> Request:
     return dataclasses.replace(request, prefix=prefix)
 
 
-def run(batch: RunningBatch, row: Row) -> list[Streams]:
-    while row.finish_reason is None:
-        batch.step()
-    return list(row.patches)
-
-
-def alone(model: TalkerModel, request: Request, capacity: int) -> list[Streams]:
-    batch = RunningBatch(model, capacity)
-    return run(batch, batch.join(request))
+def alone(model: TalkerModel, request: TokenRequest, capacity: int) -> list[Streams]:
+    return generated(model, request, capacity=capacity)[0]
 
 
 def same(ours: list[Streams], theirs: list[Streams]) -> bool:
@@ -83,13 +78,13 @@ def same(ours: list[Streams], theirs: list[Streams]) -> bool:
 # -- the law -------------------------------------------------------------------------------------------------
 
 
-def of_every_kind(config: TalkerConfig) -> dict[str, Request]:
+def of_every_kind(config: TalkerConfig) -> dict[str, TokenRequest]:
     """Gone on from, without a text, guarded, and ended by each rule: some of them after a patch or two."""
 
-    def of(name: str, seed: int, **changes: object) -> Request:
+    def of(name: str, seed: int, **changes: object) -> TokenRequest:
         return request_of(config, name, seed, frames=12, **changes)
 
-    def voice_before(request: Request) -> Request:
+    def voice_before(request: TokenRequest) -> TokenRequest:
         """Sound alone precedes (a cloned voice), or sound and the last patch of motion (what is carried)."""
         prefix = prefixed(config, request).prefix
         assert prefix is not None
@@ -126,7 +121,7 @@ def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> N
     kinds = list(of_every_kind(model.config).values())
     lone = [RunningBatch(model, capacity) for _ in kinds]
     rows = [batch.join(request) for batch, request in zip(lone, kinds, strict=True)]
-    expected = [(run(batch, row), row.finish_reason) for batch, row in zip(lone, rows, strict=True)]
+    expected = [(finish(batch, row), row.finish_reason) for batch, row in zip(lone, rows, strict=True)]
     assert {"stop", "silence", "length"} <= {reason for _, reason in expected}
     for first in range(len(kinds)):
         batch, rows = RunningBatch(model, capacity), []
@@ -135,7 +130,7 @@ def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> N
             rows.append(batch.join(kinds[k]))
             batch.step()
         for k, row in zip(chosen, rows, strict=True):
-            assert same(run(batch, row), expected[k][0])
+            assert same(finish(batch, row), expected[k][0])
             assert row.finish_reason == expected[k][1]
 
 
@@ -167,7 +162,6 @@ def test_a_lone_generation_is_a_batch_of_one() -> None:
     model = model_of()
     for name in TASKS:
         request = request_of(model.config, name, seed=2)
-        assert same(list(generate(model, request)), alone(model, request, 1))
         close = zip(alone(model, request, 1), alone(model, request, 8), strict=True)
         for a, b in close:
             for stream, value in a.items():
@@ -186,7 +180,7 @@ def test_each_row_has_its_own_sampling() -> None:
     requests = [request_of(model.config, "t2av", seed=4, sampling=kind) for kind in kinds]
     batch = RunningBatch(model, 8)
     rows = [batch.join(request) for request in requests]
-    made = [run(batch, row) for row in rows]
+    made = [finish(batch, row) for row in rows]
     for request, patches in zip(requests, made, strict=True):
         assert same(patches, alone(model, request, 8))
     assert not any(same(a, b) for a, b in itertools.combinations(made, 2))
@@ -216,27 +210,13 @@ def test_a_broken_request_harms_nobody() -> None:
     broken = dataclasses.replace(request_of(model.config, "t2av", seed=2), speaker=sound.speaker * torch.nan)
     expected, batch = alone(model, sound, 4), RunningBatch(model, 4)
     ill, beside = batch.join(broken), batch.join(sound)
-    assert same(run(batch, beside), expected)
+    assert same(finish(batch, beside), expected)
     assert ill.patches[0]["audio"].isnan().all()
     again = [batch.join(sound) for _ in range(4)]
-    assert all(same(run(batch, row), expected) for row in again)
+    assert all(same(finish(batch, row), expected) for row in again)
 
 
 # -- how it is used ------------------------------------------------------------------------------------------
-
-
-def test_generations_share_a_batch() -> None:
-    model, batch = model_of(), RunningBatch(model_of(), 4)
-    requests = [request_of(model.config, name, seed=k, frames=8 + 4 * k) for k, name in enumerate(TASKS)]
-    generations = [Generation(batch, request) for request in requests]
-    made: list[list[Streams]] = [[] for _ in requests]
-    for number in (3, 3, 0, 2, 0, 1, 3, 2, 1, 0):
-        made[number] += itertools.islice(generations[number], 1)
-    for generation, patches, request in zip(generations, made, requests, strict=True):
-        patches += generation
-        assert same(patches, alone(model, request, 4))
-        assert generation.finish_reason in ("length", "overflow")
-    assert batch.free == 4
 
 
 def test_a_full_batch_and_a_strange_capacity_say_so() -> None:
@@ -244,12 +224,24 @@ def test_a_full_batch_and_a_strange_capacity_say_so() -> None:
     with pytest.raises(ValueError, match=r"choose a capacity of \(1, 4, 8, 16\)"):
         RunningBatch(model, 3)
     batch = RunningBatch(model)
-    generation = Generation(batch, request_of(model.config, "tts", seed=1))
+    sequence = batch.join(request_of(model.config, "tts", seed=1))
     with pytest.raises(ValueError, match="wait until one ends"):
         batch.join(request_of(model.config, "tts", seed=2))
-    generation.close()
-    assert generation.finish_reason == "interrupted"
+    batch.leave(sequence)
+    assert sequence.finish_reason == "interrupted"
     assert batch.free == 1
+
+
+def test_a_paused_row_stands_still() -> None:
+    model = model_of()
+    batch, request = RunningBatch(model, 4), request_of(model.config, "t2av", seed=1)
+    paused, running = batch.join(request), batch.join(request_of(model.config, "t2av", seed=2))
+    paused.paused = True
+    finish(batch, running)
+    assert not paused.patches
+    assert paused.finish_reason is None
+    paused.paused = False
+    assert same(finish(batch, paused), alone(model, request, 4))
 
 
 # -- the shipped weights -------------------------------------------------------------------------------------
@@ -267,4 +259,4 @@ def test_the_shipped_weights_keep_the_law(capacity: int) -> None:
         rows.append(batch.join(request))
         batch.step()
     for row, patches in zip(rows[:-5:-1], expected, strict=True):
-        assert same(run(batch, row), patches)
+        assert same(finish(batch, row), patches)
