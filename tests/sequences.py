@@ -1,12 +1,73 @@
-"""A request of an autoregressive model, run to its end."""
+"""Requests of an autoregressive model, run to their end, and how to compare their results."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import torch
+
+from heads.solver import Sampling
 from heads.streams import Streams
 from talker.generation.request import Noise, TokenRequest
 from talker.generation.running_batch import RunningBatch
 from talker.generation.sequence import Sequence
+from talker.model.config import TalkerConfig
+from talker.model.defaults import StopRule
+from talker.model.layout import Layout
 from talker.model.model import TalkerModel
+from talker.model.tasks import task_named
+
+TASKS = ("tts", "t2av", "a2v", "v2a")
+ALIGNED = Layout(text_per_patch=2.0)
+
+
+def model_of(layout: Layout = ALIGNED) -> TalkerModel:
+    torch.manual_seed(0)
+    return TalkerModel(dataclasses.replace(TalkerConfig.tiny(), layout=layout)).eval()
+
+
+def request_of(
+    config: TalkerConfig, name: str, seed: int, frames: int = 14, **changes: object
+) -> TokenRequest:
+    """Of the task; text, voice and given stream are the seed's too."""
+    g = torch.Generator().manual_seed(seed)
+    task = task_named(config.tasks, name)
+    latents = {stream: torch.randn(frames, width, generator=g) for stream, width in config.widths.items()}
+    globals_ = {stream: torch.randn(width, generator=g) for stream, width in config.global_widths.items()}
+    values = {
+        "text_ids": torch.randint(1, config.backbone.vocab, (4 + seed % 5,), generator=g).tolist(),
+        "task": name,
+        "speaker": globals_["audio"],
+        "first_motion": globals_["motion"],
+        "seed": seed,
+        "sampling": Sampling(steps=2),
+        "given": Streams(**{stream: latents[stream] for stream in task.given}) if task.given else None,
+        "max_patches": -(-frames // config.patch_frames),
+        "stop": StopRule.never(),
+    }
+    return TokenRequest(**(values | changes))
+
+
+def prefixed(config: TalkerConfig, request: TokenRequest) -> TokenRequest:
+    """With two patches that precede, in every stream of the task."""
+    task = task_named(config.tasks, request.task)
+    g = torch.Generator().manual_seed(request.seed + 100)
+    shapes = {name: (2, config.patch_frames, config.widths[name]) for name in task.given + task.predicted}
+    prefix = Streams(**{name: torch.randn(shape, generator=g) for name, shape in shapes.items()})
+    return dataclasses.replace(request, prefix=prefix)
+
+
+def alone(model: TalkerModel, request: TokenRequest, capacity: int) -> list[Streams]:
+    return generated(model, request, capacity=capacity)[0]
+
+
+def same(ours: list[Streams], theirs: list[Streams]) -> bool:
+    assert len(ours) == len(theirs) > 0
+    return all(
+        [n for n, _ in a.items()] == [n for n, _ in b.items()]
+        and all(torch.equal(x, b[n]) for n, x in a.items())
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
 def finish(batch: RunningBatch, sequence: Sequence) -> list[Streams]:

@@ -1,7 +1,5 @@
 """The two heads: what each sees, and rows that do not see each other."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -64,27 +62,6 @@ def test_puppet_head_is_small():
         assert sum(parameter.numel() for parameter in head.parameters()) <= 2_000_000
 
 
-def test_rows_that_do_not_predict_a_stream_have_no_error():
-    config = TwoDiTHeadsConfig.tiny()
-    heads = TwoDiTHeads(config)
-    condition, data = random_inputs(config, 3)
-    drawn, predicted = (
-        draws(data),
-        Streams(torch.tensor([True, False, True]), torch.tensor([False, True, True])),
-    )
-    masked = heads.errors(dataclasses.replace(condition, predicted=predicted), data, drawn)
-    for name, errors in heads.errors(condition, data, drawn).items():
-        torch.testing.assert_close(masked[name], errors * predicted[name][:, None])
-
-
-def test_only_the_streams_of_the_noise_are_sampled():
-    config = TwoDiTHeadsConfig.tiny()
-    condition, noise = random_inputs(config, 2)
-    sample = TwoDiTHeads(config).sample(condition, noise.only(("motion",)), Sampling(steps=2))
-    assert sample.names == ("motion",)
-    assert sample["motion"].shape == noise["motion"].shape
-
-
 def test_constants_computed_before_give_the_same_bits():
     config, sampling = TwoDiTHeadsConfig.tiny(), Sampling(steps=3)
     heads = TwoDiTHeads(config)
@@ -93,18 +70,6 @@ def test_constants_computed_before_give_the_same_bits():
         again = heads.sample(condition, noise, sampling, constants=heads.constants(sampling))
         for name, patch in heads.sample(condition, noise, sampling).items():
             assert patch.equal(again[name])
-
-
-def test_errors_of_a_row_do_not_depend_on_the_others():
-    config = TwoDiTHeadsConfig.tiny()
-    heads = TwoDiTHeads(config)
-    condition, data = random_inputs(config, 3)
-    drawn = draws(data, drop_hidden=0, drop_context=0)
-    whole = heads.errors(condition, data, drawn)
-    condition.hidden[1:] += 1
-    for name, errors in heads.errors(condition, data, drawn).items():
-        torch.testing.assert_close(errors[0], whole[name][0])
-        assert not torch.allclose(errors[1], whole[name][1])
 
 
 def test_dropped_conditions_have_no_influence():

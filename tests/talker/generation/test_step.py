@@ -1,0 +1,184 @@
+"""The step of a batch: fixed shapes, no value read on the host, any dtype, exportable."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from sequences import TASKS, alone, generated, model_of, request_of, same
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from heads.solver import Sampling
+from heads.streams import Streams
+from talker.generation.running_batch import RunningBatch
+from talker.generation.step import BatchState, Columns, PatchStep, Solver, Variant
+from talker.model.cache import KVCache
+from talker.model.model import TalkerModel
+
+DRAWS = Variant(
+    solvers=(Solver(Sampling(steps=2, temperature=1.0), ("audio", "motion")),),
+    encoded=("audio", "motion"),
+    absent=True,
+    feeds=True,
+)
+
+
+def step_of(model: TalkerModel, variant: Variant = DRAWS) -> PatchStep:
+    return PatchStep(model, variant, tuple(model.heads.constants(s.sampling) for s in variant.solvers))
+
+
+def inputs(model: TalkerModel, rows: int) -> Tensor:
+    return torch.zeros(rows, Columns.width(Columns.of(model.config).inputs))
+
+
+class Operators(TorchDispatchMode):
+    """Counts operators by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: dict[str, int] = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.split(".")[0]
+        self.count[name] = self.count.get(name, 0) + 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_reads_no_value_and_builds_no_tensor_from_lists(dtype: torch.dtype) -> None:
+    """Under FakeTensorMode there are no values: .item(), .tolist(), .numpy() and bool() raise."""
+    model = model_of().cast(dtype)
+    with FakeTensorMode() as mode, torch.no_grad():
+        for module in model.modules():
+            for held in (module._parameters, module._buffers):
+                held |= {name: mode.from_tensor(x) for name, x in held.items() if x is not None}
+        step, state = step_of(model), BatchState.empty(model, 4)
+        with Operators() as operators:
+            outputs = step(inputs(model, 4), state)
+        assert outputs.shape == (4, Columns.width(Columns.of(model.config).outputs))
+    assert "lift_fresh" not in operators.count
+    assert "_local_scalar_dense" not in operators.count
+
+
+def test_the_check_above_notices_a_read_and_a_list() -> None:
+    with FakeTensorMode():
+        with pytest.raises(RuntimeError):
+            torch.zeros(1).item()
+        with Operators() as operators:
+            torch.tensor([1.0, 2.0])
+    assert operators.count == {"lift_fresh": 1}
+
+
+def test_a_step_does_not_allocate_its_state_anew() -> None:
+    model = model_of()
+    batch = RunningBatch(model, 4)
+    batch.join(request_of(model.config, "t2av", seed=1))
+    held = [batch._state.hidden, batch._state.spoken, *batch._state.cache.keys, batch._inbox, batch._outbox]
+    before = [tensor.data_ptr() for tensor in held]
+    for _ in range(3):
+        batch.step()
+    after = [batch._state.hidden, batch._state.spoken, *batch._state.cache.keys, batch._inbox, batch._outbox]
+    assert [tensor.data_ptr() for tensor in after] == before
+
+
+class Flat(torch.nn.Module):
+    """A step whose state is a list of tensors, as exported programs take it."""
+
+    def __init__(self, step: PatchStep, layers: int) -> None:
+        super().__init__()
+        self.step, self.layers = step, layers
+
+    def forward(self, inbox: Tensor, state: list[Tensor]) -> Tensor:
+        hidden, spoken, text, audio, motion, *cache = state
+        keys, values = tuple(cache[: self.layers]), tuple(cache[self.layers :])
+        return self.step(
+            inbox, BatchState(hidden, spoken, text, Streams(audio, motion), KVCache(keys, values))
+        )
+
+
+@pytest.mark.long
+def test_a_step_can_be_exported() -> None:
+    """The exported program computes what the step computes, its changes of the state included."""
+    torch.manual_seed(0)
+    model = model_of()
+    state = BatchState.empty(model, 4)
+    flat = [state.hidden, state.spoken, state.text, state.global_["audio"], state.global_["motion"]]
+    flat += [*state.cache.keys, *state.cache.values]
+    for tensor in flat:
+        tensor.normal_()
+    inbox = inputs(model, 4).uniform_()
+    inbox[:, 3] = torch.tensor([5.0, 6.0, 7.0, 8.0])  # cells
+    whole = Flat(step_of(model), len(state.cache.keys)).eval()
+    with torch.no_grad():
+        program = torch.export.export(whole, (inbox, copy.deepcopy(flat)))
+        ours, theirs = copy.deepcopy(flat), copy.deepcopy(flat)
+        torch.testing.assert_close(program.module()(inbox, ours), whole(inbox, theirs))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_generates_every_task(dtype: torch.dtype) -> None:
+    """Close to float32 where the state is the same: at the first patch."""
+    model = model_of()
+    half = copy.deepcopy(model).cast(dtype)
+    for number, name in enumerate(TASKS):
+        request = request_of(model.config, name, seed=number, frames=8)
+        wide, _ = generated(model, request)
+        narrow, reason = generated(half, request)
+        assert reason in ("length", "overflow")
+        for stream, patch in narrow[0].items():
+            assert patch.dtype == torch.float32
+            assert (patch - wide[0][stream]).square().mean().sqrt() < 0.1 * wide[0][stream].std()
+
+
+def test_rows_keep_their_bits_in_bfloat16() -> None:
+    model = model_of().cast(torch.bfloat16)
+    requests = [request_of(model.config, name, seed=k, frames=8) for k, name in enumerate(TASKS)]
+    batch = RunningBatch(model, 4)
+    rows = [batch.join(request) for request in requests[::-1]][::-1]
+    while batch.free < 4:
+        batch.step()
+    for row, request in zip(rows, requests, strict=True):
+        assert same(list(row.patches), alone(model, request, 4))
+
+
+def test_casting_keeps_statistics_and_single_number_networks_in_float32() -> None:
+    model = model_of().cast(torch.bfloat16)
+    kinds = {name: parameter.dtype for name, parameter in model.state_dict().items()}
+    for name, kind in kinds.items():
+        wide = name.split(".")[0] in ("stats", "stop_head", "reading")
+        assert kind == (torch.float32 if wide or name.endswith("rope.w") else torch.bfloat16), name
+
+
+@pytest.mark.parametrize("name", ["tts", "t2av"])
+def test_the_tail_of_a_request_is_the_exact_prefix_of_the_next(name: str) -> None:
+    """Raw latents lose nothing: normalised again they are what the model generated, to the bit."""
+    model = model_of()
+    model.stats.set(
+        Streams(audio=torch.linspace(-9, 9, 8), motion=torch.linspace(0.1, 3, 6)),
+        Streams(audio=torch.linspace(0.01, 4, 8), motion=torch.linspace(0.3, 0.7, 6)),
+    )
+    batch = RunningBatch(model)
+    sequence = batch.join(request_of(model.config, name, seed=3, frames=16))
+    while sequence.finish_reason is None:
+        batch.step()
+    again = model.stats.normalise(sequence.tail(8)).map(Tensor.float)
+    made = {stream: torch.cat(patches)[-8:] for stream, patches in sequence._made.items()}
+    assert again.names == tuple(made)
+    assert all(torch.equal(again[stream], made[stream]) for stream in made)
+
+
+def test_a_variant_has_its_step_once() -> None:
+    model = model_of()
+    batch = RunningBatch(model, 1)
+    for seed in range(3):
+        request = request_of(model.config, "t2av", seed=seed, frames=12)
+        batch.join(dataclasses.replace(request, sampling=Sampling(steps=2, temperature=0.1 * seed)))
+        while not batch.free:
+            batch.step()
+    assert len(batch._steps) <= 3
