@@ -16,16 +16,17 @@ import torch
 from heads.solver import Sampling
 from talker.checkpoint import PUPPET, load_component
 from talker.clock import FRAME_RATE
-from talker.generation.request import Request, StopRule
+from talker.generation.request import TokenRequest
 from talker.generation.running_batch import CAPACITIES, RunningBatch
 from talker.model.config import TalkerConfig
+from talker.model.defaults import StopRule
 from talker.model.model import TalkerModel
 from talker.text.tokenizer import PhonemeTokenizer
 
 TEXT = "The train to the coast leaves at seven in the morning, so we should meet a little earlier."
 
 
-def seconds(model: TalkerModel, requests: list[Request], capacity: int) -> float:
+def seconds(model: TalkerModel, requests: list[TokenRequest], capacity: int) -> float:
     """Wall time until all of them, together, are done."""
     start = time.perf_counter()
     batch = RunningBatch(model, capacity)
@@ -49,7 +50,7 @@ def main() -> None:
     ids = PhonemeTokenizer().encode(TEXT)
     widths = model.config.global_widths
     requests = [
-        Request(
+        TokenRequest(
             text_ids=ids,
             task="t2av",
             speaker=torch.nn.functional.normalize(torch.randn(widths["audio"]), dim=0),

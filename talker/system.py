@@ -30,6 +30,7 @@ from talker.text.tokenizer import PhonemeTokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ENCODED_TOGETHER = 4  # pictures
+NEAR_SILENCE = 0.5  # in usual deviations, root mean square over channels
 
 
 def _autoregressive(folder: Path, device: str, dtype: torch.dtype) -> AutoregressiveGenerator:
@@ -140,6 +141,11 @@ class System:
         """The raw audio latent (C,) of a frame within digital silence."""
         latents = self.encode(torch.zeros(SAMPLE_RATE))
         return latents[len(latents) // 2]
+
+    def audible(self, latents: Tensor) -> Tensor:
+        """(n,) bool: frames of raw audio latents (n, C) that are further from silence than noise is."""
+        apart = (latents - self.silence) / self.generator.scale["audio"]
+        return apart.square().mean(1) > NEAR_SILENCE**2
 
     @torch.inference_mode()
     def decode(self, patches: Iterable[Tensor]) -> Iterator[np.ndarray]:

@@ -163,6 +163,16 @@ class Take:
         """(word, first frame) of the words spoken so far; empty where the weights have no alignment."""
         return self._words + ([] if self._current is None else _later(*self._current))
 
+    @property
+    def marks(self) -> tuple[int, int]:
+        """How many sentences and words are known; see `forget`."""
+        return len(self.starts), len(self._words)
+
+    def forget(self, marks: tuple[int, int]) -> None:
+        """Drop what was added since `marks`: a sentence is made again."""
+        del self.starts[marks[0] :]
+        del self._words[marks[1] :]
+
     def begins(self, patches: Patches) -> None:
         """A sentence or window begins."""
         self.ends()

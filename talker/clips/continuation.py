@@ -60,6 +60,17 @@ class Continuation:
         if made:
             self.add(patches.tail(self._carried), known)
 
+    @property
+    def state(self) -> tuple[Streams | None, int, tuple[int, int]]:
+        """What an attempt at a part changes; set it to make the part again."""
+        return self.tail, len(self.reasons), self._take.marks
+
+    @state.setter
+    def state(self, state: tuple[Streams | None, int, tuple[int, int]]) -> None:
+        self.tail, reasons, marks = state
+        del self.reasons[reasons:]
+        self._take.forget(marks)
+
     def add(self, *streams: Streams) -> None:
         """Append frames (T, C) to the tail."""
         new = {name: x for each in streams for name, x in each.items()}

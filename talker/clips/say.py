@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ from talker.identity import Portrait, Voice
 from talker.media.mux import Mp4Writer, SoundWriter
 from talker.model.defaults import StopRule
 from talker.system import System
+
+REDRAWS = 8  # of a sentence that stays silent
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,43 @@ class Utterance(Clip):
         """
         parts = Continuation(take, generate)
         for index, sentence in enumerate(self.sentences):
+            if self.portrait is None:
+                yield from self._audible(parts, index, sentence)
+                continue
             for patch in parts.part(self._request(index, sentence, parts.tail)):
                 yield Piece(patch)
         take.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
+
+    def _audible(self, parts: Continuation, index: int, sentence: str) -> Iterator[Piece]:
+        """A sentence without a face. Weights that have seen few such texts may keep silent at a single word: then
+        the sentence is drawn again, as speech of an imagined face. If all draws are silent, the part's finish
+        reason is "silence".
+        """
+        request = self._request(index, sentence, parts.tail)
+        draws = [request]
+        if "t2av" in self.system.generator.tasks:
+            neutral = torch.zeros(self.system.generator.widths["motion"])
+            for draw in range(REDRAWS):
+                seed = part_seed(request.seed, draw)
+                draws.append(replace(request, task="t2av", first_motion=neutral, seed=seed))
+        state = parts.state
+        for draw in draws:
+            parts.state = state
+            silent: list[Piece] | None = []  # what is held back until something is audible
+            for patch in parts.part(draw):
+                piece = Piece(patch.only(("audio",)))
+                if silent is not None and self.system.audible(patch["audio"]).any():
+                    yield from silent
+                    silent = None
+                if silent is None:
+                    yield piece
+                else:
+                    silent.append(piece)
+            parts.tail = parts.tail and parts.tail.only(("audio",))
+            if silent is None:
+                return
+        parts.reasons[-1] = "silence"
+        yield from silent or []
 
     def _request(self, index: int, sentence: str, tail: Streams | None) -> Request:
         """A sentence after the voice's own prefix and the last patches of the sentence before."""
