@@ -109,6 +109,7 @@ class Dubbing(Clip):
             first_motion=given[0] if tail is None else tail["motion"][0],
             prefix=tail,
             given=Streams(motion=given),
+            silence=system.silence,
             seed=part_seed(self.seed, index),
             sampling=self.sampling,
         )

@@ -34,7 +34,8 @@ class Request:
         given: (T, C) frames of the task's given streams, which follow the prefix and fix the length.
         frames: the length for a model that generates a clip as a whole, the greatest length for one that
             finds the end of the speech; None: the generator decides.
-        silence: (C,) audio latent of silence. With it, speech that stays silent or repeats itself is ended.
+        silence: (C,) audio latent of silence. With it, speech that stays silent or repeats itself is ended,
+            and a voice is silent where given motion lasts longer than the text.
         seed: decides the noise.
         sampling, stop: None: the generator's defaults.
     """
@@ -70,7 +71,8 @@ class TokenRequest:
         max_patches: at most so many patches are generated.
         min_patches: the stop predictor is not asked before so many patches.
         stop: when the stop predictor ends the speech; only asked where no stream is given.
-        guard: ends speech of unknown length that is silent or repeats itself.
+        guard: ends speech of unknown length that is silent or repeats itself, and keeps a voice silent where
+            given motion lasts longer than the text.
         words: each word of the text to be generated, with the index of its first token in `text_ids`.
     """
 

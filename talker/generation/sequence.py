@@ -68,6 +68,7 @@ class Sequence:
         self._watch = Watch(request.guard) if watched and request.guard is not None else None
         # Alignment of a known slot follows from the hidden state before it: such slots go one by one.
         self.aligned = config.reading > 0 and len(request.text_ids) > 0
+        self._finished = False  # whether the text was spoken before the given frames ended
         self._spoken: list[float] = []  # text tokens spoken by the end of each complete patch
         self._first = self._known_slots()
         self.prefilled = 0 if self.aligned else self._first
@@ -185,7 +186,7 @@ class Sequence:
     def accept(self, drawn: dict[str, Tensor], spoken: float) -> None:
         """Take what was drawn here: (P, C) for each stream of `wanted`, and the text tokens spoken so far."""
         for name, patch in drawn.items():
-            self._made[name].append(patch)
+            self._made[name].append(self._settled(patch, spoken) if name == "audio" else patch)
         if not drawn or any(len(made) <= self._complete for made in self._made.values()):
             return
         complete = Streams(**{name: made[self._complete] for name, made in self._made.items()})
@@ -196,6 +197,18 @@ class Sequence:
             self.finish_reason = "overflow" if self._overflows(spoken) else "length"
         elif self._watch is not None:
             self.finish_reason = self._watch.see(complete["audio"])
+
+    def _settled(self, patch: Tensor, spoken: float) -> Tensor:
+        """The audio patch (P, C), or silence instead of stray syllables where given motion lasts longer than the
+        text: what is audible after the whole text was spoken and a silent patch followed.
+        """
+        guard = self.request.guard
+        if guard is None or not (self.task.given and self.aligned):
+            return patch
+        audible = bool(((patch - guard.quiet).square().mean(1) > guard.near_quiet**2).any())
+        if spoken >= len(self.request.text_ids) - UNREAD_TOKENS:
+            self._finished |= not audible
+        return guard.quiet.expand_as(patch).clone() if self._finished and audible else patch
 
     def _overflows(self, spoken: float) -> bool:
         """Whether the given frames ended before the text was spoken to its end."""
