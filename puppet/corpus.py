@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puppet.motion import FRAME_SAMPLES, MOTION, animate
+from puppet.motion import MOTION, animate
 from puppet.sentences import SPLITS, Split, sentence
 from puppet.speech import PAUSE, Phoneme, Speech, speak
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, VoiceParameters, voice
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 
 if TYPE_CHECKING:
     from puppet.render import Renderer
@@ -94,7 +94,7 @@ class Corpus:
 def _idle_speech(rng: np.random.Generator) -> Speech:
     """Return 1.6 to 5 s without speech: digital silence, or faint noise."""
     patches = int(rng.integers(10, 32))
-    samples = patches * _PATCH * FRAME_SAMPLES
+    samples = patches * _PATCH * HOP
     pcm = np.zeros(samples, np.float32) if rng.random() < 0.5 else _room_noise(samples, rng)
     return Speech(pcm, [Phoneme(PAUSE, 0.0, samples / SAMPLE_RATE)])
 
@@ -123,7 +123,7 @@ def _add_silences(speech: Speech, rng: np.random.Generator) -> Speech:
             phonemes[-1] = replace(phonemes[-1], end=phoneme.end + shift)
     pieces.append(speech.pcm[copied:])
     spoken = sum(map(len, pieces))
-    patch = _PATCH * FRAME_SAMPLES
+    patch = _PATCH * HOP
     total = -(-(spoken + round(rng.uniform(0.1, 0.44) * SAMPLE_RATE)) // patch) * patch
     pcm = np.concatenate([*pieces, np.zeros(total - spoken, np.float32)])
     phonemes.append(Phoneme(PAUSE, phonemes[-1].end, total / SAMPLE_RATE))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puppet.speech import PAUSE, Phoneme, Speech
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP
 
 MOTION = (
     "yaw", "pitch", "roll", "shift_x", "shift_y", "scale",
@@ -25,7 +25,6 @@ The zero vector is a neutral frontal face with a closed, relaxed mouth and open 
 
 LOW = np.array([-0.5] * 3 + [-0.15] * 3 + [0, -1] + [0] * 9 + [-1, -1] + [0] * 5, np.float32)
 HIGH = np.array([0.5] * 3 + [0.15] * 3 + [1] * 18, np.float32)
-FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
 INDEX = {name: index for index, name in enumerate(MOTION)}
 _LIPS = ("jaw", "lip_width", "rounding", "lip_roll", "upper_lip", "lower_lip", "tongue")
 
@@ -76,7 +75,7 @@ def animate(speech: Speech, rng: np.random.Generator) -> NDArray[np.float32]:
     loudness and one random articulation strength per clip. The head, the eyes, the brows and the smile are
     random, and partly follow stress and pauses.
     """
-    frames = len(speech.pcm) // FRAME_SAMPLES
+    frames = len(speech.pcm) // HOP
     times = (np.arange(frames) + 0.5) / FRAME_RATE
     loudness = _relative_loudness(speech.pcm, frames)
     motion = np.zeros((frames, len(MOTION)))
@@ -93,7 +92,7 @@ def _relative_loudness(pcm: NDArray[np.float32], frames: int) -> NDArray[np.floa
 
     Loud vowels have values near 1; the maximum is 1.3.
     """
-    rms = np.sqrt((pcm[: frames * FRAME_SAMPLES].reshape(frames, -1).astype(np.float64) ** 2).mean(1))
+    rms = np.sqrt((pcm[: frames * HOP].reshape(frames, -1).astype(np.float64) ** 2).mean(1))
     reference = max(float(np.percentile(rms, 90)) if frames else 0.0, 1e-2)
     return np.minimum(np.convolve(rms / reference, [0.25, 0.5, 0.25], "same"), 1.3)
 
