@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from evaluation.mel import LogMel
 from evaluation.silence import silent_frames, spoken_seconds, voiced
 from evaluation.speech import (
     Errors,
@@ -62,6 +63,15 @@ def test_padding_does_not_change_the_recogniser_output() -> None:
     torch.testing.assert_close(alone.exp().sum(-1), torch.ones(1, steps))
 
 
+def test_mel_frames_are_centred_on_the_middle_of_their_hop() -> None:
+    mel = LogMel(mels=16, hop=240, window=768)
+    pcm = torch.zeros(1, 20 * 240)
+    pcm[0, 10 * 240 + 120] = 1.0
+    level = mel(pcm)[0].mean(0)
+    assert int(level.argmax()) == 10
+    torch.testing.assert_close(level[8:10], level[11:13].flip(0))
+
+
 def test_transcribing_stereo_is_an_error() -> None:
     with pytest.raises(ValueError, match="one channel"):
         Recogniser(RecogniserConfig.tiny()).transcribe(torch.zeros(2, 2400))
@@ -79,4 +89,5 @@ def test_speech_activity_of_a_tone_between_silences() -> None:
     assert spoken_seconds(pcm) == pytest.approx(55 / 25)
     assert silent_frames(pcm, margin=5).nonzero().flatten().tolist() == [*range(5), *range(70, 85)]
     assert spoken_seconds(torch.zeros(9_600)) == 0.0
+    assert spoken_seconds(3e-4 * torch.randn(9_600)) == 0.0, "noise of -70 dB is not speech"
     assert bool(silent_frames(torch.zeros(9_600)).all())

@@ -8,9 +8,11 @@ from torch.nn import functional as F
 
 from evaluation.sync import (
     MAX_OFFSET,
+    Sync,
     SyncConfig,
     SyncNet,
     best,
+    compare,
     lower_face,
     measure,
     mouth_opening,
@@ -34,6 +36,24 @@ def test_scores_are_means_over_the_common_frames() -> None:
     assert scores.shape == (2, 7)
     torch.testing.assert_close(scores[:, 3 + 2], (seen[:, :-2] * heard[:, 2:]).sum(-1).mean(1))
     torch.testing.assert_close(scores[:, 3 - 2], (seen[:, 2:] * heard[:, :-2]).sum(-1).mean(1))
+
+
+def test_confidence_is_the_lead_over_the_median_score() -> None:
+    assert best(torch.tensor([0.1, 0.2, 0.0, 0.9, 0.2])) == Sync(1, pytest.approx(0.7))
+
+
+def test_offset_uses_the_common_length_of_picture_and_sound() -> None:
+    net = SyncNet(SyncConfig.tiny()).eval()
+    visual, pcm = F.normalize(torch.randn(1, 40, 8), dim=-1), torch.randn(30 * 960)
+    assert compare(net, visual, pcm) == compare(net, visual[:, :30], pcm)
+
+
+def test_mouth_opening_is_jaw_without_closure() -> None:
+    net = SyncNet(SyncConfig.tiny()).eval()
+    torch.nn.init.zeros_(net.lips.weight)
+    for jaw, closure, opening in ((0.8, 0.5, 0.4), (2.0, -1.0, 1.0), (0.5, 1.5, 0.0)):
+        net.lips.bias.data = torch.tensor([jaw, closure, 0, 0])
+        torch.testing.assert_close(mouth_opening(net, torch.rand(2, 3, 64, 64)), torch.full((2,), opening))
 
 
 def test_too_short_clip_is_an_error() -> None:

@@ -204,6 +204,17 @@ def test_heads_move_slowly_and_most_people_blink(clips: list[Clip]) -> None:
     assert np.mean([motion[:, INDEX["lid_left"]].max() > 0.9 for motion in motions]) > 0.4
 
 
+def test_blinks_are_at_least_half_a_second_apart() -> None:
+    pauses = [Phoneme(PAUSE, 0.2 * index, 0.2 * (index + 1)) for index in range(200)]
+    silence = Speech(np.zeros(40 * SAMPLE_RATE, np.float32), pauses)
+    lid = animate(silence, np.random.default_rng(0))[:, INDEX["lid_left"]]
+    closed = np.flatnonzero((lid[1:] > 0.95) & (lid[:-1] < 0.95))
+    assert len(closed) > 20
+    assert (
+        np.diff(closed).min() >= 10
+    )  # 12 frames between starts; a blink closes 1 or 2 frames after its start
+
+
 def test_gaze_compensates_head_rotation(clips: list[Clip]) -> None:
     """The yaw of a clip moves the eyes by -0.8 of its value: the sum varies less than the gaze alone."""
     gaze = np.array([clip.motion[:, INDEX["gaze_x"]].mean() for clip in clips])

@@ -18,6 +18,12 @@ from puppet.scene import load_units, shape_head
 from puppet.sheet import pose
 
 SIZE = 96
+RECORDED_COLOURS = (
+    (143.1, 165.6, 191.1), (162.5, 175.3, 193.6), (172.6, 186.2, 204.0), (165.7, 191.7, 220.0),
+    (151.6, 165.7, 186.6), (180.6, 145.2, 125.6), (208.8, 175.0, 153.1), (170.1, 187.4, 208.5),
+    (122.8, 104.9, 101.7), (161.9, 122.4, 101.7), (186.5, 138.9, 114.9), (128.1, 108.9, 105.1),
+    (83.2, 75.2, 67.8), (107.9, 86.0, 68.8), (113.0, 89.2, 71.0), (86.8, 78.2, 70.7),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,13 @@ def test_frames_are_equal_in_any_order_and_thread(renderer: Renderer) -> None:
     with ThreadPoolExecutor(2) as pool:
         others = list(pool.map(lambda _: Renderer(identity(114), SIZE).frames(motion), range(2)))
     assert all(np.array_equal(first, other) for other in others)
+
+
+def test_recorded_picture_is_reproduced(renderer: Renderer) -> None:
+    """Mean colours of 24 x 24 pixels; they must not change, or recorded data sets change."""
+    frame = renderer.frames(pose({"yaw": 0.2, "pitch": 0.1, "jaw": 0.5, "smile": 0.5})[None])[0]
+    means = frame.reshape(4, 24, 4, 24, 3).mean((1, 3)).reshape(16, 3)
+    assert means == pytest.approx(np.array(RECORDED_COLOURS), abs=0.5)
 
 
 def test_pictures_of_different_people_differ() -> None:

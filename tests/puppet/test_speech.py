@@ -54,6 +54,24 @@ def test_phonemes_are_in_order_and_end_with_the_sound() -> None:
     assert speech.phonemes[-1].end == pytest.approx(speech.duration, abs=0.01)
 
 
+def test_dark_l_takes_the_end_of_its_vowel() -> None:
+    """espeak speaks a dark l inside the vowel, so that its event has no duration: "bill", at 1000 Hz."""
+    events = [
+        (0, "word", ""),
+        (0, "phoneme", "b"),
+        (100, "phoneme", "ˈɪ"),
+        (200, "phoneme", "l"),
+        (200, "phoneme", ""),
+    ]
+    phonemes = speech_module._phonemes(events, 300, 1000)
+    assert [(p.symbol, p.start, p.end, p.stress) for p in phonemes] == [
+        ("b", 0.0, 0.1, 0),
+        ("ɪ", 0.1, pytest.approx(0.16), 2),
+        ("l", pytest.approx(0.16), pytest.approx(0.2), 0),
+        (PAUSE, 0.2, 0.3, 0),
+    ]
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_every_voice_has_the_same_loudness_and_does_not_clip(seed: int) -> None:
     pcm = speak("Loud and clear, every voice is as loud as the others.", voice(seed)).pcm
