@@ -106,6 +106,10 @@ def _case(clip: Clip, pcm: NDArray[np.float32], phonemes: list[str]) -> Case:
 
 def scenes(split: Split, count: int, size: int = PORTRAIT_SIZE, most: int = 125) -> Iterator[Scene]:
     """Yield the first `count` clips with at least 2 s of speech, rendered and cut after `most` frames."""
+    if most <= 2 * FRAME_RATE:
+        raise ValueError(
+            f"most must exceed {2 * FRAME_RATE} frames, because scenes have 2 s of speech; got {most}"
+        )
     clips, jaw, closure = speaking(split), MOTION.index("jaw"), MOTION.index("closure")
     while count:
         clip = next(clips)

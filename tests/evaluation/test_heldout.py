@@ -70,12 +70,12 @@ def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(
 
 
 def test_shipped_measures_agree_with_a_rendered_clip() -> None:
-    """The recogniser finds the phonemes, the offset is 0, and known delays and the mouth opening are found."""
+    """The recogniser finds the phonemes; the sync network finds the delay and the mouth opening."""
     pytest.importorskip("espeakng_loader", reason="the extra 'data' is not installed")
     clip = next(heldout.speaking("heldout", frames=50))
     heard = recogniser().transcribe(torch.from_numpy(clip.pcm))
     assert phoneme_errors(heard, [phoneme.symbol for phoneme in clip.phonemes]).rate < 0.1
-    scene = next(heldout.scenes("heldout", 1, size=128, most=50))
+    scene = next(heldout.scenes("heldout", 1, size=128, most=60))
     assert measure(sync_net(), scene.frames, scene.pcm).offset == 0
     assert measure(sync_net(), scene.frames, shifted(scene.pcm, 4)).offset == 4
     assert correlation(mouth_opening(sync_net(), scene.frames), scene.opening) > 0.9
@@ -91,3 +91,8 @@ def test_scene_opening_is_zero_in_closed_lips(clip: Clip, monkeypatch: pytest.Mo
     expected[20:30] = 0
     torch.testing.assert_close(scene.opening, expected)
     assert len(scene.pcm) == 60 * HOP
+
+
+def test_scenes_shorter_than_two_seconds_are_an_error() -> None:
+    with pytest.raises(ValueError, match="most must exceed 50 frames"):
+        next(heldout.scenes("heldout", 1, most=50))
