@@ -79,11 +79,11 @@ def say(talker: Talker, case: Case, seed: int, folder: Path) -> Row:
 def talker_figures(rows: Sequence[Row], truth: Sequence[Case]) -> dict[str, Cell]:
     """Return the totals over all generated clips; `truth` are their cases."""
     heard = [str(row["heard"]).split() for row in rows]
-    meant = [case.phonemes for case in truth]
-    shuffled = [*meant[1:], *meant[:1]]
+    expected = [case.phonemes for case in truth]
+    shuffled = [*expected[1:], *expected[:1]]
     closed = [row["silent_closed"] for row in rows if isinstance(row["silent_closed"], float)]
     return {
-        "per": pooled(heard, meant),
+        "per": pooled(heard, expected),
         "per_shuffled": pooled(heard, shuffled),
         "share_stopped": share([row["end"] == "stop" for row in rows]),
         "share_duration_within_25": share([abs(number(row, "duration_ratio") - 1) <= 0.25 for row in rows]),
@@ -100,9 +100,9 @@ def talker_figures(rows: Sequence[Row], truth: Sequence[Case]) -> dict[str, Cell
     }
 
 
-def pooled(heard: Sequence[list[str]], meant: Sequence[list[str]]) -> float:
+def pooled(heard: Sequence[list[str]], expected: Sequence[list[str]]) -> float:
     """Return the PER over all clips."""
-    return sum((phoneme_errors(h, m) for h, m in zip(heard, meant, strict=True)), Errors()).rate
+    return sum((phoneme_errors(h, e) for h, e in zip(heard, expected, strict=True)), Errors()).rate
 
 
 def share(flags: Sequence[bool]) -> float:
@@ -118,11 +118,11 @@ def number(row: Row, name: str) -> float:
 def audio_figures(truth: Sequence[Case], root: Path) -> dict[str, Cell]:
     """Return the PER of the corpus's audio before and after the audio VAE; `root` is the model's folder."""
     vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae")
-    meant = [case.phonemes for case in truth]
+    expected = [case.phonemes for case in truth]
     ear = recogniser()
     return {
-        "per_corpus": pooled([ear.transcribe(case.pcm) for case in truth], meant),
-        "per_audio_vae": pooled([ear.transcribe(round_trip(vae, case.pcm)) for case in truth], meant),
+        "per_corpus": pooled([ear.transcribe(case.pcm) for case in truth], expected),
+        "per_audio_vae": pooled([ear.transcribe(round_trip(vae, case.pcm)) for case in truth], expected),
     }
 
 

@@ -61,7 +61,7 @@ class Clip:
     def renderer(self, size: int = 256) -> "Renderer":
         """Return a renderer of this clip's person for pictures of `size` x `size` pixels."""
         from puppet.face import identity
-        from puppet.render import Renderer  # numba takes a second to load, and speech alone does not need it
+        from puppet.render import Renderer  # loads numba, which speech does not need
 
         return Renderer(identity(self.identity), size)
 

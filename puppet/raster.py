@@ -211,7 +211,7 @@ def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depth
 
 @_inline
 def _hidden(screen, vertex, depths):
-    """Return whether a vertex lies at least HIDDEN_BY behind the surface drawn at the nearest subpixel."""
+    """Return whether a vertex is more than HIDDEN_BY behind the surface drawn at the nearest subpixel."""
     column = min(max(int(screen[vertex, 0]), 0), depths.shape[1] - 1)
     row = min(max(int(screen[vertex, 1]), 0), depths.shape[0] - 1)
     return screen[vertex, 2] > depths[row, column] + HIDDEN_BY

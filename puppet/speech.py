@@ -130,7 +130,7 @@ def _phonemes(events: list[tuple[int, str, str]], samples: int, rate: float) -> 
             continue
         index += 1
         start, end, phones = float(sample), float(max(starts[index], sample)), split_phones(text) or [PAUSE]
-        if end == start:  # a dark l: espeak gives it no duration of its own, so it takes 40 % of the vowel
+        if end == start:  # a dark l, an event without duration, gets the last 40 % of its vowel
             if phones == [PAUSE] or not phonemes or phonemes[-1].symbol == PAUSE:
                 continue
             end = phonemes[-1].end * rate
