@@ -119,10 +119,10 @@ def audio_figures(truth: Sequence[Case], root: Path) -> dict[str, Cell]:
     """Return the PER of the corpus's audio before and after the audio VAE; `root` is the model's folder."""
     vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae")
     expected = [case.phonemes for case in truth]
-    ear = recogniser()
+    model = recogniser()
     return {
-        "per_corpus": pooled([ear.transcribe(case.pcm) for case in truth], expected),
-        "per_audio_vae": pooled([ear.transcribe(round_trip(vae, case.pcm)) for case in truth], expected),
+        "per_corpus": pooled([model.transcribe(case.pcm) for case in truth], expected),
+        "per_audio_vae": pooled([model.transcribe(round_trip(vae, case.pcm)) for case in truth], expected),
     }
 
 
