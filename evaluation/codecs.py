@@ -1,4 +1,4 @@
-"""What the two autoencoders lose: phonemes after a round trip of sound, decibels after moving a face."""
+"""Reconstruction quality of the audio VAE and of the motion autoencoder."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from motion_ae.model import MotionAE
 
 @torch.inference_mode()
 def round_trip(vae: AudioVAE, pcm: Tensor) -> Tensor:
-    """pcm (samples,) through encoder and decoder: (samples,) cut to whole frames."""
+    """Encode and decode pcm (samples,); the result is cut to whole frames."""
     return vae.decode(vae.encode(pcm[None]))[0]
 
 
 @dataclass(frozen=True)
 class Reenactment:
-    """Errors of moving a face from one frame to another, pooled by adding; `copy`: of not moving it at all.
+    """Errors of reenactment over pairs of frames; the sum of two objects covers the pairs of both.
 
-    `mouth`, `copy_mouth` cover the target's mouth box; `ssim` sums structural similarity over `pairs`.
+    Attributes:
+        whole, mouth: error of the reenacted frame, in the whole frame and in the target's mouth box.
+        copy_whole, copy_mouth: error of the unchanged source frame.
+        ssim, ssim_mouth: sums of the structural similarity over the pairs.
+        pairs: number of pairs.
     """
 
-    whole: SquaredError = SquaredError()  # noqa: RUF009 - frozen as well
+    whole: SquaredError = SquaredError()  # noqa: RUF009 - SquaredError is frozen as well
     mouth: SquaredError = SquaredError()  # noqa: RUF009
     copy_whole: SquaredError = SquaredError()  # noqa: RUF009
     copy_mouth: SquaredError = SquaredError()  # noqa: RUF009
@@ -38,7 +42,7 @@ class Reenactment:
         return Reenactment(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def figures(self) -> dict[str, float | int]:
-        """One PSNR a region, from the summed error, and the gain over copying the source."""
+        """Return PSNR of each region over all pairs, gain over copying the source, and mean SSIM."""
         mean = max(self.pairs, 1)
         return {
             "pairs": self.pairs,
@@ -54,10 +58,13 @@ class Reenactment:
 
 @torch.inference_mode()
 def reenact(model: MotionAE, source: Tensor, target: Tensor, box: Box) -> Reenactment:
-    """Move the face of source (3, H, W) as in target, alike, in [0, 1]; `box` is the target's mouth."""
+    """Reenact target (3, H, W) with the face of source (3, H, W), both in [0, 1].
+
+    `box` contains the mouth in the target.
+    """
     portrait = model.portrait(2 * source[None] - 1)
     moved = model.decode(model.encode(2 * target[None] - 1), portrait)[0] / 2 + 0.5
-    # Compared as a viewer gets it: in eight bits.
+    # Compare the picture as it is displayed, in 8 bits.
     moved = (moved * 255).round() / 255
     return Reenactment(
         whole=squared_error(moved, target),

@@ -1,15 +1,10 @@
-"""The held-out split of the corpus as test cases.
-
-The one file of this package that knows the corpus (a stated exception of the import contract). The corpus is
-made by `puppet`, needs the extra `data`, and is imported when a measurement asks for it.
-"""
+"""Test cases from the corpus, by default from its held-out split. They need the extra `data`."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,26 +12,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluation.video import Box
+from puppet.corpus import Clip, Corpus
+from puppet.motion import MOTION
+from puppet.sentences import Split, sentence
+from puppet.speech import PAUSE, speak
+from talker.clock import FRAME_RATE, HOP
 
-if TYPE_CHECKING:
-    from puppet.corpus import Clip
-
-Split = Literal["train", "heldout"]
 PORTRAIT_SIZE = 256
 APART = 13
-"""Frames between the source and the target of a pair: at least half a second."""
+"""Smallest distance in frames between the source and the target of a pair, half a second."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A sentence for a talker to say, in a voice and with a face that training never met.
+    """A text with a voice prompt, a portrait and a reference.
 
     Attributes:
-        text: the sentence.
-        pcm: (samples,) the corpus's own reading of it in that voice, without drawn pauses.
-        phonemes: espeak's, as spoken in `pcm`.
-        prompt: (samples,) the same voice reading two other sentences.
-        portrait: (256, 256, 3) the face at rest.
+        name: of the clip in the corpus.
+        text: what to say.
+        pcm: (samples,) the text in this voice, as the corpus synthesises it.
+        phonemes: of `pcm`, from espeak.
+        prompt: (samples,) two other sentences in the same voice.
+        portrait: (256, 256, 3) the neutral face.
     """
 
     name: str
@@ -47,13 +44,13 @@ class Case:
     portrait: NDArray[np.uint8]
 
 
-# A case whose `pcm` was performed, and frames (T, S, S, 3) to it.
+# A case, and the frames (T, S, S, 3) of a clip with the sound `pcm`.
 Performance = tuple[Case, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered clip: frames (T, 3, S, S) in [0, 1], pcm (960 T,), and how open the mouth is (T,)."""
+    """A rendered clip: frames (T, 3, S, S) in [0, 1], pcm (960 T,), and mouth opening (T,) in [0, 1]."""
 
     frames: Tensor
     pcm: Tensor
@@ -61,9 +58,7 @@ class Scene:
 
 
 def speaking(split: Split, frames: int = 0) -> Iterator[Clip]:
-    """The clips of a split that speak and are at least `frames` long, without end."""
-    from puppet.corpus import Corpus
-
+    """Yield the clips of a split that contain speech and have at least `frames` frames, without end."""
     corpus, index = Corpus(split), 0
     while True:
         clip = corpus.clip(index)
@@ -73,9 +68,7 @@ def speaking(split: Split, frames: int = 0) -> Iterator[Clip]:
 
 
 def cases(split: Split, count: int) -> Iterator[Case]:
-    """The first `count` sentences of a split, no text twice."""
-    from puppet.speech import speak
-
+    """Yield a case for each of the first `count` distinct texts of a split."""
     seen: set[str] = set()
     for clip in speaking(split):
         if len(seen) == count:
@@ -88,22 +81,19 @@ def cases(split: Split, count: int) -> Iterator[Case]:
 
 
 def performances(split: Split, count: int) -> Iterator[Performance]:
-    """The first `count` clips that speak for two seconds or more, as they are: `pcm` with its drawn pauses,
-    and frames (T, 256, 256, 3) to it.
+    """Yield the first `count` clips of a split that contain speech and last at least two seconds.
+
+    `pcm` is the sound of the clip with its lengthened pauses; the frames have shape (T, 256, 256, 3).
     """
-    for clip in itertools.islice(speaking(split, frames=50), count):
+    for clip in itertools.islice(speaking(split, frames=2 * FRAME_RATE), count):
         case = _case(clip, clip.pcm, [p.symbol for p in clip.phonemes])
-        yield case, renderer(clip).frames(clip.motion)
+        yield case, clip.frames(PORTRAIT_SIZE)
 
 
 def _case(clip: Clip, pcm: NDArray[np.float32], phonemes: list[str]) -> Case:
-    from puppet.motion import MOTION
-    from puppet.sentences import sentence
-    from puppet.speech import speak
-
     others = [sentence(clip.split, 100_000 + 2 * clip.index + i) for i in range(2)]
     prompt = speak(" ".join(others), clip.voice)
-    portrait = renderer(clip).frames(np.zeros((1, len(MOTION)), np.float32))[0]
+    portrait = clip.renderer(PORTRAIT_SIZE).frames(np.zeros((1, len(MOTION)), np.float32))[0]
     return Case(
         f"{clip.index:04d}",
         clip.text,
@@ -115,47 +105,44 @@ def _case(clip: Clip, pcm: NDArray[np.float32], phonemes: list[str]) -> Case:
 
 
 def scenes(split: Split, count: int, size: int = PORTRAIT_SIZE, most: int = 125) -> Iterator[Scene]:
-    """The first `count` clips that speak for at least two seconds, rendered, cut off after `most` frames."""
-    from puppet.motion import MOTION
-
+    """Yield the first `count` clips with at least 2 s of speech, rendered and cut after `most` frames."""
+    if most <= 2 * FRAME_RATE:
+        raise ValueError(
+            f"most must exceed {2 * FRAME_RATE} frames, because scenes have 2 s of speech; got {most}"
+        )
     clips, jaw, closure = speaking(split), MOTION.index("jaw"), MOTION.index("closure")
     while count:
         clip = next(clips)
-        said = [p for p in clip.phonemes if p.symbol != "_" and p.end * 25 <= most]
-        if sum(p.end - p.start for p in said) < 2.0:
+        spoken = [p for p in clip.phonemes if p.symbol != PAUSE and p.end * FRAME_RATE <= most]
+        if sum(p.end - p.start for p in spoken) < 2.0:
             continue
         count -= 1
         stop = min(most, len(clip.motion))
         yield Scene(
             as_tensor(clip.frames(size=size, start=0, stop=stop)),
-            torch.from_numpy(clip.pcm[: stop * 960]),
+            torch.from_numpy(clip.pcm[: stop * HOP]),
             torch.from_numpy(clip.motion[:stop, jaw] * (1 - clip.motion[:stop, closure])),
         )
 
 
 def pairs(split: Split, count: int, each: int = 2) -> Iterator[tuple[Tensor, Tensor, Box]]:
-    """Source (3, 256, 256), target, the target's mouth box: `each` pairs from a clip, half a second apart."""
+    """Yield `count` tuples of source (3, 256, 256), target (3, 256, 256) and the target's mouth box.
+
+    Each clip gives `each` pairs of frames that are at least APART frames apart.
+    """
     for clip in speaking(split, frames=2 * APART):
-        rng, draw = np.random.default_rng([clip.index, 11]), renderer(clip)
+        rng, renderer = np.random.default_rng([clip.index, 11]), clip.renderer(PORTRAIT_SIZE)
         for _ in range(min(each, count)):
             first = int(rng.integers(0, len(clip.motion) - APART))
             second = int(rng.integers(first + APART, len(clip.motion)))
             source, target = (first, second) if rng.random() < 0.5 else (second, first)
-            frames = as_tensor(draw.frames(clip.motion[[source, target]]))
-            yield frames[0], frames[1], draw.mouth_box(clip.motion[target])
+            frames = as_tensor(renderer.frames(clip.motion[[source, target]]))
+            yield frames[0], frames[1], renderer.mouth_box(clip.motion[target])
             count -= 1
         if not count:
             return
 
 
-def renderer(clip: Clip) -> Any:
-    """The clip's person, ready to draw at 256 pixels."""
-    from puppet.face import identity
-    from puppet.render import Renderer
-
-    return Renderer(identity(clip.identity), PORTRAIT_SIZE)
-
-
 def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
-    """Frames (T, H, W, 3) in bytes to (T, 3, H, W) in [0, 1]."""
+    """Convert frames (T, H, W, 3), uint8, to (T, 3, H, W) in [0, 1]."""
     return torch.from_numpy(frames).movedim(-1, 1).float() / 255

@@ -1,12 +1,12 @@
-"""Are there seams where sentences or windows meet?
+"""Measure discontinuities at the joins between sentences and between windows.
 
     python -m evaluation.joins [--seed 0]
 
-A text is spoken in one go, a face is made for that sound (in windows with the text and without), and a voice
-for that video. At every border between two sentences or windows the steps of what was made are measured:
-between the two samples that meet, between the loudness of the 20 ms before and after, and between the head's
-yaw, pitch and shift in the last frame before and the first after. Each is compared with the same step at the
-frame borders inside: a join is smooth where it is no larger than their 99.5th percentile.
+The command generates speech and video for a text, then video for that speech (in windows, with the text and
+without it), then speech for that video. A join is the border between two sentences or windows. Three kinds of
+steps are measured at each join: between the adjacent samples, between the loudness of the 20 ms before and
+after, and between the head's yaw, pitch and shift in the adjacent frames. A join is smooth if its step is no
+larger than the 99.5th percentile of the same kind of step at all other frame borders.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ from heads.streams import Streams
 from talker.clips.animate import Animation
 from talker.clips.clip import Clip
 from talker.clips.dub import Dubbing
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.pipeline import Talker, Utterance
 
 PERCENTILE = 99.5
-HOP = SAMPLE_RATE // FRAME_RATE
-PIECE = SAMPLE_RATE // 50
+PIECE = SAMPLE_RATE // 50  # samples of a loudness measurement
 SOUND = ("sample", "loudness")
 HEAD = {"yaw": (0,), "pitch": (1,), "shift": (3, 4)}
-"""Where the default's motion code has the head's pose."""
+"""Columns of the head's pose in the motion latents of the default model."""
 KINDS = (*SOUND, *HEAD)
 TEXT = (
     "The train leaves at seven. We have time for a cup of tea. It rained all night, and the roads are "
@@ -49,7 +48,7 @@ TEXT = (
 
 
 def steps(pcm: NDArray[np.float32], motion: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-    """The size of each step, at every frame border: (T - 1,) for pcm (960 T,) and raw motion (T, M)."""
+    """Return the steps (T - 1,) of each kind at the frame borders of pcm (960 T,) and raw motion (T, M)."""
     borders = np.arange(1, len(motion)) * HOP
     power = np.square(pcm.reshape(-1, PIECE).astype(np.float64)).mean(1)
     level = 10 * np.log10(power + 1e-7)
@@ -65,23 +64,26 @@ def steps(pcm: NDArray[np.float32], motion: NDArray[np.float32]) -> dict[str, ND
 def smooth(
     found: dict[str, NDArray[np.float64]], joins: Sequence[int]
 ) -> tuple[list[dict[str, Cell]], float]:
-    """A line for each kind of step, and the share of joins (frames) that are smooth in all of them."""
-    at = np.array(joins) - 1
+    """Return a table row per kind of step, and the share of joins that are smooth in every kind.
+
+    joins: index of the first frame after each join.
+    """
+    borders = np.array(joins) - 1
     inside = np.ones(len(next(iter(found.values()))), bool)
-    inside[at] = False
+    inside[borders] = False
     rows: list[dict[str, Cell]] = []
-    every = np.ones(len(at), bool)
+    every = np.ones(len(borders), bool)
     for name, values in found.items():
         bound = float(np.percentile(values[inside], PERCENTILE))
-        good = values[at] <= bound
+        good = values[borders] <= bound
         every &= good
         rows.append(
             {
                 "step": name,
                 "inside_median": float(np.median(values[inside])),
                 "inside_995": bound,
-                "joins_median": float(np.median(values[at])),
-                "joins_worst": float(values[at].max()),
+                "joins_median": float(np.median(values[borders])),
+                "joins_worst": float(values[borders].max()),
                 "smooth": float(good.mean()),
             }
         )
@@ -90,7 +92,7 @@ def smooth(
 
 @dataclass(frozen=True)
 class Made:
-    """What was made: pcm (960 T,), raw motion (T, M), and the frames at which later parts begin."""
+    """A result: pcm (960 T,), raw motion (T, M), and the first frame of every part but the first."""
 
     pcm: NDArray[np.float32]
     motion: NDArray[np.float32]
@@ -99,7 +101,7 @@ class Made:
 
 @torch.inference_mode()
 def spoken(utterance: Utterance) -> Made:
-    """Sentences, both streams."""
+    """Generate both streams, sentence by sentence."""
     talker = utterance.talker
     patches = list(utterance.latents())
     pcm = np.concatenate(list(talker.decoded(patches)))
@@ -108,7 +110,7 @@ def spoken(utterance: Utterance) -> Made:
 
 
 def moved(animation: Animation) -> Made:
-    """Windows of a recording: the motion is made, the sound is what was given."""
+    """Generate the motion for a recording in windows."""
     heard, motion = zip(*animation.make(), strict=True)
     moving = torch.cat([streams["motion"] for streams in motion]).cpu().numpy()
     pcm = np.concatenate(heard)
@@ -117,7 +119,7 @@ def moved(animation: Animation) -> Made:
 
 @torch.inference_mode()
 def dubbed(dubbing: Dubbing) -> Made:
-    """Windows of a video: the sound is made, the motion is what the encoder saw."""
+    """Generate the sound for a video in windows; the motion is the encoded video."""
     motion = dubbing.motion()
     pcm = np.concatenate(list(dubbing.talker.decoded(dubbing.make())))[: len(motion) * HOP]
     raw = dubbing.talker.model.stats.denormalise(Streams(motion=motion))["motion"]
@@ -129,29 +131,32 @@ def _frames(clip: Clip) -> list[int]:
 
 
 def report(title: str, made: Made, kinds: Sequence[str]) -> None:
-    """Print how smooth the joins are in these kinds of steps."""
+    """Print how smooth the joins are in the given kinds of steps."""
     found = steps(made.pcm, made.motion)
     rows, share = smooth({name: found[name] for name in kinds}, made.joins)
     print(f"{title}: {len(made.joins)} joins in {len(made.motion) / FRAME_RATE:.0f} s")
     print(table(rows))
-    print(f"{share:.0%} smooth in every step\n", flush=True)
+    print(f"{share:.0%} of the joins are smooth in every step\n", flush=True)
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--text", default=TEXT)
+    parser.add_argument("--text", default=TEXT, help="what to say")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", help="a native checkpoint folder; default: the package's")
+    parser.add_argument("--model", help="folder of a native checkpoint (default: the embedded model)")
     options = parser.parse_args()
-    talker = Talker.from_pretrained(options.checkpoint)
+    talker = Talker.from_pretrained(options.model)
     voice, face = talker.voice(), talker.portrait()
     utterance = talker.say(options.text, voice, face, options.seed)
     made = spoken(utterance)
     report("sentences", made, KINDS)
     far = np.abs(made.motion[:, [column for columns in HEAD.values() for column in columns]]).max(0)
-    print(f"the head's largest yaw, pitch, shift x and y: {', '.join(f'{value:.2f}' for value in far)}\n")
+    print(
+        f"largest yaw, pitch, shift x and shift y of the head: {', '.join(f'{value:.2f}' for value in far)}\n"
+    )
     with tempfile.TemporaryDirectory() as name:
         sound, video = Path(name) / "said.wav", Path(name) / "said.mp4"
         write_wav(sound, torch.from_numpy(made.pcm))

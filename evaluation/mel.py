@@ -1,4 +1,4 @@
-"""The ear that both measures share: a log-mel spectrogram."""
+"""The log-mel spectrogram that the recogniser and the synchronisation network share."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-SAMPLE_RATE = 24_000
+from talker.clock import SAMPLE_RATE
 
 
 class LogMel(nn.Module):
-    """Waveform to log-mel frames, centred on multiples of `hop`, scaled to about unit variance.
+    """Log-mel spectrogram of 24 kHz audio, shifted and scaled to about unit variance.
 
     Args:
         mels: number of bands between 40 Hz and 10 kHz.
-        hop: samples between two frames (24 kHz).
-        window: samples of the Hann window; the FFT is the next power of two.
+        hop: samples between two frames.
+        window: length of the Hann window in samples; the FFT length is the next power of two.
     """
 
     def __init__(self, mels: int, hop: int, window: int) -> None:
@@ -25,14 +25,14 @@ class LogMel(nn.Module):
         bank = torchaudio.functional.melscale_fbanks(
             self.fft // 2 + 1, 40.0, 10_000.0, mels, SAMPLE_RATE, norm="slaney"
         )
-        # Derived from the config, so they stay out of the checkpoint.
+        # Not persistent: the configuration determines both buffers.
         self.bank: Tensor
         self.hann: Tensor
         self.register_buffer("bank", bank / bank.sum(0).clamp_min(1e-8), persistent=False)
         self.register_buffer("hann", torch.hann_window(window), persistent=False)
 
     def forward(self, pcm: Tensor) -> Tensor:
-        """pcm (B, samples) to (B, mels, samples // hop); frame t is centred on sample (t + 1/2) hop."""
+        """Map pcm (B, samples) to (B, mels, samples // hop); frame t is centred on sample (t + 1/2) hop."""
         frames = pcm.shape[-1] // self.hop
         half = (self.fft - self.hop) // 2
         padded = nn.functional.pad(pcm, (half, half + self.fft))
@@ -40,5 +40,5 @@ class LogMel(nn.Module):
             padded, self.fft, self.hop, self.window, self.hann, center=False, return_complex=True
         )
         power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2) @ self.bank
-        # White noise of rms 6e-4 (-64 dBFS) lies on the floor: what codecs add below speech is not heard.
+        # The constant has the level of white noise of -64 dBFS (RMS 6e-4); it masks the noise of codecs.
         return ((torch.log(power + 1e-4) + 4.0) / 3.0).transpose(1, 2)[..., :frames]

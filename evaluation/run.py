@@ -1,8 +1,8 @@
-"""Measure the default, or any checkpoint folder, on sentences, voices and faces that training never met.
+"""Measure a model on the held-out texts, voices and faces of the corpus.
 
     python -m evaluation.run [--split heldout] [-n 40] [--tasks 20] [--pairs 500] [--parts talker ...]
 
-Prints a table, and writes report.json, an mp4 and a contact sheet per clip into runs/evaluation/NAME.
+Prints a table, and writes report.json and an mp4 and a contact sheet per clip into runs/evaluation/NAME.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ from PIL import Image
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from evaluation.codecs import Reenactment, reenact, round_trip
-from evaluation.heldout import Case, Split, as_tensor, cases, pairs
+from evaluation.heldout import Case, as_tensor, cases, pairs
 from evaluation.report import Cell, contact_sheet, table, write_json, write_wav
 from evaluation.silence import silent_frames, spoken_seconds
 from evaluation.speech import Errors, phoneme_errors, recogniser
-from evaluation.sync import REACH, measure, mouth_opening, sync_net
+from evaluation.sync import MAX_OFFSET, measure, mouth_opening, sync_net
 from evaluation.tasks import perform, task_figures
+from evaluation.threads import torch_threads
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
+from puppet.sentences import SPLITS, Split
 from talker.checkpoint import PUPPET, load_component
 from talker.pipeline import Talker
 
 PARTS = ("talker", "tasks", "audio_vae", "motion_ae")
 CLOSED = 0.1
-"""A mouth less open than this is closed (`validate` prints how the corpus's own lie)."""
+"""Mouth openings below this count as closed; `evaluation.validate` prints the openings of corpus clips."""
 
 Row = dict[str, Cell]
 
 
 def say(talker: Talker, case: Case, seed: int, folder: Path) -> Row:
-    """Let the talker say one case, save mp4 and contact sheet into `folder`, and measure the clip."""
+    """Let `talker` say a case, save mp4 and contact sheet into `folder`, and return the measurements."""
     voice_path, face_path = folder / f"{case.name}-voice.wav", folder / f"{case.name}-portrait.png"
     write_wav(voice_path, case.prompt)
     Image.fromarray(case.portrait).save(face_path)
-    # The portraits of the corpus are framed already.
+    # The portraits of the corpus need no crop.
     voice, face = talker.voice(voice_path), talker.portrait(face_path, crop="none")
     chunks: list[Any] = []
     made = talker.say(case.text, voice, face, seed=seed).save(folder / f"{case.name}.mp4", chunks.append)
@@ -65,7 +67,7 @@ def say(talker: Talker, case: Case, seed: int, folder: Path) -> Row:
         "first_chunk": made.first_chunk_seconds,
         "silent_closed": float((opening[quiet] < CLOSED).float().mean()) if quiet.any() else None,
     }
-    if len(frames) > REACH:
+    if len(frames) > MAX_OFFSET:
         sync = measure(sync_net(), as_tensor(frames), pcm)
         row |= {"offset": sync.offset, "confidence": sync.confidence}
     title = f"{case.name}  {case.text}"
@@ -75,13 +77,13 @@ def say(talker: Talker, case: Case, seed: int, folder: Path) -> Row:
 
 
 def talker_figures(rows: Sequence[Row], truth: Sequence[Case]) -> dict[str, Cell]:
-    """The totals over all generated clips."""
+    """Return the totals over all generated clips; `truth` are their cases."""
     heard = [str(row["heard"]).split() for row in rows]
-    meant = [case.phonemes for case in truth]
-    shuffled = [*meant[1:], *meant[:1]]
+    expected = [case.phonemes for case in truth]
+    shuffled = [*expected[1:], *expected[:1]]
     closed = [row["silent_closed"] for row in rows if isinstance(row["silent_closed"], float)]
     return {
-        "per": pooled(heard, meant),
+        "per": pooled(heard, expected),
         "per_shuffled": pooled(heard, shuffled),
         "share_stopped": share([row["end"] == "stop" for row in rows]),
         "share_duration_within_25": share([abs(number(row, "duration_ratio") - 1) <= 0.25 for row in rows]),
@@ -98,34 +100,34 @@ def talker_figures(rows: Sequence[Row], truth: Sequence[Case]) -> dict[str, Cell
     }
 
 
-def pooled(heard: Sequence[list[str]], meant: Sequence[list[str]]) -> float:
-    """Summed edits over summed reference phonemes."""
-    return sum((phoneme_errors(h, m) for h, m in zip(heard, meant, strict=True)), Errors()).rate
+def pooled(heard: Sequence[list[str]], expected: Sequence[list[str]]) -> float:
+    """Return the PER over all clips."""
+    return sum((phoneme_errors(h, e) for h, e in zip(heard, expected, strict=True)), Errors()).rate
 
 
 def share(flags: Sequence[bool]) -> float:
-    """How many of them are true, 0 to 1."""
+    """Return the share of true values."""
     return sum(flags) / len(flags)
 
 
 def number(row: Row, name: str) -> float:
-    """A cell that is known to hold a number."""
+    """Return a cell that must contain a number."""
     return float(row[name])  # type: ignore[arg-type]
 
 
 def audio_figures(truth: Sequence[Case], root: Path) -> dict[str, Cell]:
-    """PER of the corpus's own audio, and of the same audio after the audio VAE's round trip."""
+    """Return the PER of the corpus's audio before and after the audio VAE; `root` is the model's folder."""
     vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae")
-    meant = [case.phonemes for case in truth]
-    ear = recogniser()
+    expected = [case.phonemes for case in truth]
+    model = recogniser()
     return {
-        "per_corpus": pooled([ear.transcribe(case.pcm) for case in truth], meant),
-        "per_audio_vae": pooled([ear.transcribe(round_trip(vae, case.pcm)) for case in truth], meant),
+        "per_corpus": pooled([model.transcribe(case.pcm) for case in truth], expected),
+        "per_audio_vae": pooled([model.transcribe(round_trip(vae, case.pcm)) for case in truth], expected),
     }
 
 
 def motion_figures(split: Split, count: int, root: Path) -> dict[str, Cell]:
-    """PSNR of the motion autoencoder over `count` pairs of speaking clips."""
+    """Return the reenactment quality of the motion autoencoder over `count` pairs of frames."""
     model = load_component(MotionAE, MotionAEConfig, root / "motion_ae")
     total = Reenactment()
     for source, target, box in pairs(split, count):
@@ -133,7 +135,7 @@ def motion_figures(split: Split, count: int, root: Path) -> dict[str, Cell]:
     return dict(total.figures())
 
 
-# What the figures should reach: (at least or at most, bound).
+# Bounds that the figures should satisfy.
 TARGETS = {
     "per": ("<=", 0.15),
     "per_shuffled": (">=", 0.70),
@@ -150,8 +152,8 @@ TARGETS = {
 }
 
 
-def judged(figures: dict[str, Cell]) -> list[Row]:
-    """A line per figure: value, target where there is one, and whether it is met."""
+def compare_with_targets(figures: dict[str, Cell]) -> list[Row]:
+    """Return a table row per figure: its value, its target if it has one, and whether the value meets it."""
     lines: list[Row] = []
     for name, value in figures.items():
         line: Row = {"figure": name, "value": value}
@@ -164,20 +166,32 @@ def judged(figures: dict[str, Cell]) -> list[Row]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--split", default="heldout", choices=("heldout", "train"))
-    parser.add_argument("-n", type=int, default=40, help="sentences")
-    parser.add_argument("--tasks", type=int, default=20, help="clips for each of the other tasks")
-    parser.add_argument("--pairs", type=int, default=500, help="pairs of frames for the motion autoencoder")
-    parser.add_argument("--checkpoint", type=Path, default=PUPPET, help="a native checkpoint folder")
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--name", default=datetime.datetime.now().strftime("%Y-%m-%d-%H%M"))
+    parser.add_argument("--split", default="heldout", choices=SPLITS)
+    parser.add_argument("-n", type=int, default=40, help="number of texts to say")
+    parser.add_argument("--tasks", type=int, default=20, help="number of clips for each of the other tasks")
+    parser.add_argument(
+        "--pairs", type=int, default=500, help="number of pairs of frames for the motion autoencoder"
+    )
+    parser.add_argument("--model", type=Path, default=PUPPET, help="folder of a native checkpoint")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="what to measure")
+    parser.add_argument(
+        "--name",
+        default=datetime.datetime.now().strftime("%Y-%m-%d-%H%M"),
+        help="output folder under runs/evaluation",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    with torch_threads(options.threads):
+        evaluate(options)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure the chosen parts, print the figures, and write the report."""
     folder = Path("runs/evaluation") / options.name
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -185,27 +199,27 @@ def main() -> None:
     rows: list[Row] = []
     figures: dict[str, Cell] = {}
     if "talker" in options.parts:
-        talker = Talker.from_pretrained(options.checkpoint)
+        talker = Talker.from_pretrained(options.model)
         for i, case in enumerate(truth):
             rows.append(say(talker, case, options.seed + i, folder))
             print(f"{i + 1}/{len(truth)}  PER {rows[-1]['per']:.3f}  {case.text}", flush=True)
         figures |= talker_figures(rows, truth)
         print(table([{k: v for k, v in r.items() if k not in ("text", "heard", "espeak")} for r in rows]))
     if "tasks" in options.parts:
-        talker, others = Talker.from_pretrained(options.checkpoint), list[Row]()
+        talker, others = Talker.from_pretrained(options.model), list[Row]()
         for row in perform(talker, options.split, options.tasks, folder, options.seed):
             others.append(row)
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
         figures |= task_figures(others)
         rows += others
     if "audio_vae" in options.parts:
-        figures |= audio_figures(truth, options.checkpoint)
+        figures |= audio_figures(truth, options.model)
     if "motion_ae" in options.parts:
-        figures |= motion_figures(options.split, options.pairs, options.checkpoint)
-    print(table(judged(figures)))
+        figures |= motion_figures(options.split, options.pairs, options.model)
+    print(table(compare_with_targets(figures)))
     settings = {name: str(value) for name, value in vars(options).items()}
     write_json({"settings": settings, "figures": figures, "clips": rows}, folder / "report.json")
-    print(f"{folder}/report.json, one mp4 and one contact sheet a clip beside it")
+    print(f"{folder}/report.json, one mp4 and one contact sheet per clip in the same folder")
 
 
 if __name__ == "__main__":

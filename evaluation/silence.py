@@ -1,4 +1,4 @@
-"""When somebody speaks: the level of every video frame's sound."""
+"""Speech activity from the level of the sound of each video frame."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluation.mel import SAMPLE_RATE
-from evaluation.sync import SAMPLES_PER_FRAME
+from talker.clock import FRAME_RATE, HOP
 
 
 def loudness(pcm: Tensor) -> Tensor:
-    """pcm (samples,) to the level of every 40 ms frame (T,), in decibels below full scale."""
-    frames = pcm[: len(pcm) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME].reshape(-1, SAMPLES_PER_FRAME)
+    """Return the level (T,) of each frame of pcm (samples,), in dB relative to full scale."""
+    frames = pcm[: len(pcm) // HOP * HOP].reshape(-1, HOP)
     return 10 * torch.log10(frames.square().mean(-1) + 1e-10)
 
 
 def voiced(pcm: Tensor, below: float = 35.0) -> Tensor:
-    """Which frames (T,) carry speech: those less than `below` dB under the clip's loud frames (its 95th
-    percentile), and above -60 dB in any case."""
+    """Return a mask (T,) of the frames of pcm (samples,) with speech.
+
+    These are frames above -60 dB that are less than `below` dB under the 95th percentile of all levels.
+    """
     level = loudness(pcm)
     if not len(level):
         return torch.zeros(0, dtype=torch.bool)
@@ -26,13 +27,16 @@ def voiced(pcm: Tensor, below: float = 35.0) -> Tensor:
 
 
 def spoken_seconds(pcm: Tensor) -> float:
-    """Seconds from the first to the last voiced frame, pauses between included; 0 when there is none."""
-    at = voiced(pcm).nonzero().flatten()
-    return float(at[-1] - at[0] + 1) * SAMPLES_PER_FRAME / SAMPLE_RATE if len(at) else 0.0
+    """Return the seconds from the first to the last frame with speech, pauses included; 0 without speech."""
+    speech = voiced(pcm).nonzero().flatten()
+    return float(speech[-1] - speech[0] + 1) / FRAME_RATE if len(speech) else 0.0
 
 
 def silent_frames(pcm: Tensor, margin: int = 3) -> Tensor:
-    """Frames (T,) at least `margin` frames from any voiced one: there a mouth has had the time to close."""
+    """Return a mask (T,) of the frames without speech within `margin` frames before and after.
+
+    In these frames a mouth has had time to close.
+    """
     speech = voiced(pcm)
     near = F.max_pool1d(speech.float()[None, None], 2 * margin + 1, 1, margin)[0, 0]
     return near == 0

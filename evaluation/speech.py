@@ -1,4 +1,4 @@
-"""How well speech is understood: a small CTC phoneme recogniser, and the phoneme error rate (PER)."""
+"""Intelligibility of speech: a small CTC phoneme recogniser, and the phoneme error rate (PER)."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from evaluation.mel import SAMPLE_RATE, LogMel
+from evaluation.mel import LogMel
 from talker.checkpoint import load_component
+from talker.clock import SAMPLE_RATE
 
 RECOGNISER = Path(__file__).parent / "assets" / "recogniser"
 
-# Stress and length marks, IPA's and espeak's own, besides ties, pauses and word borders.
+# Stress and length marks of IPA and of espeak, ties, pauses and word borders.
 _DROPPED = frozenset("ˈˌːˑ'‿͜͡,%=:;|_-. \u200d")
 
 
 def normalise_phonemes(symbols: Iterable[str]) -> list[str]:
-    """Phoneme symbols without stress, length, ties and pauses; what becomes empty is left out.
+    """Remove stress, length, ties and pauses from phoneme symbols, and drop symbols that become empty.
 
-    Every PER of the project compares sequences that went through this function, references and labels alike.
+    Every PER of the project compares sequences normalised by this function.
     """
     kept = ("".join(c for c in unicodedata.normalize("NFC", s) if c not in _DROPPED) for s in symbols)
     return [symbol for symbol in kept if symbol]
 
 
 def edits(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
-    """Levenshtein distance: the fewest insertions, deletions and substitutions between two sequences."""
+    """Return the Levenshtein distance: the fewest insertions, deletions and substitutions."""
     row = list(range(len(reference) + 1))
-    for i, said in enumerate(hypothesis, 1):
+    for i, symbol in enumerate(hypothesis, 1):
         corner, row[0] = row[0], i
-        for j, meant in enumerate(reference, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (said != meant))
+        for j, expected in enumerate(reference, 1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (symbol != expected))
     return row[-1]
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Edits against a number of reference phonemes; adding two pools them, as PER is defined over a set."""
+    """Edits, and the number of reference phonemes; the sum of two objects covers the phonemes of both."""
 
     edits: int = 0
     reference: int = 0
@@ -51,19 +52,19 @@ class Errors:
 
     @property
     def rate(self) -> float:
-        """Summed edits / summed reference phonemes; nan when there is no reference."""
+        """The phoneme error rate, edits / reference; nan without reference phonemes."""
         return self.edits / self.reference if self.reference else float("nan")
 
 
 def phoneme_errors(hypothesis: Iterable[str], reference: Iterable[str]) -> Errors:
-    """Errors of one clip; both sides are normalised here."""
-    said, meant = normalise_phonemes(hypothesis), normalise_phonemes(reference)
-    return Errors(edits(said, meant), len(meant))
+    """Return the errors of one clip. The function normalises both sequences."""
+    symbols, expected = normalise_phonemes(hypothesis), normalise_phonemes(reference)
+    return Errors(edits(symbols, expected), len(expected))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecogniserConfig:
-    """Sizes of a `Recogniser`; `symbols` are its phonemes (CTC's blank comes before them as class 0)."""
+    """Sizes of a `Recogniser`. Class 0 is CTC's blank; class i + 1 is the phoneme symbols[i]."""
 
     symbols: tuple[str, ...]
     mels: int = 64
@@ -77,23 +78,23 @@ class RecogniserConfig:
 
     def __post_init__(self) -> None:
         if len(set(self.symbols)) != len(self.symbols) or not self.symbols:
-            raise ValueError("symbols must be distinct phonemes, at least one")
+            raise ValueError("symbols must contain at least one phoneme, and no phoneme twice")
         if normalise_phonemes(self.symbols) != list(self.symbols):
-            raise ValueError("symbols must be normalised: no stress, no length")
+            raise ValueError("symbols must be normalised: pass them through normalise_phonemes")
 
     @classmethod
     def tiny(cls, symbols: tuple[str, ...] = ("a", "b", "t")) -> RecogniserConfig:
-        """For tests."""
+        """A small configuration for tests."""
         return cls(symbols=symbols, mels=16, width=16, depth=2, expansion=2, kernel=5)
 
     @classmethod
     def puppet(cls, symbols: tuple[str, ...]) -> RecogniserConfig:
-        """The shipped one: 0.7 M parameters."""
+        """The configuration of the shipped recogniser, 0.7 M parameters."""
         return cls(symbols=symbols)
 
 
 class Block(nn.Module):
-    """Depthwise convolution over time, then a pointwise MLP, residual (ConvNeXt's block in one dimension)."""
+    """One-dimensional ConvNeXt block: depthwise convolution over time, pointwise MLP, residual connection."""
 
     def __init__(self, width: int, kernel: int, expansion: int) -> None:
         super().__init__()
@@ -103,13 +104,13 @@ class Block(nn.Module):
         self.down = nn.Linear(expansion * width, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, width), mask (B, T, 1) to (B, T, width)."""
+        """Map x (B, T, width) to (B, T, width); mask (B, T, 1) is 0 at padding."""
         mixed = self.depthwise((x * mask).transpose(1, 2)).transpose(1, 2)
         return x + self.down(nn.functional.gelu(self.up(self.norm(mixed))))
 
 
 class Recogniser(nn.Module):
-    """Speech to phonemes by connectionist temporal classification (Graves et al., 2006)."""
+    """Phoneme recogniser trained by connectionist temporal classification (Graves et al., 2006)."""
 
     def __init__(self, config: RecogniserConfig) -> None:
         super().__init__()
@@ -123,13 +124,13 @@ class Recogniser(nn.Module):
         self.classes = nn.Linear(config.width, len(config.symbols) + 1)
 
     def lengths(self, samples: Tensor) -> Tensor:
-        """Output frames (B,) of clips of `samples` (B,)."""
+        """Return the number of output frames (B,) of clips with `samples` (B,) samples."""
         return torch.div(samples, self.config.hop * self.config.stride, rounding_mode="floor")
 
     def forward(self, pcm: Tensor, samples: Tensor) -> Tensor:
-        """pcm (B, samples) at 24 kHz, zero-padded; samples (B,) to log-probabilities (B, T, 1 + symbols).
+        """Return log-probabilities (B, T, 1 + symbols) of zero-padded pcm (B, samples) at 24 kHz.
 
-        A clip's own frames do not depend on how far it is padded.
+        samples (B,) are the lengths without padding. The padding does not change the other frames.
         """
         stride = self.config.hop * self.config.stride
         pcm = nn.functional.pad(pcm, (0, -pcm.shape[-1] % stride))
@@ -144,25 +145,25 @@ class Recogniser(nn.Module):
 
     @torch.inference_mode()
     def transcribe(self, pcm: Tensor) -> list[str]:
-        """pcm (samples,) float32 at 24 kHz to phonemes.
+        """Return the phonemes of pcm (samples,), float32 at 24 kHz.
 
         Raises:
-            ValueError: it is not one channel.
+            ValueError: pcm does not have one dimension.
         """
         if pcm.dim() != 1:
-            raise ValueError(f"transcribe takes one channel (samples,), not {tuple(pcm.shape)}")
-        # A fifth of a second of silence on both sides, as training clips have: edges are nothing special.
+            raise ValueError(f"pcm must be one channel of shape (samples,), got {tuple(pcm.shape)}")
+        # Training clips begin and end with silence, so add 0.2 s on both sides.
         pcm = nn.functional.pad(pcm, (SAMPLE_RATE // 5, SAMPLE_RATE // 5)).to(next(self.parameters()).device)
         scores = self(pcm[None], torch.tensor([len(pcm)], device=pcm.device))[0]
         return [self.config.symbols[i - 1] for i in collapse(scores.argmax(-1).tolist())]
 
 
 def collapse(path: Sequence[int], blank: int = 0) -> list[int]:
-    """CTC's many-to-one map: repetitions merge, then blanks vanish."""
+    """Merge repeated classes of a CTC path, then remove the blanks."""
     return [now for before, now in zip([blank, *path], path, strict=False) if now not in (before, blank)]
 
 
 @cache
 def recogniser() -> Recogniser:
-    """The shipped recogniser, trained by `recipes.train_recogniser` on corpus audio alone."""
+    """Return the shipped recogniser, trained by `recipes.train_recogniser` on corpus speech only."""
     return load_component(Recogniser, RecogniserConfig, RECOGNISER)

@@ -1,7 +1,7 @@
-"""How far sound and picture are apart: a small two-tower network and the search over offsets.
+"""Audio-visual offset: a small two-tower network, and the search for the offset with the highest score.
 
-After SyncNet (Chung and Zisserman, 2016): embeddings of the lower face and of the sound, one a frame,
-compared at every shift; the best shift is the offset, its lead over the median shift the confidence.
+As in SyncNet (Chung and Zisserman, 2016), the network embeds the lower face and the sound of each frame. The
+offset is the shift with the highest mean similarity; its score minus the median score is the confidence.
 """
 
 from __future__ import annotations
@@ -17,23 +17,27 @@ from torch.nn import functional as F
 
 from evaluation.mel import LogMel
 from talker.checkpoint import load_component
+from talker.clock import HOP
 
 SYNC = Path(__file__).parent / "assets" / "sync"
-SAMPLES_PER_FRAME = 960
-REACH = 15
-SIDE = 128
-# The lower face in a portrait framed as the corpus frames it: left, top, right, bottom in parts of the side.
+MAX_OFFSET = 15  # frames: the largest offset that the search considers
+SIDE = 128  # pixels per side of the frames that the lower face is cut from
+# Left, top, right and bottom of the lower face, in parts of the side, for portraits framed as in the corpus.
 LOWER_FACE = (0.3125, 0.484375, 0.6875, 0.859375)
 
 
 def lower_face(frames: Tensor, margin: int = 0) -> Tensor:
-    """Square frames (..., 3, S, S) in [0, 1] to grey (..., 48, 48): the fixed lower-face box at S = 128.
+    """Cut the lower face out of square frames (..., 3, S, S) in [0, 1]: grey (..., 48, 48).
 
-    `margin` pixels more on every side leave room for shifting the box in training.
+    The frames are scaled to 128 pixels first. `margin` adds that many pixels on each side; training uses them
+    to shift the box.
+
+    Raises:
+        ValueError: the frames are not square, or not RGB.
     """
     *lead, channels, height, width = frames.shape
     if channels != 3 or height != width:
-        raise ValueError(f"frames must be (..., 3, S, S), not {tuple(frames.shape)}")
+        raise ValueError(f"frames must have shape (..., 3, S, S), got {tuple(frames.shape)}")
     grey = frames.reshape(-1, 3, height, width).mean(1, keepdim=True)
     small = F.interpolate(grey, size=(SIDE, SIDE), mode="area") if height != SIDE else grey
     left, top, right, bottom = (round(SIDE * part) for part in LOWER_FACE)
@@ -43,7 +47,7 @@ def lower_face(frames: Tensor, margin: int = 0) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncConfig:
-    """Sizes of a `SyncNet`; `lips` names the motion values that its picture tower also tells."""
+    """Sizes of a `SyncNet`; `lips` are the motion values that its visual tower also predicts."""
 
     channels: tuple[int, ...] = (16, 32, 64, 64)
     width: int = 128
@@ -57,12 +61,12 @@ class SyncConfig:
 
     @classmethod
     def tiny(cls) -> SyncConfig:
-        """For tests."""
+        """A small configuration for tests."""
         return cls(channels=(4, 8), width=16, embedding=8, depth=1, mels=16)
 
     @classmethod
     def puppet(cls) -> SyncConfig:
-        """The shipped one: 0.5 M parameters."""
+        """The configuration of the shipped network, 0.5 M parameters."""
         return cls()
 
 
@@ -75,14 +79,14 @@ class Temporal(nn.Module):
         self.convs = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, width, T) to the same."""
+        """Map x (B, width, T) to (B, width, T)."""
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = x + conv(F.gelu(norm(x)))
         return x
 
 
 class SyncNet(nn.Module):
-    """Two towers into one space, in which what belongs together is near."""
+    """Two towers that embed faces and sound into one space, where matching frames are similar."""
 
     def __init__(self, config: SyncConfig) -> None:
         super().__init__()
@@ -97,90 +101,97 @@ class SyncNet(nn.Module):
         self.lips = nn.Linear(config.width, len(config.lips))
         self.watch = Temporal(config.width, config.kernel, config.depth)
         self.mel = LogMel(config.mels, config.hop, config.window)
-        ratio = SAMPLES_PER_FRAME // config.hop
+        ratio = HOP // config.hop
         self.ears = nn.Conv1d(config.mels, config.width, 3 * ratio, ratio, padding=ratio)
         self.listen = Temporal(config.width, config.kernel, config.depth)
         self.seen = nn.Conv1d(config.width, config.embedding, 1)
         self.heard = nn.Conv1d(config.width, config.embedding, 1)
         self.sharpness = nn.Parameter(torch.tensor(10.0))
 
-    def picture(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """crops (B, T, 48, 48) grey in [0, 1] to unit embeddings (B, T, E) and lip values (B, T, lips)."""
+    def embed_faces(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Map grey crops (B, T, 48, 48) in [0, 1] to unit embeddings (B, T, E) and lips (B, T, len(lips))."""
         batch, frames = crops.shape[:2]
         x = crops.reshape(batch * frames, 1, *crops.shape[2:])
-        # Light and skin are no matter of lips: every crop is brought to the same mean and contrast.
+        # Normalise mean and contrast, because light and skin colour do not depend on the lips.
         x = (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 0.02)
         x = self.frame(self.eyes(x)).reshape(batch, frames, -1)
         lips = self.lips(F.gelu(x))
         embedded = self.seen(F.gelu(self.watch(x.transpose(1, 2)))).transpose(1, 2)
         return F.normalize(embedded, dim=-1), lips
 
-    def sound(self, pcm: Tensor) -> Tensor:
-        """pcm (B, 960 T) to unit embeddings (B, T, E)."""
+    def embed_audio(self, pcm: Tensor) -> Tensor:
+        """Return unit embeddings (B, T, E) of pcm (B, 960 T)."""
         x = self.listen(self.ears(self.mel(pcm)))
         return F.normalize(self.heard(F.gelu(x)).transpose(1, 2), dim=-1)
 
 
-def offset_scores(seen: Tensor, heard: Tensor, reach: int = REACH) -> Tensor:
-    """Mean similarity of picture and sound at every shift.
+def offset_scores(visual: Tensor, audio: Tensor, max_offset: int = MAX_OFFSET) -> Tensor:
+    """Return the mean similarity of picture and sound at each shift: (B, 2 max_offset + 1).
 
-    seen, heard (B, T, E) to (B, 2 reach + 1): entry reach + k compares frame t of the picture with
-    frame t + k of the sound. A shift is judged on the frames where both exist.
+    Entry max_offset + k compares frame t of the embeddings visual (B, T, E) with frame t + k of the
+    embeddings audio (B, T, E), over all t for which both exist.
+
+    Raises:
+        ValueError: there are not more than `max_offset` frames.
     """
-    frames = seen.shape[1]
-    if frames <= reach:
+    frames = visual.shape[1]
+    if frames <= max_offset:
         raise ValueError(
-            f"{frames} frames are too few to search {reach} to either side; give at least {reach + 1}"
+            f"offsets up to {max_offset} need a clip of at least {max_offset + 1} frames, got {frames}"
         )
-    similarity = seen @ heard.transpose(1, 2)
-    shifts = [similarity.diagonal(k, 1, 2).mean(-1) for k in range(-reach, reach + 1)]
+    similarity = visual @ audio.transpose(1, 2)
+    shifts = [similarity.diagonal(k, 1, 2).mean(-1) for k in range(-max_offset, max_offset + 1)]
     return torch.stack(shifts, -1)
 
 
 @dataclass(frozen=True)
 class Sync:
-    """offset: frames by which the sound comes late (negative: early); confidence: lead of the best shift's
-    score over the median shift's."""
+    """Audio-visual offset of a clip.
+
+    Attributes:
+        offset: frames by which the sound is late; negative if it is early.
+        confidence: score of that offset minus the median score.
+    """
 
     offset: int
     confidence: float
 
 
 def best(scores: Tensor) -> Sync:
-    """scores (2 reach + 1,) to the offset they speak for."""
-    at = int(scores.argmax())
-    return Sync(at - len(scores) // 2, float(scores[at] - scores.median()))
+    """Return the offset with the highest score of scores (2 max_offset + 1,)."""
+    index = int(scores.argmax())
+    return Sync(index - len(scores) // 2, float(scores[index] - scores.median()))
 
 
 @torch.inference_mode()
-def measure(net: SyncNet, frames: Tensor, pcm: Tensor, reach: int = REACH) -> Sync:
-    """Offset of a clip: frames (T, 3, S, S) in [0, 1] at 25 a second, pcm (samples,) at 24 kHz."""
-    return compare(net, watched(net, frames), pcm, reach)
+def measure(net: SyncNet, frames: Tensor, pcm: Tensor, max_offset: int = MAX_OFFSET) -> Sync:
+    """Return the offset of a clip: frames (T, 3, S, S) in [0, 1] at 25 fps, pcm (samples,) at 24 kHz."""
+    return compare(net, embed_frames(net, frames), pcm, max_offset)
 
 
 @torch.inference_mode()
-def watched(net: SyncNet, frames: Tensor) -> Tensor:
-    """Embeddings (1, T, E) of frames (T, 3, S, S) in [0, 1], for comparing them with several sounds."""
-    return net.picture(lower_face(frames)[None])[0]
+def embed_frames(net: SyncNet, frames: Tensor) -> Tensor:
+    """Return embeddings (1, T, E) of frames (T, 3, S, S) in [0, 1]; `compare` takes them."""
+    return net.embed_faces(lower_face(frames)[None])[0]
 
 
 @torch.inference_mode()
-def compare(net: SyncNet, seen: Tensor, pcm: Tensor, reach: int = REACH) -> Sync:
-    """Offset between what `watched` gave (1, T, E) and pcm (samples,), over the time that both last."""
-    length = min(seen.shape[1], len(pcm) // SAMPLES_PER_FRAME)
-    heard = net.sound(pcm[None, : length * SAMPLES_PER_FRAME])
-    return best(offset_scores(seen[:, :length], heard, reach)[0])
+def compare(net: SyncNet, visual: Tensor, pcm: Tensor, max_offset: int = MAX_OFFSET) -> Sync:
+    """Return the offset of pcm (samples,) to visual embeddings (1, T, E), over their common length."""
+    length = min(visual.shape[1], len(pcm) // HOP)
+    audio = net.embed_audio(pcm[None, : length * HOP])
+    return best(offset_scores(visual[:, :length], audio, max_offset)[0])
 
 
 @torch.inference_mode()
 def mouth_opening(net: SyncNet, frames: Tensor) -> Tensor:
-    """How open the mouth is in each frame: frames (T, 3, S, S) in [0, 1] to (T,) in 0..1."""
-    _, lips = net.picture(lower_face(frames)[None])
+    """Estimate the mouth opening (T,), 0 to 1, in frames (T, 3, S, S) in [0, 1]."""
+    _, lips = net.embed_faces(lower_face(frames)[None])
     jaw, closure = (lips[0, :, net.config.lips.index(name)].clamp(0, 1) for name in ("jaw", "closure"))
     return jaw * (1 - closure)
 
 
 @cache
 def sync_net() -> SyncNet:
-    """The shipped estimator, trained by `recipes.train_sync` on rendered corpus clips."""
+    """Return the shipped network, trained by `recipes.train_sync` on rendered corpus clips."""
     return load_component(SyncNet, SyncConfig, SYNC)

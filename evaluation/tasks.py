@@ -1,4 +1,4 @@
-"""Every task on held-out clips: a face for given speech, speech for a given face, speech alone, or both."""
+"""Measure the tasks on held-out clips: video for speech, speech for video, speech only, or both."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.heldout import Case, Performance, Split, as_tensor, performances
+from evaluation.heldout import Case, Performance, as_tensor, performances
 from evaluation.report import Cell, write_wav
 from evaluation.speech import Errors, phoneme_errors, recogniser
-from evaluation.sync import REACH, measure, sync_net
+from evaluation.sync import MAX_OFFSET, measure, sync_net
 from heads.solver import Sampling
+from puppet.sentences import Split
 from talker.clips.clip import Chunk, Clip
 from talker.media.mux import Mp4Writer
 from talker.pipeline import Talker
@@ -25,7 +26,7 @@ Row = dict[str, Cell]
 
 
 def write_given(case: Case, frames: NDArray[np.uint8], folder: Path) -> tuple[Path, Path, Path, Path]:
-    """A clip's sound, its video, two other sentences in its voice, and its face, as files in `folder`."""
+    """Write the inputs of a clip into `folder` and return the paths: sound, video, voice prompt, portrait."""
     names = ("given.wav", "given.mp4", "voice.wav", "face.png")
     sound, video, prompt, face = (folder / f"{case.name}-{name}" for name in names)
     write_wav(sound, case.pcm)
@@ -37,7 +38,7 @@ def write_given(case: Case, frames: NDArray[np.uint8], folder: Path) -> tuple[Pa
 
 
 def perform(talker: Talker, split: Split, count: int, folder: Path, seed: int = 0) -> Iterator[Row]:
-    """Rows of `perform_clip` for the first `count` clips of a split."""
+    """Yield the rows of `perform_clip` for the first `count` clips of a split."""
     for performance in performances(split, count):
         yield from perform_clip(talker, performance, folder, TASKS, seed)
 
@@ -50,9 +51,10 @@ def perform_clip(
     seed: int = 0,
     sampling: Sampling | None = None,
 ) -> Iterator[Row]:
-    """A row for each of `tasks`: those of TASKS, and t2av; what was given and made is saved into `folder`.
+    """Yield a row of measurements for each of `tasks`, which are those of TASKS and "t2av".
 
-    `exact` says whether there are as many samples and frames as the given stream has.
+    Inputs and outputs are saved in `folder`. The cell `exact` is whether the output has as many samples and
+    frames as the given stream.
     """
     case, frames = performance
     sound, video, prompt, face = write_given(case, frames, folder)
@@ -72,7 +74,7 @@ def perform_clip(
         shown = frames if task == "v2a" else np.concatenate([chunk.frames for chunk in chunks])
         row: Row = {"clip": case.name, "task": task, "end": made.finish_reason, "rtf": made.rtf}
         row["seconds"] = made.duration_seconds
-        if len(shown) > REACH:
+        if len(shown) > MAX_OFFSET:
             sync = measure(sync_net(), as_tensor(shown), heard)
             row |= {"offset": sync.offset, "confidence": sync.confidence}
         if task.startswith(("a2v", "v2a")):
@@ -84,7 +86,7 @@ def perform_clip(
 
 
 def task_figures(rows: Sequence[Row]) -> dict[str, Cell]:
-    """Totals by task: phoneme error, share of offsets within a frame, share of exact lengths."""
+    """Return the totals of each task: PER, share of offsets within one frame, share of exact lengths."""
     figures: dict[str, Cell] = {}
     for task in TASKS:
         own = [row for row in rows if row["task"] == task]

@@ -1,8 +1,8 @@
-"""Are the measures themselves right? Each is tried on the corpus, where the truth is known.
+"""Validate the measures on the corpus, where the correct values are known.
 
     python -m evaluation.validate [--split heldout] [--speech 200] [--scenes 60]
 
-Prints what docs and closing notes quote, and writes runs/evaluation/validation.json.
+Prints a table and writes runs/evaluation/validation.json.
 """
 
 from __future__ import annotations
@@ -14,21 +14,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluation.heldout import Scene, Split, scenes, speaking
+from evaluation.heldout import Scene, scenes, speaking
 from evaluation.report import Cell, table, write_json
 from evaluation.silence import silent_frames, spoken_seconds
 from evaluation.speech import Errors, Recogniser, phoneme_errors, recogniser
-from evaluation.sync import SAMPLES_PER_FRAME, Sync, SyncNet, compare, mouth_opening, sync_net, watched
+from evaluation.sync import Sync, SyncNet, compare, embed_frames, mouth_opening, sync_net
+from evaluation.threads import torch_threads
 from evaluation.video import squared_error
+from puppet.sentences import SPLITS, Split
+from puppet.speech import PAUSE
+from talker.clock import HOP
 
 SHIFTS = range(-10, 11)
 
 
-def hearing(ear: Recogniser, split: Split, count: int) -> dict[str, Cell]:
-    """PER on corpus speech: as it is, softer, with noise at -40 dBFS, with texts shuffled; and how well the
-    level tells where speech begins and ends."""
+def speech_figures(model: Recogniser, split: Split, count: int) -> dict[str, Cell]:
+    """Measure the PER of `count` clips, and the accuracy of the level-based speech activity.
+
+    The PER is measured on the clips themselves, at a lower level, with noise of -40 dBFS, and against the
+    phonemes of other clips.
+    """
     clips = [clip for clip, _ in zip(speaking(split), range(count), strict=False)]
-    meant = [[p.symbol for p in clip.phonemes] for clip in clips]
+    expected = [[p.symbol for p in clip.phonemes] for clip in clips]
     sounds = [torch.from_numpy(clip.pcm) for clip in clips]
     noise = 10 ** (-40 / 20)
     g = torch.Generator().manual_seed(0)
@@ -37,24 +44,24 @@ def hearing(ear: Recogniser, split: Split, count: int) -> dict[str, Cell]:
         "per_12_db_softer": [0.25 * s for s in sounds],
         "per_noise_40_db": [s + noise * torch.randn(s.shape, generator=g) for s in sounds],
     }
-    heard = {name: [ear.transcribe(s) for s in version] for name, version in versions.items()}
-    figures: dict[str, Cell] = {name: rate(said, meant) for name, said in heard.items()}
-    figures["per_shuffled"] = rate(heard["per_corpus"], [*meant[1:], *meant[:1]])
-    said = [[p for p in clip.phonemes if p.symbol != "_"] for clip in clips]
-    spans = [phones[-1].end - phones[0].start for phones in said]
+    heard = {name: [model.transcribe(s) for s in version] for name, version in versions.items()}
+    figures: dict[str, Cell] = {name: rate(phonemes, expected) for name, phonemes in heard.items()}
+    figures["per_shuffled"] = rate(heard["per_corpus"], [*expected[1:], *expected[:1]])
+    spoken = [[p for p in clip.phonemes if p.symbol != PAUSE] for clip in clips]
+    spans = [phones[-1].end - phones[0].start for phones in spoken]
     ratios = [spoken_seconds(s) / span for s, span in zip(sounds, spans, strict=True)]
     figures["voiced_span_over_true_span"] = float(torch.tensor(ratios).median())
     return figures
 
 
-def rate(heard: Sequence[list[str]], meant: Sequence[list[str]]) -> float:
-    """PER of a set."""
-    return sum((phoneme_errors(h, m) for h, m in zip(heard, meant, strict=True)), Errors()).rate
+def rate(heard: Sequence[list[str]], expected: Sequence[list[str]]) -> float:
+    """Return the PER over all pairs of sequences."""
+    return sum((phoneme_errors(h, e) for h, e in zip(heard, expected, strict=True)), Errors()).rate
 
 
 def shifted(pcm: Tensor, frames: int) -> Tensor:
-    """pcm (samples,) made `frames` later (negative: earlier), silence where nothing is left."""
-    samples, moved = frames * SAMPLES_PER_FRAME, torch.zeros_like(pcm)
+    """Delay pcm (samples,) by `frames` video frames (negative: advance it); silence fills the gap."""
+    samples, moved = frames * HOP, torch.zeros_like(pcm)
     if samples >= 0:
         moved[samples:] = pcm[: len(pcm) - samples]
     else:
@@ -62,9 +69,9 @@ def shifted(pcm: Tensor, frames: int) -> Tensor:
     return moved
 
 
-def watching(net: SyncNet, clips: Sequence[Scene]) -> dict[str, Cell]:
-    """Known shifts recovered, true pairs told from shuffled ones."""
-    seen, sounds = [watched(net, clip.frames) for clip in clips], [clip.pcm for clip in clips]
+def sync_figures(net: SyncNet, clips: Sequence[Scene]) -> dict[str, Cell]:
+    """Measure how often known shifts are found, and how confidence separates true from shuffled pairs."""
+    seen, sounds = [embed_frames(net, clip.frames) for clip in clips], [clip.pcm for clip in clips]
     found = [
         (k, compare(net, s, shifted(pcm, k))) for s, pcm in zip(seen, sounds, strict=True) for k in SHIFTS
     ]
@@ -81,18 +88,18 @@ def watching(net: SyncNet, clips: Sequence[Scene]) -> dict[str, Cell]:
 
 
 def mean(results: Sequence[Sync]) -> float:
-    """Mean confidence."""
+    """Return the mean confidence."""
     return sum(sync.confidence for sync in results) / len(results)
 
 
 def auc(above: Sequence[float], below: Sequence[float]) -> float:
-    """Chance that one of `above` exceeds one of `below`, ties counting half: the area under the ROC curve."""
+    """Return the area under the ROC curve: the probability that one of `above` exceeds one of `below`."""
     high, low = torch.tensor(above)[:, None], torch.tensor(below)[None]
     return float(((high > low).double() + 0.5 * (high == low).double()).mean())
 
 
-def opening(net: SyncNet, clips: Sequence[Scene]) -> dict[str, Cell]:
-    """Correlation of the measured mouth opening with jaw x (1 - closure); how open mouths are in silence."""
+def mouth_figures(net: SyncNet, clips: Sequence[Scene]) -> dict[str, Cell]:
+    """Compare the estimated mouth opening with jaw * (1 - closure); measure it in silence and in speech."""
     measured = [mouth_opening(net, clip.frames) for clip in clips]
     true = [clip.opening for clip in clips]
     each = [correlation(m, t) for m, t in zip(measured, true, strict=True) if float(t.std()) > 0.02]
@@ -108,33 +115,43 @@ def opening(net: SyncNet, clips: Sequence[Scene]) -> dict[str, Cell]:
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's."""
+    """Return Pearson's correlation coefficient of a and b, both (N,)."""
     return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
 
 
-def pictures(clips: Sequence[Scene]) -> dict[str, Cell]:
-    """PSNR of frames under noise of known size, which in closed form is 20 log10(255 / 5.1) = 34 dB."""
+def picture_figures(clips: Sequence[Scene]) -> dict[str, Cell]:
+    """Measure the PSNR of a frame with noise of standard deviation 0.02; the closed form is 34 dB."""
     g, frame = torch.Generator().manual_seed(0), clips[0].frames[0]
     noisy = frame + torch.randn(frame.shape, generator=g) * 0.02
     return {"psnr_of_2_percent_noise": squared_error(noisy, frame).psnr}
 
 
+def validate(split: Split, speech: int, scene_count: int) -> dict[str, Cell]:
+    """Validate the recogniser on `speech` clips and the other measures on `scene_count` rendered clips."""
+    figures: dict[str, Cell] = {}
+    if speech:
+        figures |= speech_figures(recogniser(), split, speech)
+    if scene_count:
+        clips = list(scenes(split, scene_count))
+        net = sync_net()
+        figures |= sync_figures(net, clips) | mouth_figures(net, clips) | picture_figures(clips)
+    return figures
+
+
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--split", default="heldout", choices=("heldout", "train"))
-    parser.add_argument("--speech", type=int, default=200, help="clips for the recogniser; 0: leave it out")
-    parser.add_argument("--scenes", type=int, default=60, help="clips for the estimator; 0: leave it out")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--split", default="heldout", choices=SPLITS)
+    parser.add_argument("--speech", type=int, default=200, help="clips for the recogniser; 0 skips it")
+    parser.add_argument(
+        "--scenes", type=int, default=60, help="rendered clips for the offset estimator; 0 skips it"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    figures: dict[str, Cell] = {}
-    if options.speech:
-        figures |= hearing(recogniser(), options.split, options.speech)
-    if options.scenes:
-        clips = list(scenes(options.split, options.scenes))
-        figures |= watching(sync_net(), clips) | opening(sync_net(), clips) | pictures(clips)
+    with torch_threads(options.threads):
+        figures = validate(options.split, options.speech, options.scenes)
     print(table([{"figure": name, "value": value} for name, value in figures.items()]))
     folder = Path("runs/evaluation")
     folder.mkdir(parents=True, exist_ok=True)

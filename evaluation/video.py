@@ -1,4 +1,4 @@
-"""How near pictures are to pictures: PSNR and SSIM, whole and in a box."""
+"""Similarity of pictures: PSNR and SSIM of a whole picture or of a box."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; right and bottom are outside."""
+"""Left, top, right and bottom in pixels; right and bottom are exclusive."""
 
 
 @dataclass(frozen=True)
 class SquaredError:
-    """A summed squared error and how many values it covers; adding pools, so that a set has one PSNR."""
+    """The sum of squared errors of `values` values.
+
+    The sum of two objects covers the values of both, so that a set of pictures has one PSNR.
+    """
 
     total: float = 0.0
     values: int = 0
@@ -25,39 +28,49 @@ class SquaredError:
 
     @property
     def psnr(self) -> float:
-        """Decibels for signals in [0, 1]: -10 log10 of the mean squared error; infinite without error."""
+        """-10 log10 of the mean squared error, in dB: inf without any error, nan without any value."""
         if not self.values:
             return math.nan
         return -10 * math.log10(self.total / self.values) if self.total else math.inf
 
 
 def crop(image: Tensor, box: Box | None) -> Tensor:
-    """The part of image (..., H, W) inside `box`, cut off at the borders; None is the whole.
+    """Return the part of image (..., H, W) inside `box`, or the whole image for None.
 
     Raises:
-        ValueError: nothing of the box is inside.
+        ValueError: the box does not overlap the image.
     """
     if box is None:
         return image
     left, top, right, bottom = box
     part = image[..., max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
     if not part.numel():
-        raise ValueError(f"the box {box} is outside the image of {image.shape[-1]}x{image.shape[-2]}")
+        raise ValueError(f"box {box} is outside the image of {image.shape[-1]}x{image.shape[-2]} pixels")
     return part
 
 
 def squared_error(image: Tensor, target: Tensor, box: Box | None = None) -> SquaredError:
-    """image, target (..., H, W) in [0, 1], compared inside `box`."""
+    """Return the squared error of image to target, both (..., H, W) in [0, 1], inside `box`.
+
+    Raises:
+        ValueError: the shapes differ, or the box does not overlap the image.
+    """
     if image.shape != target.shape:
-        raise ValueError(f"cannot compare {tuple(image.shape)} with {tuple(target.shape)}")
+        raise ValueError(
+            f"image {tuple(image.shape)} and target {tuple(target.shape)} must have the same shape"
+        )
     difference = crop(image, box).double() - crop(target, box).double()
     return SquaredError(float(difference.square().sum()), difference.numel())
 
 
 def ssim(image: Tensor, target: Tensor, box: Box | None = None) -> float:
-    """Structural similarity (Wang et al., 2004) of image, target (C, H, W) in [0, 1], averaged over `box`.
+    """Return the mean structural similarity (Wang et al., 2004) of image and target (C, H, W) inside `box`.
 
-    Gaussian window of 11 pixels, deviation 1.5, K = (.01, .03); a window must lie inside the box to count.
+    Values are in [0, 1]. The window is a Gaussian of 11 pixels with standard deviation 1.5; K = (0.01, 0.03).
+    Only windows that lie completely inside the box count.
+
+    Raises:
+        ValueError: the box is smaller than 11 x 11 pixels.
     """
     x, y = (crop(t, box).double()[None] for t in (image, target))
     if min(x.shape[-2:]) < 11:

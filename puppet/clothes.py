@@ -1,4 +1,4 @@
-"""Clothes: a shell over the shoulders, cut along a neckline, with a collar swept round it; and glasses."""
+"""Clothes, a shell over the shoulders that ends at a neckline with a collar; and glasses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from puppet.head import INSIDE, Head, load_head
 from puppet.scene import Part, eye_centre, follow_share
 
 FloatArray = NDArray[Any]  # floating point; float32 where the kernels read it
-WIDE, TOP, HIGH = (
-    7.0,
-    -0.9,
-    2.8,
-)  # the cloth texture covers x in +-WIDE/2 and y from TOP down by HIGH, in 0.1 m
+# The cloth texture covers x from -WIDE / 2 to WIDE / 2 and y from TOP down to TOP - HIGH, in 0.1 m.
+WIDE, TOP, HIGH = 7.0, -0.9, 2.8
 _NECK_AXIS = -0.9  # z of the neck's axis
-_RING = 96  # points round a collar
-# cross-sections of collars as (outward, up) in 0.1 m, from the inside edge over the top to the outside
+_RING = 96  # points around a collar
+# Cross-sections of collars as (outward, up) in 0.1 m, from the inner edge over the top to the outer edge.
 _PROFILES = {
     "t-shirt": ((-0.03, 0.05), (0.01, 0.075), (0.045, 0.06), (0.06, 0.0), (0.055, -0.07)),
     "jumper": ((-0.04, 0.02), (-0.02, 0.12), (0.04, 0.15), (0.10, 0.10), (0.11, 0.0), (0.09, -0.08)),
@@ -31,53 +28,54 @@ _PROFILES = {
 }
 
 
-def template_places() -> FloatArray:
-    """The template's vertices (V,3) about its eyes."""
+def template_positions() -> FloatArray:
+    """Return the template's vertices (V, 3) relative to the midpoint of its eyes."""
     head = load_head()
     return head.vertices - (eye_centre(head.vertices, head, 1) + eye_centre(head.vertices, head, 2)) / 2
 
 
-def below_neckline(place: FloatArray, who: Identity, collar: bool = False) -> FloatArray:
-    """Signed distance (N,) of template places below this outfit's neckline; `collar` leaves out the opening
-    at the throat.
+def below_neckline(position: FloatArray, person: Identity, collar: bool = False) -> FloatArray:
+    """Return the signed distance (N,) of template positions (N, 3) below the neckline of the outfit.
+
+    With `collar`, the neckline has no opening at the throat.
     """
-    x, y, z = place.T
+    x, y, z = position.T
     depth = -1.66 - (y + 0.55 * (z - _NECK_AXIS))
     front = np.clip((z + 0.75) / 0.2, 0, 1)
-    garment = who.outfit.garment
-    if garment == "jumper" and who.outfit.scale > 1.25:  # a polo neck
+    garment = person.outfit.garment
+    if garment == "jumper" and person.outfit.scale > 1.25:  # a polo neck
         depth = depth + 0.30
     around = np.hypot(x / 1.05, z + 0.95)
     depth = np.maximum(depth, np.minimum(around - 0.60, -1.2 - y))
     if collar:
         return depth.astype(np.float32)
-    if garment == "t-shirt" and who.outfit.scale < 0.85:  # a V neck
+    if garment == "t-shirt" and person.outfit.scale < 0.85:  # a V neck
         depth = depth - front * 1.1 * np.clip(0.32 - np.abs(x), 0, 1)
     if garment in ("shirt", "polo"):
         depth = depth - front * 1.9 * np.clip(0.15 - np.abs(x), 0, 1)
     return depth.astype(np.float32)
 
 
-def dress(who: Identity, points: FloatArray) -> list[Part]:
-    """The garment over head vertices (V,3): shell and collar."""
+def dress(person: Identity, points: FloatArray) -> list[Part]:
+    """Return the garment, shell and collar, for head vertices (V, 3)."""
     head = load_head()
-    place = template_places()
-    depth = below_neckline(place, who)
-    body = (head.groups == 0) & (head.masks[INSIDE] < 0.2) & (place[:, 1] < -0.9)
+    position = template_positions()
+    depth = below_neckline(position, person)
+    body = (head.groups == 0) & (head.masks[INSIDE] < 0.2) & (position[:, 1] < -0.9)
     chosen = head.triangles[(body & (depth > -0.35))[head.triangles].all(axis=1)]
     used, triangles = np.unique(chosen, return_inverse=True)
     triangles = triangles.reshape(chosen.shape).astype(np.int32)
     normals = np.zeros_like(points)
     raster.vertex_normals(points, head.triangles, normals)
-    folds = noise_at(points[used], (1.6, 1.1, 1.6), who.seed * 16 + 11) + 0.5 * noise_at(
-        points[used], 3.6, who.seed * 16 + 12
+    folds = noise_at(points[used], (1.6, 1.1, 1.6), person.seed * 16 + 11) + 0.5 * noise_at(
+        points[used], 3.6, person.seed * 16 + 12
     )
     thick = {"t-shirt": 0.05, "shirt": 0.055, "polo": 0.055, "jumper": 0.10, "jacket": 0.12}[
-        who.outfit.garment
+        person.outfit.garment
     ]
     shell = points[used] + normals[used] * (thick + 0.025 * folds)[:, None].astype(np.float32)
     attributes = np.stack([np.ones(len(used)), np.zeros(len(used)), depth[used]], axis=1).astype(np.float32)
-    # Close to the collar cloth lies in its shade.
+    # The collar shades the cloth next to it.
     attributes[:, 0] = 1 - 0.25 * np.exp(-np.clip(depth[used], 0, 9) / 0.12)
     part = _cloth_part(
         shell, triangles, attributes, cloth_coordinates(shell)[triangles], used.astype(np.int32)
@@ -85,20 +83,20 @@ def dress(who: Identity, points: FloatArray) -> list[Part]:
     ring = _neck_ring(
         shell,
         triangles,
-        below_neckline(place[used], who, collar=who.outfit.garment in ("shirt", "polo", "jacket")),
+        below_neckline(position[used], person, collar=person.outfit.garment in ("shirt", "polo", "jacket")),
     )
-    return [part, _collar(who, ring)] if ring is not None else [part]
+    return [part, _collar(person, ring)] if ring is not None else [part]
 
 
-def covered(who: Identity) -> NDArray[np.bool_]:
-    """Which of the head's triangles (F,) lie wholly under the garment and need not be drawn."""
+def covered(person: Identity) -> NDArray[np.bool_]:
+    """Return a mask (F,) of the head's triangles that the garment covers completely."""
     head = load_head()
-    hidden = (below_neckline(template_places(), who) > 0.22) & (head.groups == 0)
+    hidden = (below_neckline(template_positions(), person) > 0.22) & (head.groups == 0)
     return hidden[head.triangles].all(axis=1)
 
 
 def cloth_coordinates(points: FloatArray) -> FloatArray:
-    """Points (N,3) to texture coordinates (N,2), seen from the front."""
+    """Convert points (N, 3) to texture coordinates (N, 2) by a projection from the front."""
     return np.stack([points[:, 0] / WIDE + 0.5, (TOP - points[:, 1]) / HIGH], axis=1).astype(np.float32)
 
 
@@ -109,6 +107,7 @@ def _cloth_part(
     uvs: FloatArray,
     anchors: NDArray[Any],
 ) -> Part:
+    """Return a part of cloth with N points and F triangles; see `Part` for the shapes."""
     count = len(points)
     return Part(
         points=points.astype(np.float32),
@@ -125,7 +124,10 @@ def _cloth_part(
 
 
 def _neck_ring(points: FloatArray, triangles: NDArray[Any], depth: FloatArray) -> FloatArray | None:
-    """Where the shell crosses the neckline, (R,3), by angle round the neck's axis; None if it does not."""
+    """Return the curve (R, 3) where the shell crosses the neckline, ordered by the angle around the neck.
+
+    `depth` (N,) is the distance of the shell's points below the neckline. Returns None without a crossing.
+    """
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     crossing = edges[(depth[edges[:, 0]] < 0) & (depth[edges[:, 1]] >= 0)]
     if len(crossing) < 12:
@@ -146,11 +148,14 @@ def _neck_ring(points: FloatArray, triangles: NDArray[Any], depth: FloatArray) -
     )
 
 
-def _collar(who: Identity, ring: FloatArray) -> Part:
-    """A profile swept round the ring; shirts and jackets are open in front, with points."""
-    garment = who.outfit.garment
+def _collar(person: Identity, ring: FloatArray) -> Part:
+    """Return a collar: a profile swept along the ring (R, 3).
+
+    Collars of shirts, polo shirts and jackets are open and pointed in front.
+    """
+    garment = person.outfit.garment
     profile = np.array(_PROFILES[garment], np.float32)
-    if garment == "jumper" and who.outfit.scale > 1.25:
+    if garment == "jumper" and person.outfit.scale > 1.25:
         profile = np.array(
             ((-0.02, 0.0), (-0.02, 0.32), (0.03, 0.40), (0.09, 0.36), (0.12, 0.1), (0.13, -0.12)), np.float32
         )
@@ -167,7 +172,7 @@ def _collar(who: Identity, ring: FloatArray) -> Part:
         points[:, k, 1] -= front * 0.10 * (k < len(profile) - 2)
     index = np.arange(_RING * len(profile)).reshape(_RING, len(profile))
     after = np.roll(index, -1, axis=0)
-    if pointed:  # the gap at the throat
+    if pointed:  # leave a gap at the throat
         keep = np.abs(target) > (0.5 if garment == "jacket" else 0.16)
         keep &= np.abs(np.roll(target, -1)) > (0.5 if garment == "jacket" else 0.16)
         index_k, after_k = index[keep], after[keep]
@@ -189,17 +194,18 @@ def _collar(who: Identity, ring: FloatArray) -> Part:
     return _cloth_part(flat, triangles, attributes, uv[triangles], np.full(len(flat), -1, np.int32))
 
 
-def paint_cloth(who: Identity, width: int) -> FloatArray:
-    """Texture (H,W,4) of linear colour and gloss over the shell's front view; its last rows colour the
-    collar.
+def paint_cloth(person: Identity, width: int) -> FloatArray:
+    """Return the texture (H, W, 4) of the cloth: linear colour and gloss, seen from the front.
+
+    The last rows are the collar.
     """
     height = int(width * HIGH / WIDE)
     v, u = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = (u / width - 0.5) * WIDE, TOP - v / height * HIGH
-    place = np.stack([x, y, 0 * x], axis=-1)
-    outfit, seed = who.outfit, who.seed * 16
-    crease = noise_at(place, (2.4, 1.5, 1.0), seed + 13)
-    weave = noise_at(place, (30.0, 30.0, 1.0), seed + 14)
+    position = np.stack([x, y, 0 * x], axis=-1)
+    outfit, seed = person.outfit, person.seed * 16
+    crease = noise_at(position, (2.4, 1.5, 1.0), seed + 13)
+    weave = noise_at(position, (30.0, 30.0, 1.0), seed + 14)
     wx, wy = x + 0.04 * crease, y + 0.05 * crease
     first, second = np.array(outfit.colour, np.float32), np.array(outfit.second, np.float32)
     mix = np.zeros_like(x)
@@ -210,14 +216,14 @@ def paint_cloth(who: Identity, width: int) -> FloatArray:
         bars = [np.clip(6 * (np.abs((w / pitch) % 1 - 0.5) - 0.3), 0, 1) for w in (wx, wy)]
         mix = 0.5 * (bars[0] + bars[1])
     elif outfit.pattern == "melange":
-        mix = np.clip(0.25 + 0.5 * noise_at(place, (14.0, 5.0, 1.0), seed + 15), 0, 0.6)
+        mix = np.clip(0.25 + 0.5 * noise_at(position, (14.0, 5.0, 1.0), seed + 15), 0, 0.6)
     cloth = first * (1 - mix[..., None]) + second * mix[..., None]
     shade = 1 + 0.12 * crease + 0.07 * weave
     if outfit.pattern == "knit":
         rows = np.abs((wy * 11 + np.abs((wx * 9) % 1 - 0.5) * 1.0) % 1 - 0.5)
         shade = shade * (0.72 + 0.5 * rows)
     cloth = cloth * shade[..., None]
-    cloth = _front_details(cloth, x, y, who)
+    cloth = _front_details(cloth, x, y, person)
     collar = second if outfit.garment == "polo" else first
     start = int(height * 0.94)
     ribs = 1 + 0.12 * np.sin(u[start:] / width * 2 * np.pi * 90)[..., None] * (
@@ -228,9 +234,9 @@ def paint_cloth(who: Identity, width: int) -> FloatArray:
     return np.ascontiguousarray(np.concatenate([np.clip(cloth, 0.004, 0.9), gloss], axis=2), np.float32)
 
 
-def _front_details(cloth: FloatArray, x: FloatArray, y: FloatArray, who: Identity) -> FloatArray:
-    """Plackets and buttons, or a jacket's lapels with a shirt between them."""
-    garment = who.outfit.garment
+def _front_details(cloth: FloatArray, x: FloatArray, y: FloatArray, person: Identity) -> FloatArray:
+    """Draw plackets and buttons, or the lapels of a jacket and the shirt between them; return the texture."""
+    garment = person.outfit.garment
     if garment in ("shirt", "polo"):
         line = np.exp(-(((np.abs(x) - 0.10) / 0.012) ** 2)) * (y < -1.9)
         cloth = cloth * (1 - 0.35 * line[..., None])
@@ -240,7 +246,7 @@ def _front_details(cloth: FloatArray, x: FloatArray, y: FloatArray, who: Identit
     if garment == "jacket":
         edge = 0.12 + 0.42 * np.clip((y + 3.1) / 1.3, 0, 1)
         inside = np.clip((edge - np.abs(x)) / 0.02, 0, 1)[..., None]
-        shirt = np.array(who.outfit.second, np.float32) * 0.4 + 0.45
+        shirt = np.array(person.outfit.second, np.float32) * 0.4 + 0.45
         cloth = (
             cloth * (1 - inside)
             + shirt * inside * (1 - 0.25 * np.exp(-(((np.abs(x) - edge) / 0.05) ** 2)))[..., None]
@@ -250,14 +256,14 @@ def _front_details(cloth: FloatArray, x: FloatArray, y: FloatArray, who: Identit
     return cloth
 
 
-def glasses(who: Identity, points: FloatArray) -> list[Part]:
-    """Rims, bridge and temples as tubes before the eyes, or nothing."""
-    shape = who.outfit.glasses
+def glasses(person: Identity, points: FloatArray) -> list[Part]:
+    """Return rims, bridge and temples of the glasses as tubes; empty for a person without glasses."""
+    shape = person.outfit.glasses
     if shape is None:
         return []
     head = load_head()
     tubes = []
-    front = _bridge(points, head)
+    front = _glasses_plane(points, head)
     wide, high, power = 0.235 + 0.04 * shape, 0.15 + 0.075 * (1 - shape), 2.0 + 2.5 * shape
     turn = np.linspace(0, 2 * np.pi, 41)
     ears = points[head.masks[2] > 0.5]
@@ -284,18 +290,18 @@ def glasses(who: Identity, points: FloatArray) -> list[Part]:
     inner = 0.5 * (tubes[0][:, 0].max() + tubes[2][:, 0].min())
     left, right = tubes[0][np.argmax(tubes[0][:, 0])], tubes[2][np.argmin(tubes[2][:, 0])]
     tubes.append(np.array([left, [inner, left[1] + 0.03, front + 0.02], right]))
-    return [_tube(np.asarray(path, np.float32), who.outfit.rim_width) for path in tubes]
+    return [_tube(np.asarray(path, np.float32), person.outfit.rim_width) for path in tubes]
 
 
-def _bridge(points: FloatArray, head: Head) -> float:
-    """How far forward the nose's bridge and the lids reach between the eyes."""
+def _glasses_plane(points: FloatArray, head: Head) -> float:
+    """Return z of the glasses: in front of the lids and of the bridge of the nose."""
     lids = (head.groups == 0) & (np.abs(points[:, 1]) < 0.06) & (np.abs(points[:, 0]) < 0.5)
     nose = (head.groups == 0) & (np.abs(points[:, 1] + 0.02) < 0.09) & (np.abs(points[:, 0]) < 0.12)
     return max(float(np.quantile(points[lids, 2], 0.9)) + 0.10, float(points[nose, 2].max()) + 0.035)
 
 
 def _tube(path: FloatArray, width: float) -> Part:
-    """A square tube along path (K,3)."""
+    """Return a tube of square cross-section along path (K, 3)."""
     tangent = (
         np.gradient(path, axis=0) if len(path) > 2 else np.repeat(path[1:] - path[:1], len(path), axis=0)
     )

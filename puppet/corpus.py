@@ -1,4 +1,4 @@
-"""Talking clips without end: sentence, voice, sound, motion and person of item i, the same in every run."""
+"""An unlimited corpus of talking clips. Clip i has the same text, speech, motion and face in every run."""
 
 import argparse
 import json
@@ -9,27 +9,40 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from puppet.motion import FRAME_RATE, FRAME_SAMPLES, MOTION, animate
+from puppet.motion import MOTION, animate
 from puppet.sentences import SPLITS, Split, sentence
-from puppet.speech import PAUSE, SAMPLE_RATE, Phoneme, Speech, speak
+from puppet.speech import PAUSE, Phoneme, Speech, speak
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, VoiceParameters, voice
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from puppet.render import Renderer
 
 IDENTITIES: dict[Split, range] = {"train": range(20_000), "heldout": range(1_000_000, 1_002_000)}
 VOICES: dict[Split, range] = {"train": TRAIN_VOICES, "heldout": HELDOUT_VOICES}
-_IDLE_SHARE = 0.04
-_PATCH = 4  # frames: a clip is a whole number of patches long
-_SEED_STRIDE = 100_000_000  # sentences of different seeds do not overlap
+_IDLE_SHARE = 0.04  # of all clips
+_PATCH = 4  # frames; the length of a clip is a multiple of it
+_SEED_STRIDE = 100_000_000  # corpora of different seeds use different sentence indices
 
 
 @dataclass(frozen=True)
 class Clip:
-    """`pcm`: (960 T,) float32 at 24 kHz; `motion`: (T, 24) float32, T a multiple of 4; times of `phonemes`
-    in seconds of the clip; `identity`: seed of the person; `idle`: nothing is said (empty text)."""
+    """One clip of T frames, T a multiple of 4.
+
+    Attributes:
+        index, split: where the clip is in the corpus.
+        text: the words; empty in an idle clip.
+        identity: seed of the person (`puppet.face.identity`).
+        pcm: (960 T,) float32 at 24 kHz.
+        motion: (T, 24) float32 in the order of `puppet.motion.MOTION`.
+        phonemes: with times in seconds from the start of the clip.
+        idle: nobody speaks.
+    """
 
     index: int
     split: Split
@@ -42,71 +55,80 @@ class Clip:
     idle: bool
 
     def frames(self, size: int = 256, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
-        """Rendered frames [start, stop): (n, size, size, 3)."""
-        from puppet.face import identity
-        from puppet.render import Renderer
+        """Render frames start to stop (exclusive): (n, size, size, 3) uint8."""
+        return self.renderer(size).frames(self.motion[start:stop])
 
-        return Renderer(identity(self.identity), size=size).frames(self.motion[start:stop])
+    def renderer(self, size: int = 256) -> "Renderer":
+        """Return a renderer of this clip's person for pictures of `size` x `size` pixels."""
+        from puppet.face import identity
+        from puppet.render import Renderer  # loads numba, which speech does not need
+
+        return Renderer(identity(self.identity), size)
 
 
 class Corpus:
-    """Clips by number. Raises ValueError for an unknown split."""
+    """The clips of one split. Raises ValueError for an unknown split."""
 
     def __init__(self, split: Split = "train", seed: int = 0) -> None:
         if split not in SPLITS:
-            raise ValueError(f"There is no split {split!r}: choose one of {', '.join(SPLITS)}.")
+            raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
         self.split, self.seed = split, seed
 
     def clip(self, index: int) -> Clip:
-        """Clip `index` >= 0: the same samples and motion on every call, in any order, in any process."""
+        """Return clip `index`: the same on every call, in any order and in any process.
+
+        Raises ValueError for a negative index.
+        """
         if index < 0:
-            raise ValueError(f"Clip numbers start at 0, not {index}.")
+            raise ValueError(f"clip indices start at 0, got {index}")
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index, 0xC11B])
         idle = bool(rng.random() < _IDLE_SHARE)
         speaker = voice(int(rng.choice(VOICES[self.split])))
         identity = int(rng.choice(IDENTITIES[self.split]))
         text = "" if idle else sentence(self.split, self.seed * _SEED_STRIDE + index)
-        speech = _silence(rng) if idle else _stage(speak(text, speaker), rng)
+        speech = _idle_speech(rng) if idle else _add_silences(speak(text, speaker), rng)
         motion = animate(speech, rng)
         return Clip(index, self.split, text, speaker, identity, speech.pcm, motion, speech.phonemes, idle)
 
 
-def _silence(rng: np.random.Generator) -> Speech:
-    """A person who waits 1.5 to 5 s; digital silence or a faint room."""
+def _idle_speech(rng: np.random.Generator) -> Speech:
+    """Return 1.6 to 5 s without speech: digital silence, or faint noise."""
     patches = int(rng.integers(10, 32))
-    samples = patches * _PATCH * FRAME_SAMPLES
-    pcm = np.zeros(samples, np.float32) if rng.random() < 0.5 else _room(samples, rng)
+    samples = patches * _PATCH * HOP
+    pcm = np.zeros(samples, np.float32) if rng.random() < 0.5 else _room_noise(samples, rng)
     return Speech(pcm, [Phoneme(PAUSE, 0.0, samples / SAMPLE_RATE)])
 
 
-def _room(samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _room_noise(samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return white noise (samples,) of -80 to -66 dB."""
     level = 10 ** (rng.uniform(-80, -66) / 20)
     return np.float32(level) * rng.standard_normal(samples, dtype=np.float32)
 
 
-def _stage(speech: Speech, rng: np.random.Generator) -> Speech:
-    """Silence before (0.1-0.5 s) and after (0.1-0.6 s), some pauses drawn out, a faint room, whole
-    patches."""
+def _add_silences(speech: Speech, rng: np.random.Generator) -> Speech:
+    """Add silence before (0.1 to 0.5 s) and after (0.1 to 0.6 s), lengthen some pauses, add faint noise.
+
+    The result is a whole number of patches long.
+    """
     pieces: list[NDArray[np.float32]] = [np.zeros(round(rng.uniform(0.1, 0.5) * SAMPLE_RATE), np.float32)]
     phonemes = [Phoneme(PAUSE, 0.0, len(pieces[0]) / SAMPLE_RATE)]
-    shift, read = phonemes[0].end, 0
-    for one in speech.phonemes:
-        stop = one.end
-        phonemes.append(replace(one, start=one.start + shift, end=one.end + shift))
-        if one.symbol == PAUSE and one.end - one.start > 0.12 and rng.random() < 0.15:
+    shift, copied = phonemes[0].end, 0
+    for phoneme in speech.phonemes:
+        phonemes.append(replace(phoneme, start=phoneme.start + shift, end=phoneme.end + shift))
+        if phoneme.symbol == PAUSE and phoneme.end - phoneme.start > 0.12 and rng.random() < 0.15:
             extra = np.zeros(round(rng.uniform(0.1, 0.5) * SAMPLE_RATE), np.float32)
-            cut = round((one.start + one.end) / 2 * SAMPLE_RATE)
-            pieces += [speech.pcm[read:cut], extra]
-            read, shift = cut, shift + len(extra) / SAMPLE_RATE
-            phonemes[-1] = replace(phonemes[-1], end=stop + shift)
-    pieces.append(speech.pcm[read:])
+            cut = round((phoneme.start + phoneme.end) / 2 * SAMPLE_RATE)
+            pieces += [speech.pcm[copied:cut], extra]
+            copied, shift = cut, shift + len(extra) / SAMPLE_RATE
+            phonemes[-1] = replace(phonemes[-1], end=phoneme.end + shift)
+    pieces.append(speech.pcm[copied:])
     spoken = sum(map(len, pieces))
-    patch = _PATCH * FRAME_SAMPLES
+    patch = _PATCH * HOP
     total = -(-(spoken + round(rng.uniform(0.1, 0.44) * SAMPLE_RATE)) // patch) * patch
     pcm = np.concatenate([*pieces, np.zeros(total - spoken, np.float32)])
     phonemes.append(Phoneme(PAUSE, phonemes[-1].end, total / SAMPLE_RATE))
     if rng.random() < 0.7:
-        pcm += _room(total, rng)
+        pcm += _room_noise(total, rng)
     return Speech(pcm, phonemes)
 
 
@@ -116,25 +138,26 @@ def _clip(job: tuple[Split, int, int]) -> Clip:
 
 
 def speech_clips(split: Split, seed: int, indices: Iterable[int], workers: int = 0) -> Iterator[Clip]:
-    """Clips in the order of `indices` (which may be endless), made ahead by `workers` processes (0: in
-    this one)."""
+    """Yield the clips of `indices`, which may be infinite, in that order.
+
+    `workers` processes make up to four clips each in advance; with 0 this process makes every clip on demand.
+    """
     jobs = ((split, seed, index) for index in indices)
     if workers == 0:
         yield from map(_clip, jobs)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers) as pool:
-        waiting: list[Any] = []
+        pending: list[Any] = []
         for job in chain(jobs, [None] * (4 * workers)):
             if job is not None:
-                waiting.append(pool.apply_async(_clip, (job,)))
-            if waiting and (job is None or len(waiting) > 4 * workers):
-                yield waiting.pop(0).get()
+                pending.append(pool.apply_async(_clip, (job,)))
+            if pending and (job is None or len(pending) > 4 * workers):
+                yield pending.pop(0).get()
 
 
 def write(clip: Clip, folder: Path, size: int = 256) -> None:
-    """Write NNNNNN.mp4 (H.264, AAC), .wav (16 bit) and .json (text, voice, phonemes, motion) into
-    `folder`."""
+    """Write SPLIT-INDEX.mp4 (H.264, AAC), .wav (16 bit) and .json (text, phonemes, motion) into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{clip.split}-{clip.index:06d}"
     pcm = (clip.pcm * 32767).round().astype("<i2")
@@ -148,7 +171,7 @@ def write(clip: Clip, folder: Path, size: int = 256) -> None:
         "voice": asdict(clip.voice),
         "identity": clip.identity,
         "idle": clip.idle,
-        "phonemes": [asdict(one) for one in clip.phonemes],
+        "phonemes": [asdict(phoneme) for phoneme in clip.phonemes],
         "motion_names": MOTION,
         "motion": [[round(float(value), 4) for value in row] for row in clip.motion],
     }
@@ -175,13 +198,13 @@ def _write_video(path: Path, frames: NDArray[np.uint8], pcm: NDArray[np.int16]) 
 
 
 def main() -> None:
-    """Write clips for inspection."""
+    """Write clips of the corpus as mp4, wav and json files."""
     parser = argparse.ArgumentParser(prog="python -m puppet.corpus", description=main.__doc__)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--index", type=int, nargs="+", default=[0], help="numbers of the clips")
-    parser.add_argument("--size", type=int, default=256, help="pixels a side")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--index", type=int, nargs="+", default=[0], help="indices of the clips")
+    parser.add_argument("--size", type=int, default=256, help="width and height in pixels")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     arguments = parser.parse_args()
     for index in arguments.index:
         clip = Corpus(arguments.split, arguments.seed).clip(index)

@@ -1,17 +1,20 @@
-"""Draw a clip as one picture: waveform, spectrogram with phonemes, lips, head and face over time
-(docs/speech.png)."""
+"""Plot a clip over time: waveform, spectrogram with phonemes, lips, head and face.
+
+python -m puppet.draw_speech     writes docs/speech.png
+"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from puppet.corpus import Clip, Corpus
-from puppet.motion import FRAME_RATE, INDEX
+from puppet.motion import INDEX
 from puppet.sentences import SPLITS
-from puppet.speech import PAUSE, SAMPLE_RATE
+from puppet.speech import PAUSE
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 
 _CURVES = {
     "lips": ("jaw", "closure", "rounding", "lip_width"),
@@ -21,20 +24,21 @@ _CURVES = {
 
 
 def draw(clip: Clip, path: Path) -> None:
-    """Write the picture of one clip as PNG."""
-    figure, axes = plt.subplots(5, 1, figsize=(13, 10), sharex=True, height_ratios=[1, 2.4, 1.6, 1.2, 1.2])
+    """Write the plot of one clip as PNG."""
+    figure = Figure(figsize=(13, 10))
+    axes = figure.subplots(5, 1, sharex=True, height_ratios=[1, 2.4, 1.6, 1.2, 1.2])
     seconds = np.arange(len(clip.pcm)) / SAMPLE_RATE
     speaker = clip.voice
-    about = f"variant {speaker.variant}, {speaker.rate} words a minute, tract x {speaker.tract:.2f}"
+    about = f"variant {speaker.variant}, {speaker.rate} words per minute, tract x {speaker.tract:.2f}"
     axes[0].set_title(f"{clip.split} clip {clip.index}: “{clip.text}” ({about})")
     axes[0].plot(seconds, clip.pcm, lw=0.4, color="#333355")
     axes[0].set_ylabel("waveform")
-    floor = 1e-5 * np.random.default_rng(0).standard_normal(len(clip.pcm))  # the logarithm of silence
+    floor = 1e-5 * np.random.default_rng(0).standard_normal(len(clip.pcm))  # avoids the logarithm of 0
     axes[1].specgram(
         clip.pcm + floor, NFFT=512, noverlap=400, Fs=SAMPLE_RATE, vmin=-125, vmax=-40, cmap="magma"
     )
     axes[1].set_ylabel("Hz")
-    _phonemes(clip, axes)
+    _draw_phonemes(clip, axes)
     times = (np.arange(len(clip.motion)) + 0.5) / FRAME_RATE
     for axis, (label, names) in zip(axes[2:], _CURVES.items(), strict=True):
         for name in names:
@@ -47,23 +51,25 @@ def draw(clip: Clip, path: Path) -> None:
     figure.savefig(path, dpi=65)
 
 
-def _phonemes(clip: Clip, axes: Any) -> None:
-    for one in clip.phonemes:
+def _draw_phonemes(clip: Clip, axes: Any) -> None:
+    """Write the phonemes into the spectrogram, axes[1], and draw their borders in all axes."""
+    for phoneme in clip.phonemes:
         for axis in axes:
-            axis.axvline(one.start, color="#888888", lw=0.3)
-        if one.symbol != PAUSE:
-            mark = "ˈ" if one.stress == 2 else ""
-            axes[1].text((one.start + one.end) / 2, 11000, mark + one.symbol, ha="center", color="white")
+            axis.axvline(phoneme.start, color="#888888", lw=0.3)
+        if phoneme.symbol != PAUSE:
+            mark = "ˈ" if phoneme.stress == 2 else ""
+            axes[1].text(
+                (phoneme.start + phoneme.end) / 2, 11000, mark + phoneme.symbol, ha="center", color="white"
+            )
 
 
 def main() -> None:
-    """Draw one clip."""
+    """Plot one clip."""
     parser = argparse.ArgumentParser(prog="python -m puppet.draw_speech", description=main.__doc__)
     parser.add_argument("--split", choices=SPLITS, default="heldout")
-    parser.add_argument("--index", type=int, default=1, help="number of the clip")
+    parser.add_argument("--index", type=int, default=1, help="index of the clip")
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/speech.png"))
     arguments = parser.parse_args()
-    plt.switch_backend("agg")
     draw(Corpus(arguments.split).clip(arguments.index), arguments.out)
 
 

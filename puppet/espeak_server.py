@@ -1,12 +1,12 @@
-"""The speaking process: loads espeak-ng once and forks for every request.
+"""The speech synthesis process: loads espeak-ng once and forks for every request.
 
-espeak-ng's output depends on what the same process spoke before, so every item is spoken by a fresh copy
-of the freshly initialised process. This file is run by path (`python espeak_server.py LIBRARY
-DATA_FOLDER`) and imports nothing but the standard library, which keeps the fork cheap.
+espeak-ng's output depends on what the process has spoken before. Therefore a fork of the freshly initialised
+process speaks every request. The file is run by path (`python espeak_server.py LIBRARY DATA_FOLDER`) and
+imports only the standard library, which keeps the fork cheap.
 
-Protocol, both ways: a little-endian uint32 length, then that many bytes. Request: a JSON object with
-voice, rate, pitch, range, text. Reply: a JSON header (`error`, or `samples` and `events` [[sample, kind,
-text], ...]), and, when there is no error, a second block with the PCM (int16 at 22,050 Hz).
+Protocol, in both directions: a little-endian uint32 length, then that many bytes. A request is a JSON object
+with the keys voice, rate, pitch, range and text. A reply is a JSON header (`error`, or `samples` and `events`
+[[sample, kind, text], ...]); without an error, a second block with the PCM follows (int16 at 22,050 Hz).
 """
 
 import ctypes
@@ -51,13 +51,13 @@ def _load(library: str, data: str) -> ctypes.CDLL:
     espeak = ctypes.CDLL(library)
     flags = _PHONEME_EVENTS | _PHONEME_IPA | _DONT_EXIT
     if espeak.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), flags) != 22050:
-        raise RuntimeError(f"espeak-ng could not start with its data in {data}")
-    espeak.espeak_SetVoiceByName(b"en-us")  # loads the dictionary once, before the forks
+        raise RuntimeError(f"espeak-ng could not load its data from {data}: reinstall espeakng-loader")
+    espeak.espeak_SetVoiceByName(b"en-us")  # loads the dictionary before the first fork
     return espeak
 
 
 def _synthesise(espeak: ctypes.CDLL, request: dict[str, Any]) -> tuple[bytes, list[tuple[int, str, str]]]:
-    """Speak one request in this (forked) process: PCM bytes and (sample, "phoneme" | "word", text) events."""
+    """Speak one request; return PCM bytes and events (sample, "phoneme" | "word", text)."""
     pcm: list[bytes] = []
     events: list[tuple[int, str, str]] = []
 
@@ -66,20 +66,20 @@ def _synthesise(espeak: ctypes.CDLL, request: dict[str, Any]) -> tuple[bytes, li
             pcm.append(ctypes.string_at(samples, 2 * count))
         index = 0
         while event[index].type:
-            one = event[index]
-            if one.type == _EVENT_PHONEME:
-                events.append((one.sample, "phoneme", one.id.string.decode("utf-8", "ignore")))
-            elif one.type == _EVENT_WORD:
-                events.append((one.sample, "word", ""))
+            current = event[index]
+            if current.type == _EVENT_PHONEME:
+                events.append((current.sample, "phoneme", current.id.string.decode("utf-8", "ignore")))
+            elif current.type == _EVENT_WORD:
+                events.append((current.sample, "word", ""))
             index += 1
         return 0
 
-    espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # it seeds its breath noise by the time of day
+    espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default espeak seeds its breath noise by the clock
     callback = _Callback(collect)
     espeak.espeak_SetSynthCallback(callback)
     if espeak.espeak_SetVoiceByName(request["voice"].encode()):
         raise RuntimeError(f"espeak-ng has no voice {request['voice']!r}")
-    espeak.espeak_SetParameter(_VOLUME, 60, 0)  # the loudest variants would clip inside espeak
+    espeak.espeak_SetParameter(_VOLUME, 60, 0)  # at full volume the loudest variants clip inside espeak
     for parameter, name in ((_RATE, "rate"), (_PITCH, "pitch"), (_RANGE, "range")):
         espeak.espeak_SetParameter(parameter, request[name], 0)
     text = request["text"].encode()
@@ -94,7 +94,7 @@ def _write(block: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _answer(espeak: ctypes.CDLL, block: bytes) -> None:
+def _reply(espeak: ctypes.CDLL, block: bytes) -> None:
     try:
         pcm, events = _synthesise(espeak, json.loads(block))
     except Exception:
@@ -105,17 +105,17 @@ def _answer(espeak: ctypes.CDLL, block: bytes) -> None:
 
 
 def main() -> None:
-    """Serve requests from standard input until it closes; Ctrl-C is the parent's business."""
+    """Serve requests from standard input until it closes. The parent process handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     espeak = _load(sys.argv[1], sys.argv[2])
     while len(head := sys.stdin.buffer.read(4)) == 4:
         block = sys.stdin.buffer.read(struct.unpack("<I", head)[0])
         child = os.fork()
         if child == 0:
-            _answer(espeak, block)
+            _reply(espeak, block)
             os._exit(0)
         if os.waitpid(child, 0)[1]:
-            _write(json.dumps({"error": "the speaking process died"}).encode())
+            _write(json.dumps({"error": "the forked synthesis process died"}).encode())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Who a puppet is: every choice about one person, drawn from a seed.
+"""Random appearance of a person: shape, skin, hair, clothes, lights and backdrop of each seed.
 
-`identity(seed)` is a pure function. Each aspect draws from its own random stream (seed, aspect), so that a
-change to one leaves
-the others as they were.
+`identity(seed)` is a pure function. Each aspect has its own random generator, seeded by (seed, aspect), so
+that a change to the code of one aspect does not change the others.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ PATTERNS = ("plain", "stripes", "checks", "knit", "melange")
 BACKDROPS = ("gradient", "studio", "bokeh", "room", "wall", "outdoors")
 
 _SKIN_TONES = (  # sRGB, fair to deep
-    (246, 218, 200), (234, 196, 172), (222, 176, 146), (198, 146, 112), (166, 114, 82), (126, 82, 58), (92,
-    58, 42), (66, 42, 33),
+    (246, 218, 200), (234, 196, 172), (222, 176, 146), (198, 146, 112), (166, 114, 82), (126, 82, 58),
+    (92, 58, 42), (66, 42, 33),
 )  # fmt: skip
 _HAIR_COLOURS = {
     "black": (34, 29, 28), "darkbrown": (54, 38, 29), "brown": (84, 56, 38), "auburn": (112, 54, 32),
-    "ginger": (168, 84, 40),
-    "darkblond": (140, 104, 66), "blond": (196, 158, 102), "grey": (150, 148, 146), "white": (214, 212, 208),
+    "ginger": (168, 84, 40), "darkblond": (140, 104, 66), "blond": (196, 158, 102), "grey": (150, 148, 146),
+    "white": (214, 212, 208),
 }  # fmt: skip
 _EYE_COLOURS = (
     (62, 38, 22),
@@ -39,48 +38,39 @@ _EYE_COLOURS = (
     (70, 104, 148),
     (120, 132, 138),
 )
-_LOCAL_PAIRS = {  # morph pairs (- +) and the standard deviation of their amount
+_LOCAL_PAIRS = {  # pairs of opposite morphs, without their suffixes: standard deviation of the amount
     "head/head-scale-horiz": 0.3, "head/head-scale-vert": 0.22, "head/head-scale-depth": 0.3,
-    "head/head-fat": 0.35,
-    "head/head-angle": 0.15, "chin/chin-bones": 0.3, "chin/chin-cleft": 0.4, "chin/chin-height": 0.25,
-    "chin/chin-jaw-drop": 0.4, "chin/chin-prognathism": 0.3, "chin/chin-prominent": 0.35,
-    "chin/chin-width": 0.4,
-    "nose/nose-base": 0.35, "nose/nose-curve": 0.4, "nose/nose-flaring": 0.4, "nose/nose-greek": 0.35,
-    "nose/nose-hump": 0.35,
+    "head/head-fat": 0.35, "head/head-angle": 0.15, "chin/chin-bones": 0.3, "chin/chin-cleft": 0.4,
+    "chin/chin-height": 0.25, "chin/chin-jaw-drop": 0.4, "chin/chin-prognathism": 0.3,
+    "chin/chin-prominent": 0.35, "chin/chin-width": 0.4, "nose/nose-base": 0.35, "nose/nose-curve": 0.4,
+    "nose/nose-flaring": 0.4, "nose/nose-greek": 0.35, "nose/nose-hump": 0.35,
     "nose/nose-nostrils-angle": 0.35, "nose/nose-nostrils-width": 0.35, "nose/nose-point": 0.3,
-    "nose/nose-point-width": 0.4,
-    "nose/nose-scale-depth": 0.3, "nose/nose-scale-horiz": 0.35, "nose/nose-scale-vert": 0.3,
-    "nose/nose-septumangle": 0.3,
-    "nose/nose-volume": 0.3, "nose/nose-width1": 0.4, "nose/nose-width2": 0.4, "nose/nose-width3": 0.35,
-    "nose/nose-trans": 0.2,
+    "nose/nose-point-width": 0.4, "nose/nose-scale-depth": 0.3, "nose/nose-scale-horiz": 0.35,
+    "nose/nose-scale-vert": 0.3, "nose/nose-septumangle": 0.3, "nose/nose-volume": 0.3,
+    "nose/nose-width1": 0.4, "nose/nose-width2": 0.4, "nose/nose-width3": 0.35, "nose/nose-trans": 0.2,
     "mouth/mouth-angles": 0.3, "mouth/mouth-cupidsbow": 0.4, "mouth/mouth-cupidsbow-width": 0.4,
-    "mouth/mouth-lowerlip-height": 0.35,
-    "mouth/mouth-lowerlip-volume": 0.4, "mouth/mouth-upperlip-height": 0.35,
-    "mouth/mouth-upperlip-volume": 0.4,
+    "mouth/mouth-lowerlip-height": 0.35, "mouth/mouth-lowerlip-volume": 0.4,
+    "mouth/mouth-upperlip-height": 0.35, "mouth/mouth-upperlip-volume": 0.4,
     "mouth/mouth-philtrum-volume": 0.4, "mouth/mouth-scale-horiz": 0.3, "mouth/mouth-scale-vert": 0.2,
-    "mouth/mouth-trans": 0.2,
-    "mouth/mouth-laugh-lines": 0.35, "mouth/mouth-dimples": 0.4,
+    "mouth/mouth-trans": 0.2, "mouth/mouth-laugh-lines": 0.35, "mouth/mouth-dimples": 0.4,
     "eyes/eye-bag": 0.3, "eyes/eye-bag-height": 0.25, "eyes/eye-corner1": 0.35, "eyes/eye-corner2": 0.35,
     "eyes/eye-eyefold-angle": 0.35, "eyes/eye-eyefold": 0.35, "eyes/eye-height1": 0.25,
-    "eyes/eye-height2": 0.25,
-    "eyes/eye-height3": 0.25, "eyes/eye-push1": 0.25, "eyes/eye-push2": 0.25, "eyes/eye-scale": 0.25,
-    "eyes/eye-trans": 0.15,
-    "cheek/cheek-bones": 0.35, "cheek/cheek-inner": 0.35, "cheek/cheek-trans": 0.3,
-    "cheek/cheek-volume": 0.35,
-    "ears/ear-flap": 0.3, "ears/ear-lobe": 0.4, "ears/ear-scale": 0.35, "ears/ear-wing": 0.4,
-    "ears/ear-rot": 0.3,
-    "forehead/forehead-nubian": 0.12, "forehead/forehead-scale-vert": 0.15, "forehead/forehead-temple": 0.3,
-    "forehead/forehead-trans": 0.2, "eyebrows/eyebrows-angle": 0.3, "eyebrows/eyebrows-trans": 0.3,
-    "neck/neck-scale-horiz": 0.3, "neck/neck-scale-depth": 0.3, "neck/neck-double": 0.25,
+    "eyes/eye-height2": 0.25, "eyes/eye-height3": 0.25, "eyes/eye-push1": 0.25, "eyes/eye-push2": 0.25,
+    "eyes/eye-scale": 0.25, "eyes/eye-trans": 0.15, "cheek/cheek-bones": 0.35, "cheek/cheek-inner": 0.35,
+    "cheek/cheek-trans": 0.3, "cheek/cheek-volume": 0.35, "ears/ear-flap": 0.3, "ears/ear-lobe": 0.4,
+    "ears/ear-scale": 0.35, "ears/ear-wing": 0.4, "ears/ear-rot": 0.3, "forehead/forehead-nubian": 0.12,
+    "forehead/forehead-scale-vert": 0.15, "forehead/forehead-temple": 0.3, "forehead/forehead-trans": 0.2,
+    "eyebrows/eyebrows-angle": 0.3, "eyebrows/eyebrows-trans": 0.3, "neck/neck-scale-horiz": 0.3,
+    "neck/neck-scale-depth": 0.3, "neck/neck-double": 0.25,
 }  # fmt: skip
 _OPPOSITES = (("decr", "incr"), ("down", "up"), ("backward", "forward"), ("in", "out"), ("concave", "convex"))
 _HEAD_SHAPES = ("diamond", "invertedtriangular", "oval", "rectangular", "round", "square", "triangular")
-_LARGEST, _SPREAD = 0.7, 0.75
+_LARGEST, _SPREAD = 0.7, 0.75  # bound of a local amount, and a common factor of the standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skin:
-    """Colours are linear RGB; the rest are amounts in 0..1."""
+    """Colours are linear RGB; `moles` is a count; the other values are amounts in [0, 1]."""
 
     tone: Colour
     depth: float
@@ -96,7 +86,14 @@ class Skin:
 
 @dataclass(frozen=True, kw_only=True)
 class Hair:
-    """style in HAIR_STYLES; parting -1..1 (image left to right); hairline 0 (low) to 1 (receding)."""
+    """Hair, beard and brows; colours are linear RGB, and numbers are amounts in [0, 1] unless noted.
+
+    Attributes:
+        style: one of HAIR_STYLES.
+        parting: -1 (left in the image) to 1.
+        hairline: 0 (low) to 1 (receding).
+        beard: one of BEARDS.
+    """
 
     style: str
     colour: Colour
@@ -115,8 +112,14 @@ class Hair:
 
 @dataclass(frozen=True, kw_only=True)
 class Outfit:
-    """Garment, its two colours and pattern, and glasses (None or a rim shape 0..1, rim colour, thickness in
-    0.1 m).
+    """Clothes and glasses.
+
+    Attributes:
+        garment, pattern: one of GARMENTS and one of PATTERNS.
+        colour, second: colours of the garment, linear RGB.
+        scale: factor of the pattern's size; it also selects variants of the neckline.
+        glasses: shape of the rims, 0 (round) to 1 (rectangular), or None.
+        rim, rim_width: colour and thickness (0.1 m) of the rims.
     """
 
     garment: str
@@ -130,8 +133,15 @@ class Outfit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """Lights as (direction to the light, colour) rows, ambient sky and bounce, and the kind of backdrop."""
+class Environment:
+    """Lights and backdrop; colours are linear RGB.
+
+    Attributes:
+        lights: a row (direction to the light, colour) of six numbers for each light.
+        sky, bounce: ambient light from above and from below.
+        backdrop: one of BACKDROPS.
+        palette: three colours of the backdrop.
+    """
 
     lights: tuple[tuple[float, ...], ...]
     sky: Colour
@@ -142,7 +152,18 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One person. age 0 (young adult) to 1 (old); morphs are (name in the head asset, amount)."""
+    """One person.
+
+    Attributes:
+        seed: number of the person.
+        sex: FEMALE or MALE.
+        age: 0 (young adult) to 1 (old).
+        ancestry: shares of ANCESTRIES, which sum to 1.
+        morphs: (name in the head asset, amount) of all morphs in use.
+        size: factor of the head's size.
+        iris: colour, linear RGB.
+        iris_size, pupil: angular radii on the eyeball in radians.
+    """
 
     seed: int
     sex: int
@@ -156,23 +177,23 @@ class Identity:
     pupil: float
     hair: Hair
     outfit: Outfit
-    stage: Stage
+    environment: Environment
 
 
 def linear(srgb: tuple[float, ...]) -> Colour:
-    """sRGB 0..255 to linear 0..1 (a plain 2.2 power, as the renderer's output curve)."""
+    """Convert sRGB in [0, 255] to linear RGB in [0, 1], by a power of 2.2 as in the renderer's output."""
     red, green, blue = ((max(0.0, min(255.0, value)) / 255) ** 2.2 for value in srgb[:3])
     return red, green, blue
 
 
 def identity(seed: int) -> Identity:
-    """The person with this number. Raises ValueError for a negative seed."""
+    """Return the person of a seed. Raises ValueError for a negative seed."""
     if seed < 0:
-        raise ValueError(f"identities are numbered from 0, got {seed}")
-    who = _stream(seed, 0)
-    sex = int(who.integers(2))
-    age = float(np.clip(who.beta(1.1, 1.7), 0, 1))
-    ancestry = _ancestry(who)
+        raise ValueError(f"seeds of identities start at 0, got {seed}")
+    rng = _stream(seed, 0)
+    sex = int(rng.integers(2))
+    age = float(np.clip(rng.beta(1.1, 1.7), 0, 1))
+    ancestry = _ancestry(rng)
     skin = _skin(_stream(seed, 2), sex, age, ancestry)
     eyes = _stream(seed, 3)
     fair = max(0.0, ancestry[2] * 1.3 - 0.25)
@@ -190,11 +211,12 @@ def identity(seed: int) -> Identity:
         pupil=float(eyes.uniform(0.14, 0.24)),
         hair=_hair(_stream(seed, 4), sex, age, ancestry, skin),
         outfit=_outfit(_stream(seed, 5)),
-        stage=_stage(_stream(seed, 6)),
+        environment=_environment(_stream(seed, 6)),
     )
 
 
 def _stream(seed: int, aspect: int) -> np.random.Generator:
+    """Return the random generator of one aspect of a person."""
     return np.random.default_rng([seed, aspect, 0x9077E7])
 
 
@@ -206,9 +228,7 @@ def _ancestry(rng: np.random.Generator) -> tuple[float, float, float]:
 def _shape(
     rng: np.random.Generator, sex: int, age: float, ancestry: tuple[float, float, float]
 ) -> tuple[tuple[str, float], ...]:
-    """Macro morphs (weights sum to one), then local ones with normal amounts, clipped, then a little
-    asymmetry.
-    """
+    """Draw (morph, amount) pairs: macro morphs, whose amounts sum to 1, local morphs, and some asymmetry."""
     known = set(load_head().morphs.names)
     blend = float(np.clip(rng.normal(sex, 0.13), 0, 1)), age
     morphs: list[tuple[str, float]] = []
@@ -244,6 +264,7 @@ def _shape(
 
 
 def _skin(rng: np.random.Generator, sex: int, age: float, ancestry: tuple[float, float, float]) -> Skin:
+    """Draw the skin; tone and depth depend on the ancestry."""
     usual = 5.4 * ancestry[0] + 1.9 * ancestry[1] + 0.7 * ancestry[2]
     depth = float(np.clip(rng.normal(usual, 0.7), 0, len(_SKIN_TONES) - 1.001))
     lower, share = int(depth), depth - int(depth)
@@ -270,6 +291,7 @@ def _skin(rng: np.random.Generator, sex: int, age: float, ancestry: tuple[float,
 
 
 def _hair_colour(rng: np.random.Generator, age: float, ancestry: tuple[float, float, float]) -> np.ndarray:
+    """Draw an sRGB colour (3,), greyer with age."""
     fair = ancestry[2] > 0.55
     names = list(_HAIR_COLOURS)
     odds = (
@@ -338,7 +360,7 @@ def _outfit(rng: np.random.Generator) -> Outfit:
 
 
 def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    """sRGB of a wearable colour: muted hues, darks, off-whites."""
+    """Draw the sRGB colour of a fabric: muted hues, dark tones and off-whites."""
     hue, saturation = rng.uniform(0, 6), rng.beta(1.2, 2.6) * 0.62
     value = rng.choice([rng.uniform(25, 80), rng.uniform(80, 170), rng.uniform(180, 240)])
     channels = [
@@ -347,7 +369,7 @@ def _cloth_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     return channels[0], channels[1], channels[2]
 
 
-def _stage(rng: np.random.Generator) -> Stage:
+def _environment(rng: np.random.Generator) -> Environment:
     side = float(rng.choice([-1, 1]))
     warm = float(rng.normal(0, 1))
     white = np.array([1 + 0.06 * warm, 1.0, 1 - 0.08 * warm])
@@ -357,7 +379,7 @@ def _stage(rng: np.random.Generator) -> Stage:
     rim = _light(-side * rng.uniform(2.2, 2.7), rng.uniform(0.2, 0.6), cool * rng.uniform(0.1, 0.7))
     level = rng.uniform(0.16, 0.28)
     palette = tuple(linear(_cloth_colour(rng)) for _ in range(3))
-    return Stage(
+    return Environment(
         lights=(key, fill, rim),
         sky=_colour(cool * level),
         bounce=_colour(white * level * rng.uniform(0.35, 0.7)),
@@ -367,7 +389,10 @@ def _stage(rng: np.random.Generator) -> Stage:
 
 
 def _light(azimuth: float, height: float, colour: np.ndarray) -> tuple[float, ...]:
-    """azimuth in radians from the camera's side towards image right, height in radians."""
+    """Return a row of `Environment.lights`.
+
+    azimuth: radians from the camera towards the right of the image. height: radians above the horizon.
+    """
     direction = np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)
     return tuple(float(value) for value in (*direction, *colour))
 

@@ -1,5 +1,6 @@
-"""Hair and beards as ribbons of strands: grown from the scalp step by step, kept outside the head, cut out
-by a strand texture.
+"""Hair and beards as ribbons that grow from the skin in steps, stay outside the head, and show many strands.
+
+A strand texture cuts each ribbon into strands.
 """
 
 from __future__ import annotations
@@ -19,16 +20,24 @@ from puppet.scene import Part, follow_share, join
 from puppet.skin import beard_opacity, scalp_opacity
 
 FloatArray = NDArray[Any]  # floating point; float32 where the kernels read it
-STRAND_TEXELS = (96, 128)  # along, across
+STRAND_TEXELS = (96, 128)  # along and across a ribbon
 _CHART_WIDTH = 512
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a style grows. Lengths in 0.1 m; lift 0 (flat) to 1 (straight out); fall: pull of gravity a step;
-    comb: its flow;
-    clearance: least height above the skin of the lowest and the topmost layer; slack: how much higher
-    strands may stand.
+    """Parameters of a hair style; lengths in 0.1 m.
+
+    Attributes:
+        count: number of ribbons.
+        steps: segments per ribbon.
+        length: shortest and longest ribbon.
+        lift: 0 (flat on the head) to 1 (perpendicular to it).
+        fall: downward change of direction per step.
+        comb: direction of combing, see `_comb_direction`.
+        width: of a ribbon.
+        clearance: smallest height above the skin of the lowest and of the topmost layer.
+        slack: how much higher than that a ribbon may be.
     """
 
     count: int
@@ -56,8 +65,9 @@ STYLES = {
 
 @lru_cache(maxsize=1)
 def strand_texture() -> NDArray[np.uint8]:
-    """(along, across) bytes: 0 between strands, else 128..255 as the strand's tone. Strands thin out towards
-    the tip.
+    """Return the strand texture (along, across): 0 between strands, 128 to 255 as the tone of a strand.
+
+    Strands become thinner towards the tip.
     """
     high, wide = STRAND_TEXELS
     rng = np.random.default_rng(5)
@@ -79,30 +89,29 @@ def strand_texture() -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Shell:
-    """The head's radius by direction from the chart's centre, (H,W) over the chart: what hair stays outside
-    of.
-    """
+    """The surface of the head: its distance from `centre` in each direction, (H, W) over the chart."""
 
     centre: FloatArray
     radius: FloatArray
 
-    def hold(self, points: FloatArray, clearance: FloatArray, slack: FloatArray) -> FloatArray:
-        """points (N,3) moved along their direction to between clearance and clearance + slack (N,) above the
-        surface.
+    def constrain(self, points: FloatArray, clearance: FloatArray, slack: FloatArray) -> FloatArray:
+        """Move points (N, 3) away from or towards the centre, into a range of heights above the surface.
+
+        The range is clearance to clearance + slack, each (N,).
         """
         offset = points - self.centre
         distance = np.linalg.norm(offset, axis=1)
-        place = chart_coordinates(offset + np.array(CENTRE, np.float32))
+        uv = chart_coordinates(offset + np.array(CENTRE, np.float32))
         high, wide = self.radius.shape
-        row = np.clip((place[:, 1] * high).astype(int), 0, high - 1)
-        column = (place[:, 0] * wide).astype(int) % wide
+        row = np.clip((uv[:, 1] * high).astype(int), 0, high - 1)
+        column = (uv[:, 0] * wide).astype(int) % wide
         least = self.radius[row, column] + clearance
         factor = np.clip(distance, least, least + slack) / np.maximum(distance, 1e-3)
         return (self.centre + offset * factor[:, None]).astype(np.float32)
 
 
 def measure_shell(points: FloatArray) -> Shell:
-    """The shell of one person's head vertices (V,3), ears left out."""
+    """Return the shell of a person's head vertices (V, 3), without the ears."""
     head = load_head()
     middle = (head.vertices[head.groups == 1].mean(axis=0) + head.vertices[head.groups == 2].mean(axis=0)) / 2
     centre = (np.array(CENTRE) - middle).astype(np.float32)
@@ -115,7 +124,7 @@ def measure_shell(points: FloatArray) -> Shell:
     image = np.zeros((96, 128, 1), np.float32)
     distance = np.linalg.norm(points - centre, axis=1).astype(np.float32)
     paint_chart(corner_coordinates(shifted, triangles), triangles, distance[:, None], distance, radius, image)
-    for _ in range(40):  # close the holes at the pole, the ears and below
+    for _ in range(40):  # fill the holes at the pole, at the ears and below the head
         empty = radius == 0
         if not empty.any():
             break
@@ -131,32 +140,34 @@ def measure_shell(points: FloatArray) -> Shell:
     return Shell(centre, radius)
 
 
-def grow_hair(who: Identity, points: FloatArray) -> list[Part]:
-    """Ribbons of hair and beard for the head vertices (V,3) of `who`; none for the bald and shaven."""
+def grow_hair(person: Identity, points: FloatArray) -> list[Part]:
+    """Return the hair and beard of a person with head vertices (V, 3); empty without either."""
     parts = []
     shell = measure_shell(points)
     chart = load_chart(_CHART_WIDTH)
-    if who.hair.style in STYLES:
-        rng = np.random.default_rng([who.seed, 81])
-        parts.append(_scalp_hair(who, points, shell, scalp_opacity(chart, who), rng))
-    if who.hair.beard in ("full", "goatee", "moustache"):
-        rng = np.random.default_rng([who.seed, 82])
-        parts.append(_beard(who, points, beard_opacity(chart, who), rng))
+    if person.hair.style in STYLES:
+        rng = np.random.default_rng([person.seed, 81])
+        parts.append(_scalp_hair(person, points, shell, scalp_opacity(chart, person), rng))
+    if person.hair.beard in ("full", "goatee", "moustache"):
+        rng = np.random.default_rng([person.seed, 82])
+        parts.append(_beard(person, points, beard_opacity(chart, person), rng))
     return parts
 
 
 def _roots(
     points: FloatArray, cover: FloatArray, count: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.int32]]:
-    """Root points, normals, template places about the eyes, and nearest vertices of `count` hairs where
-    cover (H,W) says so.
+    """Draw the roots of `count` ribbons with density cover (H, W) over the chart.
+
+    Returns points (count, 3), unit normals (count, 3), template positions relative to the eyes (count, 3),
+    and a vertex of the triangle that each root lies in (count,).
     """
     head = load_head()
     template = head.vertices
-    place = chart_coordinates(template)
+    uv = chart_coordinates(template)
     high, wide = cover.shape
-    column = (place[:, 0] * wide).astype(int) % wide
-    row = np.clip((place[:, 1] * high).astype(int), 0, high - 1)
+    column = (uv[:, 0] * wide).astype(int) % wide
+    row = np.clip((uv[:, 1] * high).astype(int), 0, high - 1)
     density = cover[row, column] * (head.groups == 0) * (head.masks[INSIDE] < 0.3) * (head.masks[EARS] < 0.3)
     corners = points[head.triangles]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -176,16 +187,20 @@ def _roots(
     return blend(points), direction, blend(template) - middle, ids[:, 0]
 
 
-def _flow(comb: str, place: FloatArray, normal: FloatArray, who: Identity) -> FloatArray:
-    """Combed direction (N,3) at roots, unit, before gravity."""
-    x, y, z = place.T
-    flow = np.zeros_like(place)
+def _comb_direction(comb: str, position: FloatArray, normal: FloatArray, person: Identity) -> FloatArray:
+    """Return unit directions (N, 3) in which the hair at template positions (N, 3) is combed.
+
+    comb: "forward", "back", "part" (to both sides of the parting), "bun" (towards the bun) or "out" (along
+    the normals (N, 3)).
+    """
+    x, y, z = position.T
+    flow = np.zeros_like(position)
     side = np.sign(x) * np.clip(np.abs(x) / 0.35, 0, 1)
     if comb == "forward":
         top = np.clip((y - 0.5) / 0.4, 0, 1)
         flow = np.stack(
             [
-                0.35 * side + 0.25 * who.hair.parting,
+                0.35 * side + 0.25 * person.hair.parting,
                 -1.0 + 0.9 * top,
                 (1.2 * top - 0.1 * (1 - top)) * np.ones_like(x),
             ],
@@ -195,13 +210,13 @@ def _flow(comb: str, place: FloatArray, normal: FloatArray, who: Identity) -> Fl
         top = np.clip((y - 0.3) / 0.5, 0, 1)
         flow = np.stack([0.25 * side, 0.35 * top - 0.9 * (1 - top), -1.0 * np.ones_like(x)], axis=1)
     elif comb == "part":
-        away = np.tanh((x - 0.42 * who.hair.parting) / 0.10)
+        away = np.tanh((x - 0.42 * person.hair.parting) / 0.10)
         front = np.clip((z + 0.4) / 0.5, 0, 1)
         flow = np.stack([away, 0.15 * front - 0.35 * (1 - front), 0.25 * front - 0.55 * (1 - front)], axis=1)
         low = np.clip((0.55 - y) / 0.3, 0, 1)[:, None]
         flow = flow * (1 - low) + low * np.array([0.0, -1.0, -0.15])
     elif comb == "bun":
-        flow = np.array([0.0, 0.75, -1.75]) - place
+        flow = np.array([0.0, 0.75, -1.75]) - position
     else:
         flow = normal.copy()
     flow -= normal * np.sum(flow * normal, axis=1, keepdims=True) * (comb not in ("out", "bun"))
@@ -209,32 +224,36 @@ def _flow(comb: str, place: FloatArray, normal: FloatArray, who: Identity) -> Fl
 
 
 def _scalp_hair(
-    who: Identity, points: FloatArray, shell: Shell, cover: FloatArray, rng: np.random.Generator
+    person: Identity, points: FloatArray, shell: Shell, cover: FloatArray, rng: np.random.Generator
 ) -> Part:
-    style = STYLES[who.hair.style]
-    root, normal, place, anchor = _roots(points, cover, style.count, rng)
-    flow = _flow(style.comb, place, normal, who)
+    """Grow the hair of the scalp with density cover (H, W) over the chart."""
+    style = STYLES[person.hair.style]
+    root, normal, position, anchor = _roots(points, cover, style.count, rng)
+    flow = _comb_direction(style.comb, position, normal, person)
     count = style.count
     length = style.length[0] + (style.length[1] - style.length[0]) * (
-        0.65 * who.hair.length + 0.35 * rng.random(count)
+        0.65 * person.hair.length + 0.35 * rng.random(count)
     )
-    if style.comb in ("forward", "back", "part") and who.hair.style not in ("bob", "long"):
-        length *= 0.35 + 0.65 * np.clip((place[:, 1] - 0.05) / 0.6, 0, 1)  # short back and sides
+    if style.comb in ("forward", "back", "part") and person.hair.style not in ("bob", "long"):
+        length *= 0.35 + 0.65 * np.clip(
+            (position[:, 1] - 0.05) / 0.6, 0, 1
+        )  # shorter at the back and the sides
     layer = rng.random(count).astype(np.float32)
     clearance = (
-        style.clearance[0] + (style.clearance[1] - style.clearance[0]) * (0.4 + 0.8 * who.hair.volume) * layer
+        style.clearance[0]
+        + (style.clearance[1] - style.clearance[0]) * (0.4 + 0.8 * person.hair.volume) * layer
     )
-    if who.hair.style not in ("bob", "long"):
-        clearance *= 0.3 + 0.7 * np.clip((place[:, 1] - 0.2) / 0.5, 0, 1)
+    if person.hair.style not in ("bob", "long"):
+        clearance *= 0.3 + 0.7 * np.clip((position[:, 1] - 0.2) / 0.5, 0, 1)
     jitter = rng.normal(0, 0.16, (count, 3))
-    heading = flow + style.lift * (0.35 + 0.9 * who.hair.volume) * normal + jitter
+    heading = flow + style.lift * (0.35 + 0.9 * person.hair.volume) * normal + jitter
     path = np.empty((style.steps + 1, count, 3), np.float32)
     path[0] = root - 0.015 * normal
-    phase = rng.uniform(0, 6.283, (2, count)) + place[:, [0, 2]].T * 3
+    phase = rng.uniform(0, 6.283, (2, count)) + position[:, [0, 2]].T * 3
     step = (length / style.steps)[:, None]
     for k in range(style.steps):
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
-        sway = 0.25 + 0.9 * k / style.steps if style.comb == "out" else 0.28 * who.hair.wave
+        sway = 0.25 + 0.9 * k / style.steps if style.comb == "out" else 0.28 * person.hair.wave
         pace = 2.3 if style.comb == "out" else 1.7
         wobble = (
             np.stack(
@@ -245,10 +264,10 @@ def _scalp_hair(
         )
         ahead = path[k] + step * (heading + wobble * (k > 0))
         if style.comb != "out":
-            slack = np.where(ahead[:, 1] > -0.2, style.slack * (0.5 + who.hair.volume), 0.35)
-            held = shell.hold(ahead.astype(np.float32), clearance * min(1.0, (k + 1) / 2), slack)
+            slack = np.where(ahead[:, 1] > -0.2, style.slack * (0.5 + person.hair.volume), 0.35)
+            held = shell.constrain(ahead.astype(np.float32), clearance * min(1.0, (k + 1) / 2), slack)
             ahead = np.where(ahead[:, 1:2] > -0.6, held, ahead)
-        if style.fall > 0.5:  # hair to the chin and below frames the face
+        if style.fall > 0.5:  # keep long hair out of the face
             least = (0.60 + 0.1 * layer) * np.clip((0.72 - ahead[:, 1]) / 0.35, 0, 1) * (ahead[:, 2] > -0.6)
             ahead[:, 0] = np.where(ahead[:, 0] < 0, -1, 1) * np.maximum(np.abs(ahead[:, 0]), least)
             ahead = _drape(ahead, layer, path[0])
@@ -260,13 +279,16 @@ def _scalp_hair(
         if style.fall > 0.5:
             heading[:, 2] -= 0.12 * (path[k + 1][:, 2] > -0.5)
     part = _ribbons(path, shell.centre, style.width * (0.8 + 0.4 * rng.random(count)), layer, rng, anchor)
-    if who.hair.style == "bun":
-        part = _with_bun(part, who, rng)
+    if person.hair.style == "bun":
+        part = _with_bun(part, person, rng)
     return part
 
 
 def _drape(points: FloatArray, layer: FloatArray, root: FloatArray) -> FloatArray:
-    """Long hair (N,3) below the chin: outside the neck, then over the chest or down the back."""
+    """Move points (N, 3) of long hair below the chin out of the neck, then onto the chest or the back.
+
+    layer (N,) in [0, 1] and the roots (N, 3) of the ribbons decide where.
+    """
     x, y, z = points[:, 0].copy(), points[:, 1], points[:, 2].copy()
     below = np.clip((-0.75 - y) / 0.25, 0, 1)
     around = np.hypot(x, z + 0.95) + 1e-6
@@ -281,11 +303,11 @@ def _drape(points: FloatArray, layer: FloatArray, root: FloatArray) -> FloatArra
     return np.stack([x, y, z], axis=1)
 
 
-def _with_bun(part: Part, who: Identity, rng: np.random.Generator) -> Part:
-    """A ball of wound ribbons behind the crown."""
+def _with_bun(part: Part, person: Identity, rng: np.random.Generator) -> Part:
+    """Append a bun, a ball of ribbons behind the crown."""
     count, steps = 160, 10
     centre = np.array([0.0, 0.78, -1.72], np.float32)
-    radius = 0.34 + 0.12 * who.hair.volume
+    radius = 0.34 + 0.12 * person.hair.volume
     axis = rng.normal(size=(count, 3))
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     first = np.cross(axis, rng.normal(size=(count, 3)))
@@ -302,16 +324,19 @@ def _with_bun(part: Part, who: Identity, rng: np.random.Generator) -> Part:
     return join([part, ball])
 
 
-def _beard(who: Identity, points: FloatArray, cover: FloatArray, rng: np.random.Generator) -> Part:
-    count = {"full": 1900, "goatee": 800, "moustache": 420}[who.hair.beard]
-    root, normal, place, anchor = _roots(points, np.clip(cover * 1.5 - 0.5, 0, 1) + 1e-6 * cover, count, rng)
-    x = place[:, 0]
-    lip = (place[:, 1] > -0.74) & (np.abs(x) < 0.3)
+def _beard(person: Identity, points: FloatArray, cover: FloatArray, rng: np.random.Generator) -> Part:
+    """Grow a beard with density cover (H, W) over the chart."""
+    count = {"full": 1900, "goatee": 800, "moustache": 420}[person.hair.beard]
+    root, normal, position, anchor = _roots(
+        points, np.clip(cover * 1.5 - 0.5, 0, 1) + 1e-6 * cover, count, rng
+    )
+    x = position[:, 0]
+    lip = (position[:, 1] > -0.74) & (np.abs(x) < 0.3)
     flow = np.stack(
         [np.sign(x) * np.where(lip, 0.7, 0.1), np.where(lip, -0.7, -1.0), 0.12 * np.ones_like(x)], axis=1
     )
     length = (
-        (0.08 + 0.26 * who.hair.length * (who.hair.beard != "moustache"))
+        (0.08 + 0.26 * person.hair.length * (person.hair.beard != "moustache"))
         * np.where(lip, 0.45, 1.0)
         * rng.uniform(0.7, 1.2, count)
     )
@@ -333,8 +358,9 @@ def _ribbons(
     anchor: NDArray[np.int32],
     gloss: float = 0.12,
 ) -> Part:  # fmt: skip
-    """Strips along paths (K+1,N,3), flat side away from centre; `layer` (N,) 0 deep to 1 outermost sets how
-    dark the roots lie.
+    """Return ribbons of `width` (N,) along paths (K + 1, N, 3), with their flat side away from centre.
+
+    layer: (N,) 0 (innermost, dark roots) to 1 (outermost). anchor: (N,) head vertex that a ribbon moves with.
     """
     steps, count = path.shape[0] - 1, path.shape[1]
     tangent = np.gradient(path, axis=0)
@@ -357,13 +383,13 @@ def _ribbons(
     attributes[..., 0] = tone[None, :, None]
     attributes[..., 1] = shade[:, :, None]
     attributes[..., 2] = gloss
-    # Ribbon by ribbon in memory, the front ones first: what is drawn early hides what comes later.
+    # Store whole ribbons one after the other, the front ones first, so that they hide later ones early.
     order = np.argsort(-path[..., 2].mean(axis=0), kind="stable")
 
-    def laid_out(values: FloatArray) -> FloatArray:
+    def ordered(values: FloatArray) -> FloatArray:
         return values[:, order].swapaxes(0, 1).reshape(-1, *values.shape[3:])
 
-    flat, total = laid_out(points), points.shape[0] * count * 2
+    flat, total = ordered(points), points.shape[0] * count * 2
     index = np.arange(total).reshape(count, steps + 1, 2)
     a, b, c, d = index[:, :-1, 0], index[:, :-1, 1], index[:, 1:, 1], index[:, 1:, 0]
     triangles = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], axis=2).reshape(-1, 3)
@@ -371,9 +397,9 @@ def _ribbons(
         points=flat,
         triangles=triangles.astype(np.int32),
         materials=np.full(len(triangles), raster.HAIR, np.uint8),
-        uvs=laid_out(uv)[triangles],
-        attributes=laid_out(attributes),
-        occlusion=laid_out(np.repeat(shade[:, :, None], 2, axis=2)).astype(np.float32),
+        uvs=ordered(uv)[triangles],
+        attributes=ordered(attributes),
+        occlusion=ordered(np.repeat(shade[:, :, None], 2, axis=2)).astype(np.float32),
         wraps=np.full((total, 3), 0.35, np.float32),
         sharpness=np.zeros(total, np.uint8),
         follow=np.maximum(follow_share(flat), 0.25).astype(np.float32),

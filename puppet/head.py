@@ -1,7 +1,6 @@
-"""The free head: a head-and-shoulders mesh with morphs, loaded from the shipped asset (made by
-build_head.py).
+"""The template head: a mesh of head and shoulders with morphs, from the asset that build_head.py writes.
 
-Units are 0.1 m; x to the person's left (the image's right), y up, z out of the face.
+Units are 0.1 m; x points to the person's left (the right side of the image), y up, z out of the face.
 """
 
 from __future__ import annotations
@@ -25,7 +24,10 @@ MACROS = tuple(f"{a}-{s}-{g}" for a in ANCESTRIES for s in SEXES for g in AGES) 
 
 @dataclass(frozen=True)
 class Morphs:
-    """Sparse displacements: morph m moves vertices[starts[m] : starts[m + 1]] by the deltas (.,3) float32."""
+    """Sparse displacements: morph m moves vertices[starts[m] : starts[m + 1]] by the same rows of deltas.
+
+    deltas (K, 3) and vertices (K,) cover the morphs one after the other.
+    """
 
     names: tuple[str, ...]
     starts: NDArray[np.int32]
@@ -33,9 +35,9 @@ class Morphs:
     deltas: NDArray[np.float32]
 
     def add(self, points: NDArray[np.float32], name: str, weight: float) -> None:
-        """points (V,3) += weight * morph, in place. Raises KeyError for an unknown name."""
+        """Add weight * morph `name` to points (V, 3), in place. Raises KeyError for an unknown name."""
         if name not in _index(self.names):
-            raise KeyError(f"no morph {name!r} in the head asset")
+            raise KeyError(f"the head asset has no morph {name!r}")
         m = _index(self.names)[name]
         rows = slice(self.starts[m], self.starts[m + 1])
         points[self.vertices[rows]] += np.float32(weight) * self.deltas[rows]
@@ -43,7 +45,10 @@ class Morphs:
 
 @dataclass(frozen=True)
 class Head:
-    """vertices (V,3) float32, triangles (F,3) int32, groups (V,) index into GROUPS, masks (5,V) in [0,1]."""
+    """The mesh: vertices (V, 3), triangles (F, 3) of vertex indices, and its morphs.
+
+    groups (V,) are indices into GROUPS. masks (5, V) in [0, 1] mark LIPS, EYELIDS, EARS, INSIDE and FACE.
+    """
 
     vertices: NDArray[np.float32]
     triangles: NDArray[np.int32]
@@ -59,7 +64,7 @@ def _index(names: tuple[str, ...]) -> dict[str, int]:
 
 @lru_cache(maxsize=1)
 def load_head() -> Head:
-    """The one head of the corpus. Its arrays are shared: copy before writing."""
+    """Return the template head. All callers share its arrays: copy before writing."""
     with np.load(ASSET) as file:
         morphs = Morphs(
             names=tuple(str(name) for name in file["morph_names"]),

@@ -1,8 +1,8 @@
-"""Speech -> how a face moves while saying it: 24 numbers a frame, made from phoneme times and prosody.
+"""Facial motion for synthetic speech: 24 values per video frame, computed from phoneme times and loudness.
 
-Lips follow dominance functions (Cohen and Massaro, "Modeling coarticulation in synthetic visual speech",
-1993): every phone pulls each articulator towards its target with a weight that rises before the phone and
-falls after it.
+The lips follow the dominance functions of Cohen and Massaro ("Modeling coarticulation in synthetic visual
+speech", 1993): each articulator is a weighted mean of the targets of all phonemes, and the weight of a
+phoneme (its dominance) rises before the phoneme and falls after it.
 """
 
 import math
@@ -10,24 +10,26 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from puppet.speech import PAUSE, SAMPLE_RATE, Phoneme, Speech
+from puppet.speech import PAUSE, Phoneme, Speech
+from talker.clock import FRAME_RATE, HOP
 
 MOTION = (
     "yaw", "pitch", "roll", "shift_x", "shift_y", "scale",
     "jaw", "lip_width", "rounding", "closure", "lip_roll", "upper_lip", "lower_lip", "smile", "tongue",
     "lid_left", "lid_right", "gaze_x", "gaze_y", "brow_inner", "brow_outer", "brow_lower", "cheek", "breath",
 )  # fmt: skip
-"""Order of a motion vector. Zero is a neutral frontal face, mouth closed and relaxed, eyes open."""
+"""Names of the values of a motion vector, in order.
+
+The zero vector is a neutral frontal face with a closed, relaxed mouth and open eyes.
+"""
 
 LOW = np.array([-0.5] * 3 + [-0.15] * 3 + [0, -1] + [0] * 9 + [-1, -1] + [0] * 5, np.float32)
 HIGH = np.array([0.5] * 3 + [0.15] * 3 + [1] * 18, np.float32)
-FRAME_RATE = 25
-FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
 INDEX = {name: index for index, name in enumerate(MOTION)}
 _LIPS = ("jaw", "lip_width", "rounding", "lip_roll", "upper_lip", "lower_lip", "tongue")
 
-# Per viseme: phones; targets of _LIPS; dominance (how much the phone insists) and reach in seconds before
-# and after.
+# Per viseme: its phonemes; the targets of _LIPS; the dominance at the phoneme's middle; and the width in
+# seconds of the dominance function before and after the phoneme.
 _VISEMES: tuple[tuple[str, tuple[float, ...], float, float], ...] = (
     #                jaw  width round roll  upper lower tongue
     ("p b m",       (.06, .00, .00, .25, .00, .00, .00), 1.6, .06),
@@ -61,63 +63,71 @@ _VISEMES: tuple[tuple[str, tuple[float, ...], float, float], ...] = (
     (PAUSE,         (.00, .00, .00, .00, .00, .00, .00), 0.9, .07),
 )  # fmt: skip
 _TABLE = {phone: row for row in _VISEMES for phone in row[0].split()}
-# Diphthongs glide: the second half pulls towards another viseme.
+# Diphthongs end in a second viseme.
 _GLIDES = {"eɪ": "ɪ", "aɪ": "ɪ", "ɔɪ": "ɪ", "aʊ": "u", "oʊ": "u"}
-_ANTICIPATION = 0.015  # seconds that a target reaches further ahead than back (rounding even more)
+_ANTICIPATION = 0.015  # seconds by which dominance is wider before a phoneme than after it
 
 
 def animate(speech: Speech, rng: np.random.Generator) -> NDArray[np.float32]:
-    """(T, 24) float32 motion within LOW and HIGH; frame t shows the sound of samples 960 t to 960 (t + 1).
+    """Return motion (T, 24), float32, in the order of MOTION and between LOW and HIGH.
 
-    T = samples // 960. The lips are a function of phonemes and loudness and of one articulation strength
-    per clip; head, eyes, brows and mood vary freely with `rng` around the prosody.
+    T is samples // 960; frame t belongs to samples 960 t to 960 (t + 1). The lips depend on the phonemes, the
+    loudness and one random articulation strength per clip. The head, the eyes, the brows and the smile are
+    random, and partly follow stress and pauses.
     """
-    frames = len(speech.pcm) // FRAME_SAMPLES
+    frames = len(speech.pcm) // HOP
     times = (np.arange(frames) + 0.5) / FRAME_RATE
-    energy = _energy(speech.pcm, frames)
+    loudness = _relative_loudness(speech.pcm, frames)
     motion = np.zeros((frames, len(MOTION)))
-    speaking = _speaking(speech.phonemes, times)
-    _lips(motion, speech.phonemes, times, energy, rng.uniform(0.88, 1.12))
+    speaking = _speech_activity(speech.phonemes, times)
+    _lips(motion, speech.phonemes, times, loudness, rng.uniform(0.88, 1.12))
     _head(motion, speech.phonemes, times, speaking, rng)
     _eyes(motion, speech.phonemes, times, rng)
     _face(motion, speech.phonemes, times, speaking, rng)
     return np.clip(motion, LOW, HIGH).astype(np.float32)
 
 
-def _energy(pcm: NDArray[np.float32], frames: int) -> NDArray[np.float64]:
-    """Loudness a frame relative to the clip's own speech, about 1 in strong vowels, smoothed over 3
-    frames. (T,)"""
-    rms = np.sqrt((pcm[: frames * FRAME_SAMPLES].reshape(frames, -1).astype(np.float64) ** 2).mean(1))
-    strong = max(float(np.percentile(rms, 90)) if frames else 0.0, 1e-2)
-    return np.minimum(np.convolve(rms / strong, [0.25, 0.5, 0.25], "same"), 1.3)
+def _relative_loudness(pcm: NDArray[np.float32], frames: int) -> NDArray[np.float64]:
+    """Return the RMS of each frame (T,) relative to the 90th percentile of the clip, smoothed over 3 frames.
+
+    Loud vowels have values near 1; the maximum is 1.3.
+    """
+    rms = np.sqrt((pcm[: frames * HOP].reshape(frames, -1).astype(np.float64) ** 2).mean(1))
+    reference = max(float(np.percentile(rms, 90)) if frames else 0.0, 1e-2)
+    return np.minimum(np.convolve(rms / reference, [0.25, 0.5, 0.25], "same"), 1.3)
 
 
-def _speaking(phonemes: list[Phoneme], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 inside speech, 0 in pauses of 0.2 s and more, with soft edges. (T,)"""
+def _speech_activity(phonemes: list[Phoneme], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 for frames of speech and 0 for frames of pauses of at least 0.2 s, low-pass filtered: (T,)."""
     result = np.zeros(len(times))
     for phoneme in phonemes:
         if phoneme.symbol != PAUSE or phoneme.end - phoneme.start < 0.2:
             result[(times >= phoneme.start) & (times < phoneme.end)] = 1
-    return _smooth(result, 2.0)
+    return _gaussian_filter(result, 2.0)
 
 
-def _smooth(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Gaussian filter along time (sigma in frames), edges held."""
+def _gaussian_filter(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Filter values (T,) with a Gaussian of `sigma` frames; the first and last values extend the signal."""
     radius = math.ceil(3 * sigma)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return np.convolve(np.pad(values, radius, "edge"), kernel / kernel.sum(), "valid")
 
 
 def _segments(phonemes: list[Phoneme]) -> list[tuple[str, float, float, float]]:
-    """(viseme phone, start, end, stress factor): diphthongs cut in two, unstressed vowels weaker."""
+    """Return (phoneme, start, end, factor of its targets) for each phoneme; a diphthong becomes two segments.
+
+    The factor of a consonant is 1; the factor of a vowel depends on its stress.
+    """
     result: list[tuple[str, float, float, float]] = []
-    for one in phonemes:
-        strength = (0.85, 0.95, 1.08)[one.stress] if one.symbol not in "ptkbdɡmnŋfvszʃʒθðlɹwjh" else 1.0
-        glide = _GLIDES.get(one.symbol)
-        middle = one.start + 0.6 * (one.end - one.start) if glide else one.end
-        result.append((one.symbol, one.start, middle, strength))
+    for phoneme in phonemes:
+        strength = (
+            (0.85, 0.95, 1.08)[phoneme.stress] if phoneme.symbol not in "ptkbdɡmnŋfvszʃʒθðlɹwjh" else 1.0
+        )
+        glide = _GLIDES.get(phoneme.symbol)
+        middle = phoneme.start + 0.6 * (phoneme.end - phoneme.start) if glide else phoneme.end
+        result.append((phoneme.symbol, phoneme.start, middle, strength))
         if glide:
-            result.append((glide, middle, one.end, strength))
+            result.append((glide, middle, phoneme.end, strength))
     return result
 
 
@@ -125,9 +135,13 @@ def _lips(
     motion: NDArray[np.float64],
     phonemes: list[Phoneme],
     times: NDArray[np.float64],
-    energy: NDArray[np.float64],
+    loudness: NDArray[np.float64],
     strength: float,
 ) -> None:
+    """Write the mouth's columns of motion (T, 24) for frames at `times` (T,) with `loudness` (T,).
+
+    `strength` is the articulation strength of the clip.
+    """
     segments = _segments(phonemes)
     if not segments:
         return
@@ -135,7 +149,8 @@ def _lips(
     rows = [_TABLE[s[0]] for s in segments]
     targets = np.array([row[1] for row in rows]) * np.array([s[3] for s in segments])[:, None]
     weight, reach = np.array([row[2] for row in rows]), np.array([row[3] for row in rows])
-    # Distance from the middle half of each phone, earlier times counted less: lips anticipate.
+    # The distance in time from the middle half of each phoneme. Lips move ahead of the sound, so dominance
+    # is wider before the phoneme, most of all for rounding.
     quarter = 0.25 * (end - start)
     before = np.maximum(start + quarter - times[:, None], 0)
     after = np.maximum(times[:, None] - (end - quarter), 0)
@@ -144,7 +159,7 @@ def _lips(
         distance = before / (0.6 * reach + early) + after / (0.6 * reach)
         dominance = weight * np.exp(-(distance**1.5)) + 1e-9
         motion[:, INDEX[name]] = dominance @ targets[:, column] / dominance.sum(1)
-    motion[:, INDEX["jaw"]] *= strength * (0.72 + 0.28 * np.minimum(energy, 1.1))
+    motion[:, INDEX["jaw"]] *= strength * (0.72 + 0.28 * np.minimum(loudness, 1.1))
     for name in ("lip_width", "rounding", "upper_lip", "lower_lip"):
         motion[:, INDEX[name]] *= strength
     closure = _closures(phonemes, times)
@@ -154,27 +169,33 @@ def _lips(
 
 
 def _closures(phonemes: list[Phoneme], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lips pressed for p, b and m: 1 in the frame that holds the phone's middle, gone 80 ms outside of it.
-    (T,)"""
+    """Return how far the lips are pressed together (T,): 1 at the middle of every p, b and m.
+
+    The value falls to 0 within 70 ms outside of the middle part of the phoneme.
+    """
     result = np.zeros(len(times))
-    for one in phonemes:
-        if one.symbol in ("p", "b", "m"):
-            half = max(0.021, 0.3 * (one.end - one.start))
-            outside = np.maximum(np.abs(times - (one.start + one.end) / 2) - half, 0) / 0.07
+    for phoneme in phonemes:
+        if phoneme.symbol in ("p", "b", "m"):
+            half = max(0.021, 0.3 * (phoneme.end - phoneme.start))
+            outside = np.maximum(np.abs(times - (phoneme.start + phoneme.end) / 2) - half, 0) / 0.07
             result = np.maximum(result, 0.5 + 0.5 * np.cos(np.pi * np.minimum(outside, 1)))
     return result
 
 
-def _wander(rng: np.random.Generator, frames: int, amount: float, seconds: float) -> NDArray[np.float64]:
-    """Smooth noise of standard deviation `amount` that forgets itself in about `seconds`. (T,)"""
+def _smooth_noise(
+    rng: np.random.Generator, frames: int, amount: float, seconds: float
+) -> NDArray[np.float64]:
+    """Return low-pass noise (T,) of standard deviation `amount` and a correlation time of about `seconds`."""
     sigma = seconds * FRAME_RATE / 2
     pad = math.ceil(3 * sigma)
-    noise = _smooth(rng.standard_normal(frames + 2 * pad), sigma)[pad : pad + frames]
+    noise = _gaussian_filter(rng.standard_normal(frames + 2 * pad), sigma)[pad : pad + frames]
     return amount * noise * math.sqrt(2 * math.sqrt(math.pi) * sigma)
 
 
-def _bump(times: NDArray[np.float64], centre: float, rise: float, fall: float) -> NDArray[np.float64]:
-    """A smooth hill of height 1 at `centre` that begins `rise` before and ends `fall` seconds after. (T,)"""
+def _raised_cosine(
+    times: NDArray[np.float64], centre: float, rise: float, fall: float
+) -> NDArray[np.float64]:
+    """Return a raised cosine (T,): 1 at `centre`, 0 `rise` seconds before and `fall` seconds after it."""
     offset = times - centre
     x = np.where(offset < 0, offset / rise, offset / fall)
     return np.where(np.abs(x) < 1, 0.5 + 0.5 * np.cos(np.pi * np.clip(x, -1, 1)), 0.0)
@@ -187,43 +208,49 @@ def _head(
     speaking: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> None:
-    """Pose of the clip, slow drift, nods on stressed syllables (livelier in lively clips)."""
+    """Write the head's columns of motion: a constant pose per clip, slow drift, and nods on stressed vowels.
+
+    One random activity level per clip scales the drift and the nods.
+    """
     frames = len(times)
-    lively = rng.uniform(0.4, 1.4)
+    activity = rng.uniform(0.4, 1.4)
     poses = (("yaw", 0.14, 0.09, 1.6), ("pitch", 0.07, 0.045, 1.4), ("roll", 0.05, 0.035, 1.8))
     offsets = (("shift_x", 0.035, 0.015, 2.0), ("shift_y", 0.03, 0.012, 2.0), ("scale", 0.04, 0.015, 2.5))
     for name, pose, drift, seconds in poses + offsets:
-        active = 0.5 + 0.5 * speaking if name in ("yaw", "pitch", "roll") else 1.0
-        wander = _wander(rng, frames, drift * lively, seconds)
-        motion[:, INDEX[name]] = np.clip(rng.normal(0, pose), -2 * pose, 2 * pose) + wander * active
+        gain = 0.5 + 0.5 * speaking if name in ("yaw", "pitch", "roll") else 1.0
+        noise = _smooth_noise(rng, frames, drift * activity, seconds)
+        motion[:, INDEX[name]] = np.clip(rng.normal(0, pose), -2 * pose, 2 * pose) + noise * gain
     pitch = motion[:, INDEX["pitch"]]
-    for one in phonemes:
-        if one.stress == 2 and rng.random() < 0.55:
-            nod = rng.uniform(0.02, 0.06) * lively
-            pitch -= nod * _bump(times, (one.start + one.end) / 2 + 0.04, 0.2, 0.32)
+    for phoneme in phonemes:
+        if phoneme.stress == 2 and rng.random() < 0.55:
+            nod = rng.uniform(0.02, 0.06) * activity
+            pitch -= nod * _raised_cosine(times, (phoneme.start + phoneme.end) / 2 + 0.04, 0.2, 0.32)
     motion[:, INDEX["yaw"]] += 0.25 * (pitch - pitch.mean()) * rng.normal(0, 1)
     for name, _, _, _ in poses:
-        motion[:, INDEX[name]] = _smooth(motion[:, INDEX[name]], 1.2)
+        motion[:, INDEX[name]] = _gaussian_filter(motion[:, INDEX[name]], 1.2)
 
 
 def _eyes(
     motion: NDArray[np.float64], phonemes: list[Phoneme], times: NDArray[np.float64], rng: np.random.Generator
 ) -> None:
-    """Blinks (at random, and likely at pauses) and gaze that mostly stays on the viewer, with saccades."""
+    """Write the lids and the gaze: blinks at random times and at pauses, and fixations with saccades.
+
+    The gaze mostly stays near the camera.
+    """
     frames = len(times)
     if frames == 0:
         return
     lids = np.zeros(frames)
-    moments = np.flatnonzero(rng.random(frames) < 0.28 / FRAME_RATE).tolist()
+    starts = np.flatnonzero(rng.random(frames) < 0.28 / FRAME_RATE).tolist()
     pauses = [p for p in phonemes if p.symbol == PAUSE and p.end - p.start > 0.12]
-    moments += [round((p.start + 0.06) * FRAME_RATE) for p in pauses if rng.random() < 0.35]
+    starts += [round((p.start + 0.06) * FRAME_RATE) for p in pauses if rng.random() < 0.35]
     last = -20
-    for moment in sorted(moments):
-        if moment - last >= 12:
+    for start in sorted(starts):
+        if start - last >= 12:
             shape = _BLINKS[int(rng.integers(len(_BLINKS)))]
-            stop = min(frames, moment + len(shape))
-            lids[moment:stop] = np.maximum(lids[moment:stop], shape[: max(stop - moment, 0)])
-            last = moment
+            stop = min(frames, start + len(shape))
+            lids[start:stop] = np.maximum(lids[start:stop], shape[: max(stop - start, 0)])
+            last = start
     rest = rng.uniform(0.0, 0.1)
     motion[:, INDEX["lid_left"]] = np.maximum(lids, rest)
     motion[:, INDEX["lid_right"]] = np.maximum(lids, rest)
@@ -234,7 +261,7 @@ def _eyes(
         motion[fixation:stop, INDEX["gaze_x"]] = rng.normal(0, away)
         motion[fixation:stop, INDEX["gaze_y"]] = rng.normal(0, 0.6 * away)
         fixation = stop
-    # Eyes hold the viewer against the head's turning; about 0.7 rad of eye turn is gaze 1.
+    # The eyes turn against the head, so that they keep looking at the camera.
     motion[:, INDEX["gaze_x"]] -= 0.8 * motion[:, INDEX["yaw"]]
     motion[:, INDEX["gaze_y"]] -= 0.8 * motion[:, INDEX["pitch"]]
 
@@ -257,20 +284,24 @@ def _face(
     speaking: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> None:
-    """Brows on accents, a mood (smile or slight frown), cheeks, breath."""
+    """Write the brows (raised on some stressed vowels), a smile or a frown, the cheeks and the breath."""
     frames = len(times)
     inner, outer = np.full(frames, rng.uniform(0, 0.12)), np.full(frames, rng.uniform(0, 0.12))
-    for one in phonemes:
-        if one.stress == 2 and rng.random() < 0.22:
-            raised = rng.uniform(0.15, 0.6) * _bump(times, (one.start + one.end) / 2, 0.16, 0.35)
+    for phoneme in phonemes:
+        if phoneme.stress == 2 and rng.random() < 0.22:
+            raised = rng.uniform(0.15, 0.6) * _raised_cosine(
+                times, (phoneme.start + phoneme.end) / 2, 0.16, 0.35
+            )
             inner, outer = np.maximum(inner, 0.7 * raised), np.maximum(outer, raised)
     smile = rng.uniform(0.1, 0.5) if rng.random() < 0.35 else rng.uniform(0, 0.08)
     frown = rng.uniform(0.1, 0.5) if smile < 0.1 and rng.random() < 0.25 else 0.0
     motion[:, INDEX["brow_inner"]] = inner * (1 - frown)
     motion[:, INDEX["brow_outer"]] = outer * (1 - frown)
-    motion[:, INDEX["brow_lower"]] = np.maximum(frown + _wander(rng, frames, 0.03, 1.0) * (frown > 0), 0)
-    mood = smile * np.clip(1 + _wander(rng, frames, 0.25, 1.2), 0, 1.5)
-    motion[:, INDEX["smile"]] = mood * (1 - 0.5 * motion[:, INDEX["rounding"]]) * (1 - 0.35 * speaking)
+    motion[:, INDEX["brow_lower"]] = np.maximum(
+        frown + _smooth_noise(rng, frames, 0.03, 1.0) * (frown > 0), 0
+    )
+    smiling = smile * np.clip(1 + _smooth_noise(rng, frames, 0.25, 1.2), 0, 1.5)
+    motion[:, INDEX["smile"]] = smiling * (1 - 0.5 * motion[:, INDEX["rounding"]]) * (1 - 0.35 * speaking)
     motion[:, INDEX["cheek"]] = 0.6 * motion[:, INDEX["smile"]]
     rate, phase = rng.uniform(0.22, 0.38), rng.uniform(0, 2 * math.pi)
     cycle = 0.5 - 0.5 * np.cos(2 * math.pi * rate * times + phase)

@@ -1,11 +1,11 @@
-"""Numba kernels for the shape of a frame: deform, pose, project, rasterise, and flow between frames.
+"""Numba kernels for geometry: deform, pose, project and rasterise a mesh, and compute optical flow.
 
-Single-threaded, deterministic, without the GIL. N vertices, F triangles, S = 2 * size subpixels a side.
-Depth is
-the distance along the camera's axis.
+The kernels are single-threaded and deterministic and release the GIL. A mesh has N vertices and F triangles.
+A frame of P x P pixels is rasterised with S = 2 P subpixels per side. Depth is the distance along the axis of
+the camera.
 """
 
-# ruff: noqa: ANN001, ANN202, RUF046  (numba infers the kernels' types; shapes stand in the docstrings)
+# ruff: noqa: ANN001, ANN202, RUF046  (numba infers the types of kernels; their docstrings give the shapes)
 from __future__ import annotations
 
 import math
@@ -14,18 +14,26 @@ import numpy as np
 from numba import njit
 
 SKIN, EYE, TEETH, TONGUE, LASH, HAIR, CLOTH, RIM = range(8)
-NOTHING = -1
-ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)  # literals would be float64
-# 0.1 m: a small hair triangle whose corners all lie deeper than this behind what is drawn is skipped
+NO_TRIANGLE = -1
+ZERO, HALF, ONE = (
+    np.float32(0),
+    np.float32(0.5),
+    np.float32(1),
+)  # float32: Python literals would make numba compute in float64
+# 0.1 m: hair triangles with all corners at least this far behind the drawn surface are skipped.
 HIDDEN_BY = 0.12
 _jit = njit(cache=True, nogil=True, error_model="numpy")
-# a call would copy every array's header
+# Inlined, because a call would copy the header of every array.
 _inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 
 @_jit
 def deform(rest, starts, moved, deltas, weights, anchors, out) -> None:
-    """out (N,3) = rest + sum of weights[m] * sparse morph m; vertices with an anchor >= 0 follow that one."""
+    """Write rest (N, 3) plus the sum of weights[m] * morph m to out (N, 3).
+
+    Morph m moves vertices moved[starts[m] : starts[m + 1]] by the same rows of deltas. A vertex with an
+    anchor >= 0 copies the displacement of that vertex.
+    """
     count = rest.shape[0]
     for i in range(count):
         out[i, 0] = rest[i, 0]
@@ -48,8 +56,9 @@ def deform(rest, starts, moved, deltas, weights, anchors, out) -> None:
 
 @_jit
 def pose(points, follow, rotation, pivot, lift, out) -> None:
-    """Turn points (N,3) about the pivot, each by its share `follow` (N,) of the head's rotation; raise
-    shoulders.
+    """Rotate points (N, 3) about the pivot and raise the shoulders by `lift`.
+
+    Each point gets the share follow (N,) of the rotation, and the share 1 - follow of the lift.
     """
     for i in range(points.shape[0]):
         f = follow[i]
@@ -63,8 +72,10 @@ def pose(points, follow, rotation, pivot, lift, out) -> None:
 
 @_jit
 def vertex_normals(points, triangles, out) -> None:
-    """Area-weighted unit normals (N,3)."""
-    out[:] = 0.0
+    """Write area-weighted unit normals of the vertices to out (N, 3)."""
+    for i in range(points.shape[0]):
+        for c in range(3):
+            out[i, c] = 0.0
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
@@ -83,7 +94,7 @@ def vertex_normals(points, triangles, out) -> None:
 
 @_jit
 def project(points, focal, distance, centre_x, centre_y, half, out) -> None:
-    """Perspective onto a (2*half)-wide image: out (N,3) = column, row, depth."""
+    """Write column, row and depth of points in an image of width 2 * half to out (N, 3), in perspective."""
     for i in range(points.shape[0]):
         depth = distance - points[i, 2]
         out[i, 0] = half + focal * (points[i, 0] + centre_x) / depth
@@ -93,14 +104,14 @@ def project(points, focal, distance, centre_x, centre_y, half, out) -> None:
 
 @_jit
 def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depths) -> None:
-    """Fill ids (S,S) int32 and depths (S,S) with the nearest triangle at each subpixel's centre.
+    """Write the nearest triangle at each subpixel's centre to ids (S, S) and its depth to depths (S, S).
 
-    Skin, eyes, teeth and tongue are closed surfaces seen from outside: their back faces are culled. Hair is
-    cut out by
-    the strand texture (H,W), cloth where its attribute 2 (distance below the neckline) is negative.
+    Back faces of skin, eyes, teeth and tongue, which are closed surfaces, are culled. Hair is transparent
+    where the strand texture (H, W) is below 128, cloth where its attribute 2 (distance below the neckline) is
+    negative.
     """
     size = ids.shape[0]
-    ids[:] = NOTHING
+    ids[:] = NO_TRIANGLE
     depths[:] = 1e9
     high, wide = strands.shape  # wide is a power of two
     for t in range(triangles.shape[0]):
@@ -140,7 +151,7 @@ def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depth
             wc = dy * bx_ - dx * by_
             wa = ONE - wb - wc
             step_a = by_ - cy_
-            # the row's span, where none of the three is negative
+            # the columns in which all three barycentric coordinates are >= 0
             low, end = ZERO, last
             if cy_ > ZERO:
                 low = max(low, -wb / cy_)
@@ -200,29 +211,26 @@ def rasterise(screen, triangles, materials, uvs, attributes, strands, ids, depth
 
 @_inline
 def _hidden(screen, vertex, depths):
-    """Whether a vertex lies clearly behind what has been drawn at its subpixel (or the nearest one in the
-    picture).
-    """
+    """Return whether a vertex is more than HIDDEN_BY behind the surface drawn at the nearest subpixel."""
     column = min(max(int(screen[vertex, 0]), 0), depths.shape[1] - 1)
     row = min(max(int(screen[vertex, 1]), 0), depths.shape[0] - 1)
     return screen[vertex, 2] > depths[row, column] + HIDDEN_BY
 
 
 @_jit
-def flow_field(ids, screen_b, screen_a, depths_a, triangles, grid, seen) -> None:
-    """Where the surface under each pixel of frame b lies in frame a.
+def flow_field(ids, screen_b, screen_a, depths_a, triangles, grid, visible) -> None:
+    """Compute where the surface at each pixel of frame b lies in frame a.
 
-    ids (S,S) of frame b; screen_a, screen_b (N,3); depths_a (S,S). grid (P,P,2) gets grid_sample coordinates
-    (align_corners=False),
-    the identity where nothing was drawn; seen (P,P) 1 where that place is visible in frame a (and 1 for the
-    backdrop's own pixels).
+    ids (S, S) are of frame b, depths_a (S, S) of frame a, screen_a and screen_b (N, 3) of both. grid
+    (P, P, 2) receives grid_sample coordinates (align_corners=False), the identity on the backdrop. visible
+    (P, P) receives 1 where frame a shows the surface point, and on the backdrop, else 0.
     """
     size, sub = grid.shape[0], ids.shape[0]
     for row in range(size):
         for column in range(size):
             x, y = (column + 0.5) * sub / size, (row + 0.5) * sub / size
             t = ids[min(sub - 1, int(y)), min(sub - 1, int(x))]
-            seen[row, column] = 1.0
+            visible[row, column] = 1.0
             here_x, here_y = x, y
             if t >= 0:
                 a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -242,6 +250,6 @@ def flow_field(ids, screen_b, screen_a, depths_a, triangles, grid, seen) -> None
                 depth = wa * screen_a[a, 2] + wb * screen_a[b, 2] + wc * screen_a[c, 2]
                 inside = 0.0 <= here_x < sub and 0.0 <= here_y < sub
                 if not inside or depth > depths_a[int(here_y), int(here_x)] + 0.08:
-                    seen[row, column] = 0.0
+                    visible[row, column] = 0.0
             grid[row, column, 0] = 2.0 * here_x / sub - 1.0
             grid[row, column, 1] = 2.0 * here_y / sub - 1.0

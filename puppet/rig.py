@@ -1,6 +1,4 @@
-"""From a motion vector to what moves: morph weights, the head's rotation, gaze, and the person's place in
-the picture.
-"""
+"""Convert a motion vector to morph weights, head rotation, gaze direction and position in the picture."""
 
 from __future__ import annotations
 
@@ -13,25 +11,29 @@ from puppet.motion import MOTION
 
 UNITS = (
     "jawOpen", "mouthClose", "mouthStretchLeft", "mouthStretchRight", "mouthPucker", "mouthFunnel",
-    "mouthRollLower", "mouthRollUpper",
-    "mouthPressLeft", "mouthPressRight", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft",
-    "mouthLowerDownRight",
-    "mouthSmileLeft", "mouthSmileRight", "cheekSquintLeft", "cheekSquintRight", "cheekPuff", "tongueOut",
-    "eyeBlinkLeft",
-    "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "browInnerUp", "browOuterUpLeft",
-    "browOuterUpRight", "browDownLeft", "browDownRight", "tongueUp",
+    "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight", "mouthUpperUpLeft",
+    "mouthUpperUpRight", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthSmileLeft", "mouthSmileRight",
+    "cheekSquintLeft", "cheekSquintRight", "cheekPuff", "tongueOut", "eyeBlinkLeft", "eyeBlinkRight",
+    "eyeLookDownLeft", "eyeLookDownRight", "eyeLookUpLeft", "eyeLookUpRight", "browInnerUp",
+    "browOuterUpLeft", "browOuterUpRight", "browDownLeft", "browDownRight", "tongueUp",
 )  # fmt: skip
 HEAD_WIDTH = 1.55  # 0.1 m
-SHOULDER_LIFT = 0.10  # 0.1 m at breath = 1
-GAZE_ANGLE = 0.42  # radians at gaze = 1
-_SLOT = {name: position for position, name in enumerate(UNITS)}
+SHOULDER_LIFT = 0.10  # 0.1 m, at breath = 1
+GAZE_ANGLE = 0.42  # radians, at gaze = 1
+_INDEX = {name: position for position, name in enumerate(UNITS)}
 
 
 @dataclass(frozen=True)
 class Pose:
-    """weights (len(UNITS),), rotation (3,3), gaze (3,) in the head's frame, shift (2,) in 0.1 m, zoom
-    (factor), lift in 0.1 m.
+    """How the face and the head are positioned in one frame.
+
+    Attributes:
+        weights: (len(UNITS),) of the morphs UNITS.
+        rotation: (3, 3) of the head.
+        gaze: (3,) unit direction of the eyes in head coordinates.
+        shift: across and up, in 0.1 m.
+        zoom: factor of the size in the picture.
+        lift: of the shoulders, in 0.1 m.
     """
 
     weights: NDArray[np.float64]
@@ -43,7 +45,10 @@ class Pose:
 
 
 def pose_of(motion: NDArray[np.float32]) -> Pose:
-    """One motion vector (24,), clamped to what a face can do. Raises ValueError for another shape."""
+    """Convert a motion vector (24,); values beyond the possible range are clamped.
+
+    Raises ValueError for another shape.
+    """
     if motion.shape != (len(MOTION),):
         raise ValueError(f"a motion vector has {len(MOTION)} values, got shape {motion.shape}")
     m = dict(zip(MOTION, (float(value) for value in motion), strict=True))
@@ -58,6 +63,7 @@ def pose_of(motion: NDArray[np.float32]) -> Pose:
 
 
 def _weights(m: dict[str, float]) -> NDArray[np.float64]:
+    """Return the weights (len(UNITS),) of the morphs for the named motion values."""
     part = {
         name: float(np.clip(m[name], 0, 1))
         for name in MOTION[6:]
@@ -65,8 +71,8 @@ def _weights(m: dict[str, float]) -> NDArray[np.float64]:
     }
     width = float(np.clip(m["lip_width"], -1, 1))
     closure, open_ = part["closure"], 1 - part["closure"]
-    # Pressed lips win over the jaw: the jaw gives way a little and mouthClose brings the lips together over
-    # what is left.
+    # Pressed lips stay closed at any jaw opening: `closure` reduces the opening by up to 45 %, and mouthClose
+    # closes the rest.
     jaw = 0.75 * part["jaw"] * (1 - 0.45 * closure)
     funnel, pucker = 0.55 * part["rounding"], 0.75 * part["rounding"] + 0.35 * max(0.0, -width)
     stretch = max(0.0, width) * (1 - 0.6 * part["rounding"])
@@ -93,19 +99,19 @@ def _weights(m: dict[str, float]) -> NDArray[np.float64]:
     }
     weights = np.zeros(len(UNITS))
     for name, value in values.items():
-        for slot_name in (name, name + "Left", name + "Right"):
-            if slot_name in _SLOT:
-                weights[_SLOT[slot_name]] = value
+        for unit in (name, name + "Left", name + "Right"):
+            if unit in _INDEX:
+                weights[_INDEX[unit]] = value
     for side in ("Left", "Right"):
         lid = part["lid_" + side.lower()]
-        weights[_SLOT["eyeBlink" + side]] = lid
-        weights[_SLOT["eyeLookDown" + side]] = min(1.0, look_down) * (1 - lid)
-        weights[_SLOT["eyeLookUp" + side]] = min(1.0, look_up) * (1 - lid)
+        weights[_INDEX["eyeBlink" + side]] = lid
+        weights[_INDEX["eyeLookDown" + side]] = min(1.0, look_down) * (1 - lid)
+        weights[_INDEX["eyeLookUp" + side]] = min(1.0, look_up) * (1 - lid)
     return weights
 
 
 def _rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
-    """Turn to image right by yaw, look up by pitch, tilt to image right by roll (roll first, yaw last)."""
+    """Return the rotation (3, 3): roll to image right first, then pitch (up), then yaw to image right."""
     cy, sy, cp, sp, cr, sr = (
         np.cos(yaw),
         np.sin(yaw),
@@ -121,6 +127,6 @@ def _rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
 
 
 def _gaze(x: float, y: float) -> NDArray[np.float64]:
-    """Unit direction of both eyes in the head's frame; x towards image right, y up."""
+    """Return the unit direction (3,) of both eyes in head coordinates; x is image right, y is up."""
     across, upward = GAZE_ANGLE * x, 0.75 * GAZE_ANGLE * y
     return np.array([np.sin(across) * np.cos(upward), np.sin(upward), np.cos(across) * np.cos(upward)])

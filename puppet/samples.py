@@ -1,6 +1,6 @@
-"""The portraits and voices that the package ships: people and speakers of the corpus in no training clip.
+"""Render the portraits and voices that the package ships: people and speakers that no corpus clip contains.
 
-python -m puppet.samples [FOLDER]     writes portraits/*.png and voices/*.wav (talker/assets)
+python -m puppet.samples [FOLDER]     writes portraits/*.png and voices/*.wav (default: talker/assets)
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from PIL import Image
 
 from puppet.face import identity
 from puppet.render import Renderer
-from puppet.speech import SAMPLE_RATE, speak
+from puppet.speech import speak
 from puppet.voices import voice
+from talker.clock import SAMPLE_RATE
 
-# name: (identity, voice); both are numbers that neither split draws from.
+# Name: (seed of the identity, seed of the voice). Neither split contains these seeds.
 PEOPLE = {
     "ada": (50_032, 50_024),
     "ben": (50_076, 50_006),
@@ -30,13 +31,13 @@ PROMPT = "The river runs slowly past the old mill, and nobody is in a hurry toda
 
 
 def main(folder: Path) -> None:
-    """Write all samples into `folder`."""
-    for name, (person, speaker) in PEOPLE.items():
+    """Write all portraits and voices into `folder`."""
+    for name, (identity_seed, voice_seed) in PEOPLE.items():
         for kind in ("portraits", "voices"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
-        frame = Renderer(identity(person)).frames(np.zeros((1, 24), np.float32))[0]
+        frame = Renderer(identity(identity_seed)).frames(np.zeros((1, 24), np.float32))[0]
         Image.fromarray(frame).save(folder / "portraits" / f"{name}.png", optimize=True)
-        pcm = speak(PROMPT, voice(speaker)).pcm
+        pcm = speak(PROMPT, voice(voice_seed)).pcm
         with wave.open(str(folder / "voices" / f"{name}.wav"), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)

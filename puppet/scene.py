@@ -1,6 +1,4 @@
-"""Everything of one identity that does not move: meshes, attributes and textures, laid out for the kernels
-of shading.py.
-"""
+"""Meshes of one person at rest, with the vertex attributes that the kernels of shading.py read."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ from puppet.head import EYELIDS, INSIDE, LIPS, Head, load_head
 from puppet.rig import UNITS
 
 FloatArray = NDArray[Any]  # floating point; float32 where the kernels read it
-HEAD_HEIGHT = 2.25  # 0.1 m, crown to chin: every head is brought to about this
-PIVOT = np.array([0.0, -1.0, -0.95])  # where head meets neck, from the eyes' midpoint
+HEAD_HEIGHT = 2.25  # 0.1 m from crown to chin, the same for every head before `Identity.size`
+PIVOT = np.array([0.0, -1.0, -0.95])  # centre of the head's rotation, relative to the midpoint of the eyes
 _MATERIALS = (
     raster.SKIN,
     raster.EYE,
@@ -33,9 +31,19 @@ _MATERIALS = (
 
 @dataclass
 class Part:
-    """A piece of mesh. uvs (F,3,2); attributes (N,3) as shading.shade reads them; wraps (N,3), sharpness
-    (N,) as light_vertices;
-    anchors (N,) head vertex or -1."""
+    """A mesh of N vertices and F triangles.
+
+    Attributes:
+        points: (N, 3) in 0.1 m, relative to the midpoint of the eyes.
+        triangles: (F, 3) vertex indices.
+        materials: (F,) of raster.py.
+        uvs: (F, 3, 2) texture coordinates of the corners.
+        attributes: (N, 3) as shading.shade reads them.
+        occlusion: (N,) share of the ambient light that arrives.
+        wraps, sharpness: (N, 3) and (N,) as shading.light_vertices reads them.
+        follow: (N,) share of the head's rotation.
+        anchors: (N,) head vertex whose displacement the vertex copies, or -1.
+    """
 
     points: FloatArray
     triangles: NDArray[np.int32]
@@ -51,7 +59,7 @@ class Part:
 
 @dataclass(frozen=True)
 class UnitMorphs:
-    """The face units over the head's vertices as one sparse list (see raster.deform)."""
+    """The morphs UNITS as one sparse list for raster.deform."""
 
     starts: NDArray[np.int32]
     vertices: NDArray[np.int32]
@@ -60,8 +68,10 @@ class UnitMorphs:
 
 @lru_cache(maxsize=1)
 def load_units() -> UnitMorphs:
-    """UNITS from the asset. Eyeballs stay put (gaze is painted); tongueUp raises the tongue's tip to the
-    upper teeth.
+    """Return the morphs UNITS.
+
+    They do not move the eyeballs, because the gaze is painted on them. `tongueUp`, which the asset lacks,
+    raises the tip of the tongue to the upper teeth.
     """
     head = load_head()
     eyeballs = (head.groups == 1) | (head.groups == 2)
@@ -83,36 +93,36 @@ def load_units() -> UnitMorphs:
     return UnitMorphs(np.array(starts, np.int32), np.concatenate(vertices), np.concatenate(deltas))
 
 
-def shape_head(who: Identity) -> FloatArray:
-    """The head's vertices (V,3) for this person, about the eyes' midpoint, at the common height times
-    `who.size`.
+def shape_head(person: Identity) -> FloatArray:
+    """Return the head's vertices (V, 3) of a person, relative to the midpoint of the eyes.
+
+    The height of the head is HEAD_HEIGHT times `person.size`.
     """
     head = load_head()
     points = head.vertices.copy()
-    for name, amount in who.morphs:
+    for name, amount in person.morphs:
         head.morphs.add(points, name, amount)
     points -= (eye_centre(points, head, 1) + eye_centre(points, head, 2)) / 2
     height = points[head.vertices[:, 1].argmax(), 1] - points[_chin_vertex(head), 1]
-    points *= np.float32(HEAD_HEIGHT / height * who.size)
-    points[(head.groups == 3) | (head.groups == 4)] -= np.array(
-        [0, 0, 0.03], np.float32
-    )  # never through the lips
+    points *= np.float32(HEAD_HEIGHT / height * person.size)
+    # Move the teeth back, so that they never pass through the lips.
+    points[(head.groups == 3) | (head.groups == 4)] -= np.array([0, 0, 0.03], np.float32)
     return points.astype(np.float32)
 
 
 def _chin_vertex(head: Head) -> int:
-    """The lowest vertex of the chin's front."""
+    """Return the index of the vertex at the tip of the chin."""
     return int(np.linalg.norm(head.vertices - np.array([0, 6.159, 1.295]), axis=1).argmin())
 
 
 def eye_centre(points: FloatArray, head: Head, group: int) -> FloatArray:
-    """Centre (3,) of an eyeball."""
+    """Return the centre (3,) of an eyeball; `group` is its index in GROUPS."""
     ball = points[head.groups == group]
     return (ball.min(axis=0) + ball.max(axis=0)) / 2
 
 
 def follow_share(points: FloatArray) -> FloatArray:
-    """Share (N,) of the head's rotation that each point takes: 1 for the head, falling to 0 down the neck."""
+    """Return the share (N,) of the head's rotation for points (N, 3): 1 in the head, 0 below the neck."""
     height = points[:, 1] + 0.30 * (points[:, 2] - PIVOT[2])
     share = np.clip((height + 1.7) / 0.95, 0, 1)
     return (share * share * (3 - 2 * share)).astype(np.float32)
@@ -120,7 +130,7 @@ def follow_share(points: FloatArray) -> FloatArray:
 
 @lru_cache(maxsize=1)
 def ambient_occlusion() -> FloatArray:
-    """Share (V,) of the sky that each vertex of the template sees, by depth maps from 64 directions."""
+    """Return the share (V,) of the sky that is visible from each vertex of the template, by 64 depth maps."""
     head = load_head()
     points = (head.vertices - np.array([0, 6.6, 0.4])).astype(np.float32)
     solid = head.triangles[(head.groups[head.triangles] != 6).all(axis=1)]
@@ -131,8 +141,8 @@ def ambient_occlusion() -> FloatArray:
     ids, depths = np.empty((size, size), np.int32), np.empty((size, size), np.float32)
     materials = np.full(len(solid), raster.CLOTH, np.uint8)
     uvs, strands = np.zeros((len(solid), 3, 2), np.float32), np.zeros((1, 1), np.uint8)
-    nowhere_cut = np.zeros_like(points)
-    for k in range(64):  # a Fibonacci sphere
+    no_hem = np.zeros_like(points)
+    for k in range(64):  # directions of a Fibonacci sphere
         up = 1 - 2 * (k + 0.5) / 64
         angle = k * 2.399963
         level = np.sqrt(1 - up * up)
@@ -144,7 +154,7 @@ def ambient_occlusion() -> FloatArray:
         screen = np.stack(
             [turned[:, 0] * 55 + size / 2, turned[:, 1] * 55 + size / 2, 10 - turned[:, 2]], axis=1
         ).astype(np.float32)
-        raster.rasterise(screen, solid, materials, uvs, nowhere_cut, strands, ids, depths)
+        raster.rasterise(screen, solid, materials, uvs, no_hem, strands, ids, depths)
         column, row = (np.clip(screen[:, c].astype(int), 0, size - 1) for c in (0, 1))
         cosine = np.clip(normals @ axis, 0, 1)
         seen += cosine * (screen[:, 2] < depths[row, column] + 0.05)
@@ -152,8 +162,8 @@ def ambient_occlusion() -> FloatArray:
     return np.clip(seen / (total + 1e-6), 0, 1).astype(np.float32)
 
 
-def head_part(who: Identity, points: FloatArray) -> Part:
-    """The head's own mesh with eyes, teeth, tongue and lashes."""
+def head_part(person: Identity, points: FloatArray) -> Part:
+    """Return the mesh of the head with eyes, teeth, tongue and lashes; points (V, 3) are its vertices."""
     head = load_head()
     groups = head.groups
     attributes = np.zeros((len(points), 3), np.float32)
@@ -176,7 +186,7 @@ def head_part(who: Identity, points: FloatArray) -> Part:
     occlusion[(groups == 1) | (groups == 2)] = 0.8
     attributes[groups == 6, 0] = 1.0
     wraps = np.zeros((len(points), 3), np.float32)
-    depth = 1 - 0.6 * who.skin.depth
+    depth = 1 - 0.6 * person.skin.depth
     wraps[:] = np.array([0.42, 0.22, 0.16]) * depth
     wraps[(groups > 0) & (groups < 6)] = 0.4
     wraps[groups == 5] = 0.9
@@ -195,15 +205,15 @@ def head_part(who: Identity, points: FloatArray) -> Part:
     )
 
 
-def drawn_lashes(who: Identity) -> NDArray[np.bool_]:
-    """Which of the head's triangles (F,) to draw: men go without lower lashes."""
+def drawn_lashes(person: Identity) -> NDArray[np.bool_]:
+    """Return a mask (F,) of the head's triangles to draw: all, but for men without the lower lashes."""
     head = load_head()
     lower = (head.groups == 6) & (head.vertices[:, 1] < 7.277)
-    return ~lower[head.triangles].all(axis=1) | (who.sex != MALE)
+    return ~lower[head.triangles].all(axis=1) | (person.sex != MALE)
 
 
 def join(parts: list[Part]) -> Part:
-    """Several parts as one; the head comes first, so that anchors and morphs keep their indices."""
+    """Concatenate parts. The head must be the first, so that anchors and morphs keep their vertex indices."""
     starts = np.cumsum([0] + [len(part.points) for part in parts[:-1]])
     return Part(
         points=np.concatenate([part.points for part in parts]).astype(np.float32),

@@ -1,5 +1,4 @@
-"""An endless, deterministic source of English sentences: template grammar and word salad, with a held-out
-split."""
+"""Deterministic random English sentences from a template grammar and from word salad, in two splits."""
 
 import zlib
 from collections.abc import Callable
@@ -15,41 +14,42 @@ _HELDOUT_SHARE = 20  # one sentence in 20 is held out
 
 
 def split_of(text: str) -> Split:
-    """The split a sentence belongs to, by its letters alone (case, marks and spaces do not count)."""
+    """Return the split of a sentence: a hash of its letters and digits, without case, marks and spaces."""
     letters = "".join(char for char in text.lower() if char.isalnum())
     return "heldout" if zlib.crc32(letters.encode()) % _HELDOUT_SHARE == 0 else "train"
 
 
 def sentence(split: Split, index: int) -> str:
-    """Sentence `index` of a split, at times with another behind it: the same on every call; no sentence is in
-    both splits.
+    """Return text `index` of a split: one sentence, sometimes followed by more. It is the same on every call.
+
+    Every sentence of the text belongs to the split, so that no sentence occurs in both splits.
 
     Raises ValueError for an unknown split or a negative index.
     """
     if split not in SPLITS or index < 0:
         raise ValueError(
-            f"No sentence {index} in split {split!r}: splits are {', '.join(SPLITS)}, indices start at 0."
+            f"no sentence {index} in split {split!r}: the splits are {', '.join(SPLITS)}, indices start at 0"
         )
     draw = _Draw(np.random.default_rng([index, SPLITS.index(split), 0x5E17]))
     while True:
         text = draw.sentence()
-        found = split_of(text) == split
-        while draw.chance(_GOES_ON) and len(text) < _LONG:
+        wanted = split_of(text) == split
+        while draw.chance(_ANOTHER_SHARE) and len(text) < _LONGEST:
             following = draw.sentence()
-            while found and split_of(following) != split:
+            while wanted and split_of(following) != split:
                 following = draw.sentence()
             text += " " + following
-        if found:
+        if wanted:
             return text
 
 
 _SALAD_SHARE = 0.4
-_GOES_ON = 0.12  # chance of one more sentence in the same clip
-_LONG = 90  # characters (about 6 s) after which none is added
+_ANOTHER_SHARE = 0.12  # probability of one more sentence
+_LONGEST = 90  # characters (about 6 s); a text of this length gets no further sentence
 
 
 class _Draw:
-    """Draws of one sentence; every method is one kind of phrase."""
+    """Random phrases from one generator. The methods return a phrase of the kind that they name."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -83,10 +83,10 @@ class _Draw:
         return text
 
     def fill(self, slot: str) -> str:
-        simple = _SLOTS.get(slot)
-        if simple is None:
-            raise AssertionError(f"template slot {slot}")
-        return simple(self)
+        phrase = _SLOTS.get(slot)
+        if phrase is None:
+            raise AssertionError(f"assets/templates.txt has an unknown slot {slot}")
+        return phrase(self)
 
     def noun(self) -> str:
         return self.word(("thing", "thing", "animal", "person", "food")[self.number(0, 4)])
@@ -132,7 +132,7 @@ class _Draw:
             return f"in the {self.word('room')}"
         return f"{self.word('preposition')} the {self.word('thing')}"
 
-    def were(self) -> str:
+    def was_or_were(self) -> str:
         if self.chance(0.5):
             return f"was {article(self.word('adjective') + ' ' + self.noun())}"
         return f"were {self.word('spelled')} {plural(self.noun())}"
@@ -195,7 +195,7 @@ _SLOTS: dict[str, Callable[[_Draw], str]] = {
     "PLACE": lambda d: d.word("place"),
     "WEEKDAY": lambda d: d.word("weekday"),
     "MONTH": lambda d: d.word("month"),
-    "WERE": _Draw.were,
+    "WERE": _Draw.was_or_were,
     "COUNT": _Draw.count,
     "NUM": _Draw.figure,
     "SUM": _Draw.total,

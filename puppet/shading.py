@@ -1,9 +1,10 @@
-"""Numba kernels for the look of a frame: shadows, light at vertices, and the colour of pixels.
+"""Numba kernels for shading: shadows, lighting of vertices, and the colour of pixels.
 
-Single-threaded, deterministic, without the GIL. N vertices, F triangles, S = 2 * size subpixels a side.
+The kernels are single-threaded and deterministic and release the GIL. A mesh has N vertices and F triangles.
+A frame of P x P pixels is rasterised with S = 2 P subpixels per side.
 """
 
-# ruff: noqa: ANN001, RUF046  (numba infers the kernels' types; shapes stand in the docstrings)
+# ruff: noqa: ANN001, RUF046  (numba infers the types of kernels; their docstrings give the shapes)
 from __future__ import annotations
 
 import math
@@ -16,17 +17,19 @@ from puppet.raster import CLOTH, EYE, HAIR, HALF, ONE, SKIN, ZERO
 OUTPUT_LEVELS = 4096
 NINTH, SHADED, LEAK = np.float32(1 / 9), np.float32(0.35), np.float32(0.3)
 TONE_0, TONE_1, STRAND_0, STRAND_1 = np.float32(0.6), np.float32(0.8), np.float32(-0.416), np.float32(0.0095)
-# 0.1 m towards the light: what is nearer than this to a caster is not in its shadow
+# 0.1 m: a surface must be this far behind a caster to be in its shadow
 SHADOW_BIAS = np.float32(0.05)
 _jit = njit(cache=True, nogil=True, error_model="numpy")
-# a call would copy every array's header
+# Inlined, because a call would copy the header of every array.
 _inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 
 @_jit
 def project_to_light(points, frame, scale, half, out) -> None:
-    """out (N,3): column, row and nearness of points to the light that shines along -frame[2]; frame (3,3)
-    right, up, to the light.
+    """Write column and row of points in the shadow map, and their height towards the light, to out (N, 3).
+
+    frame (3, 3): unit vectors right, up, and towards the light. scale: texels per 0.1 m. half: half the map's
+    width in texels.
     """
     for i in range(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
@@ -37,7 +40,10 @@ def project_to_light(points, frame, scale, half, out) -> None:
 
 @_jit
 def shadow_map(points, casters, depths) -> None:
-    """Greatest nearness (M,M) of triangles `casters` (K,3) over points (N,3) of project_to_light."""
+    """Write the greatest height towards the light of triangles casters (K, 3) to depths (M, M).
+
+    points (N, 3) are the output of project_to_light.
+    """
     size = depths.shape[0]
     depths[:] = -1e9
     for t in range(casters.shape[0]):
@@ -71,8 +77,9 @@ def shadow_map(points, casters, depths) -> None:
 
 @_jit
 def shadow_vertices(points, depths, out) -> None:
-    """Share (N,) of the shadow map's light that reaches each point (N,3) of project_to_light: 3x3 samples,
-    bilinearly weighted.
+    """Write the share of the light that reaches each point to out (N,), by 3x3 bilinearly weighted samples.
+
+    points (N, 3) are the output of project_to_light, depths (M, M) that of shadow_map.
     """
     size = depths.shape[0]
     for i in range(points.shape[0]):
@@ -93,14 +100,17 @@ def shadow_vertices(points, depths, out) -> None:
 
 @_jit
 def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow, out) -> None:
-    """Light (N,6) at every vertex: diffuse, then specular colour.
+    """Write the diffuse and the specular colour of the light at every vertex to out (N, 6).
 
-    lights (L,9): direction to the light, colour, halfway vector to the camera; the first casts the shadow
-    (N,), the share of it
-    that arrives. ambient (2,3): sky above, bounce below. wraps (N,3): how far light bleeds past the
-    terminator in each channel (a
-    cheap stand-in for subsurface scattering). occlusion (N,). sharpness (N,): the highlight's exponent is 4,
-    8 or 24 for 0, 1, 2.
+    Args:
+        normals: (N, 3) unit vectors.
+        occlusion: (N,) share of the ambient light that arrives.
+        wraps: (N, 3) how far light extends beyond the terminator in each channel; approximates subsurface
+            scattering.
+        sharpness: (N,) 0, 1 or 2 for a highlight with the exponent 4, 8 or 24.
+        lights: (L, 9) direction to the light, colour, halfway vector to the camera.
+        ambient: (2, 3) colours of the light from above and from below.
+        shadow: (N,) share of the first light that arrives; the other lights cast no shadow.
     """
     for i in range(normals.shape[0]):
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
@@ -116,7 +126,7 @@ def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow
                 wrap = wraps[i, c]
                 soft = (cosine + wrap) / (ONE + wrap)
                 if soft > ZERO:
-                    # blood-coloured light leaks a little into the skin's shadows
+                    # scattered light makes shadows on skin brighter and redder
                     out[i, c] += lights[k, 3 + c] * soft * arrives * (reach + (ONE - reach) * LEAK * wrap)
             shine = nx * lights[k, 6] + ny * lights[k, 7] + nz * lights[k, 8]
             if shine > ZERO:
@@ -132,13 +142,13 @@ def light_vertices(normals, occlusion, wraps, sharpness, lights, ambient, shadow
 
 @_inline
 def texel(texture, u, v) -> tuple[float, float, float, float]:
-    """Bilinear sample of texture (H,W,4) float32, as four numbers; u wraps, v is clamped."""
+    """Sample texture (H, W, 4) float32 bilinearly; u is periodic, v is clamped."""
     high, wide = texture.shape[0], texture.shape[1]
     x = u * np.float32(wide) - HALF
     y = min(max(v * np.float32(high) - HALF, ZERO), np.float32(high) - np.float32(1.001))
     x0, y0 = int(math.floor(x)), int(y)
     fx, fy = np.float32(x) - np.float32(x0), np.float32(y) - np.float32(y0)
-    x0 = x0 - wide if x0 >= wide else (x0 + wide if x0 < 0 else x0)  # a remainder would cost a division
+    x0 = x0 - wide if x0 >= wide else (x0 + wide if x0 < 0 else x0)  # cheaper than a modulo
     x0 = x0 - wide if x0 >= wide else x0
     x1 = x0 + 1 if x0 + 1 < wide else 0
     one = np.float32(1.0)
@@ -165,7 +175,10 @@ def texel(texture, u, v) -> tuple[float, float, float, float]:
 
 @_inline
 def shade_eye(qx, qy, qz, gaze, eye, light, lights, colour) -> None:
-    """Sclera, iris, pupil and highlight from the direction q on the unit eyeball (head frame)."""
+    """Write the colour (3,) of sclera, iris, pupil and highlights at direction q on the eyeball.
+
+    q and gaze are in head coordinates. eye (5,): colour of the iris, angular radius of iris and of pupil.
+    """
     length = math.sqrt(qx * qx + qy * qy + qz * qz) + 1e-9
     qx, qy, qz = qx / length, qy / length, qz / length
     off = math.acos(min(1.0, max(-1.0, qx * gaze[0] + qy * gaze[1] + qz * gaze[2])))
@@ -208,7 +221,18 @@ def shade(
     gaze,
     colour,
 ) -> None:
-    """Linear colour of triangle t at barycentric (wb, wc), written to colour (3,)."""
+    """Write the linear colour of triangle t at barycentric coordinates (wb, wc) to colour (3,).
+
+    lit (N, 6) is the output of light_vertices, looks (8, 3) the colours of materials without texture. skin
+    and cloth are textures (H, W, 4), strands is the texture (H, W) of hair. The meaning of attributes (N, 3)
+    depends on the material:
+
+    - SKIN: share of the mouth's inside, factor of the gloss.
+    - EYE: position on the eyeball.
+    - CLOTH: brightness (attribute 2 is the distance below the neckline).
+    - HAIR: tone, brightness, gloss.
+    - others: brightness, gloss.
+    """
     a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
     wa = ONE - wb - wc
     red = wa * lit[a, 0] + wb * lit[b, 0] + wc * lit[c, 0]
@@ -236,7 +260,7 @@ def shade(
     elif material == HAIR:
         high, wide = strands.shape
         strand = strands[min(high - 1, int(v * np.float32(high))), int(u * np.float32(wide)) & (wide - 1)]
-        strand = strand if strand > 127 else 160  # between strands, where several subpixels are shaded as one
+        strand = strand if strand > 127 else 160  # a gap: subpixels that are shaded together may include one
         tone = q * (TONE_0 + TONE_1 * p) * (STRAND_0 + STRAND_1 * np.float32(strand))
         colour[0], colour[1], colour[2] = (
             looks[HAIR, 0] * tone * red,
@@ -260,18 +284,19 @@ def shade(
 def resolve(ids, depths, screen, triangles, materials, uvs, lit, attributes, skin, strands, cloth, looks,
     lights, eye,
             gaze, backdrop, curve, out) -> None:  # fmt: skip
-    """Shade and average 2x2 subpixels into out (size,size,3) uint8 over backdrop (size,size,3) linear
-    float32.
+    """Shade subpixels and write averages of 2x2 to out (P, P, 3), uint8, over backdrop (P, P, 3), linear.
 
-    Where the four subpixels show one smooth surface it is shaded once, at the pixel's centre.
+    Subpixels of a pixel that show the same smooth surface are shaded once, at their mean position. curve
+    (OUTPUT_LEVELS,) converts linear light to bytes.
     """
     size = out.shape[0]
     colour = np.zeros(3, np.float32)
     total = np.zeros(3, np.float32)
     for row in range(size):
         for column in range(size):
-            total[:] = 0.0
-            done = 0  # bit k: subpixel k has been accounted for
+            for c in range(3):
+                total[c] = 0.0
+            done = 0  # bit k is set when subpixel k has been added
             for k in range(4):
                 if done >> k & 1:
                     continue

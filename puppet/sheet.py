@@ -1,5 +1,6 @@
-"""Contact sheets of the puppets: `python -m puppet.sheet` writes docs/faces.png and
-docs/expressions.png.
+"""Contact sheets of identities and expressions.
+
+python -m puppet.sheet     writes docs/faces.png and docs/expressions.png
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ EXPRESSIONS: tuple[dict[str, float], ...] = (
 
 
 def pose(values: dict[str, float]) -> NDArray[np.float32]:
-    """A motion vector (24,) with the named values set."""
+    """Return a motion vector (24,) with the named values; the others are 0."""
     motion = np.zeros(len(MOTION), np.float32)
     for name, value in values.items():
         motion[MOTION.index(name)] = value
@@ -48,7 +49,7 @@ def pose(values: dict[str, float]) -> NDArray[np.float32]:
 
 
 def tile(pictures: list[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
-    """Square pictures (S,S,3), row by row, on one sheet."""
+    """Arrange square pictures (S, S, 3) on one sheet, row by row."""
     size = pictures[0].shape[0]
     rows = -(-len(pictures) // columns)
     sheet = np.zeros((rows * size, columns * size, 3), np.uint8)
@@ -59,25 +60,25 @@ def tile(pictures: list[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Draw both sheets."""
+    """Draw and save both sheets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs"))
-    parser.add_argument("--size", type=int, default=144)
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="output folder")
+    parser.add_argument("--size", type=int, default=144, help="width of a picture in pixels")
+    options = parser.parse_args()
     rng = np.random.default_rng(0)
     people = []
     for seed in range(48):
         turned = pose(
             {"yaw": rng.uniform(-0.4, 0.4), "pitch": rng.uniform(-0.12, 0.12), "jaw": rng.choice([0, 0.3])}
         )
-        people.append(Renderer(identity(seed), given.size).frames(turned[None])[0])
-    Image.fromarray(tile(people, 8)).save(given.out / "faces.png", optimize=True)
+        people.append(Renderer(identity(seed), options.size).frames(turned[None])[0])
+    Image.fromarray(tile(people, 8)).save(options.out / "faces.png", optimize=True)
     faces = []
     for seed in (24, 114, 3):
         faces += list(
-            Renderer(identity(seed), given.size).frames(np.stack([pose(each) for each in EXPRESSIONS]))
+            Renderer(identity(seed), options.size).frames(np.stack([pose(each) for each in EXPRESSIONS]))
         )
-    Image.fromarray(tile(faces, 10)).save(given.out / "expressions.png", optimize=True)
+    Image.fromarray(tile(faces, 10)).save(options.out / "expressions.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Speech with phoneme times: espeak-ng through the library that the wheel `espeakng-loader` brings."""
+"""Synthetic speech with phoneme times, by the espeak-ng library from the package `espeakng-loader`."""
 
 import atexit
 import json
@@ -17,19 +17,25 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter, resample_poly
 
 from puppet.voices import VoiceParameters
+from talker.clock import SAMPLE_RATE
 from talker.text.tokenizer import split_phones, spoken
 
-SAMPLE_RATE = 24_000
-ESPEAK_RATE = 22_050
+ESPEAK_RATE = 22_050  # samples per second of espeak-ng's output
 PAUSE = "_"
-_LEVEL = 0.075
-_PEAK = 0.95
+_RMS = 0.075  # of speech, full scale 1
+_PEAK = 0.95  # the largest absolute sample
 
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One phone: `symbol` in IPA without stress and length marks (or PAUSE), `start` and `end` in seconds,
-    `stress` 0 none, 1 secondary, 2 primary (on the vowel), `word` counts the words of the text from 0."""
+    """One phoneme of an utterance.
+
+    Attributes:
+        symbol: IPA without stress and length marks, or PAUSE.
+        start, end: in seconds.
+        stress: of a vowel: 0 none, 1 secondary, 2 primary.
+        word: index of the word in the text, from 0.
+    """
 
     symbol: str
     start: float
@@ -40,26 +46,26 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Speech:
-    """`pcm`: (samples,) float32 at 24 kHz in [-1, 1]; `phonemes` cover it in order, pauses included."""
+    """`pcm`: (samples,) float32 at 24 kHz in [-1, 1]; `phonemes`: its phonemes and pauses in time order."""
 
     pcm: NDArray[np.float32]
     phonemes: list[Phoneme]
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length in seconds."""
         return len(self.pcm) / SAMPLE_RATE
 
 
 class _Server:
-    """The speaking process of this process: started on first use, ends with it."""
+    """A child process that runs espeak_server.py; it ends when this process exits."""
 
     def __init__(self) -> None:
         try:
             import espeakng_loader
         except ImportError as error:
             raise ImportError(
-                "Making corpus speech needs espeak-ng: install the extra 'data' (pip install -e '.[data]')."
+                "espeak-ng is not installed: install the extra 'data' (pip install -e '.[data]')."
             ) from error
         script = Path(__file__).with_name("espeak_server.py")
         command = [sys.executable, "-I", "-S", str(script)]
@@ -71,11 +77,15 @@ class _Server:
 
     def close(self) -> None:
         if self.owner == os.getpid():
-            self.process.kill()  # a closed pipe would not end it while forked workers hold it open too
+            # Closing the pipe would not end the server, because forked workers may hold it open.
+            self.process.kill()
             self.process.wait()
 
-    def ask(self, request: dict[str, Any]) -> tuple[NDArray[np.float32], list[tuple[int, str, str]]]:
-        """PCM (samples at ESPEAK_RATE,) and events. Raises RuntimeError when espeak-ng fails."""
+    def synthesise(self, request: dict[str, Any]) -> tuple[NDArray[np.float32], list[tuple[int, str, str]]]:
+        """Return PCM (samples,) at ESPEAK_RATE and the events (sample, kind, text) of one request.
+
+        Raises RuntimeError if espeak-ng fails.
+        """
         block = json.dumps(request).encode()
         with self.lock:
             assert self.process.stdin
@@ -83,7 +93,7 @@ class _Server:
             self.process.stdin.flush()
             header = json.loads(self._read())
             if "error" in header:
-                raise RuntimeError(f"espeak-ng: {header['error']}")
+                raise RuntimeError(f"espeak-ng failed: {header['error']}")
             pcm = np.frombuffer(self._read(), dtype="<i2")
         return pcm.astype(np.float32) / np.float32(32768), header["events"]
 
@@ -91,22 +101,26 @@ class _Server:
         assert self.process.stdout
         head = self.process.stdout.read(4)
         if len(head) < 4:
-            raise RuntimeError("espeak-ng: the speaking process ended; see its message above.")
+            raise RuntimeError("the espeak-ng process ended; its error message is printed above")
         return self.process.stdout.read(struct.unpack("<I", head)[0])
 
 
 _server: _Server | None = None
 
 
-def _ask(request: dict[str, Any]) -> tuple[NDArray[np.float32], list[tuple[int, str, str]]]:
+def _synthesise(request: dict[str, Any]) -> tuple[NDArray[np.float32], list[tuple[int, str, str]]]:
+    """Send a request to this process's server, which is started on first use."""
     global _server
-    if _server is None or _server.owner != os.getpid():  # a forked worker starts its own
+    if _server is None or _server.owner != os.getpid():  # a forked worker needs its own server
         _server = _Server()
-    return _server.ask(request)
+    return _server.synthesise(request)
 
 
 def _phonemes(events: list[tuple[int, str, str]], samples: int, rate: float) -> list[Phoneme]:
-    """Phones with times in seconds from espeak's events; `rate` is the samples a second they count in."""
+    """Convert espeak's events to phonemes with times in seconds.
+
+    `samples` is the length of the utterance, `rate` the sample rate that the events count in.
+    """
     phonemes: list[Phoneme] = []
     word, index = -1, 0
     starts = [sample for sample, kind, _ in events if kind == "phoneme"] + [samples]
@@ -116,7 +130,7 @@ def _phonemes(events: list[tuple[int, str, str]], samples: int, rate: float) -> 
             continue
         index += 1
         start, end, phones = float(sample), float(max(starts[index], sample)), split_phones(text) or [PAUSE]
-        if end == start:  # a dark l, which espeak speaks within the vowel before it
+        if end == start:  # a dark l, an event without duration, gets the last 40 % of its vowel
             if phones == [PAUSE] or not phonemes or phonemes[-1].symbol == PAUSE:
                 continue
             end = phonemes[-1].end * rate
@@ -129,8 +143,8 @@ def _phonemes(events: list[tuple[int, str, str]], samples: int, rate: float) -> 
     return phonemes
 
 
-def _timbre(pcm: NDArray[np.float32], voice: VoiceParameters) -> NDArray[np.float32]:
-    """Tilt above 2 kHz and one broad peak (biquads of R. Bristow-Johnson's audio EQ cookbook)."""
+def _equalise(pcm: NDArray[np.float32], voice: VoiceParameters) -> NDArray[np.float32]:
+    """Apply the voice's shelf above 2 kHz and its broad peak (R. Bristow-Johnson's audio EQ cookbook)."""
     gain = 10 ** (voice.tilt / 20)
     pole = math.exp(-2 * math.pi * 2000 / SAMPLE_RATE)
     low = lfilter([1 - pole], [1, -pole], pcm)
@@ -142,22 +156,26 @@ def _timbre(pcm: NDArray[np.float32], voice: VoiceParameters) -> NDArray[np.floa
     return lfilter(numerator, denominator, pcm)
 
 
-def _level(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Speech RMS (over its louder 20 ms pieces) to a common level, peaks below full scale."""
-    pieces = pcm[: len(pcm) // 480 * 480].reshape(-1, 480)
-    power = (pieces**2).mean(1)
+def _normalise_loudness(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale pcm to the RMS _RMS over its loud 20 ms frames, and to a peak of at most _PEAK."""
+    frames = pcm[: len(pcm) // 480 * 480].reshape(-1, 480)
+    power = (frames**2).mean(1)
     loud = power[power > 0.02 * power.max()] if power.size else power
     rms = math.sqrt(float(loud.mean())) if loud.size else 0.0
-    scale = min(_LEVEL / max(rms, 1e-6), _PEAK / max(float(np.abs(pcm).max(initial=0)), 1e-6))
+    scale = min(_RMS / max(rms, 1e-6), _PEAK / max(float(np.abs(pcm).max(initial=0)), 1e-6))
     return (pcm * scale).astype(np.float32)
 
 
 def speak(text: str, voice: VoiceParameters) -> Speech:
-    """Speak a text in a voice: the same samples on every call, in any process and order.
+    """Synthesise a text in a voice. Equal arguments give equal samples, in any process and order.
 
-    Numbers, dates and abbreviations are read as talker.text reads them, so that the tokens a model sees
-    and the sound it learns agree. Raises ImportError (naming the extra) without the wheel, ValueError for
-    an empty text, RuntimeError when espeak-ng fails.
+    `talker.text` expands numbers, dates and abbreviations first, so that the speech contains the words that
+    the tokenizer reads.
+
+    Raises:
+        ImportError: the extra `data` is not installed.
+        ValueError: the text is empty.
+        RuntimeError: espeak-ng failed.
     """
     words = spoken(text)
     request = {
@@ -167,7 +185,7 @@ def speak(text: str, voice: VoiceParameters) -> Speech:
         "pitch": voice.espeak_pitch,
         "range": voice.range,
     }
-    raw, events = _ask(request)
+    raw, events = _synthesise(request)
     pcm = resample_poly(raw.astype(np.float64), 160, voice.tract_down)
     phonemes = _phonemes(events, len(raw), ESPEAK_RATE * voice.tract)
-    return Speech(_level(_timbre(pcm, voice)), phonemes)
+    return Speech(_normalise_loudness(_equalise(pcm, voice)), phonemes)

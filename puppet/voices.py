@@ -1,4 +1,4 @@
-"""Voices drawn by parameters: every seed is one distinct synthetic speaker."""
+"""Random parameters of synthetic speakers: one speaker per seed."""
 
 import math
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 TRAIN_VOICES = range(768)
-"""Voice seeds of the training split."""
+"""Seeds of the training split."""
 
 HELDOUT_VOICES = range(10_000, 10_128)
-"""Voice seeds that training never hears."""
+"""Seeds of the held-out split."""
 
-# Variants of espeak-ng that neither clip, whisper, croak nor sound like a machine on purpose (measured: peak,
-# pitch, spectral centroid, and the same phonemes as the plain voice).
+# Variants of espeak-ng that sound like a person: they do not clip, whisper or croak, and they pronounce the
+# same phonemes as the default voice. Chosen by peak level, pitch and spectral centroid.
 _LOW = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "Alex", "Lee", "Mario", "Michael", "adam", "benjamin")
-_LOW_TOO = ("boris", "klatt3", "max", "quincy", "rob", "robert", "travis")
+_MORE_LOW = ("boris", "klatt3", "max", "quincy", "rob", "robert", "travis")
 _HIGH = (
     "f1",
     "f2",
@@ -30,10 +30,10 @@ _HIGH = (
     "grandma",
     "shelby",
 )
-_VARIANTS = _LOW + _LOW_TOO + _HIGH
+_VARIANTS = _LOW + _MORE_LOW + _HIGH
 
-# Playing 22,050 Hz speech at 22,050 k Hz scales all resonances by k. With k = DOWN / 147 the way to 24 kHz
-# is the small fraction 160 / DOWN.
+# Speech of 22,050 Hz played at 22,050 k Hz has all its resonances scaled by k. With k = DOWN / 147, the ratio
+# of resampling to 24 kHz is 160 / DOWN.
 TRACT_UNIT = 147
 
 
@@ -41,9 +41,14 @@ TRACT_UNIT = 147
 class VoiceParameters:
     """One speaker.
 
-    Attributes: `variant` of espeak-ng; `pitch` and `range` on espeak's scale (0-100, 50 is the variant's
-    own); `rate` in words a minute; `tract_down`: resonances are scaled by tract_down / 147; `tilt`: dB
-    that the spectrum above 2 kHz is raised by; `presence`: dB of a broad peak at `presence_hz`.
+    Attributes:
+        seed: of the speaker.
+        variant: name of an espeak-ng variant.
+        pitch, range: mean pitch and pitch range on espeak's scale of 0 to 100; 50 is the variant's default.
+        rate: words per minute.
+        tract_down: all resonances are scaled by tract_down / 147.
+        tilt: gain in dB above 2 kHz.
+        presence, presence_hz: gain in dB and centre frequency of a broad peak.
     """
 
     seed: int
@@ -58,25 +63,24 @@ class VoiceParameters:
 
     @property
     def tract(self) -> float:
-        """Scale of the resonances: above 1 a shorter vocal tract."""
+        """Factor of all resonances; above 1 is a shorter vocal tract."""
         return self.tract_down / TRACT_UNIT
 
     @property
     def espeak_pitch(self) -> int:
-        """espeak's pitch such that the pitch after tract scaling is `pitch` (its scale doubles every 50
-        steps)."""
+        """The pitch to ask of espeak, so that it is `pitch` after the scaling; 50 steps are an octave."""
         return round(min(99.0, max(0.0, self.pitch - 50 * math.log2(self.tract))))
 
     @property
     def espeak_rate(self) -> int:
-        """espeak's rate such that the rate after tract scaling is `rate`."""
+        """The rate to ask of espeak, so that it is `rate` after the scaling."""
         return round(self.rate / self.tract)
 
 
 def voice(seed: int) -> VoiceParameters:
-    """The speaker of that seed, the same in every run.
+    """Return the speaker of a seed, the same in every run.
 
-    High variants get shorter tracts more often than low ones, as people do.
+    High-pitched variants get shorter vocal tracts on average, as in people.
     """
     rng = np.random.default_rng([seed, 0x701CE])
     variant = _VARIANTS[int(rng.integers(len(_VARIANTS)))]

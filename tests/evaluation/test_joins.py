@@ -1,4 +1,4 @@
-"""What counts as a seam."""
+"""Steps at the joins between sentences and windows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from evaluation.joins import HOP, KINDS, smooth, steps
 
 
-def test_a_step_is_found_where_it_is() -> None:
-    """Still sound and a still head, but for one frame border."""
+def test_step_is_measured_at_its_frame_border() -> None:
+    """Sound and head are constant except at one frame border."""
     pcm, motion = np.zeros(10 * HOP, np.float32), np.zeros((10, 24), np.float32)
     pcm[4 * HOP :], motion[4:, 0], motion[4:, 3:5] = 0.5, 0.2, 0.3
     found = steps(pcm, motion)
@@ -20,8 +20,8 @@ def test_a_step_is_found_where_it_is() -> None:
     assert found["loudness"].argmax() == 3
 
 
-def test_a_join_is_as_smooth_as_the_rest() -> None:
-    """The bound is a percentile of the steps elsewhere; a join must keep it in every kind."""
+def test_join_is_smooth_below_the_percentile_of_other_borders() -> None:
+    """The share counts only joins that are smooth in every kind of step."""
     rng = np.random.default_rng(0)
     found = {"yaw": rng.uniform(0, 1, 2000), "pitch": rng.uniform(0, 1, 2000)}
     joins = [100, 200, 300, 400]

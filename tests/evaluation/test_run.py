@@ -1,7 +1,8 @@
-"""Totals in closed form; the measures' own judges; codecs on tiny networks."""
+"""Totals in closed form, codecs on tiny networks, and one measured clip."""
 
 from __future__ import annotations
 
+import contextlib
 import wave
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from audio_vae.model import AudioVAE
 from evaluation import run
 from evaluation.codecs import Reenactment, reenact, round_trip
 from evaluation.heldout import Case
-from evaluation.run import judged, talker_figures, write_wav
+from evaluation.report import write_wav
+from evaluation.run import compare_with_targets, talker_figures
 from evaluation.speech import Recogniser, RecogniserConfig
 from evaluation.sync import SyncConfig, SyncNet
+from evaluation.threads import torch_threads
 from evaluation.validate import auc, correlation, shifted
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
@@ -41,7 +44,7 @@ def row(heard: str, end: str, ratio: float, offset: int) -> dict:
     }
 
 
-def test_totals_pool_edits_and_count_clips() -> None:
+def test_totals_sum_edits_and_count_clips() -> None:
     rows = [row("abc", "stop", 1.2, 1), row("xyzt", "stop", 1.3, 0), row("q", "length", 1.0, -2)]
     figures = talker_figures(rows, [case("abd"), case("xyzt"), case("qrs")])
     assert figures["per"] == pytest.approx(3 / 10)
@@ -49,13 +52,13 @@ def test_totals_pool_edits_and_count_clips() -> None:
     assert figures["share_stopped"] == figures["share_offset_within_1"] == pytest.approx(2 / 3)
     assert figures["share_duration_within_25"] == pytest.approx(2 / 3)
     assert figures["share_stopped_within_25"] == pytest.approx(1 / 3)
-    lines = {line["figure"]: line for line in judged(figures)}
+    lines = {line["figure"]: line for line in compare_with_targets(figures)}
     assert lines["per"]["met"] == "NO"
     assert lines["per_shuffled"]["met"] == lines["rtf_mean"]["met"] == "yes"
     assert "met" not in lines["share_stopped"]
 
 
-def test_a_shift_moves_whole_frames_and_fills_with_silence() -> None:
+def test_shift_moves_whole_frames_and_fills_with_silence() -> None:
     pcm = torch.arange(1.0, 4 * 960 + 1)
     assert torch.equal(shifted(pcm, 0), pcm)
     assert torch.equal(shifted(pcm, 1)[960:], pcm[:-960])
@@ -72,19 +75,19 @@ def test_auc_and_correlation_in_closed_form() -> None:
     assert correlation(line, -line) == pytest.approx(-1.0)
 
 
-def test_wav_holds_the_samples(tmp_path: Path) -> None:
+def test_wav_contains_the_samples(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", torch.tensor([0.0, 0.5, -1.0, 2.0]))
     with wave.open(str(tmp_path / "a.wav")) as file:
         assert (file.getframerate(), file.getnchannels()) == (24_000, 1)
         assert np.frombuffer(file.readframes(4), np.int16).tolist() == [0, 16384, -32767, 32767]
 
 
-def test_a_round_trip_keeps_whole_frames() -> None:
+def test_audio_round_trip_keeps_whole_frames() -> None:
     vae = AudioVAE(AudioVAEConfig.tiny()).eval()
     assert round_trip(vae, torch.zeros(4 * vae.hop + 5)).shape == (4 * vae.hop,)
 
 
-def test_pairs_pool_into_one_psnr() -> None:
+def test_reenactment_of_several_pairs_has_one_psnr() -> None:
     model = MotionAE(MotionAEConfig.tiny()).eval()
     size = model.config.resolution
     source, box = torch.rand(3, size, size), (0, 0, size // 2, size // 2)
@@ -97,7 +100,7 @@ def test_pairs_pool_into_one_psnr() -> None:
     assert total.figures()["copy_mouth_db"] == pytest.approx(expected)
 
 
-def test_a_clip_is_said_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_checkpoint(tmp_path)
     monkeypatch.setattr(run, "recogniser", lambda: Recogniser(RecogniserConfig.tiny()).eval())
     monkeypatch.setattr(run, "sync_net", lambda: SyncNet(SyncConfig.tiny()).eval())
@@ -111,3 +114,13 @@ def test_a_clip_is_said_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert measured["end"] in ("stop", "length")
     assert {"0007.mp4", "0007.png", "0007-voice.wav", "0007-portrait.png"} <= {p.name for p in out.iterdir()}
     assert "per" in talker_figures([measured], [spoken])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_measurement_restores_the_number_of_threads(fails: bool) -> None:
+    before = torch.get_num_threads()
+    with contextlib.suppress(RuntimeError), torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        if fails:
+            raise RuntimeError
+    assert torch.get_num_threads() == before

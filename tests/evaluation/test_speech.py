@@ -1,4 +1,4 @@
-"""PER in closed form, CTC's collapse, normalisation, and a recogniser that does not hear its padding."""
+"""PER in closed form, CTC paths, normalisation of phonemes, the recogniser, and speech activity."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from evaluation.mel import LogMel
 from evaluation.silence import silent_frames, spoken_seconds, voiced
 from evaluation.speech import (
     Errors,
@@ -30,7 +31,7 @@ def test_edits_in_closed_form() -> None:
     assert edits(list("sitting"), list("kitten")) == edits(list("kitten"), list("sitting")) == 3
 
 
-def test_error_rate_pools_edits_not_rates() -> None:
+def test_error_rate_of_a_set_is_summed_edits_over_summed_phonemes() -> None:
     errors = phoneme_errors(list("ab"), list("abc")) + phoneme_errors(list("aaaaaaa"), list("aaaaaaa"))
     assert errors == Errors(1, 10)
     assert errors.rate == 0.1
@@ -38,7 +39,7 @@ def test_error_rate_pools_edits_not_rates() -> None:
     assert math.isnan(Errors().rate)
 
 
-def test_normalisation_drops_stress_and_length_and_is_idempotent() -> None:
+def test_normalisation_removes_stress_and_length_and_is_idempotent() -> None:
     symbols = ["ˈaɪ", "ɜː", "t͡ʃ", "_", "", "ˌæ", "n"]
     once = normalise_phonemes(symbols)
     assert once == ["aɪ", "ɜ", "tʃ", "æ", "n"]
@@ -46,12 +47,12 @@ def test_normalisation_drops_stress_and_length_and_is_idempotent() -> None:
     assert phoneme_errors(symbols, once).rate == 0.0
 
 
-def test_collapse_merges_repetitions_then_drops_blanks() -> None:
+def test_collapse_merges_repetitions_then_removes_blanks() -> None:
     assert collapse([0, 1, 1, 0, 1, 2, 2, 0, 0]) == [1, 1, 2]
     assert collapse([]) == collapse([0, 0]) == []
 
 
-def test_a_clip_does_not_depend_on_its_padding() -> None:
+def test_padding_does_not_change_the_recogniser_output() -> None:
     model = Recogniser(RecogniserConfig.tiny()).eval()
     pcm, samples = 0.1 * torch.randn(1, 12_000), torch.tensor([12_000])
     alone = model(pcm, samples)
@@ -62,21 +63,31 @@ def test_a_clip_does_not_depend_on_its_padding() -> None:
     torch.testing.assert_close(alone.exp().sum(-1), torch.ones(1, steps))
 
 
-def test_transcribe_refuses_stereo() -> None:
+def test_mel_frames_are_centred_on_the_middle_of_their_hop() -> None:
+    mel = LogMel(mels=16, hop=240, window=768)
+    pcm = torch.zeros(1, 20 * 240)
+    pcm[0, 10 * 240 + 120] = 1.0
+    level = mel(pcm)[0].mean(0)
+    assert int(level.argmax()) == 10
+    torch.testing.assert_close(level[8:10], level[11:13].flip(0))
+
+
+def test_transcribing_stereo_is_an_error() -> None:
     with pytest.raises(ValueError, match="one channel"):
         Recogniser(RecogniserConfig.tiny()).transcribe(torch.zeros(2, 2400))
 
 
-def test_symbols_must_be_normalised() -> None:
+def test_symbols_that_are_not_normalised_are_an_error() -> None:
     with pytest.raises(ValueError, match="normalised"):
         RecogniserConfig(symbols=("aː",))
 
 
-def test_voiced_frames_of_a_tone_between_silences() -> None:
+def test_speech_activity_of_a_tone_between_silences() -> None:
     tone = 0.1 * torch.sin(torch.arange(25 * 960) * 0.05)
     pcm = torch.cat([torch.zeros(10 * 960), tone, torch.zeros(5 * 960), tone, torch.zeros(20 * 960)])
     assert voiced(pcm).nonzero().flatten().tolist() == [*range(10, 35), *range(40, 65)]
     assert spoken_seconds(pcm) == pytest.approx(55 / 25)
     assert silent_frames(pcm, margin=5).nonzero().flatten().tolist() == [*range(5), *range(70, 85)]
     assert spoken_seconds(torch.zeros(9_600)) == 0.0
+    assert spoken_seconds(3e-4 * torch.randn(9_600)) == 0.0, "noise of -70 dB is not speech"
     assert bool(silent_frames(torch.zeros(9_600)).all())

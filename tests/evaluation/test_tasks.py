@@ -1,11 +1,11 @@
-"""Totals of the other tasks."""
+"""Totals of the tasks."""
 
 import pytest
 
 from evaluation.tasks import task_figures
 
 
-def test_totals_pool_edits_and_count_offsets_by_task() -> None:
+def test_totals_of_each_task_sum_edits_and_count_offsets() -> None:
     rows = [
         {"task": "a2v", "offset": -1, "exact": True},
         {"task": "a2v", "offset": 3, "exact": True},

@@ -17,13 +17,13 @@ def test_psnr_in_closed_form() -> None:
     assert math.isnan(SquaredError().psnr)
 
 
-def test_a_set_has_one_psnr_from_the_summed_error() -> None:
+def test_psnr_of_a_set_is_that_of_the_summed_error() -> None:
     target = torch.zeros(1, 10, 10)
     pooled = squared_error(target + 0.1, target) + squared_error(target, target)
     assert pooled.psnr == pytest.approx(10 * math.log10(2 / 0.01), abs=1e-4)
 
 
-def test_only_the_box_counts() -> None:
+def test_error_is_measured_inside_the_box_only() -> None:
     image, target = torch.zeros(3, 20, 20), torch.zeros(3, 20, 20)
     image[:, :5] = 1
     assert squared_error(image, target, (0, 5, 20, 20)).psnr == math.inf
@@ -33,8 +33,8 @@ def test_only_the_box_counts() -> None:
         crop(image, (30, 0, 40, 10))
 
 
-def test_shapes_must_agree() -> None:
-    with pytest.raises(ValueError, match="compare"):
+def test_different_shapes_are_an_error() -> None:
+    with pytest.raises(ValueError, match="same shape"):
         squared_error(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
 
 

@@ -1,16 +1,15 @@
-"""Laws of the puppets' faces: the same person every time, different people, and motion that does what it
-says.
-"""
+"""Rendered faces: reproducible, different for each person, and moved by each motion value as documented."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import combinations
 
 import numpy as np
 import pytest
 
-pytest.importorskip("numba", reason="the renderer needs the `data` extra")
+pytest.importorskip("numba", reason="the extra 'data' is not installed")
 
 from puppet.face import BEARDS, HAIR_STYLES, identity
 from puppet.motion import MOTION
@@ -20,6 +19,34 @@ from puppet.scene import load_units, shape_head
 from puppet.sheet import pose
 
 SIZE = 96
+RECORDED_COLOURS = (
+    (143.1, 165.6, 191.1), (162.5, 175.3, 193.6), (172.6, 186.2, 204.0), (165.7, 191.7, 220.0),
+    (151.6, 165.7, 186.6), (180.6, 145.2, 125.6), (208.8, 175.0, 153.1), (170.1, 187.4, 208.5),
+    (122.8, 104.9, 101.7), (161.9, 122.4, 101.7), (186.5, 138.9, 114.9), (128.1, 108.9, 105.1),
+    (83.2, 75.2, 67.8), (107.9, 86.0, 68.8), (113.0, 89.2, 71.0), (86.8, 78.2, 70.7),
+)  # fmt: skip
+
+
+RECORDED_QUARTERS = (
+    (190.90, 173.25, 178.30), (151.12, 134.89, 138.63), (146.65, 124.45, 128.48), (127.53, 106.35, 109.54),
+    (123.56, 110.87, 98.29), (89.26, 86.61, 82.70), (111.89, 105.33, 99.89), (104.33, 96.38, 91.16),
+    (87.67, 72.78, 75.44), (90.86, 77.05, 78.66), (104.14, 84.72, 83.31), (111.92, 92.21, 90.04),
+)  # fmt: skip
+RECORDED_STYLES = [
+    "long",
+    "afro",
+    "afro",
+    "afro",
+    "bun",
+    "fringe",
+    "swept",
+    "side",
+    "side",
+    "afro",
+    "side",
+    "bob",
+]
+RECORDED_SUMS = [14.5074891, 681.747227, 9.48570263, 57.988878, 34.4945256, 255.730971]
 
 
 @pytest.fixture(scope="module")
@@ -28,111 +55,145 @@ def renderer() -> Renderer:
 
 
 def mouth(renderer: Renderer, **values: float) -> np.ndarray:
-    """The mouth's pixels, cut out at the neutral mouth's place, as floats."""
+    """The pixels in the mouth box of the neutral face, as floats."""
     x0, y0, x1, y1 = renderer.mouth_box(pose({}))
     return renderer.frames(pose(values)[None])[0, y0:y1, x0:x1].astype(float)
 
 
 @pytest.mark.long
-def test_ten_thousand_seeds_are_ten_thousand_people() -> None:
+def test_identities_of_different_seeds_differ() -> None:
     people = [identity(seed) for seed in range(0, 10_000, 25)]
-    assert len({repr(asdict(who.hair)) + repr(who.skin.tone) for who in people}) == len(people)
-    assert {who.hair.style for who in people} == set(HAIR_STYLES)
-    assert {who.hair.beard for who in people} == set(BEARDS)
+    assert len({repr(asdict(person.hair)) + repr(person.skin.tone) for person in people}) == len(people)
+    assert {person.hair.style for person in people} == set(HAIR_STYLES)
+    assert {person.hair.beard for person in people} == set(BEARDS)
     assert identity(9_999) == identity(9_999) != identity(10_000)
 
 
-def test_same_bytes_again_and_from_any_thread(renderer: Renderer) -> None:
+def test_frames_are_equal_in_any_order_and_thread(renderer: Renderer) -> None:
     motion = np.random.default_rng(0).uniform(-0.2, 0.6, (3, len(MOTION))).astype(np.float32)
     first = renderer.frames(motion)
-    assert np.array_equal(first[::-1], renderer.frames(motion[::-1]))  # no memory from frame to frame
+    assert np.array_equal(
+        first[::-1], renderer.frames(motion[::-1])
+    )  # a frame does not depend on the previous one
     with ThreadPoolExecutor(2) as pool:
         others = list(pool.map(lambda _: Renderer(identity(114), SIZE).frames(motion), range(2)))
     assert all(np.array_equal(first, other) for other in others)
 
 
-def test_people_differ() -> None:
+def test_recorded_picture_is_reproduced(renderer: Renderer) -> None:
+    """Mean colours of 24 x 24 pixels; they must not change, or recorded data sets change."""
+    frame = renderer.frames(pose({"yaw": 0.2, "pitch": 0.1, "jaw": 0.5, "smile": 0.5})[None])[0]
+    means = frame.reshape(4, 24, 4, 24, 3).mean((1, 3)).reshape(16, 3)
+    assert means == pytest.approx(np.array(RECORDED_COLOURS), abs=0.1)
+
+
+def test_pictures_of_different_people_differ_and_are_reproduced() -> None:
+    """The recorded values are the mean colours of the four quarters of neutral frames."""
     neutral = np.zeros((1, len(MOTION)), np.float32)
-    pictures = [Renderer(identity(seed), 64).frames(neutral).astype(float) for seed in range(4)]
-    for i in range(4):
-        for j in range(i):
-            assert np.abs(pictures[i] - pictures[j]).mean() > 8
+    frames = [Renderer(identity(seed), 64).frames(neutral)[0].astype(float) for seed in range(3)]
+    for first, second in combinations(frames, 2):
+        assert np.abs(first - second).mean() > 8
+    means = np.stack(frames).reshape(3, 2, 32, 2, 32, 3).mean((2, 4)).reshape(12, 3)
+    assert means == pytest.approx(np.array(RECORDED_QUARTERS), abs=0.1)
+
+
+def test_recorded_identities_are_reproduced() -> None:
+    people = [identity(seed) for seed in range(40)]
+    assert [person.hair.style for person in people[:12]] == RECORDED_STYLES
+    sums = [
+        sum(person.age for person in people),
+        sum(amount for person in people for _, amount in person.morphs),
+        sum(sum(person.iris) for person in people),
+        sum(sum(person.skin.tone) + sum(person.hair.colour) for person in people),
+        sum(sum(person.outfit.colour) + person.outfit.rim_width for person in people),
+        sum(sum(person.environment.sky) + sum(map(sum, person.environment.lights)) for person in people),
+    ]
+    assert sums == pytest.approx(RECORDED_SUMS, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", MOTION)
-def test_every_value_moves_something_and_only_inside_the_picture(renderer: Renderer, name: str) -> None:
+def test_every_motion_value_changes_the_picture(renderer: Renderer, name: str) -> None:
     amount = 0.15 if name in ("shift_x", "shift_y", "scale") else 0.4
-    helped = {"tongue": {"jaw": 0.5}, "closure": {"jaw": 0.5}}.get(name, {})
-    before, after = renderer.frames(np.stack([pose(helped), pose({**helped, name: amount})]))
+    visible = {"tongue": {"jaw": 0.5}, "closure": {"jaw": 0.5}}.get(name, {})
+    before, after = renderer.frames(np.stack([pose(visible), pose({**visible, name: amount})]))
     assert np.abs(before.astype(float) - after).max() > 20
 
 
-def test_head_turns_and_shifts_the_way_the_names_say(renderer: Renderer) -> None:
-    def middle(**values: float) -> np.ndarray:
+def test_head_moves_in_the_documented_directions(renderer: Renderer) -> None:
+    def mouth_centre(**values: float) -> np.ndarray:
         x0, y0, x1, y1 = renderer.mouth_box(pose(values))
         return np.array([(x0 + x1) / 2, (y0 + y1) / 2])
 
-    still = middle()
-    assert middle(yaw=0.4)[0] > still[0] + 3
-    assert middle(shift_x=0.1)[0] > still[0] + 2
-    assert middle(shift_y=0.1)[1] < still[1] - 2
-    assert middle(pitch=0.3)[1] < still[1] - 1
+    neutral = mouth_centre()
+    assert mouth_centre(yaw=0.4)[0] > neutral[0] + 3
+    assert mouth_centre(shift_x=0.1)[0] > neutral[0] + 2
+    assert mouth_centre(shift_y=0.1)[1] < neutral[1] - 2
+    assert mouth_centre(pitch=0.3)[1] < neutral[1] - 1
+    assert mouth_centre(roll=0.4)[0] > neutral[0] + 2
 
 
 def lip_gap(seed: int, **values: float) -> float:
-    """Distance in 0.1 m between the inner lips' middles, which touch in the neutral face."""
+    """Vertical distance in 0.1 m between the middles of the inner lips, which touch in the neutral face."""
     points = shape_head(identity(seed))
     units, weights = load_units(), pose_of(pose(values)).weights
     upper, lower = 474, 493
-    gap = points[upper] - points[lower]
-    for unit, weight in enumerate(weights):
-        for k in range(units.starts[unit], units.starts[unit + 1]):
-            sign = int(units.vertices[k] == upper) - int(units.vertices[k] == lower)
-            gap = gap + sign * weight * units.deltas[k]
-    return float(gap[1])
+    weight = np.repeat(weights, np.diff(units.starts)) * units.deltas[:, 1]
+    change = weight[units.vertices == upper].sum() - weight[units.vertices == lower].sum()
+    return float(points[upper, 1] - points[lower, 1] + change)
 
 
 @pytest.mark.parametrize("seed", [0, 3, 114])
-def test_pressed_lips_win_over_the_jaw(renderer: Renderer, seed: int) -> None:
+def test_closure_closes_the_lips_at_any_jaw_opening(seed: int) -> None:
     rest = lip_gap(seed)
     assert lip_gap(seed, jaw=0.5) > rest + 0.08
     for jaw in (0.3, 0.6, 1.0):
         assert lip_gap(seed, jaw=jaw, closure=1.0) < rest + 0.02
+
+
+@pytest.mark.parametrize("values", [(0.3, 0.2, 0.4), (-0.5, 0.1, -0.2)])
+def test_head_rotation_is_rigid(values: tuple[float, float, float]) -> None:
+    rotation = pose_of(pose(dict(zip(("yaw", "pitch", "roll"), values, strict=True)))).rotation
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+
+
+def test_closure_reduces_the_visible_effect_of_the_jaw(renderer: Renderer) -> None:
     opened = np.abs(mouth(renderer, jaw=0.5) - mouth(renderer)).mean()
     pressed = np.abs(mouth(renderer, jaw=0.5, closure=1.0) - mouth(renderer, closure=1.0)).mean()
     assert pressed < 0.6 * opened
 
 
-def test_mouth_box_scales_with_the_picture() -> None:
-    small, large = (np.array(Renderer(identity(3), size).mouth_box(pose({"yaw": 0.2}))) for size in (64, 128))
-    assert np.abs(2 * small - large).max() <= 2
+def test_mouth_box_scales_with_the_picture(renderer: Renderer) -> None:
+    motion = pose({"yaw": 0.2})
+    small = np.array(Renderer(identity(114), SIZE // 2).mouth_box(motion))
+    assert np.abs(2 * small - np.array(renderer.mouth_box(motion))).max() <= 2
 
 
-def test_flow_brings_one_frame_to_the_other(renderer: Renderer) -> None:
+def test_flow_warps_one_frame_to_the_other(renderer: Renderer) -> None:
     import torch
 
     a, b = pose({"yaw": -0.1, "jaw": 0.1}), pose({"yaw": 0.15, "shift_x": 0.05, "jaw": 0.4})
-    grid, seen = renderer.flow(a, b)
+    grid, visible = renderer.flow(a, b)
     frame_a, frame_b = torch.from_numpy(renderer.frames(np.stack([a, b]))).float()
     warped = torch.nn.functional.grid_sample(
         frame_a.permute(2, 0, 1)[None], torch.from_numpy(grid)[None], align_corners=False
     )
     error = (warped[0].permute(1, 2, 0) - frame_b).abs().mean(-1)
-    still = (frame_a - frame_b).abs().mean(-1)
-    moved = torch.from_numpy(seen) > 0
+    difference = (frame_a - frame_b).abs().mean(-1)
+    moved = torch.from_numpy(visible) > 0
     moved &= torch.from_numpy(np.abs(grid - renderer.flow(b, b)[0]).max(-1) > 0.02)
-    assert error[moved].mean() < 0.5 * still[moved].mean()
-    same, everywhere = renderer.flow(b, b, size=SIZE // 2)
-    assert same.shape == (SIZE // 2, SIZE // 2, 2)
-    assert everywhere.mean() > 0.98
+    assert error[moved].mean() < 0.5 * difference[moved].mean()
+    identity_grid, visible = renderer.flow(b, b, size=SIZE // 2)
+    assert identity_grid.shape == (SIZE // 2, SIZE // 2, 2)
+    assert visible.mean() > 0.98
 
 
-def test_bad_input_says_what_to_do(renderer: Renderer) -> None:
-    with pytest.raises(ValueError, match="numbered from 0"):
+def test_invalid_seed_shape_and_size_are_errors(renderer: Renderer) -> None:
+    with pytest.raises(ValueError, match="start at 0"):
         identity(-1)
     with pytest.raises(ValueError, match=r"motion\[None\]"):
         renderer.frames(np.zeros(len(MOTION), np.float32))
     with pytest.raises(ValueError, match="24 values"):
         pose_of(np.zeros(23, np.float32))
-    with pytest.raises(ValueError, match="32 pixels"):
+    with pytest.raises(ValueError, match="at least 32 pixels"):
         Renderer(identity(0), 16)

@@ -1,4 +1,4 @@
-"""What the recipe of the recogniser keeps."""
+"""Training data of the recogniser: symbols, prepared clips and their distribution over ranks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiny_recipes import spoken
 from recipes import ranks, train_recogniser
 
 
-def test_a_recogniser_keeps_its_symbols(tmp_path: Path) -> None:
+def test_recogniser_keeps_its_symbols(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train first"):
         train_recogniser.symbols_of(tmp_path)
     sounds = train_recogniser.prepare(tmp_path, "train", 10, spoken)
@@ -21,16 +21,16 @@ def test_a_recogniser_keeps_its_symbols(tmp_path: Path) -> None:
     assert train_recogniser.symbols_of(tmp_path) == symbols
 
 
-def test_what_was_prepared_is_not_made_again(tmp_path: Path) -> None:
+def test_prepared_clips_are_reused(tmp_path: Path) -> None:
     first = train_recogniser.prepare(tmp_path, "train", 10, spoken)
-    second = train_recogniser.prepare(tmp_path, "train", 10, lambda split, i: pytest.fail("made twice"))
+    second = train_recogniser.prepare(tmp_path, "train", 10, lambda split, i: pytest.fail("prepared again"))
     assert np.array_equal(first.pcm, second.pcm)
     assert first.labels == second.labels == [spoken("train", i)[1] for i in range(10)]
     assert torch.allclose(second.clip(7), torch.from_numpy(spoken("train", 7)[0]), atol=1e-4)
 
 
-def test_every_phoneme_is_some_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a step has fewer clips than there are ranks."""
+def test_ranks_share_every_phoneme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds even if a step has fewer clips than there are ranks."""
     sounds = train_recogniser.prepare(tmp_path, "train", 10, spoken)
     whole = train_recogniser.draw(sounds, ("a", "t"), 0.5, 0, 0)
     monkeypatch.setattr(ranks, "size", lambda: 4)
