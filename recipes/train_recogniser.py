@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluation.mel import SAMPLE_RATE
 from evaluation.speech import (
     Errors,
     Recogniser,
@@ -40,6 +39,7 @@ from recipes.data.shards import shards
 from recipes.launch import Engine, generator, on
 from recipes.record import fingerprint, record, recorded_model
 from talker.checkpoint import atomic
+from talker.clock import SAMPLE_RATE
 
 SHARD = 250
 Spoken = tuple[NDArray[np.float32], list[str]]

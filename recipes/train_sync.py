@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluation.sync import (
-    REACH,
-    SAMPLES_PER_FRAME,
+    HOP,
+    MAX_OFFSET,
     SIDE,
     SyncConfig,
     SyncNet,
@@ -104,7 +104,7 @@ def corpus_scene(split: Split, index: int) -> Scene:
         number += 1_000_003  # far from the numbers of all other scenes
     start = int(np.random.default_rng([index, 5]).integers(0, len(clip.motion) - FRAMES + 1))
     stop = start + FRAMES
-    pcm = clip.pcm[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+    pcm = clip.pcm[start * HOP : stop * HOP]
     lips = clip.motion[start:stop, [MOTION.index(name) for name in SyncConfig.puppet().lips]]
     return Scene(clip.frames(size=SIDE, start=start, stop=stop), pcm, lips)
 
@@ -173,17 +173,17 @@ def blur(crops: Tensor, deviation: float) -> Tensor:
 
 
 def losses(net: SyncNet, batch: Batch) -> dict[str, Tensor]:
-    """Of this rank's batch of at least 2 REACH + WINDOW frames a clip. shift: nats of telling the true shift;
+    """Of this rank's batch of at least 2 MAX_OFFSET + WINDOW frames a clip. shift: nats of telling the true shift;
     pair: of telling the true sound among those of all ranks; lips: mean squared error."""
-    seen, lips = net.picture(batch.crops)
-    heard = net.sound(batch.pcm)
+    seen, lips = net.embed_faces(batch.crops)
+    heard = net.embed_audio(batch.pcm)
     sharpness = net.sharpness.clamp(1, 100)
-    inside = seen[:, REACH : seen.shape[1] - REACH]
+    inside = seen[:, MAX_OFFSET : seen.shape[1] - MAX_OFFSET]
     windows = heard.unfold(1, inside.shape[1], 1)
     at_shift = torch.einsum("bte,bset->bst", inside, windows)
     local = F.avg_pool1d(at_shift, WINDOW, WINDOW // 2)
     logits = sharpness * torch.cat([local, at_shift.mean(-1, keepdim=True)], -1)
-    truth = torch.full((len(seen), logits.shape[-1]), REACH, device=logits.device)
+    truth = torch.full((len(seen), logits.shape[-1]), MAX_OFFSET, device=logits.device)
     everyone, others = ranks.gather(seen), ranks.gather(heard)
     pairs = sharpness * torch.einsum("ite,jte->ij", everyone, others) / seen.shape[1]
     return {
@@ -200,8 +200,8 @@ def check(net: SyncNet, scenes: Arrays) -> dict[str, float]:
     for i in range(len(scenes["crops"])):
         one = {name: values[i : i + 1] for name, values in scenes.items()}
         batch = on(device, draw(one, 1, seed=1, step=i))
-        seen, lips = net.picture(batch.crops)
-        right += abs(best(offset_scores(seen, net.sound(batch.pcm))[0].cpu()).offset) <= 1
+        seen, lips = net.embed_faces(batch.crops)
+        right += abs(best(offset_scores(seen, net.embed_audio(batch.pcm))[0].cpu()).offset) <= 1
         wrong += float((lips - batch.lips).square().mean())
     return {"right": right / len(scenes["crops"]), "lips_unseen": wrong / len(scenes["crops"])}
 

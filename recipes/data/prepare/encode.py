@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
-from evaluation.sync import REACH, Sync, compare, lower_face, sync_net
+from evaluation.sync import MAX_OFFSET, Sync, compare, lower_face, sync_net
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from recipes.data.faults import words_fault
@@ -94,7 +94,7 @@ class Encoders:
         """How sound and lips fit; None where the clip is too short to tell, or nobody asked."""
         if self.sync is None or len(lips) < LEAST_TO_COMPARE:
             return None
-        return compare(self.sync, self.sync.picture(lips[None])[0], pcm, min(REACH, len(lips) // 3))
+        return compare(self.sync, self.sync.embed_faces(lips[None])[0], pcm, min(MAX_OFFSET, len(lips) // 3))
 
     def words(self, pcm: Tensor) -> list[Cue]:
         """Whisper's words with their times; none without whisper."""
