@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from evaluation.report import Cell, table, write_wav
 from heads.streams import Streams
 from talker.clips.animate import Animation
-from talker.clips.clip import Clip
+from talker.clips.clip import Take
 from talker.clips.dub import Dubbing
+from talker.clips.say import Utterance
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
-from talker.pipeline import Talker, Utterance
+from talker.media.sound import pieces
+from talker.pipeline import Talker
 
 PERCENTILE = 99.5
 PIECE = SAMPLE_RATE // 50  # samples of a loudness measurement
@@ -102,32 +104,36 @@ class Made:
 @torch.inference_mode()
 def spoken(utterance: Utterance) -> Made:
     """Generate both streams, sentence by sentence."""
-    talker = utterance.talker
-    patches = list(utterance.latents())
-    pcm = np.concatenate(list(talker.decoded(patches)))
-    motion = torch.cat([patch["motion"] for patch in patches]).cpu().numpy()
-    return Made(pcm, motion, _frames(utterance))
+    take = utterance.take()
+    patches = list(take.latents())
+    pcm = np.concatenate(list(utterance.system.decode(patch["audio"] for patch in patches)))
+    return Made(pcm, _motion(patches), _frames(take))
 
 
+@torch.inference_mode()
 def moved(animation: Animation) -> Made:
     """Generate the motion for a recording in windows."""
-    heard, motion = zip(*animation.make(), strict=True)
-    moving = torch.cat([streams["motion"] for streams in motion]).cpu().numpy()
-    pcm = np.concatenate(heard)
-    return Made(np.pad(pcm, (0, len(moving) * HOP - len(pcm))), moving, _frames(animation))
+    take = animation.take()
+    motion = _motion(list(take.latents()))
+    pcm = torch.cat(list(pieces(animation.source))).numpy()
+    return Made(np.pad(pcm, (0, len(motion) * HOP - len(pcm))), motion, _frames(take))
 
 
 @torch.inference_mode()
 def dubbed(dubbing: Dubbing) -> Made:
     """Generate the sound for a video in windows; the motion is the encoded video."""
-    motion = dubbing.motion()
-    pcm = np.concatenate(list(dubbing.talker.decoded(dubbing.make())))[: len(motion) * HOP]
-    raw = dubbing.talker.model.stats.denormalise(Streams(motion=motion))["motion"]
-    return Made(pcm, raw.cpu().numpy(), _frames(dubbing))
+    take, motion = dubbing.take(), dubbing.motion().numpy()
+    pcm = np.concatenate(list(dubbing.system.decode(patch["audio"] for patch in take.latents())))
+    return Made(pcm[: len(motion) * HOP], motion, _frames(take))
 
 
-def _frames(clip: Clip) -> list[int]:
-    return [start * clip.talker.patch_frames for start in clip.starts[1:]]
+def _motion(patches: list[Streams]) -> NDArray[np.float32]:
+    return torch.cat([patch["motion"] for patch in patches]).numpy()
+
+
+def _frames(take: Take) -> list[int]:
+    assert take.clip is not None
+    return [start * take.clip.system.patch_frames for start in take.starts[1:]]
 
 
 def report(title: str, made: Made, kinds: Sequence[str]) -> None:

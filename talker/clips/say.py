@@ -63,9 +63,9 @@ class Utterance(Clip):
         take.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
 
     def _audible(self, parts: Continuation, index: int, sentence: str) -> Iterator[Piece]:
-        """A sentence without a face. Weights that have seen few such texts may keep silent at a single word: then
-        the sentence is drawn again, as speech of an imagined face. If all draws are silent, the part's finish
-        reason is "silence".
+        """A sentence without a face. Weights that have seen few single words may answer them with silence;
+        then the sentence is drawn again, as speech with a face. If all draws are silent, the finish reason of the
+        part is "silence".
         """
         request = self._request(index, sentence, parts.tail)
         draws = [request]

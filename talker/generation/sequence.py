@@ -29,9 +29,9 @@ class Sequence:
     """A request while it runs. It advances token by token; a slot has one token, or one a stream where they
     are interleaved.
 
-    At each token, the batch draws the patches that are `wanted`, passes them to `accept`, feeds the token and,
-    if the sequence still runs, calls `advance`; where it then `asks`, the stop predictor's answer goes to
-    `judge`. All tensors are on the CPU.
+    At each token, the batch draws the patches that are `wanted`, passes them to `accept`, feeds the token
+    and, if the sequence still runs, calls `advance`; where it then `asks`, the stop predictor's answer goes
+    to `judge`. All tensors are on the CPU.
 
     Attributes:
         patches: raw latents (P, C) per stream, generated and not yet taken; the owner of the request takes
@@ -199,8 +199,8 @@ class Sequence:
             self.finish_reason = self._watch.see(complete["audio"])
 
     def _settled(self, patch: Tensor, spoken: float) -> Tensor:
-        """The audio patch (P, C), or silence instead of stray syllables where given motion lasts longer than the
-        text: what is audible after the whole text was spoken and a silent patch followed.
+        """The audio patch (P, C), or silence instead of stray syllables where given motion lasts longer than
+        the text: what is audible after the whole text was spoken and a silent patch followed.
         """
         guard = self.request.guard
         if guard is None or not (self.task.given and self.aligned):

@@ -31,7 +31,8 @@ class Columns:
 
     inputs: by name, a slice and its shape. Scalars are the FLAGS; each stream has its STREAM_FLAGS, `noise`,
     `context`, `given` and `fed` patches (P, C), and `real` frames (P,) of the fed one.
-    outputs: `stop` (probability at the new hidden state), `spoken` (text tokens), and each stream's drawn patch (P, C).
+    outputs: `stop` (probability at the new hidden state), `spoken` (text tokens), and the drawn patch (P, C)
+    of each stream.
     """
 
     inputs: dict[str, tuple[slice, tuple[int, ...]]]
