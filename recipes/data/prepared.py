@@ -19,17 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from heads.streams import NAMES, Streams
+from recipes.data.clips import DECAY_SECONDS, LEAST_STD, PATCH_FRAMES
 from recipes.data.tar_shards import INDEX, STATS, Entry, read_index, read_member
 from recipes.data.transcript import Cue, spans, text_of
 from talker.clips.windows import LONGEST_SECONDS
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.text.tokenizer import PhonemeTokenizer, Tokenizer
-
-PATCH_FRAMES = 4
-AFTER_SECONDS = 0.25  # the last word's sound rings on for so long
-# A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
-LEAST_STD = 1e-2
 
 
 @dataclass(frozen=True)
@@ -188,4 +184,4 @@ def read_at(words: Sequence[Cue], tokens: int, times: NDArray[np.float64]) -> ND
     for word, before, after in zip(words, done, done[1:], strict=False):
         at += [max(at[-1], word.start), max(at[-1], word.end)]
         read += [before, after]
-    return np.interp(times, [*at, at[-1] + AFTER_SECONDS], [*read, float(tokens)]).astype(np.float32)
+    return np.interp(times, [*at, at[-1] + DECAY_SECONDS], [*read, float(tokens)]).astype(np.float32)

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recipes.data.clips import LEAST_STD
 from recipes.data.faults import values_fault, words_fault
 from recipes.data.prepare.pack import Moments
-from recipes.data.prepared import LEAST_STD, read_statistics, views_of
+from recipes.data.prepared import read_statistics, views_of
 from recipes.data.released import METADATA, Released, tar_members
 from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, Content, Entry, read_index, read_member, told_of
 from recipes.data.transcript import Cue, text_of
