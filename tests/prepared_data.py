@@ -1,4 +1,4 @@
-"""A small prepared data set of random latents, written by the stage that writes real ones."""
+"""Small prepared data sets of random latents, written by `recipes.data.prepare.pack`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recipes.configs.talker import tiny
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.transcript import Cue
+from talker.clock import FRAME_RATE
 from talker.model.config import TalkerConfig
 
 TINY = tiny().model
@@ -22,9 +23,9 @@ WORDS = ["it", "was", "a", "cold", "day", "in", "april", "and", "all", "was", "w
 def sample(
     key: str, seconds: float, seed: int = 0, word_times: bool = True, config: TalkerConfig = TINY
 ) -> Sample:
-    """A clip of three words a second, as wide as `config`'s talker wants it."""
+    """A clip with three words per second and random latents of the widths that `config` requires."""
     rng = np.random.default_rng(seed)
-    frames = round(seconds * 25)
+    frames = round(seconds * FRAME_RATE)
     starts = np.arange(0.1, seconds - 0.3, 1 / 3)
     cues = [Cue(t, t + 0.25, WORDS[k % len(WORDS)]) for k, t in enumerate(starts.tolist())]
     if not word_times:
@@ -40,7 +41,7 @@ def sample(
 
 
 def write_prepared(out: Path, videos: Sequence[Sequence[Sample]]) -> Path:
-    """A data set of these videos' samples."""
+    """Write a data set of videos, each given as its samples; returns its folder."""
     folder = out / "latents"
     folder.mkdir(parents=True, exist_ok=True)
     keys = [f"video{number}" for number in range(len(videos))]
@@ -51,7 +52,7 @@ def write_prepared(out: Path, videos: Sequence[Sequence[Sample]]) -> Path:
 
 
 def usual(out: Path, videos: int = 12) -> Path:
-    """Videos of two clips each, 1 to 3 s long."""
+    """Write a data set of videos with two clips each, 1 to 3 s long; every second video has word times."""
     return write_prepared(
         out,
         [

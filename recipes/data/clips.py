@@ -53,7 +53,7 @@ class Clips(Protocol):
         ...
 
     def ids(self, clip: int) -> list[int]:
-        """Token ids of a clip's text; empty where nothing is said."""
+        """Token ids of a clip's text; empty if it has none."""
         ...
 
     def tokens_read(self, clip: int) -> Tensor | None:
