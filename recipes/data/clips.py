@@ -13,8 +13,6 @@ from talker.clock import FRAME_RATE, SAMPLE_RATE
 
 HOP = SAMPLE_RATE // FRAME_RATE  # samples per frame
 PATCH_FRAMES = 4  # frames per patch of the talker
-# Seconds from the end of the last word until all text tokens count as spoken: its sound decays.
-DECAY_SECONDS = 0.25
 # Lower bound of the standard deviation of each channel of the latents. A channel that hardly varies holds
 # mostly the rounding errors of float16, which must not be scaled up to unit variance.
 LEAST_STD = 1e-2

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from heads.streams import NAMES, Streams
-from recipes.data.clips import DECAY_SECONDS, LEAST_STD, PATCH_FRAMES
+from recipes.data.clips import LEAST_STD, PATCH_FRAMES
 from recipes.data.tar_shards import INDEX, STATS, Entry, read_index, read_member
 from recipes.data.transcript import Cue, spans, text_of
 from talker.clips.windows import LONGEST_SECONDS
@@ -203,8 +203,7 @@ def tokens_read_from_words(
 ) -> NDArray[np.float32]:
     """Number of text tokens (fractional) spoken by each of `times`, interpolated between the words' times.
 
-    A word's share of the tokens is that of its letters and the space after it. All tokens count as spoken
-    from DECAY_SECONDS after the last word.
+    A word's share of the tokens is that of its letters and the space after it.
 
     Args:
         words: one cue per word.
@@ -220,4 +219,4 @@ def tokens_read_from_words(
     for word, before, after in zip(words, done, done[1:], strict=False):
         at += [max(at[-1], word.start), max(at[-1], word.end)]
         read += [before, after]
-    return np.interp(times, [*at, at[-1] + DECAY_SECONDS], [*read, float(tokens)]).astype(np.float32)
+    return np.interp(times, at, read).astype(np.float32)

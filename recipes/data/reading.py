@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puppet.speech import PAUSE, Phoneme
-from recipes.data.clips import DECAY_SECONDS
 from talker.text.tokenizer import PHONES, PhonemeTokenizer
 
 _VOWELS = frozenset(phone for phone in PHONES if phone[0] in "iɪɛæɑɔʊuʌəɜɚɐeao")
 _GAP_COST = 0.7
+DECAY_SECONDS = 0.25  # from the end of the last sound until all text tokens count as spoken
 
 
 def tokens_read(

@@ -289,9 +289,7 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:
         if error.errno not in DISK_FULL:
-            sys.exit(
-                f"error: {options.out} cannot be written ({error}): correct that or choose another --out"
-            )
+            sys.exit(f"error: {options.out} cannot be written ({error}): choose another --out")
         sys.exit(
             f"error: no space left for {options.out} or for temporary files: make room, then run the same "
             "command again to resume"

@@ -14,9 +14,10 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from puppet.corpus import Clip, Corpus
 from puppet.speech import PAUSE
-from recipes.data.clips import DECAY_SECONDS, HOP, LEAST_STD, PATCH_FRAMES, Clips
+from recipes.data.clips import HOP, LEAST_STD, PATCH_FRAMES, Clips
 from recipes.data.latents import Latents, cache_folder, embed_clips, encode_clips, latents, speak_clips
 from recipes.data.prepared import Prepared
+from recipes.data.reading import DECAY_SECONDS
 from talker.checkpoint import load_component, save_component
 from talker.clock import FRAME_RATE
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from prepared_data import AUDIO, TINY, sample, usual, write_prepared
 
 from recipes.configs.talker import tiny
+from recipes.data.clips import LEAST_STD
+from recipes.data.prepare import pack
 from recipes.data.prepare.pack import heldout_voices
-from recipes.data.prepared import Prepared, read_statistics, tokens_read_from_words
-from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
+from recipes.data.prepared import Prepared, View, read_statistics, tokens_read_from_words, views_of
+from recipes.data.tar_shards import INDEX, SHARDS, Entry, read_index, read_member
 from recipes.data.transcript import Cue
 from recipes.data.validate import check
 from recipes.train_talker import Data, averaged, check_widths, draw, main
@@ -86,13 +89,36 @@ def test_held_out_voices_stay_held_out_when_videos_are_added_or_removed(tmp_path
 
     def heldout(names: list[str]) -> set[str]:
         folder = write_prepared(tmp_path, [[clips[name]] for name in names])
-        return {entry.voice for entry in read_index(folder) if entry.split == "heldout"}
+        entries = read_index(folder)
+        assert {path.name for path in (folder / SHARDS).iterdir()} == {entry.shard for entry in entries}
+        return {entry.voice for entry in entries if entry.split == "heldout"}
 
     assert heldout(ranked[:1]) == set()
     assert heldout(ranked[:3]) == {ranked[2]}
     assert heldout(ranked[:5]) == {ranked[2]}
     assert heldout([*ranked[:2], *ranked[3:5]]) == {ranked[4]}  # one voice must be held out
     assert heldout(ranked) == {ranked[2], ranked[4]}
+
+
+def test_views_of_a_long_clip_hold_whole_words_with_times_of_the_view() -> None:
+    cues = (Cue(1.0, 20.0, "a"), Cue(24.0, 50.0, "b"))
+    entry = Entry("long-0", "train", "a.tar", {}, 1300, "long", cues)
+    views, dropped = views_of(entry)
+    assert not dropped
+    # 0.25 s before and after the words, at whole frames.
+    assert [(view.first, view.last) for view in views] == [(18, 507), (593, 1257)]
+    for view, cue in zip(views, cues, strict=True):
+        (shifted,) = view.cues
+        assert shifted.start == pytest.approx(cue.start - view.first / 25)
+        assert shifted.end == pytest.approx(cue.end - view.first / 25)
+    short = dataclasses.replace(entry, frames=750)
+    assert views_of(short) == ([View(short, 0, 750, cues)], {})
+    joined = dataclasses.replace(entry, cues=(Cue(1.0, 50.0, "a"),))
+    assert views_of(joined) == ([], {"too long between two cuts": 1})
+    assert views_of(dataclasses.replace(entry, cues=())) == (
+        [],
+        {"too long, without a transcript to split it at": 1},
+    )
 
 
 @pytest.mark.long
@@ -126,6 +152,42 @@ def test_tokens_read_are_interpolated_between_word_times() -> None:
     words = [Cue(0.0, 1.0, "abc"), Cue(2.0, 3.0, "d"), Cue(3.0, 4.0, "ef")]
     read = tokens_read_from_words(words, 9, np.array([0.5, 1.5, 2.5, 4.0, 9.0]))
     assert read.tolist() == [2.0, 4.0, 5.0, pytest.approx(9.0), 9.0]
+
+
+def test_tokens_are_read_from_the_first_word_to_the_last(tmp_path: Path) -> None:
+    words = tuple(Cue(0.4 + k, 0.9 + k, "went") for k in range(3))
+    several = (Cue(0.1, 1.0, "it went"), Cue(1.0, 3.0, "down"))
+    cues = {"a-0": words, "a-1": several}
+    samples = [dataclasses.replace(sample(key, 4), cues=own) for key, own in cues.items()]
+    clips = Prepared(write_prepared(tmp_path, [samples]), "train")
+    assert clips.tokens_read(1) is None  # not every cue is a single word
+    read, tokens = clips.tokens_read(0).numpy(), len(clips.ids(0))
+    ends = 0.16 * (np.arange(25) + 1)  # of the patches
+    assert ((read > 0) == (ends > 0.4)).all()
+    assert ((read == tokens) == (ends >= 2.9)).all()
+    assert np.allclose(read[(ends > 0.9) & (ends < 1.4)], tokens / 3)
+
+
+def test_standard_deviation_has_a_lower_bound(tmp_path: Path) -> None:
+    constant = sample("a", 2)
+    constant.motion[:, 1] = 0.5
+    clips = Prepared(write_prepared(tmp_path, [[constant]]), "train")
+    assert read_statistics(clips.folder)["motion_std"][1] == 0
+    std = clips.statistics()[1]["motion"]
+    assert std[1].item() == pytest.approx(LEAST_STD)
+    assert (std[[0, *range(2, len(std))]] > 10 * LEAST_STD).all()
+
+
+def test_shards_hold_a_limited_number_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "SHARD_CLIPS", 3)
+    keys = [f"a-{number}" for number in range(8)]
+    samples = [sample(key, 1, number) for number, key in enumerate(keys)]
+    folder = write_prepared(tmp_path, [samples[:5], samples[5:]])
+    entries = read_index(folder)
+    assert [entry.key for entry in entries] == keys
+    assert list(Counter(entry.shard for entry in entries).values()) == [3, 3, 2]
+    for entry, made in zip(entries, samples, strict=True):
+        assert np.array_equal(read_member(folder, entry, "audio"), made.audio)
 
 
 def test_losses_on_prepared_clips_are_finite(folder: Path) -> None:

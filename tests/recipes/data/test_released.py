@@ -58,6 +58,9 @@ CLIPS = {  # name: sound, motion, length in the table, fault
     "good": (wav(2.0), motion(50), 50, None),
     "test": (wav(2.0), motion(50), 50, None),
     "shorter": (wav(2.0), motion(30), 50, "lengths disagree"),
+    "nearly": (wav(2.0), motion(48), 50, None),
+    "three off": (wav(2.0), motion(50), 53, "lengths disagree: table 53, motion 50, sound 50.0 frames"),
+    "brief": (wav(0.44), motion(11), 11, "too short"),
     "nan": (wav(2.0), motion(50, float("nan")), 50, "not finite"),
     "mute": (wav(2.0, 0.0), motion(50), 50, "silent"),
     "long": (wav(0.1), motion(5), 800, "too long"),
@@ -116,10 +119,10 @@ def test_preparation_keeps_the_motion_codes_of_the_data_set(root: Path, tmp_path
     rows, setup = range(len(CLIPS)), Setup(PUPPET, "cpu", None, 0.0)
     encode_released(setup, root, tmp_path, [("rows", rows)])
     metadata = read_metadata(tmp_path / "rows.npz")
-    assert len(metadata["notes"]) == sum(metadata["lost"].values()) == len(CLIPS) - 2
+    assert len(metadata["notes"]) == sum(metadata["lost"].values()) == len(CLIPS) - 3
     pack(tmp_path, ["rows"], torch.zeros(32), tmp_path)
     train, heldout = (Prepared(tmp_path, split) for split in ("train", "heldout"))
-    assert len(train) == len(heldout) == 1
+    assert (len(train), len(heldout)) == (2, 1)
     assert torch.equal(train.of("motion", 0), torch.full((50, 40), 0.5))
     assert train.of("audio", 0).shape == (50, 32)
     assert train.text(0) == "So, it goes."
@@ -173,6 +176,14 @@ def test_names_of_the_table_cannot_leave_the_folder(root: Path, tmp_path: Path) 
     for name in ("../outside.wav", str(root.parent / "outside.wav"), "", ".", "a\0b"):
         with pytest.raises(UserError, match="missing"):
             data._bytes(name)
+    for folder in ("one", "two"):  # the same name in two shards stands for neither
+        with tarfile.open(tmp_path / f"{folder}.tar", "w") as archive:
+            for name in (f"{folder}/same.wav", f"{folder}/{folder}.wav"):
+                archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    (tmp_path / "metadata").symlink_to(root / "metadata")
+    names = Released(tmp_path)
+    assert names._find("same.wav") is None
+    assert names._find("one.wav") == names._find("one/one.wav")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         link = tarfile.TarInfo("link.wav")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

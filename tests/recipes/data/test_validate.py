@@ -52,6 +52,13 @@ def test_every_kind_of_fault_is_found(tmp_path: Path, words: str) -> None:
     assert not any("\n" in line for line in problems)
 
 
+def test_a_clip_that_is_partly_silent_has_no_problem(tmp_path: Path) -> None:
+    pausing = sample("pausing-0", 2, 99)
+    pausing.audio[:25] = -3.0  # the latent of silence
+    folder = write_prepared(tmp_path, [*[[sample(f"clip{k}-0", 2, k)] for k in range(12)], [pausing]])
+    assert check(folder)[1] == []
+
+
 def test_missing_and_damaged_files_are_found(tmp_path: Path) -> None:
     folder = usual(tmp_path)
     shard = next((folder / SHARDS).glob("train*.tar"))
