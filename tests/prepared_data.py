@@ -1,4 +1,4 @@
-"""Small prepared data sets of random latents, written by `recipes.data.prepare.pack`."""
+"""Small prepared data sets of random latents, and tiny codecs with random weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE
+from motion_ae.config import MotionAEConfig
+from motion_ae.model import MotionAE
 from recipes.configs.talker import tiny
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.transcript import Cue
+from talker.checkpoint import save_component
 from talker.clock import FRAME_RATE
 from talker.model.config import TalkerConfig
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 
 TINY = tiny().model
 AUDIO = TINY.widths["audio"]
@@ -38,6 +44,16 @@ def sample(
         tuple(cues),
         key.split("-")[0],
     )
+
+
+def tiny_codecs(folder: Path) -> Path:
+    """Write a native checkpoint of tiny codecs and a tiny speaker encoder with random weights."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        save_component(AudioVAE(AudioVAEConfig.tiny()), folder / "audio_vae")
+        save_component(MotionAE(MotionAEConfig.tiny()), folder / "motion_ae")
+        save_component(SpeakerEncoder(SpeakerEncoderConfig.tiny()), folder / "speaker")
+    return folder
 
 
 def write_prepared(out: Path, videos: Sequence[Sequence[Sample]]) -> Path:

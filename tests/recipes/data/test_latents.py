@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from prepared_data import usual
+from prepared_data import tiny_codecs, usual
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
@@ -18,7 +18,7 @@ from recipes.data.clips import HOP, LEAST_STD, PATCH_FRAMES, Clips
 from recipes.data.latents import Latents, cache_folder, embed_clips, encode_clips, latents, speak_clips
 from recipes.data.prepared import Prepared
 from recipes.data.reading import DECAY_SECONDS
-from talker.checkpoint import load_component, save_component
+from talker.checkpoint import load_component
 from talker.clock import FRAME_RATE
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
@@ -36,12 +36,7 @@ def corpus() -> list[Clip]:
 
 @pytest.fixture(scope="module")
 def codecs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of tiny networks with random weights."""
-    folder = tmp_path_factory.mktemp("codecs")
-    torch.manual_seed(0)
-    save_component(AudioVAE(AudioVAEConfig.tiny()), folder / "audio_vae")
-    save_component(SpeakerEncoder(SpeakerEncoderConfig.tiny()), folder / "speaker")
-    return folder
+    return tiny_codecs(tmp_path_factory.mktemp("codecs"))
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,16 @@ import numpy as np
 import pytest
 import torch
 from media_files import chirps, person, write_video
+from prepared_data import tiny_codecs
 from talking_videos import write_clip
 
+from motion_ae.config import MotionAEConfig
 from recipes.data.prepare import __main__ as main_module
 from recipes.data.prepare import clips as clips_module
 from recipes.data.prepare.analysis import analyse, choose_spans
 from recipes.data.prepare.clips import Clip, ClipWriter, Record, make_clips
 from recipes.data.prepare.detect import box_of, retinaface
-from recipes.data.prepare.encode import Encoders, Setup, encode_videos
+from recipes.data.prepare.encode import FRAMES_PER_BATCH, Encoders, Setup, encode_videos
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.parallel import _run, in_processes
 from recipes.data.prepare.sources import Source, find_sources
@@ -155,7 +157,7 @@ def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path)
     folder, latents = tmp_path / "clips" / "a", tmp_path / "latents"
     folder.mkdir(parents=True)
     latents.mkdir()
-    side = json.loads((PUPPET / "motion_ae" / "config.json").read_text())["resolution"]
+    codecs, side = tiny_codecs(tmp_path / "codecs"), MotionAEConfig.tiny().resolution
     with ClipWriter(folder / "000.mkv", side) as writer:
         for _ in range(25):
             writer.write(person(side), 0.1 * torch.randn(960))
@@ -163,8 +165,8 @@ def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path)
         (folder / f"{number:03d}.mkv").symlink_to(folder / "000.mkv")
     record = Record("a.mp4", [], [Clip(0, 25, tuple(cues)) for cues, _ in TRANSCRIPTS], {}, [])
     record.write(folder)
-    encode_videos(Setup(PUPPET, "cpu", None, 0.0), tmp_path / "clips", latents, ["a"])
-    entries = pack(latents, ["a"], torch.zeros(32), tmp_path)
+    encode_videos(Setup(codecs, "cpu", None, 0.0), tmp_path / "clips", latents, ["a"])
+    entries = pack(latents, ["a"], torch.zeros(8), tmp_path)
     report = main_module._report(tmp_path, ["a"], [record], entries)
     faults = {number: why for number, (_, why) in enumerate(TRANSCRIPTS) if why}
     assert report["clips"] == len(TRANSCRIPTS) - len(faults)
@@ -172,6 +174,25 @@ def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path)
     for line, (number, why) in zip(report["lines"], faults.items(), strict=True):
         assert line.startswith(f"a.mp4: clip {number:03d}: {why}: ")
     assert check(tmp_path)[1] == ["no clip is in the split heldout"]
+
+
+def test_encoders_receive_samples_and_pixels_in_minus_one_to_one(tmp_path: Path) -> None:
+    encoders = Encoders(Setup(tiny_codecs(tmp_path), "cpu", None, 0.0))
+    side = MotionAEConfig.tiny().resolution
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES_PER_BATCH + 3, side, side, 3), np.uint8)
+    pcm = 0.1 * torch.randn(len(frames) * 960)
+    motion, lips = encoders.encode_frames(iter(frames))
+    audio, speaker = encoders.encode_sound(pcm)
+    with torch.no_grad():
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1
+        expected = encoders.motion_ae.encode(pictures).numpy()
+        assert np.allclose(motion, expected, atol=2e-3)
+        assert np.allclose(audio, encoders.audio_vae.encode(pcm[None])[0].numpy(), rtol=1e-3, atol=2e-3)
+        assert np.allclose(speaker, encoders.speaker.embed(pcm[None])[0].numpy(), rtol=1e-3, atol=2e-3)
+    assert len(lips) == len(frames) == len(audio)
+    assert motion.dtype == audio.dtype == speaker.dtype == np.float16
+    silence = encoders.encode_sound(torch.zeros(24_000))[0]
+    assert np.allclose(encoders.quiet(), silence.mean(0), atol=5e-3)
 
 
 def test_a_crash_is_final_and_any_other_loss_is_tried_again_by_the_next_run(

@@ -202,7 +202,7 @@ def test_losses_on_prepared_clips_are_finite(folder: Path) -> None:
     assert 0 < batch.reads.float().mean() < 1  # only half of the videos have word times
 
 
-def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, steps: int = 2) -> None:
+def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, steps: int = 1) -> None:
     settings = ["--set", f"steps={steps}", "--set", "generate_every=0"]
     monkeypatch.setattr(
         "sys.argv", ["", "--config", "tiny", "--data", str(folder), "--run", str(run), *settings]
@@ -215,7 +215,7 @@ def test_training_on_less_than_a_batch_stores_the_statistics_of_the_data(
 ) -> None:
     folder = usual(tmp_path / "prepared", videos=3)
     assert 0 < len(Prepared(folder, "train")) < tiny().batch.rows
-    train(monkeypatch, folder, tmp_path / "run")
+    train(monkeypatch, folder, tmp_path / "run", steps=1)
     stats, stored = averaged(tmp_path / "run").stats, read_statistics(folder)
     for name in ("audio_mean", "audio_std", "motion_mean", "motion_std"):
         assert torch.equal(getattr(stats, name), stored[name]), name

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from killed import finished, prepare, tree
+from prepared_data import tiny_codecs
 
 from recipes.data.prepare.__main__ import BLOCK, _report
 from recipes.data.prepare.encode import Setup, encode_released
@@ -25,7 +26,6 @@ from recipes.data.prepared import Prepared
 from recipes.data.released import COLUMNS, Released, tar_members
 from recipes.data.tar_shards import read_index
 from recipes.data.validate import check, check_released
-from talker.checkpoint import PUPPET
 from talker.errors import UserError
 
 
@@ -116,15 +116,15 @@ def test_every_fault_of_a_row_is_reported(root: Path) -> None:
 
 
 def test_preparation_keeps_the_motion_codes_of_the_data_set(root: Path, tmp_path: Path) -> None:
-    rows, setup = range(len(CLIPS)), Setup(PUPPET, "cpu", None, 0.0)
+    rows, setup = range(len(CLIPS)), Setup(tiny_codecs(tmp_path / "codecs"), "cpu", None, 0.0)
     encode_released(setup, root, tmp_path, [("rows", rows)])
     metadata = read_metadata(tmp_path / "rows.npz")
     assert len(metadata["notes"]) == sum(metadata["lost"].values()) == len(CLIPS) - 3
-    pack(tmp_path, ["rows"], torch.zeros(32), tmp_path)
+    pack(tmp_path, ["rows"], torch.zeros(8), tmp_path)
     train, heldout = (Prepared(tmp_path, split) for split in ("train", "heldout"))
     assert (len(train), len(heldout)) == (2, 1)
     assert torch.equal(train.of("motion", 0), torch.full((50, 40), 0.5))
-    assert train.of("audio", 0).shape == (50, 32)
+    assert train.of("audio", 0).shape == (50, 8)
     assert train.text(0) == "So, it goes."
 
 
@@ -239,9 +239,9 @@ def test_bad_lines_and_tars_are_reported_and_the_rest_is_prepared(tmp_path: Path
     for problem, words in zip(problems, [*tars, *expected], strict=True):
         assert problem.startswith(words)
     (tmp_path / "latents").mkdir()
-    rows, setup = range(len(data.rows)), Setup(PUPPET, "cpu", None, 0.0)
+    rows, setup = range(len(data.rows)), Setup(tiny_codecs(tmp_path / "codecs"), "cpu", None, 0.0)
     encode_released(setup, tmp_path, tmp_path / "latents", [("rows", rows)])
-    entries = pack(tmp_path / "latents", ["rows"], torch.zeros(32), tmp_path)
+    entries = pack(tmp_path / "latents", ["rows"], torch.zeros(8), tmp_path)
     report = _report(tmp_path, ["rows"], [], entries, data.damaged)
     assert report["clips"] == 2
     assert report["sources"] == len(LINES)
