@@ -26,6 +26,7 @@ from media_files import chirps, person, write_video
 from prepared_data import tiny_codecs
 from talking_videos import write_clip
 
+from evaluation.sync import Sync
 from motion_ae.config import MotionAEConfig
 from recipes.data.prepare import __main__ as main_module
 from recipes.data.prepare import clips as clips_module
@@ -35,6 +36,7 @@ from recipes.data.prepare.detect import box_of, retinaface
 from recipes.data.prepare.encode import FRAMES_PER_BATCH, Encoders, Setup, encode_videos
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.parallel import _run, in_processes
+from recipes.data.prepare.samples import read_metadata
 from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.tar_shards import read_index
 from recipes.data.transcript import Cue
@@ -174,6 +176,24 @@ def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path)
     for line, (number, why) in zip(report["lines"], faults.items(), strict=True):
         assert line.startswith(f"a.mp4: clip {number:03d}: {why}: ")
     assert check(tmp_path)[1] == ["no clip is in the split heldout"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "confidence", "good"), [(-4, 0.2, True), (5, 0.2, False), (-5, 0.2, False), (0, 0.05, False)]
+)
+def test_clips_whose_sound_does_not_match_the_lips_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int, confidence: float, good: bool
+) -> None:
+    folder, side = tmp_path / "clips" / "a", MotionAEConfig.tiny().resolution
+    folder.mkdir(parents=True)
+    with ClipWriter(folder / "000.mkv", side) as writer:
+        for _ in range(25):
+            writer.write(person(side), 0.1 * torch.randn(960))
+    Record("a.mp4", [], [Clip(0, 25, (Cue(0.1, 0.9, "so it goes"),))], {}, []).write(folder)
+    monkeypatch.setattr(Encoders, "sync_of", lambda *_: Sync(offset, confidence))
+    setup = Setup(tiny_codecs(tmp_path / "codecs"), "cpu", None, 0.1)
+    encode_videos(setup, tmp_path / "clips", tmp_path, ["a"])
+    assert read_metadata(tmp_path / "a.npz")["lost"] == ({} if good else {"off-screen speech": 1})
 
 
 def test_encoders_receive_samples_and_pixels_in_minus_one_to_one(tmp_path: Path) -> None:
