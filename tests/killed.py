@@ -1,4 +1,4 @@
-"""The data preparation as a program that is killed just before it does something to a file."""
+"""Run the data preparation as a program and kill it just before it opens, renames or removes a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 Whom = Literal["group", "main", "parent"]
 
-# Python imports it in every process of the command; it counts what the process does to files.
+# Every process of the command imports this at its start. It counts audit events and sends the signal.
 KILLER = """
 import os, sys
 
@@ -20,7 +20,7 @@ if os.environ.get("KILL_AT"):
     seen = 0
     main = os.environ.setdefault("MAIN", str(os.getpid()))
 
-    def look(name, arguments):
+    def count_event(name, arguments):
         global seen
         if name == event and any(part in str(one) for one in arguments[:2]):
             seen += 1
@@ -31,30 +31,31 @@ if os.environ.get("KILL_AT"):
                 else:
                     os.kill(int(main) if whom == "main" else os.getppid(), how)
 
-    sys.addaudithook(look)
+    sys.addaudithook(count_event)
 """
 
 
 def prepare(
     source: Path, out: Path, *more: str, kill_at: str = "", kill: int = signal.SIGKILL, whom: Whom = "group"
 ) -> int:
-    """The command's exit code; what it says lies in OUT.log.
+    """Run the command and return its exit code; its output goes to OUT.log.
 
     Args:
-        kill_at: "event|part|count": an audit event of Python's for a file with `part` in its name, as soon as
-            one process has had it that many times.
-        kill: the signal that is sent then.
-        whom: all processes get it, or the main one, or the parent of the one that had the event.
+        source, out, more: the command's arguments.
+        kill_at: "event|part|count": kill when a process raises this audit event of Python for the `count`-th
+            time with a path that contains `part`. Empty: do not kill.
+        kill: the signal to send.
+        whom: the processes to send it to: all, the main one, or the parent of the process with the event.
     """
     killer = out.parent / "killer"
     killer.mkdir(exist_ok=True)
     (killer / "sitecustomize.py").write_text(KILLER)
     path = os.pathsep.join([str(killer), *filter(None, [os.environ.get("PYTHONPATH")])])
-    told = {"PYTHONPATH": path, "KILL_AT": kill_at, "KILL": str(int(kill)), "WHOM": whom}
-    with out.with_suffix(".log").open("w") as log:  # a pipe would wait for workers that live on
+    variables = {"PYTHONPATH": path, "KILL_AT": kill_at, "KILL": str(int(kill)), "WHOM": whom}
+    with out.with_suffix(".log").open("w") as log:  # a pipe would wait for running workers
         return subprocess.run(
             [sys.executable, "-m", "recipes.data.prepare", str(source), "--out", str(out), *more],
-            env=os.environ | told,
+            env=os.environ | variables,
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -62,11 +63,11 @@ def prepare(
 
 
 def tree(out: Path) -> dict[str, bytes]:
-    """Every file of a data set."""
+    """The content of every file of a data set, by its path."""
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def finished(out: Path) -> dict[str, int]:
-    """What is done, with the time at which it was."""
+    """Modification times of the finished files of all stages, by their paths."""
     paths = [*out.glob("clips/[!.]*/*"), *out.glob("latents/[!.]*"), *out.glob("shards/[!.]*")]
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in paths}

@@ -1,4 +1,4 @@
-"""A small prepared data set of random latents, written by the stage that writes real ones."""
+"""Small prepared data sets of random latents, and tiny codecs with random weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE
+from motion_ae.config import MotionAEConfig
+from motion_ae.model import MotionAE
 from recipes.configs.talker import tiny
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.transcript import Cue
+from talker.checkpoint import save_component
+from talker.clock import FRAME_RATE
 from talker.model.config import TalkerConfig
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 
 TINY = tiny().model
 AUDIO = TINY.widths["audio"]
@@ -22,9 +29,9 @@ WORDS = ["it", "was", "a", "cold", "day", "in", "april", "and", "all", "was", "w
 def sample(
     key: str, seconds: float, seed: int = 0, word_times: bool = True, config: TalkerConfig = TINY
 ) -> Sample:
-    """A clip of three words a second, as wide as `config`'s talker wants it."""
+    """A clip with three words per second and random latents of the widths that `config` requires."""
     rng = np.random.default_rng(seed)
-    frames = round(seconds * 25)
+    frames = round(seconds * FRAME_RATE)
     starts = np.arange(0.1, seconds - 0.3, 1 / 3)
     cues = [Cue(t, t + 0.25, WORDS[k % len(WORDS)]) for k, t in enumerate(starts.tolist())]
     if not word_times:
@@ -39,8 +46,18 @@ def sample(
     )
 
 
+def tiny_codecs(folder: Path) -> Path:
+    """Write a native checkpoint of tiny codecs and a tiny speaker encoder with random weights."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        save_component(AudioVAE(AudioVAEConfig.tiny()), folder / "audio_vae")
+        save_component(MotionAE(MotionAEConfig.tiny()), folder / "motion_ae")
+        save_component(SpeakerEncoder(SpeakerEncoderConfig.tiny()), folder / "speaker")
+    return folder
+
+
 def write_prepared(out: Path, videos: Sequence[Sequence[Sample]]) -> Path:
-    """A data set of these videos' samples."""
+    """Write a data set of videos, each given as its samples; returns its folder."""
     folder = out / "latents"
     folder.mkdir(parents=True, exist_ok=True)
     keys = [f"video{number}" for number in range(len(videos))]
@@ -51,7 +68,7 @@ def write_prepared(out: Path, videos: Sequence[Sequence[Sample]]) -> Path:
 
 
 def usual(out: Path, videos: int = 12) -> Path:
-    """Videos of two clips each, 1 to 3 s long."""
+    """Write a data set of videos with two clips each, 1 to 3 s long; every second video has word times."""
     return write_prepared(
         out,
         [

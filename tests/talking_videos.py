@@ -1,4 +1,4 @@
-"""A folder of short talking videos of every kind that people have, made of a few rendered seconds."""
+"""A folder of short talking videos of many formats and faults, made from a few rendered corpus clips."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from puppet.corpus import Corpus
+from recipes.data.clips import HOP
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 
-RATE = 24_000
-FRAMES = 40
+FRAMES = 40  # of each video
 
-# What the report must say of each; None: it is kept.
+# The reason in the report for each video; None: it is kept.
 FOLDER = {
     "plain 1.mp4": None,
     "plain 2.mp4": None,
@@ -40,7 +41,7 @@ FOLDER = {
     "somebody else speaks.mp4": "off-screen speech",
     "nobody wrote it down.mp4": "no transcript",
 }
-KEPT = sum(why is None for why in FOLDER.values()) + 1  # one video makes two clips
+KEPT = sum(why is None for why in FOLDER.values()) + 1  # clips; one of the videos gives two
 
 
 def write_clip(
@@ -49,12 +50,23 @@ def write_clip(
     pcm: np.ndarray | None,
     rate: int = 25,
     stamps: Sequence[float] | None = None,
-    sound_rate: int = RATE,
+    sound_rate: int = SAMPLE_RATE,
     channels: int = 1,
     sound_start: float = 0.0,
     flags: str = "",
 ) -> None:
-    """Frames (H, W, 3) and samples (N,) at 24 kHz; `stamps` in seconds, `flags` of the container."""
+    """Write a video with sound.
+
+    Args:
+        path: the file; its suffix chooses the container.
+        frames: pictures (H, W, 3) uint8.
+        pcm: samples (N,) at 24 kHz; None: no sound.
+        rate: frames per second.
+        stamps: times of the frames in seconds, instead of a constant rate.
+        sound_rate, channels: of the sound track.
+        sound_start: time of the first sample in seconds.
+        flags: the muxer's movflags.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"movflags": flags} if flags else {}) as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "veryfast"})
@@ -72,8 +84,8 @@ def write_clip(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None and pcm is not None:
-            count = len(pcm) * sound_rate // RATE
-            samples = np.interp(np.arange(count) * RATE / sound_rate, np.arange(len(pcm)), pcm)
+            count = len(pcm) * sound_rate // SAMPLE_RATE
+            samples = np.interp(np.arange(count) * SAMPLE_RATE / sound_rate, np.arange(len(pcm)), pcm)
             sound = np.repeat(samples[None].astype(np.float32), channels, 0)
             frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
             frame.sample_rate, frame.pts = sound_rate, round(sound_start * sound_rate)
@@ -82,7 +94,7 @@ def write_clip(
 
 
 def turn(path: Path) -> None:
-    """Note in an mp4 that its pictures are to be shown turned by a quarter, as telephones do."""
+    """Set the rotation of an mp4 to 90 degrees in its header, as telephones do."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
@@ -90,11 +102,11 @@ def turn(path: Path) -> None:
 
 
 def write_folder(folder: Path) -> None:
-    """All of FOLDER, each with what is said in it."""
+    """Write all videos of FOLDER with their transcripts."""
     corpus = Corpus("heldout")
     clips = [corpus.clip(index) for index in (0, 1, 3)]
     seen = [clip.frames(256, 0, FRAMES) for clip in clips]
-    heard = [clip.pcm[: FRAMES * 960] for clip in clips]
+    heard = [clip.pcm[: FRAMES * HOP] for clip in clips]
     a, b = list(seen[0]), list(seen[1])
     write_clip(folder / "plain 1.mp4", a, heard[0])
     write_clip(folder / "plain 2.mp4", b, heard[1])
@@ -108,7 +120,7 @@ def write_folder(folder: Path) -> None:
     write_clip(folder / "telephone.mp4", [np.rot90(frame) for frame in tall], heard[0])
     turn(folder / "telephone.mp4")
     write_clip(folder / "stereo 48 kHz.mov", b, heard[1], sound_rate=48_000, channels=2)
-    write_clip(folder / "late sound.mkv", a, heard[0][6 * 960 :], sound_start=6 / 25)
+    write_clip(folder / "late sound.mkv", a, heard[0][6 * HOP :], sound_start=6 / 25)
     write_clip(folder / "Zoë spricht – 你好.mp4", seen[2], heard[2])
     _two_sentences(folder, a, heard[0])
 
@@ -136,13 +148,13 @@ def write_folder(folder: Path) -> None:
 
 
 def _two_sentences(folder: Path, frames: list[np.ndarray], pcm: np.ndarray) -> None:
-    """The same words twice with a long rest between them, and whisper's times beside it."""
-    rest = 60
-    still = [frames[-1]] * rest
+    """Write a video of a sentence said twice with a long pause in between, and its transcript by Whisper."""
+    pause = 60  # frames
+    still = [frames[-1]] * pause
     path = folder / "two sentences.mp4"
-    write_clip(path, [*frames, *still, *frames], np.concatenate([pcm, np.zeros(rest * 960), pcm]))
+    write_clip(path, [*frames, *still, *frames], np.concatenate([pcm, np.zeros(pause * HOP), pcm]))
     words = [("It", 0.1, 0.3), ("was", 0.3, 0.5), ("cold.", 0.6, 1.5)]
-    later = (FRAMES + rest) / 25
+    later = (FRAMES + pause) / FRAME_RATE
     segments = [
         {"start": 0.1 + t, "end": 1.5 + t, "text": "It was cold.", "words": [
             {"word": f" {word}", "start": start + t, "end": end + t} for word, start, end in words

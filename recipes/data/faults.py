@@ -1,4 +1,7 @@
-"""Why a clip cannot be trained on: what preparation leaves out is what validation looks for."""
+"""Reasons why a clip cannot be used for training; preparation leaves such clips out, validation reports them.
+
+A fault is a string "reason: detail" or "reason"; the report counts clips by the reason.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from recipes.data.clips import HOP
 from recipes.data.transcript import Cue, text_of
 from talker.clock import FRAME_RATE
-from talker.media.sound import FRAME, SPEECH_LEVEL
+from talker.media.sound import SPEECH_LEVEL
 from talker.text.tokenizer import Tokenizer
 
-LATEST = 1.0  # seconds by which the last word may outlast the clip
-FASTEST, SLOWEST = 0.03, 1.0  # seconds a token
-LARGEST = 1e3
-AUDIBLE = SPEECH_LEVEL * 10 ** (-25 / 20)  # root mean square; latents of softer speech are near silence's
+LATEST = 1.0  # seconds by which the last word may end after the clip
+FASTEST, SLOWEST = 0.03, 1.0  # seconds per token
+LARGEST = 1e3  # absolute value of a latent
+# Root mean square of audible speech; the latents of softer speech are close to those of silence.
+AUDIBLE = SPEECH_LEVEL * 10 ** (-25 / 20)
 LEAST_AUDIBLE = 0.25  # share of a clip's frames
 
 
 def words_fault(cues: Sequence[Cue], frames: int, tokenizer: Tokenizer) -> str | None:
-    """What is wrong with a clip's words or their times, as "reason: detail"; None if nothing is."""
+    """The fault of a clip's transcript or its times, or None.
+
+    Args:
+        cues: the transcript, with times in seconds of the clip.
+        frames: length of the clip.
+        tokenizer: must be able to encode the text.
+    """
     seconds, text = frames / FRAME_RATE, text_of(cues)
     for cue in cues:
         if not (0 <= cue.start <= min(cue.end, seconds) and cue.end <= seconds + LATEST):
@@ -38,14 +49,14 @@ def words_fault(cues: Sequence[Cue], frames: int, tokenizer: Tokenizer) -> str |
 
 
 def values_fault(name: str, array: NDArray[Any]) -> str | None:
-    """What is wrong with the values of one member of a clip, in the same way."""
+    """The fault of the values of one array of a clip, or None; `name` is the array's name in the message."""
     if np.isfinite(array).all() and np.abs(array).max(initial=0) <= LARGEST:
         return None
     return f"not finite or beyond {LARGEST:g}: {name}"
 
 
 def silent(pcm: Tensor) -> bool:
-    """Whether samples (N,) at 24 kHz are hardly louder than silence, but for a small part."""
-    frames = F.pad(pcm, (0, -len(pcm) % FRAME)).view(-1, FRAME)
+    """Whether samples (N,) at 24 kHz are audible in less than LEAST_AUDIBLE of their frames."""
+    frames = F.pad(pcm, (0, -len(pcm) % HOP)).view(-1, HOP)
     audible = frames.square().mean(1).sqrt() > AUDIBLE
     return int(audible.sum()) < LEAST_AUDIBLE * len(audible) or not len(audible)

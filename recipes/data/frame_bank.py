@@ -1,12 +1,11 @@
-"""Frames of many puppets on disk, rendered once: the motion autoencoder trains on pairs of one person's
-frames.
+"""Rendered frames of many puppets on disk; the motion autoencoder trains on pairs of frames of one person.
 
-    python -m recipes.data.frame_bank [--people 2048] [--workers 16]    on many cores, ahead of a training
+    python -m recipes.data.frame_bank [--people 2048] [--workers 16]    render on all cores before training
 
-Person i of a bank is a pure function of (split, i): identity, motion, pictures, and what the mesh knows of
-them: the exact displacement of the surface between any two frames, and which part of the face a pixel shows.
-Rendering goes on as training asks for more people, so a run starts at once and never sees a person that a
-resumed run would not see at the same step.
+Person i of a bank is a function of (split, i): identity, motion, pictures, and labels from the mesh, namely
+the exact displacement of the surface between any two frames and the part of the face that each pixel shows.
+Training renders the people that are missing when it first needs them, so a run starts at once, and a resumed
+run uses the same people at the same step.
 """
 
 from __future__ import annotations
@@ -29,24 +28,31 @@ from puppet.corpus import IDENTITIES, Corpus
 from puppet.face import identity
 from puppet.head import EYELIDS, LIPS, load_head
 from puppet.motion import MOTION
-from puppet.render import RenderedMesh, Renderer
+from puppet.render import Drawn, Renderer
 from puppet.sentences import Split
 from recipes import ranks
 
-SIZE = 256
-FLOW_SIZE = 64
-SURFACE = 7  # values that say what a pixel shows
-OFFSET_UNIT = 0.1  # of the displacements among them: a centimetre
-FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3  # a bank grows while training runs
-ROOM = {"train": 2048, "heldout": 256}  # people that a folder's files have room for
-APART = 13  # frames, half a second: what measures call two moments of a clip
+SIZE = 256  # side of a picture in pixels
+FLOW_SIZE = 64  # side g of the grid of flow and surface
+SURFACE = 7  # channels of the surface label, see `_Track.surface`
+OFFSET_UNIT = 0.1  # unit of its displacements: a centimetre
+# A training starts with the first people; another one joins every few steps.
+FIRST_PEOPLE, STEPS_PER_PERSON = 200, 3
+ROOM = {"train": 2048, "heldout": 256}  # people that the files of a folder have room for
+APART = 13  # frames; two moments of a clip are at least half a second apart
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """source, target (B, size, size, 3) uint8; motions (B, 24); boxes (B, 3, 4) int16 of both frames' mouth
-    and eyes in pixels x0, y0, x1, y1; flow (B, 2, g, g) float16, pixels from target to source; surfaces of
-    both (B, 7, g, g) float16, see `_Track.surface`."""
+    """Pairs of frames, each of one person.
+
+    Attributes:
+        source, target: pictures (B, SIZE, SIZE, 3) uint8.
+        source_motion, target_motion: motion vectors (B, 24).
+        source_boxes, target_boxes: (B, 3, 4) int16, boxes x0, y0, x1, y1 of mouth and eyes in pixels.
+        flow: (B, 2, g, g) float16, displacement in pixels from target to source.
+        source_surface, target_surface: (B, 7, g, g) float16, see `_Track.surface`.
+    """
 
     source: Tensor
     target: Tensor
@@ -60,12 +66,18 @@ class Pairs:
 
 
 class FrameBank:
-    """`people` puppets of `frames` frames each, memory-mapped under `folder`, rendered as they are needed.
+    """`people` puppets of `frames` frames each, memory-mapped under `folder` and rendered on demand.
 
-    Banks of up to ROOM people share a folder, whose files are sparse where nobody is rendered.
+    Banks of different numbers of people, up to ROOM, share a folder. Its files are sparse: people that are
+    not rendered take no space.
     """
 
     def __init__(self, folder: Path, split: Split, people: int, frames: int = 8) -> None:
+        """Open or create the files of a bank.
+
+        Raises:
+            ValueError: the folder holds banks of another shape.
+        """
         self.split, self.people, self.frames = split, people, frames
         shapes: dict[str, tuple[type, tuple[int, ...]]] = {
             "pictures": (np.uint8, (SIZE, SIZE, 3)),
@@ -83,14 +95,18 @@ class FrameBank:
         self._done = _open(folder / f"{split}-done.npy", np.uint8, (rows,))
 
     def ensure(self, people: int) -> None:
-        """Render whoever of the first `people` is not there yet; raises ValueError beyond the bank's end."""
+        """Render those of the first `people` people that are not rendered yet.
+
+        Raises:
+            ValueError: the bank has fewer people.
+        """
         if people > self.people:
-            raise ValueError(f"the bank holds {self.people} people, not {people}")
+            raise ValueError(f"the bank holds {self.people} people; {people} are too many")
         for index in np.flatnonzero(self._done[:people] == 0):
             self.render(int(index))
 
     def render(self, index: int) -> None:
-        """Render a person who is not there yet."""
+        """Render person `index`, unless it is rendered already."""
         if self._done[index]:
             return
         for name, value in render_person(self.split, index, self.frames).items():
@@ -98,27 +114,30 @@ class FrameBank:
         self._done[index] = 1
 
     def pairs(self, people: NDArray[np.int64], source: NDArray[np.int64], target: NDArray[np.int64]) -> Pairs:
-        """Frame `source[k]` and `target[k]` of person `people[k]`, all (B,)."""
+        """Pairs of frame `source[k]` and frame `target[k]` of person `people[k]`; all indices (B,)."""
 
-        def held(name: str, *at: NDArray[np.int64]) -> Tensor:
-            return torch.from_numpy(np.asarray(self._arrays[name][people, *at]))
+        def frames(name: str, *index: NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(np.asarray(self._arrays[name][people, *index]))
 
         return Pairs(
-            source=held("pictures", source),
-            target=held("pictures", target),
-            source_motion=held("motion", source),
-            target_motion=held("motion", target),
-            source_boxes=held("boxes", source),
-            target_boxes=held("boxes", target),
-            flow=held("flow", target, source),
-            source_surface=held("surface", source),
-            target_surface=held("surface", target),
+            source=frames("pictures", source),
+            target=frames("pictures", target),
+            source_motion=frames("motion", source),
+            target_motion=frames("motion", target),
+            source_boxes=frames("boxes", source),
+            target_boxes=frames("boxes", target),
+            flow=frames("flow", target, source),
+            source_surface=frames("surface", source),
+            target_surface=frames("surface", target),
         )
 
 
 def drawn_pairs(bank: FrameBank, step: int, count: int, draws: torch.Generator) -> Pairs:
-    """This rank's share of the `count` pairs of a training step: any people, two different frames of each.
-    Ever more people take part, and are rendered when they first do."""
+    """Draw the `count` pairs of a training step and return this rank's share of them.
+
+    Each pair is two different frames of a person drawn from the first FIRST_PEOPLE + step / STEPS_PER_PERSON
+    people; these are rendered if they are not.
+    """
     people = min(bank.people, FIRST_PEOPLE + step // STEPS_PER_PERSON)
     bank.ensure(people)
     who = torch.randint(people, (count,), generator=draws)
@@ -129,7 +148,7 @@ def drawn_pairs(bank: FrameBank, step: int, count: int, draws: torch.Generator) 
 
 
 def first_pairs(bank: FrameBank, count: int) -> Pairs:
-    """`count` pairs of the first people: frames (0, 1), (2, 3), ... of each."""
+    """The first `count` pairs of a bank: frames (0, 1), (2, 3), ... of each person in turn."""
     each = bank.frames // 2
     bank.ensure(-(-count // each))
     who, pair = np.divmod(np.arange(count), each)
@@ -141,13 +160,16 @@ def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
         return open_memmap(path, "w+", dtype, shape)
     array = open_memmap(path, "r+")
     if len(array) < shape[0] or array.shape[1:] != shape[1:]:
-        raise ValueError(f"{path} has shape {array.shape}, not {shape}: remove the folder or name another")
+        raise ValueError(f"{path} has shape {array.shape}, not {shape}: remove its folder or choose another")
     return array
 
 
 def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
-    """Pictures (F, size, size, 3), motion (F, 24), boxes (F, 3, 4), flow (target F, source F, 2, g, g),
-    surface (F, 7, g, g).
+    """Render `frames` (F) frames of a person.
+
+    Returns:
+        `pictures` (F, SIZE, SIZE, 3), `motion` (F, 24), `boxes` (F, 3, 4), `flow` (F, F, 2, g, g) by target
+        and source frame, `surface` (F, 7, g, g).
     """
     renderer = Renderer(identity(IDENTITIES[split][index]), SIZE)
     rng = np.random.default_rng([index, split == "heldout", 0xF8A3])
@@ -156,7 +178,7 @@ def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
     pictures, tracks = [], []
     for row in motion:
         pictures.append(renderer.frames(row[None])[0])
-        tracks.append(_Track.of(renderer.mesh()))
+        tracks.append(_Track.of(renderer.drawn()))
     flow = [[target.flow_to(source) for source in tracks] for target in tracks]
     boxes = np.stack([track.boxes for track in tracks])
     return {
@@ -169,7 +191,7 @@ def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
 
 
 def speaking_motion(split: Split, index: int, rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
-    """Motion (F, 24) from a clip in which someone speaks; frames 2k and 2k + 1 are APART from each other."""
+    """Motion (F, 24) of random frames of a spoken corpus clip; frames 2k and 2k + 1 are at least APART."""
     corpus, clip = Corpus(split), None
     while clip is None or clip.idle or len(clip.motion) <= 2 * APART:
         clip, index = corpus.clip(index), index + 1_000_000
@@ -182,7 +204,7 @@ def speaking_motion(split: Split, index: int, rng: np.random.Generator, frames: 
 
 
 def wide_motion(rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
-    """Motion (F, 24) wider than speech: any pose, mouth, gaze and brow, each by itself, many at rest."""
+    """Motion (F, 24) beyond that of speech: each value is drawn independently, and many stay at rest (0)."""
     spread = {"yaw": 0.2, "pitch": 0.12, "roll": 0.09, "shift_x": 0.05, "shift_y": 0.04, "scale": 0.05}
     spread |= {"lip_width": 0.45, "gaze_x": 0.4, "gaze_y": 0.3}
     motion = np.empty((frames, len(MOTION)), np.float32)
@@ -202,10 +224,17 @@ def wide_motion(rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class _Track:
-    """Where the surface was in one frame: screen (V, 2) in half pixels, and at a grid of pixels the visible
-    triangle's corners (N, 3) and their weights (N, 3); cells (N,) are the grid's flat indices with a
-    triangle. surface (7, g, g) holds 1 where there is one, its place on the head at rest, and how far the
-    motion took it from there, pose aside."""
+    """Where the points of the surface are in one frame.
+
+    Attributes:
+        screen: (V, 2) positions of the mesh's vertices in half pixels.
+        cells: (N,) flat indices of the cells of the g x g grid that show a triangle of the mesh.
+        corners: (N, 3) vertices of the triangle that each of these cells shows.
+        weights: (N, 3) barycentric coordinates of the cell's centre in its triangle.
+        boxes: (3, 4) of mouth and eyes, see `Pairs`.
+        surface: (7, g, g): 1 where a triangle is shown; x, y, z of that point on the head at rest; its x, y,
+            z displacement from there in OFFSET_UNIT, without the head's pose. 0 elsewhere.
+    """
 
     screen: NDArray[np.float32]
     cells: NDArray[np.int64]
@@ -215,8 +244,8 @@ class _Track:
     surface: NDArray[np.float16]
 
     @classmethod
-    def of(cls, drawn: RenderedMesh) -> _Track:
-        """Of a frame just drawn."""
+    def of(cls, drawn: Drawn) -> _Track:
+        """The track of the frame that the renderer drew last."""
         screen = drawn.screen[:, :2].copy()
         step = 2 * SIZE // FLOW_SIZE
         ids = drawn.ids[step // 2 :: step, step // 2 :: step].ravel()
@@ -240,8 +269,10 @@ class _Track:
         )
 
     def flow_to(self, source: _Track) -> NDArray[np.float32]:
-        """(2, g, g): x and y displacement in pixels from this frame's grid to the same surface in `source`;
-        the backdrop stays where it is."""
+        """(2, g, g): x and y displacement in pixels of each cell's surface point to its position in `source`.
+
+        It is 0 where a cell shows the background.
+        """
         moved = source.screen - self.screen
         flow = np.zeros((FLOW_SIZE * FLOW_SIZE, 2), np.float32)
         flow[self.cells] = (moved[self.corners] * self.weights[..., None]).sum(1) / 2
@@ -249,7 +280,7 @@ class _Track:
 
 
 def _boxes(screen: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Boxes (3, 4) in pixels about the lips and both eyes, a little larger than what is marked there."""
+    """Boxes (3, 4) in pixels around the lips and both eyes, with a margin around the masked vertices."""
     head = load_head()
     points = screen[: len(head.vertices)] / 2
     lips = head.masks[LIPS] > 0.5
@@ -264,17 +295,19 @@ def _boxes(screen: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def main() -> None:
-    """Render ahead."""
+    """Render the training people of a bank in several processes."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m recipes.data.frame_bank",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--frames", type=Path, default=Path("runs/frames"), help="folder of rendered frames")
-    parser.add_argument("--people", type=int, default=2048)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--frames", type=Path, default=Path("runs/frames"), help="folder of the bank")
+    parser.add_argument("--people", type=int, default=2048, help="number of people to render")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     bank = FrameBank(options.frames, "train", options.people)
-    bank.ensure(1)  # compiles what all workers then share
+    bank.ensure(1)  # compiles the renderer once for all workers
     one = partial(_render, options.frames, options.people)
     with multiprocessing.get_context("fork").Pool(options.workers) as pool:
         for _ in tqdm(pool.imap(one, range(options.people)), total=options.people):
@@ -282,7 +315,7 @@ def main() -> None:
 
 
 def _render(folder: Path, people: int, index: int) -> None:
-    FrameBank(folder, "train", people).render(index)  # files cannot travel to another process
+    FrameBank(folder, "train", people).render(index)  # each process opens the files itself
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What the talker trains on: corpus clips, encoded once by the trained audio autoencoder and speaker encoder.
+"""The corpus as the talker's recipe reads it: latents and embeddings, encoded once by the trained networks.
 
     python -m recipes.data.latents [--split heldout] [--clips 12000] [--until speech | latents | speakers]
 
-Three steps, each kept in pieces under `runs/` and resumed after any kill: the clips themselves (speech,
-motion, text), audio latents, speaker embeddings; `--until` stops before a network that is still in training.
-Motion is the corpus's own vector: the motion autoencoder is trained to speak that language.
+Three stages, each stored in files under the folder of --runs and resumed after any interruption: the clips
+(speech, motion, text), the audio latents, the speaker embeddings. --until stops after a stage, for instance
+because the speaker encoder is still in training. The motion latents are the corpus's own motion vectors: the
+motion autoencoder is trained to use the same values.
 """
 
 from __future__ import annotations
@@ -26,24 +27,32 @@ from audio_vae.model import AudioVAE
 from heads.streams import Streams
 from puppet.corpus import Clip, Corpus
 from puppet.sentences import Split
-from recipes.data.prepared import LEAST_STD, PATCH_FRAMES
+from recipes.data.clips import HOP, LEAST_STD, PATCH_FRAMES
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
 from recipes.record import fingerprint
 from talker.checkpoint import PUPPET, atomic, load_component
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 
-SHARD = 200
+SHARD = 200  # clips per file
+INT16_SCALE = 32767  # the int16 value of a sample of 1.0
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Clips as flat arrays; clip i owns frames starts[i]:starts[i + 1], and so on for patches and text.
+    """Corpus clips as flat arrays; implements `recipes.data.clips.Clips`.
 
-    audio (frames, 32) and motion (frames, 24) are raw float16; text holds token ids, read the text tokens
-    spoken by the end of each patch; voice (clips,) and speaker (clips, S) say who speaks.
+    Attributes:
+        audio: (frames, 32) raw latents of all clips, one after the other.
+        motion: (frames, 24) motion vectors.
+        text: (tokens,) token ids.
+        read: (patches,) number of text tokens of the clip spoken by the end of each patch.
+        voice: (clips,) number of each clip's voice.
+        speaker: (clips, S) speaker embeddings.
+        frame_starts: (clips + 1,) clip i has the frames frame_starts[i]..frame_starts[i + 1] - 1.
+        text_starts: (clips + 1,) the same for its tokens.
     """
 
     audio: NDArray[np.float16]
@@ -65,50 +74,51 @@ class Latents:
 
     @property
     def shard(self) -> NDArray[np.int64]:
-        """(clips,) number of the file that each clip lies in."""
+        """(clips,) number of the file that stores each clip."""
         return np.arange(len(self)) // SHARD
 
     def of(self, stream: str, clip: int) -> Tensor:
-        """Raw latents (T, C) of one stream of a clip, float32."""
+        """Raw latents (T, C) float32 of one stream ("audio" or "motion") of a clip."""
         held = self.audio if stream == "audio" else self.motion
         first, stop = self.frame_starts[clip : clip + 2]
         return torch.from_numpy(held[first:stop].astype(np.float32))
 
     def ids(self, clip: int) -> list[int]:
-        """Token ids of a clip's text; an idle clip has none."""
+        """Token ids of a clip's text; empty for an idle clip."""
         return self.text[self.text_starts[clip] : self.text_starts[clip + 1]].tolist()
 
     def tokens_read(self, clip: int) -> Tensor:
-        """(N,) text tokens spoken by the end of each patch."""
+        """(N,) number of text tokens (fractional) spoken by the end of each patch."""
         first, stop = self.frame_starts[clip] // PATCH_FRAMES, self.frame_starts[clip + 1] // PATCH_FRAMES
         return torch.from_numpy(self.read[first:stop].astype(np.float32))
 
     def embedding(self, clip: int) -> Tensor:
-        """(S,) speaker embedding measured on a clip."""
+        """(S,) float32 speaker embedding of a clip's sound."""
         return torch.from_numpy(self.speaker[clip].astype(np.float32))
 
     @property
     def widths(self) -> dict[str, int]:
-        """Channels of each stream."""
+        """Number of channels of each stream's latents, by the stream's name."""
         return {"audio": self.audio.shape[1], "motion": self.motion.shape[1]}
 
     @property
     def fingerprint(self) -> str:
-        """Tells these clips from others."""
+        """16 hexadecimal digits that identify the content of all arrays."""
         return fingerprint(vars(self).values())
 
     def statistics(self) -> tuple[Streams, Streams]:
-        """Mean and deviation (C,) of the raw latents."""
+        """Mean and standard deviation (C,) of each stream's raw latents; the latter at least LEAST_STD."""
         held = Streams(audio=torch.from_numpy(self.audio), motion=torch.from_numpy(self.motion))
         raw = held.map(Tensor.float)
         return raw.map(lambda x: x.mean(0)), raw.map(lambda x: x.std(0).clamp(min=LEAST_STD))
 
 
-def _spoken(clip: Clip, tokenizer: PhonemeTokenizer) -> Arrays:
+def _arrays_of(clip: Clip, tokenizer: PhonemeTokenizer) -> Arrays:
+    """A corpus clip without its encoded sound: int16 samples, motion, text, and the lengths of both."""
     ids = tokenizer.encode(clip.text) if clip.text else []
     ends = (np.arange(len(clip.motion) // PATCH_FRAMES) + 1) * PATCH_FRAMES / FRAME_RATE
     return {
-        "pcm": (clip.pcm * 32767).round().astype(np.int16),
+        "pcm": (clip.pcm * INT16_SCALE).round().astype(np.int16),
         "motion": clip.motion.astype(np.float16),
         "text": np.array(ids, np.int16),
         "read": tokens_read(ids, clip.phonemes, ends, tokenizer).astype(np.float16),
@@ -119,11 +129,11 @@ def _spoken(clip: Clip, tokenizer: PhonemeTokenizer) -> Arrays:
 
 
 def speak_clips(folder: Path, split: Split, numbers: range) -> Arrays:
-    """The clips `numbers` of a split, from the shard that holds them (made when it is not there)."""
+    """Load the clips `numbers` of a corpus split from `folder`; if missing, synthesise and store them."""
     corpus, tokenizer = Corpus(split), PhonemeTokenizer()
 
     def make(wanted: range) -> dict[str, NDArray[Any]]:
-        parts = [_spoken(corpus.clip(index), tokenizer) for index in wanted]
+        parts = [_arrays_of(corpus.clip(index), tokenizer) for index in wanted]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     own = folder / split / f"{numbers.start:06d}"
@@ -132,60 +142,76 @@ def speak_clips(folder: Path, split: Split, numbers: range) -> Arrays:
 
 @torch.no_grad()
 def encode_clips(spoken: Arrays, vae: AudioVAE) -> Arrays:
-    """Audio latents of spoken clips, beside what else the talker needs of them."""
-    found = [vae.encode(pcm)[0].half().numpy() for pcm in _sounds(spoken, vae.hop)]
+    """Audio latents of the clips that `speak_clips` returned, with their motion, text and voices."""
+    found = [vae.encode(pcm)[0].half().numpy() for pcm in _sounds(spoken)]
     kept = {name: spoken[name] for name in ("motion", "text", "read", "voice", "frames", "letters")}
     return {"audio": np.concatenate(found), **kept}
 
 
 @torch.no_grad()
 def embed_clips(spoken: Arrays, speaker: SpeakerEncoder) -> Arrays:
-    """Speaker embedding of each spoken clip."""
-    hop = SAMPLE_RATE // FRAME_RATE
-    return {"speaker": np.stack([speaker.embed(pcm)[0].half().numpy() for pcm in _sounds(spoken, hop)])}
+    """Speaker embeddings (clips, S) of the clips that `speak_clips` returned."""
+    return {"speaker": np.stack([speaker.embed(pcm)[0].half().numpy() for pcm in _sounds(spoken)])}
 
 
-def _sounds(spoken: Arrays, hop: int) -> Iterator[Tensor]:
-    """The sound of each clip, (1, samples) float32."""
-    ends = np.cumsum(spoken["frames"]) * hop
-    for first, stop in zip(ends - spoken["frames"] * hop, ends, strict=True):
-        yield torch.from_numpy(spoken["pcm"][first:stop].astype(np.float32) / 32767)[None]
+def _sounds(spoken: Arrays) -> Iterator[Tensor]:
+    """The samples of each clip, (1, HOP T) float32 in [-1, 1]."""
+    ends = np.cumsum(spoken["frames"]) * HOP
+    for first, stop in zip(ends - spoken["frames"] * HOP, ends, strict=True):
+        yield torch.from_numpy(spoken["pcm"][first:stop].astype(np.float32) / INT16_SCALE)[None]
 
 
-def made_by(component: Path, folder: Path) -> Path:
-    """`folder`, for what the weights of a component make.
+def cache_folder(component: Path, folder: Path) -> Path:
+    """Create `folder` for what the weights of a component compute, and store the weights' digest in it.
+
+    Args:
+        component: folder of the component, with its model.safetensors.
+        folder: where the results are stored.
+
+    Returns:
+        `folder`.
 
     Raises:
-        ValueError: it holds what other weights made.
+        ValueError: `folder` holds the results of other weights.
     """
-    weights = hashlib.sha256((component / "model.safetensors").read_bytes()).hexdigest()[:16]
-    told = folder / "weights"
-    if told.exists() and told.read_text() != weights:
-        raise ValueError(f"{folder} was made by other weights than those of {component}: remove it")
-    if not told.exists():
+    digest = hashlib.sha256((component / "model.safetensors").read_bytes()).hexdigest()[:16]
+    stored = folder / "weights"
+    if stored.exists() and stored.read_text() != digest:
+        raise ValueError(f"{folder} was made by other weights than those of {component}: remove the folder")
+    if not stored.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic(told) as temporary:
-            temporary.write_text(weights)
+        with atomic(stored) as temporary:
+            temporary.write_text(digest)
     return folder
 
 
-def encode(folder: Path, split: Split, clips: int) -> Arrays:
-    """Audio latents and all else but the speaker embeddings, prepared as far as they are not there yet."""
-    vae = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
+def encode(folder: Path, split: Split, clips: int, codecs: Path = PUPPET) -> Arrays:
+    """Everything but the speaker embeddings of the first `clips` clips; see `latents`."""
+    vae = load_component(AudioVAE, AudioVAEConfig, codecs / "audio_vae")
     make = lambda numbers: encode_clips(speak_clips(folder / "clips", split, numbers), vae)  # noqa: E731
-    return shards(made_by(PUPPET / "audio_vae", folder / "latents" / split), clips, SHARD, make)
+    return shards(cache_folder(codecs / "audio_vae", folder / "latents" / split), clips, SHARD, make)
 
 
-def embed(folder: Path, split: Split, clips: int) -> Arrays:
-    """Speaker embeddings, prepared as far as they are not there yet."""
-    speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, PUPPET / "speaker")
+def embed(folder: Path, split: Split, clips: int, codecs: Path = PUPPET) -> Arrays:
+    """Speaker embeddings of the first `clips` clips; see `latents`."""
+    speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, codecs / "speaker")
     make = lambda numbers: embed_clips(speak_clips(folder / "clips", split, numbers), speaker)  # noqa: E731
-    return shards(made_by(PUPPET / "speaker", folder / "speakers" / split), clips, SHARD, make)
+    return shards(cache_folder(codecs / "speaker", folder / "speakers" / split), clips, SHARD, make)
 
 
-def latents(folder: Path, split: Split, clips: int) -> Latents:
-    """The first `clips` clips of a split, prepared under `folder` as far as they are not there yet."""
-    held = encode(folder, split, clips) | embed(folder, split, clips)
+def latents(folder: Path, split: Split, clips: int, codecs: Path = PUPPET) -> Latents:
+    """Load the first `clips` clips of a corpus split; compute and store what is missing.
+
+    Args:
+        folder: holds the subfolders clips, latents and speakers; created if missing.
+        split: "train" or "heldout".
+        clips: number of clips.
+        codecs: native checkpoint with the components audio_vae and speaker.
+
+    Raises:
+        ValueError: `clips` is below 1, `codecs` cannot be loaded, or `folder` was made with other weights.
+    """
+    held = encode(folder, split, clips, codecs) | embed(folder, split, clips, codecs)
     return Latents(
         audio=held["audio"],
         motion=held["motion"],
@@ -199,15 +225,19 @@ def latents(folder: Path, split: Split, clips: int) -> Latents:
 
 
 def main() -> None:
-    """Prepare clips and latents."""
+    """Compute and store the stages that --until names."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m recipes.data.latents",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the results")
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
-    parser.add_argument("--clips", type=int, default=12_000)
-    parser.add_argument("--until", choices=("speech", "latents", "speakers"), default="speakers")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clips", type=int, default=12_000, help="number of clips, from the first on")
+    parser.add_argument(
+        "--until", choices=("speech", "latents", "speakers"), default="speakers", help="the last stage to run"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.until == "speech":

@@ -1,4 +1,4 @@
-"""A prepared data set as the talker's training reads it: clips by number, in an order of (seed, epoch)."""
+"""A prepared data set as the talker's recipe reads it: clips by number, read from the shards on demand."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from heads.streams import NAMES, Streams
+from recipes.data.clips import LEAST_STD, PATCH_FRAMES
 from recipes.data.tar_shards import INDEX, STATS, Entry, read_index, read_member
 from recipes.data.transcript import Cue, spans, text_of
 from talker.clips.windows import LONGEST_SECONDS
@@ -26,15 +27,10 @@ from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.text.tokenizer import PhonemeTokenizer, Tokenizer
 
-PATCH_FRAMES = 4
-AFTER_SECONDS = 0.25  # the last word's sound rings on for so long
-# A value that hardly moves is not blown up to full size: it would be mostly float16's rounding.
-LEAST_STD = 1e-2
-
 
 @dataclass(frozen=True)
 class View:
-    """Frames first..last-1 of an entry of the index, and the cues in it, in seconds of the view."""
+    """Frames first..last - 1 of an entry of the index, and their cues, in seconds from frame `first`."""
 
     entry: Entry
     first: int
@@ -43,28 +39,37 @@ class View:
 
 
 class Prepared:
-    """Clips of a folder that `recipes.data.prepare` made, read from its shards as they are asked for.
+    """Clips of a folder that `recipes.data.prepare` made; implements `recipes.data.clips.Clips`.
 
-    Has what `recipes.data.latents.Latents` has, so the talker trains on either. What is longer than 30 s is
-    split at transcript times; where that cannot be it is dropped, and counted in `dropped`, which is said.
+    A clip longer than 30 s is split between cues of its transcript. Parts that cannot be split are dropped.
 
     Attributes:
+        folder: the data set's folder.
         voice: (clips,) number of each clip's voice.
-        shard: (clips,) number of the shard each clip lies in.
-        dropped: clips, or parts of clips, that are not read, by reason.
+        shard: (clips,) number of the shard that stores each clip.
+        dropped: number of clips, or parts of clips, that are not read, by reason.
     """
 
     def __init__(
         self, folder: Path, split: Literal["train", "heldout"], tokenizer: Tokenizer | None = None
     ) -> None:
-        """Raises UserError where there is no prepared data, or none of that split."""
+        """Read the index; latents are read later, clip by clip.
+
+        Args:
+            folder: the data set's folder.
+            split: the split whose clips are numbered.
+            tokenizer: for `ids`; phonemes if None.
+
+        Raises:
+            UserError: the folder holds no prepared data, or no clip of the split.
+        """
         self.folder, self.dropped = folder, Counter[str]()
         entries = [entry for entry in read_index(folder) if entry.split == split]
         self._views: list[View] = []
         for entry in entries:
-            views, lost = views_of(entry)
+            views, dropped = views_of(entry)
             self._views += views
-            self.dropped.update(lost)
+            self.dropped.update(dropped)
         if not self._views:
             raise UserError(f"{folder} has no clip of the split {split}: prepare more videos")
         voices, shards = (
@@ -85,54 +90,64 @@ class Prepared:
         return np.array([view.last - view.first for view in self._views])
 
     def of(self, stream: str, clip: int) -> Tensor:
-        """Raw latents (T, C) of one stream of a clip, float32."""
+        """Raw latents (T, C) float32 of one stream ("audio" or "motion") of a clip."""
         view = self._views[clip]
         held = read_member(self.folder, view.entry, stream)[view.first : view.last]
         return torch.from_numpy(held.astype(np.float32))
 
     def embedding(self, clip: int) -> Tensor:
-        """(S,) speaker embedding measured on a clip."""
+        """(S,) float32 speaker embedding of a clip's sound."""
         return torch.from_numpy(
             read_member(self.folder, self._views[clip].entry, "speaker").astype(np.float32)
         )
 
     def text(self, clip: int) -> str:
-        """What is said."""
+        """The text of a clip's transcript."""
         return text_of(self._views[clip].cues)
 
     def _ids(self, clip: int) -> list[int]:
         """Token ids of a clip's text.
 
         Raises:
-            UserError: the text is outside the tokenizer.
+            UserError: the tokenizer cannot encode the text.
         """
         try:
             return self._tokenizer.encode(self.text(clip))
         except ValueError as error:
             key = self._views[clip].entry.key
-            raise UserError(f"{key}: {error} (python -m recipes.data.validate finds all)") from error
+            raise UserError(
+                f"{key}: {error} (python -m recipes.data.validate lists all such clips)"
+            ) from error
 
     def tokens_read(self, clip: int) -> Tensor | None:
-        """(N,) text tokens spoken by the end of each patch; None where the transcript has no word times."""
+        """(N,) number of text tokens (fractional) spoken by the end of each patch.
+
+        None if the transcript has no word times.
+        """
         view = self._views[clip]
         if not all(len(cue.text.split()) == 1 for cue in view.cues):
             return None
         patches = -(-(view.last - view.first) // PATCH_FRAMES)
         ends = (np.arange(patches) + 1) * PATCH_FRAMES / FRAME_RATE
-        return torch.from_numpy(read_at(view.cues, len(self.ids(clip)), ends))
+        return torch.from_numpy(tokens_read_from_words(view.cues, len(self.ids(clip)), ends))
 
     @property
     def widths(self) -> dict[str, int]:
-        """Channels of each stream."""
+        """Number of channels of each stream's latents, by the stream's name."""
         return {name: self.of(name, 0).shape[1] for name in NAMES}
 
     @property
     def fingerprint(self) -> str:
-        """Tells this data set from others: the index names its shards, whose names tell their content."""
+        """16 hexadecimal digits that identify the data set's content.
+
+        They are a digest of the index, which names the shards; the shards' names contain digests.
+        """
         return hashlib.sha256((self.folder / INDEX).read_bytes()).hexdigest()[:16]
 
     def statistics(self) -> tuple[Streams, Streams]:
-        """Mean and deviation (C,) of the raw latents of the training clips, as stored beside the index.
+        """Mean and standard deviation (C,) of each stream's raw latents; the latter at least LEAST_STD.
+
+        They are those of the training clips, stored beside the index.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -144,24 +159,30 @@ class Prepared:
 
 
 def views_of(entry: Entry) -> tuple[list[View], dict[str, int]]:
-    """An entry in pieces of up to 30 s that cut no cue, and how many parts of it are dropped, by reason."""
+    """Split an entry of the index into views of at most 30 s, between its cues.
+
+    Returns:
+        The views, and the number of parts of the entry that are dropped, by reason.
+    """
     if entry.frames <= LONGEST_SECONDS * FRAME_RATE:
         return [View(entry, 0, entry.frames, entry.cues)], {}
     if not entry.cues:
         return [], {"too long, without a transcript to split it at": 1}
-    found, lost = spans(entry.cues, entry.frames / FRAME_RATE)
+    found, dropped = spans(entry.cues, entry.frames / FRAME_RATE)
     views = []
     for span in found:
         first = int(span.start * FRAME_RATE)
         last = min(entry.frames, first + int(LONGEST_SECONDS * FRAME_RATE), math.ceil(span.end * FRAME_RATE))
         cues = tuple(cue.shifted(-first / FRAME_RATE) for cue in span.cues)
         views.append(View(entry, first, last, cues))
-    return views, {"too long between two cuts": lost} if lost else {}
+    return views, {"too long between two cuts": dropped} if dropped else {}
 
 
 def read_statistics(folder: Path) -> dict[str, Tensor]:
-    """`audio_mean`, `audio_std`, `motion_mean`, `motion_std`, and `quiet`, the codec's latent of silence;
-    each (C,).
+    """Read a data set's statistics, each (C,).
+
+    Returns:
+        `audio_mean`, `audio_std`, `motion_mean`, `motion_std`, and `quiet`, the audio latent of silence.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -177,10 +198,20 @@ def read_statistics(folder: Path) -> dict[str, Tensor]:
     return held
 
 
-def read_at(words: Sequence[Cue], tokens: int, times: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Text tokens (fractional, of `tokens`) spoken by each of `times` (seconds), from the times of words.
+def tokens_read_from_words(
+    words: Sequence[Cue], tokens: int, times: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Number of text tokens (fractional) spoken by each of `times`, interpolated between the words' times.
 
     A word's share of the tokens is that of its letters and the space after it.
+
+    Args:
+        words: one cue per word.
+        tokens: number of tokens of the whole text.
+        times: (n,) in seconds.
+
+    Returns:
+        (n,) values in 0..tokens.
     """
     letters = np.cumsum([len(word.text) + 1 for word in words])
     done = np.append(0.0, letters * tokens / letters[-1])
@@ -188,4 +219,4 @@ def read_at(words: Sequence[Cue], tokens: int, times: NDArray[np.float64]) -> ND
     for word, before, after in zip(words, done, done[1:], strict=False):
         at += [max(at[-1], word.start), max(at[-1], word.end)]
         read += [before, after]
-    return np.interp(times, [*at, at[-1] + AFTER_SECONDS], [*read, float(tokens)]).astype(np.float32)
+    return np.interp(times, at, read).astype(np.float32)

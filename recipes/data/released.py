@@ -1,7 +1,7 @@
-"""The published data set as it is laid out: metadata/train.csv beside tar shards of sounds and motion codes.
+"""The published data set in its own layout: metadata/train.csv and tar shards of sounds and motion codes.
 
-Nothing in it is trusted: names are only looked up, sizes are checked against the file, and tensors are read
-without executing anything.
+Its content is not trusted: names are only looked up, never used as paths outside of the folder; sizes are
+checked against the files; tensors are read without executing code.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recipes.data.clips import HOP
 from recipes.data.faults import silent, values_fault
 from talker.clips.windows import LONGEST_SECONDS
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.audio import read_audio
-from talker.media.sound import FRAME
 
 METADATA = Path("metadata/train.csv")
 COLUMNS = (
@@ -40,15 +40,15 @@ COLUMNS = (
     "fps",
 )
 MOST_BYTES = 256 * 2**20  # of one sound or one motion file
-NEARLY = 2  # frames by which sound, motion and the table may differ
+TOLERANCE = 2  # frames by which the lengths of sound, motion and table may differ
 SHORTEST = 12  # frames
-MOTION_VALUES = 40  # a frame
+MOTION_VALUES = 40  # per frame
 MISSING, DAMAGED = "missing file", "damaged tar"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `fault` says why it is none, as "reason: detail"."""
+    """One line of the table; `fault` ("reason: detail") is set if the line is not valid."""
 
     sample_id: str
     split: str
@@ -61,22 +61,23 @@ class Row:
 
     @property
     def heldout(self) -> bool:
-        """Whether it is of another split than the training set."""
+        """Whether the row is of another split than the training split."""
         return self.split.strip().lower() != "train"
 
 
 class Released:
-    """Rows of the table by number, with their sounds and motion codes.
+    """The rows of the table, with their sounds and motion codes.
 
     Attributes:
+        root: the data set's folder.
         rows: every line of the table, in its order.
     """
 
     def __init__(self, root: Path) -> None:
-        """`root` holds metadata/train.csv.
+        """Read the table `root`/metadata/train.csv; a line that is not valid becomes a row with a fault.
 
         Raises:
-            UserError: there is no such table, or it lacks columns. A bad line is a row with a fault.
+            UserError: the table cannot be read, or lacks columns.
         """
         self.root = root
         path = root / METADATA
@@ -85,58 +86,64 @@ class Released:
                 reader = csv.DictReader(file)
                 missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
                 if missing:
-                    raise UserError(f"{path} has no column {', '.join(missing)}: it is another data set's")
+                    raise UserError(
+                        f"{path} has no column {', '.join(missing)}: give the published data set's folder"
+                    )
                 self.rows = list(_rows(reader))
         except (OSError, csv.Error) as error:
             raise UserError(f"{path} cannot be read as a table: {error}") from error
 
     @cached_property
     def has_heldout(self) -> bool:
-        """Whether the table keeps rows apart from training."""
+        """Whether a valid row of the table is of another split than the training split."""
         return any(row.heldout for row in self.rows if not row.fault)
 
     @property
     def damaged(self) -> list[str]:
-        """What is wrong with tar shards, one line each; what is whole of them is read nevertheless."""
+        """One line for each damaged tar shard; its undamaged members are read nevertheless."""
         return self._shards[1]
 
     def read(self, row: int) -> tuple[Tensor, Tensor] | str:
-        """Sound (N,) at 24 kHz and motion codes (T, 40) of a row, both long enough for T frames; or why they
-        are of no use, as "reason" or "reason: detail"."""
-        said = self.rows[row]
-        if said.fault:
-            return said.fault
-        if not said.text.strip():
+        """Read and check a row.
+
+        Returns:
+            Sound (N,) at 24 kHz with N >= HOP T, and motion codes (T, 40); or the row's fault, as "reason"
+            or "reason: detail".
+        """
+        line = self.rows[row]
+        if line.fault:
+            return line.fault
+        if not line.text.strip():
             return "no transcript"
-        if said.fps != FRAME_RATE:
-            return f"other frame rate: {said.fps:g}"
+        if line.fps != FRAME_RATE:
+            return f"other frame rate: {line.fps:g}"
         longest = LONGEST_SECONDS * FRAME_RATE
-        if said.length > longest:
-            return f"too long: {said.length} frames"  # the table has no times to cut it at
-        for name in (said.wav_path, said.motion_path):
-            if self._place(name) is None:
+        if line.length > longest:
+            return f"too long: {line.length} frames"  # without word times it cannot be split
+        for name in (line.wav_path, line.motion_path):
+            if self._find(name) is None:
                 return f"{MISSING}: {name}"
         try:
             pcm, motion = self.pcm(row), self.motion(row)
-        except ValueError as error:  # UserError among them
+        except ValueError as error:  # includes UserError
             return f"unreadable: {error}"
-        heard = len(pcm) * FRAME_RATE / SAMPLE_RATE
-        if max(abs(heard - len(motion)), abs(said.length - len(motion))) > NEARLY:
-            return f"lengths disagree: table {said.length}, motion {len(motion)}, sound {heard:.1f} frames"
+        sound = len(pcm) * FRAME_RATE / SAMPLE_RATE  # frames
+        if max(abs(sound - len(motion)), abs(line.length - len(motion))) > TOLERANCE:
+            return f"lengths disagree: table {line.length}, motion {len(motion)}, sound {sound:.1f} frames"
         if len(motion) < SHORTEST:
             return "too short"
         if len(motion) > longest:
             return f"too long: {len(motion)} frames"
         if motion.shape[1] != MOTION_VALUES:
-            return f"other motion codes: {motion.shape[1]} values a frame"
+            return f"other motion codes: {motion.shape[1]} values per frame"
         fault = values_fault("motion", motion.numpy()) or ("silent" if silent(pcm) else None)
-        return fault or (pcm, motion[: len(pcm) // FRAME])
+        return fault or (pcm, motion[: len(pcm) // HOP])
 
     def pcm(self, row: int) -> Tensor:
-        """(N,) the sound at 24 kHz.
+        """The sound (N,) of a row at 24 kHz.
 
         Raises:
-            UserError: it is missing or no sound.
+            UserError: the file is missing or is not a sound.
         """
         name = self.rows[row].wav_path
         with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix[:8]) as file:
@@ -148,27 +155,29 @@ class Released:
                 raise UserError(str(error).replace(file.name, name)) from error
 
     def motion(self, row: int) -> Tensor:
-        """(T, M) float32 motion codes.
+        """The motion codes (T, M) float32 of a row.
 
         Raises:
-            UserError: they are missing, or something else.
+            UserError: the file is missing or is not a matrix of floating-point numbers.
         """
         name = self.rows[row].motion_path
         data = self._bytes(name)
         try:
             held = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        except Exception as error:  # hostile bytes raise anything
+        except Exception as error:  # hostile bytes raise any exception
             raise UserError(f"{name} holds no tensor ({type(error).__name__})") from error
         plain = isinstance(held, Tensor) and held.layout == torch.strided and held.device.type == "cpu"
-        # A few bytes may claim to be any number of values.
+        # A small file can declare a tensor of any size.
         if not plain or held.ndim != 2 or not held.is_floating_point() or held.numel() > MOST_BYTES:
             raise UserError(f"{name} holds no motion of shape (frames, values)")
         return held.detach().float()
 
     @cached_property
     def _shards(self) -> tuple[dict[str, tuple[Path, int, int]], list[str]]:
-        """Where each regular file in each tar shard lies, by its path and, where unique, by its name; and
-        what is wrong with the shards."""
+        """The regular files in all tar shards, and one line for each damaged shard.
+
+        A file is given as (shard, offset, size), under its path and, if unique, under its name alone.
+        """
         found: dict[str, tuple[Path, int, int]] = {}
         names: dict[str, list[tuple[Path, int, int]]] = {}
         faults = []
@@ -181,24 +190,24 @@ class Released:
                 names.setdefault(PurePosixPath(name).name, []).append((shard, offset, size))
         return {name: places[0] for name, places in names.items() if len(places) == 1} | found, faults
 
-    def _place(self, name: str) -> tuple[Path, int, int] | None:
-        """File, offset and size of what the table names, from the folder or from a shard; None if missing."""
+    def _find(self, name: str) -> tuple[Path, int, int] | None:
+        """Find a name of the table in the folder or in a shard: (file, offset, size), or None."""
         pure, (members, _) = PurePosixPath(name), self._shards
         path = self.root / pure
         inside = not pure.is_absolute() and ".." not in pure.parts
-        with contextlib.suppress(OSError):  # a name that no file can have, though a shard's member can
+        with contextlib.suppress(OSError):  # not a valid file name here, but perhaps a name in a shard
             if inside and path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
                 return path, 0, path.stat().st_size
         return members.get(str(pure)) or members.get(pure.name)
 
     def _bytes(self, name: str) -> bytes:
-        """Its content."""
-        place = self._place(name)
+        """The content of the file that the table calls `name`."""
+        place = self._find(name)
         if place is None:
-            raise UserError(f"{name} is missing from the data set's folder and shards")
+            raise UserError(f"{name} is missing from the data set's folder and its shards")
         file, offset, size = place
         if size > MOST_BYTES:
-            raise UserError(f"{name} claims {size} bytes")
+            raise UserError(f"{name} has {size} bytes, more than {MOST_BYTES}")
         try:
             with file.open("rb") as opened:
                 opened.seek(offset)
@@ -208,8 +217,11 @@ class Released:
 
 
 def tar_members(path: Path) -> tuple[dict[str, tuple[int, int]], str | None]:
-    """(offset, size) of the content of each regular file in an uncompressed tar, as far as it is whole, and
-    what is wrong with it, if anything is."""
+    """List the regular files in an uncompressed tar, up to the first damage.
+
+    Returns:
+        (offset, size) of each file's content by its path in the tar, and a description of the damage or None.
+    """
     found = dict[str, tuple[int, int]]()
     try:
         length = path.stat().st_size
@@ -218,16 +230,16 @@ def tar_members(path: Path) -> tuple[dict[str, tuple[int, int]], str | None]:
                 if member.isreg() and not member.sparse and member.offset_data + member.size <= length:
                     name = PurePosixPath(member.name.removeprefix("./"))
                     found[str(name)] = member.offset_data, member.size
-                archive.members = []  # type: ignore[attr-defined]  # it would remember millions
+                archive.members = []  # type: ignore[attr-defined]  # frees memory: a tar can hold millions
             file.seek(archive.offset)  # type: ignore[attr-defined]
             whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
-    except Exception as error:  # hostile bytes raise anything
+    except Exception as error:  # hostile bytes raise any exception
         return found, f"it cannot be read as a tar ({error}), download it again"
-    return found, None if whole else "it has no end, download it again"
+    return found, None if whole else "it is truncated, download it again"
 
 
 def _rows(lines: csv.DictReader) -> Iterator[Row]:
-    """Every line; a bad one does not end the table."""
+    """The rows of all lines; reading continues after a line that is not valid."""
     while True:
         try:
             yield _row(next(lines), lines.line_num)
@@ -247,7 +259,7 @@ def _row(line: dict[str | Any, Any], number: int) -> Row:
     try:
         length, fps = int(float(line["pt_length"])), float(line["fps"])
     except (ValueError, OverflowError):
-        return _bad(name, f"in line {number} pt_length and fps are no numbers")
+        return _bad(name, f"in line {number} pt_length or fps is not a number")
     return Row(name, line["split"], line["text"], line["wav_path"], line["motion_pt_path"], length, fps)
 
 

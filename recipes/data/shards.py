@@ -1,4 +1,4 @@
-"""Made once, kept in pieces: what a recipe prepares before it trains, resumable after any kill."""
+"""Arrays that are computed once and stored in several files, so that an interrupted computation resumes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def shards(folder: Path, count: int, size: int, make: Callable[[range], Arrays]) -> Arrays:
-    """Items 0..count-1, `size` to a file under `folder`, concatenated along their first axis.
+    """Load the arrays of items 0..count - 1, computing the files that do not exist yet.
 
-    `make(numbers)` gives the arrays of some items; it is called for the files that are not there yet.
+    Args:
+        folder: holds one .npz file for every `size` items; created if missing.
+        count: number of items.
+        size: items per file.
+        make: computes the arrays of a range of items; items lie along the first axis.
+
+    Returns:
+        The arrays by name, concatenated over all files along their first axis.
 
     Raises:
-        ValueError: nothing is asked for.
+        ValueError: `count` is below 1.
     """
     if count < 1:
-        raise ValueError(f"{count} clips are none to train on or to validate with: ask for more")
+        raise ValueError(f"the number of clips is {count}; it must be at least 1")
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Arrays] = []
     for first in range(0, count, size):
@@ -33,7 +40,7 @@ def shards(folder: Path, count: int, size: int, make: Callable[[range], Arrays])
             made = make(numbers)
             with atomic(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **made)
-            print(f"{path}: made", flush=True)
+            print(f"{path}: written", flush=True)
         with np.load(path) as held:
             parts.append({name: held[name] for name in held.files})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,7 +1,8 @@
-"""WebDataset shards with an index: every member of every clip is found by offset, so any order can be read.
+"""WebDataset shards with an index that gives the offset of every array of every clip.
 
-A data set's folder holds `index.jsonl` (one clip a line), `stats.safetensors` and `shards/*.tar`. Other
-people's folders are read with the same code, so nothing in them is trusted and nothing is unpickled.
+A data set's folder holds `index.jsonl` (one clip per line), `stats.safetensors` and `shards/*.tar`. Because
+of the offsets, clips can be read in any order. Data sets from other people are read with the same code, so
+the index is checked and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from talker.errors import UserError
 
 INDEX, SHARDS, STATS = "index.jsonl", "shards", "stats.safetensors"
 SPLITS = ("train", "heldout")
-MEMBERS = ("audio", "motion", "speaker")
-MOST_BYTES = 256 * 2**20  # of one member
-MOST_HEADER = 4096  # of an array's description, in characters
+MEMBERS = ("audio", "motion", "speaker")  # the arrays of a clip
+MOST_BYTES = 256 * 2**20  # of one array
+MOST_HEADER = 4096  # characters of the header of a .npy file
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}\.tar")
 
 
@@ -36,11 +37,13 @@ class Entry:
     """A clip in the index.
 
     Attributes:
-        shard: file name under `shards/`.
-        members: (offset, size) in it of each member's bytes, by name.
-        frames: length at 25 a second.
-        voice: clips of one voice share it.
-        cues: what is said, with times in seconds of the clip.
+        key: unique name of the clip.
+        split: "train" or "heldout".
+        shard: file name of its shard under `shards/`.
+        members: (offset, size) in bytes of each array in the shard, by name.
+        frames: length at 25 frames per second.
+        voice: name of the speaker; equal for all clips of one speaker.
+        cues: the transcript, with times in seconds of the clip.
     """
 
     key: str
@@ -52,15 +55,15 @@ class Entry:
     cues: tuple[Cue, ...]
 
     def line(self) -> str:
-        """As a line of the index."""
+        """The entry as a line of the index."""
         return json.dumps(asdict(self)) + "\n"
 
 
 def read_index(folder: Path) -> list[Entry]:
-    """Every clip of a data set, in the index's order.
+    """Read all entries of a data set's index, in their order.
 
     Raises:
-        UserError: there is no index, or a line of it is no clip.
+        UserError: the index is missing or empty, or a line of it is not a valid entry.
     """
     path = folder / INDEX
     entries = []
@@ -71,23 +74,23 @@ def read_index(folder: Path) -> list[Entry]:
                     entries.append(_entry(json.loads(line)))
                 except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                     raise UserError(
-                        f"{path}, line {number} is no clip ({error}): prepare the data again"
+                        f"{path}, line {number} is not a clip ({error}): prepare the data again"
                     ) from error
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}): make it with python -m recipes.data.prepare"
         ) from error
     if not entries:
-        raise UserError(f"{path} lists no clip: see report.json beside it for the reasons")
+        raise UserError(f"{path} lists no clip: report.json in the same folder gives the reasons")
     return entries
 
 
 def _entry(held: dict[str, Any]) -> Entry:
     members = {name: (int(at), int(size)) for name, (at, size) in held["members"].items()}
     if not _SHARD_NAME.fullmatch(held["shard"]):
-        raise ValueError(f"shard {held['shard']!r} is no plain file name")
+        raise ValueError(f"shard {held['shard']!r} is not a plain file name")
     if held["split"] not in SPLITS:
-        raise ValueError(f"split {held['split']!r}")
+        raise ValueError(f"split {held['split']!r} is neither train nor heldout")
     if any(at < 0 or not 0 <= size <= MOST_BYTES for at, size in members.values()):
         raise ValueError("an offset or a size is out of bounds")
     cues = tuple(Cue(float(c["start"]), float(c["end"]), str(c["text"])) for c in held["cues"])
@@ -96,10 +99,10 @@ def _entry(held: dict[str, Any]) -> Entry:
 
 
 def read_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
-    """One member of a clip as float16 or float32: (T, C) of a stream, or the embedding (S,).
+    """Read one array of a clip: float16 or float32, (T, C) for a stream and (S,) for "speaker".
 
     Raises:
-        UserError: it is missing, cut off, or no such array.
+        UserError: the array is missing or truncated, or has another type or shape.
     """
     where = f"{entry.shard}: {entry.key}.{name}"
     if name not in entry.members:
@@ -111,13 +114,13 @@ def read_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror})") from error
     if len(data) < size:
-        raise UserError(f"{where} is cut off")
+        raise UserError(f"{where} is truncated")
     try:
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False, max_header_size=MOST_HEADER)
-    except Exception as error:  # hostile bytes raise anything
-        raise UserError(f"{where} is no array ({type(error).__name__})") from error
+    except Exception as error:  # hostile bytes raise any exception
+        raise UserError(f"{where} is not an array ({type(error).__name__})") from error
     if array.dtype not in (np.float16, np.float32) or array.ndim != (1 if name == "speaker" else 2):
-        raise UserError(f"{where} is {array.dtype} of shape {array.shape}")
+        raise UserError(f"{where} has type {array.dtype} and shape {array.shape}")
     if name != "speaker" and len(array) != entry.frames:
         raise UserError(f"{where} has {len(array)} frames, the index says {entry.frames}")
     return array
@@ -128,20 +131,26 @@ def _opened(path: Path) -> io.FileIO:
     return io.FileIO(str(path))
 
 
-def told_of(voice: str, split: str, cues: Sequence[Cue]) -> dict[str, Any]:
-    """What a shard tells of a clip, beside its arrays."""
+def metadata_of(voice: str, split: str, cues: Sequence[Cue]) -> dict[str, Any]:
+    """The metadata of a clip in its shard, beside the arrays; the `json` member holds it."""
     return {"voice": voice, "split": split, "cues": [asdict(cue) for cue in cues]}
 
 
-class Content:
-    """The digest of clips that a shard's name ends in."""
+class ContentDigest:
+    """Digest of the clips of a shard; the shard's name ends in it."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def add(self, key: str, told: dict[str, Any], members: Sequence[NDArray[Any]]) -> None:
-        """A clip of the shard, in its order: what `told_of` says, and arrays in the order of MEMBERS."""
-        self._digest.update(repr((key, told, [array.shape for array in members])).encode())
+    def add(self, key: str, metadata: dict[str, Any], members: Sequence[NDArray[Any]]) -> None:
+        """Add the next clip of the shard.
+
+        Args:
+            key: the clip's key.
+            metadata: from `metadata_of`.
+            members: the arrays in the order of MEMBERS.
+        """
+        self._digest.update(repr((key, metadata, [array.shape for array in members])).encode())
         for array in members:
             self._digest.update(array.tobytes())
 
@@ -150,9 +159,12 @@ class Content:
 
 
 def write_shard(path: Path, samples: Sequence[dict[str, Any]]) -> None:
-    """Clips as a WebDataset tar: `audio.npy`, `motion.npy`, `speaker.npy` and `json` (a dict) of each key.
+    """Write clips as a WebDataset tar. Equal clips give equal bytes.
 
-    The bytes follow from the samples alone.
+    Args:
+        path: the tar to write.
+        samples: one dict per clip, with `key`, `json` (metadata) and the arrays of MEMBERS. The tar holds
+            them as KEY.json and KEY.audio.npy, KEY.motion.npy, KEY.speaker.npy.
     """
     from webdataset import TarWriter
 

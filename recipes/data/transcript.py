@@ -1,4 +1,4 @@
-"""What is said when: transcripts from files, and where a recording may be cut without cutting words."""
+"""Transcripts: reading them from files, and finding cuts of a recording that do not cut a word."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from typing import Any
 from talker.clips.windows import LONGEST_SECONDS
 from talker.errors import UserError
 
-LONGEST_PAUSE = 2.0  # seconds of silence inside a clip; a longer pause always separates
-MARGIN = 0.25  # seconds kept before the first and after the last word, as far as the neighbours leave room
-SENTENCE_BONUS = 0.5  # a boundary after a full stop counts as a pause so much longer
-TOUCHING = 0.05  # seconds by which cues may overlap without being inseparable
-MOST_BYTES = 64 * 2**20
+LONGEST_PAUSE = 2.0  # seconds; a longer pause always ends a clip
+MARGIN = 0.25  # seconds kept before the first and after the last word, if the neighbouring words allow it
+SENTENCE_BONUS = 0.5  # seconds that are added to a pause at the end of a sentence when pauses are compared
+TOUCHING = 0.05  # seconds; cues that overlap by more are never separated
+MOST_BYTES = 64 * 2**20  # of a transcript file
 _SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 _SRT_TIME = r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})"
 
 
 @dataclass(frozen=True)
 class Cue:
-    """A word, sentence or line with its times in seconds; `end` is infinite where nobody timed it."""
+    """A word, sentence or line with its times in seconds; `end` is infinite if the times are unknown."""
 
     start: float
     end: float
     text: str
 
     def shifted(self, seconds: float) -> Cue:
-        """The same, later."""
+        """The cue with `seconds` added to its times."""
         return Cue(self.start + seconds, self.end + seconds, self.text)
 
     def within(self, seconds: float) -> Cue:
-        """The same with its times moved into 0..seconds."""
+        """The cue with its times clipped to 0..seconds."""
         start, end = (min(max(time, 0.0), seconds) for time in (self.start, self.end))
         return Cue(start, end, self.text)
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a recording, in seconds, and the cues inside it; their times are the recording's."""
+    """A part of a recording, in seconds, and the cues inside it, in seconds of the recording."""
 
     start: float
     end: float
@@ -50,18 +50,22 @@ class Span:
 
 
 def text_of(cues: Sequence[Cue]) -> str:
-    """What the cues say together."""
+    """The texts of the cues, joined with spaces."""
     return " ".join(cue.text for cue in cues)
 
 
 def read_transcript(video: Path) -> list[Cue]:
-    """Cues of the .json, .srt or .txt beside a video (the first that is there); none if there is none.
+    """Read the transcript of a video: a file with the video's name and the suffix .json, .srt or .txt.
 
-    A .json is whisper's (`segments` with start, end, text and perhaps `words`) or holds a `text` alone; a
-    .txt and such a .json give a single cue without an end.
+    The first of the three that exists is read. A .json file has Whisper's format (`segments` with start,
+    end, text and optionally `words`) or only a `text`; such a file and a .txt file give one cue that has no
+    end.
+
+    Returns:
+        Cues in order of their starts; empty if there is no transcript.
 
     Raises:
-        UserError: the file cannot be read as what its name says.
+        UserError: the file cannot be read, or does not have the format of its suffix.
     """
     readers = {".json": _json_cues, ".srt": _srt_cues, ".txt": _untimed}
     for suffix, read in readers.items():
@@ -74,23 +78,23 @@ def read_transcript(video: Path) -> list[Cue]:
             found = read(path.read_text(encoding="utf-8-sig"))
             cues = [Cue(cue.start, cue.end, " ".join(cue.text.split())) for cue in found]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path.name} is no transcript ({error}): mend or remove it") from error
+            raise UserError(f"{path.name} is not a transcript ({error}): correct or remove it") from error
         return sorted((cue for cue in cues if cue.text), key=lambda cue: cue.start)
     return []
 
 
 def words_of(segments: Sequence[dict[str, Any]]) -> list[Cue]:
-    """Cues of whisper's segments: their words where they are timed, else the segments.
+    """Cues of Whisper's segments: one per word if the words have times, else one per segment.
 
     Raises:
-        ValueError: times that are none.
+        ValueError: a time is negative or not finite, or an end lies before its start.
     """
     cues = []
     for segment in segments:
         for one in segment.get("words") or [segment]:
             cue = Cue(float(one["start"]), float(one["end"]), one["word"] if "word" in one else one["text"])
             if not 0 <= cue.start <= cue.end < math.inf:
-                raise ValueError(f"times {one['start']} to {one['end']}")
+                raise ValueError(f"invalid times {one['start']} to {one['end']}")
             cues.append(cue)
     return cues
 
@@ -105,34 +109,40 @@ def _json_cues(text: str) -> list[Cue]:
     return words_of(segments) if segments else _untimed(held["text"])
 
 
-def _srt_cues(text: str) -> list[Cue]:
+def _srt_cues(content: str) -> list[Cue]:
     cues = []
-    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").strip()):
+    for block in re.split(r"\n\s*\n", content.replace("\r\n", "\n").strip()):
         match = re.search(rf"{_SRT_TIME}\s*-->\s*{_SRT_TIME}[^\n]*\n(.*)", block, re.DOTALL)
         if match is None:
-            raise ValueError(f"no times in {block[:40]!r}")
-        *times, said = match.groups()
+            raise ValueError(f"block without times: {block[:40]!r}")
+        *times, text = match.groups()
         h, m, s, ms = (float(x) for x in times[:4])
         eh, em, es, ems = (float(x) for x in times[4:])
         start, end = 3600 * h + 60 * m + s + ms / 1000, 3600 * eh + 60 * em + es + ems / 1000
         if end < start:
             raise ValueError(f"a cue ends before it starts: {block[:40]!r}")
-        cues.append(Cue(start, end, re.sub(r"<[^>]*>|\{[^}]*\}", "", said)))
+        cues.append(Cue(start, end, re.sub(r"<[^>]*>|\{[^}]*\}", "", text)))
     return cues
 
 
 def spans(
     cues: Sequence[Cue], seconds: float, longest: float = LONGEST_SECONDS, pause: float = LONGEST_PAUSE
 ) -> tuple[list[Span], int]:
-    """Stretches of at most `longest` seconds that cut no cue, and how many inseparable ones were too long.
+    """Split a recording into spans of at most `longest` seconds without cutting a cue.
 
-    Cuts lie at pauses longer than `pause`, else at the longest pause in the second half of what fits; the end
-    of a sentence counts as half a second more. Every cue is in one span at most, whole.
+    Every pause longer than `pause` separates two spans. A span that is still too long is cut at the longest
+    pause in the second half of the allowed length, where the end of a sentence counts as SENTENCE_BONUS more.
+    Cues that overlap are never separated.
 
     Args:
-        cues: timed, in order of their starts.
-        seconds: length of the recording; cues that begin after it, or end more than a moment after it, are
-            left out, and counted.
+        cues: with known times, in order of their starts.
+        seconds: length of the recording.
+        longest: maximum length of a span in seconds.
+        pause: maximum length of a pause inside a span in seconds.
+
+    Returns:
+        The spans in order, and the number of groups of overlapping cues that are in no span: those longer
+        than `longest`, and those that lie after the end of the recording (by more than MARGIN).
     """
     units = _inseparable(cues)
     inside = [unit for unit in units if unit[-1].start < seconds and _end(unit) <= seconds + MARGIN]
@@ -148,7 +158,7 @@ def spans(
         after = inside[last + 1][0].start if last + 1 < len(inside) else seconds
         chosen = tuple(cue for unit in inside[first : last + 1] for cue in unit)
         start, end = chosen[0].start, min(_end(inside[last]), seconds)
-        # What the margins may take is what the longest clip leaves and half of the way to the neighbours.
+        # Margins take at most what is left of `longest`, and half of the pause to a neighbouring cue.
         spare = max(0.0, (longest - (end - start)) / 2)
         start -= min(MARGIN, spare, max(0.0, (start - before) / (2 if first else 1)))
         end += min(MARGIN, spare, max(0.0, (after - end) / (2 if last + 1 < len(inside) else 1)))
@@ -158,7 +168,7 @@ def spans(
 
 
 def _inseparable(cues: Sequence[Cue]) -> list[list[Cue]]:
-    """Groups of cues that overlap in time."""
+    """Group cues that overlap in time by more than TOUCHING."""
     units: list[list[Cue]] = []
     for cue in cues:
         if units and cue.start < _end(units[-1]) - TOUCHING:
@@ -173,9 +183,9 @@ def _end(unit: Sequence[Cue]) -> float:
 
 
 def _last_that_fits(units: Sequence[Sequence[Cue]], first: int, longest: float, pause: float) -> int:
-    """Index of the last unit of the span that begins with unit `first`."""
+    """Index of the last unit of the span that begins with unit `first`; see `spans`."""
     start, last = units[first][0].start, first
-    gaps: dict[int, float] = {}  # after a unit that ends in the second half of what fits
+    gaps: dict[int, float] = {}  # pauses after the units that end in the second half of the allowed length
     while last + 1 < len(units):
         gap = units[last + 1][0].start - _end(units[last])
         if gap > pause:

@@ -1,9 +1,9 @@
-"""Check a data set before money is spent on it.
+"""Check a data set before training on it.
 
     python -m recipes.data.validate MANIFEST
 
 MANIFEST is a prepared folder, its index.jsonl, or the published data set's folder or metadata/train.csv.
-Prints what is in it, and one line for each problem; the exit code is 1 where there is any.
+Prints a summary, and one line for each problem. The exit code is 1 if there is a problem.
 """
 
 from __future__ import annotations
@@ -20,23 +20,43 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recipes.data.clips import LEAST_STD
 from recipes.data.faults import values_fault, words_fault
 from recipes.data.prepare.pack import Moments
-from recipes.data.prepared import LEAST_STD, read_statistics, views_of
+from recipes.data.prepared import read_statistics, views_of
 from recipes.data.released import METADATA, Released, tar_members
-from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, Content, Entry, read_index, read_member, told_of
+from recipes.data.tar_shards import (
+    INDEX,
+    MEMBERS,
+    SHARDS,
+    ContentDigest,
+    Entry,
+    metadata_of,
+    read_index,
+    read_member,
+)
 from recipes.data.transcript import Cue, text_of
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.text.tokenizer import ChatTokenizer, PhonemeTokenizer, Tokenizer
 
-NEAR_QUIET = 0.5  # root mean square over normalised channels, as `talker.guards` has it
+# A frame is silent if its latent is this close to that of silence: root mean square over the normalised
+# channels, as in `talker.generation.guards`.
+NEAR_QUIET = 0.5
 MOST_QUIET = 0.9  # share of a clip's frames
-DRIFT = 0.05  # of a deviation by which stored statistics may differ from those of the clips
+DRIFT = 0.05  # standard deviations by which stored statistics may differ from those of the clips
 
 
 def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, str], list[str]]:
-    """What a prepared folder holds, by name, and its problems, one line each."""
+    """Read and check a prepared data set.
+
+    Args:
+        folder: the data set's folder.
+        tokenizer: must be able to encode the texts; phonemes if None.
+
+    Returns:
+        A summary by name, and the problems, one line each.
+    """
     try:
         entries, stats = read_index(folder), read_statistics(folder)
     except UserError as error:
@@ -46,7 +66,7 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
     moments = {"audio": Moments(), "motion": Moments()}
     widths: dict[str, Counter[int]] = {name: Counter() for name in MEMBERS}
     problems = [f"{key}: {count} clips have this key" for key, count in _repeated(entries)]
-    contents: dict[str, Content | None] = {}
+    digests: dict[str, ContentDigest | None] = {}
     for entry in entries:
         fault = words_fault(entry.cues, entry.frames, tokenizer)
         problems += [f"{entry.key}: {fault}"] if fault else []
@@ -57,7 +77,7 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
                 array = _own_member(folder, entry, name)
             except UserError as error:
                 problems.append(str(error))
-                contents[entry.shard] = None  # what is wrong with it is said
+                digests[entry.shard] = None  # the shard has a problem already
                 continue
             arrays.append(array)
             widths[name][array.shape[-1]] += 1
@@ -67,13 +87,15 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
             elif name in moments and entry.split == "train" and array.shape[-1] == len(stats[f"{name}_mean"]):
                 moments[name].add(array)
             if name == "audio" and array.shape[-1] == len(quiet) and _silent(array, stats, quiet):
-                problems.append(f"{entry.key}: its sound is silent")
-        content = contents.setdefault(entry.shard, Content())
-        if content is not None:
-            content.add(entry.key, told_of(entry.voice, entry.split, entry.cues), arrays)
-    for shard, content in contents.items():
-        if content is not None and not shard.endswith(f"-{content}.tar"):
-            problems.append(f"{shard} is not what its name says: remove it and prepare the data again")
+                problems.append(f"{entry.key}: the sound is silent")
+        digest = digests.setdefault(entry.shard, ContentDigest())
+        if digest is not None:
+            digest.add(entry.key, metadata_of(entry.voice, entry.split, entry.cues), arrays)
+    for shard, digest in digests.items():
+        if digest is not None and not shard.endswith(f"-{digest}.tar"):
+            problems.append(
+                f"{shard} differs from the digest in its name: remove it and prepare the data again"
+            )
     for name, count in widths.items():
         if len(count) > 1:
             problems.append(f"{name}: clips have different numbers of values, {dict(count)}")
@@ -85,7 +107,7 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
 
 
 def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, str], list[str]]:
-    """The same of the published data set's folder."""
+    """Read and check the published data set in folder `root`; otherwise as `check`."""
     try:
         data = Released(root)
     except UserError as error:
@@ -95,7 +117,7 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
     for number, row in enumerate(data.rows):
         held = data.read(number)
         if isinstance(held, str):
-            problems.append(" ".join(f"{row.sample_id}: {held}".split()))  # on one line
+            problems.append(" ".join(f"{row.sample_id}: {held}".split()))  # replaces line breaks
             continue
         frames = len(held[1])
         seconds += frames / FRAME_RATE
@@ -106,10 +128,12 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
 
 
 def _own_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
-    """As `read_member`, but a member of another clip is an error too."""
+    """`read_member`, which also raises UserError if the index points to the array of another clip."""
     array = read_member(folder, entry, name)
     if _members(folder / SHARDS / entry.shard).get(f"{entry.key}.{name}.npy") != entry.members[name]:
-        raise UserError(f"{entry.shard}: {entry.key}.{name} lies elsewhere: prepare the data again")
+        raise UserError(
+            f"{entry.shard}: {entry.key}.{name} is not where the index says: prepare the data again"
+        )
     return array
 
 
@@ -124,12 +148,12 @@ def _repeated(entries: list[Entry]) -> list[tuple[str, int]]:
 
 def _silent(audio: np.ndarray, stats: dict[str, torch.Tensor], quiet: np.ndarray) -> bool:
     mean, std = stats["audio_mean"].numpy(), stats["audio_std"].clamp(min=LEAST_STD).numpy()
-    away = np.sqrt(np.square((audio.astype(np.float32) - mean) / std - quiet).mean(1))
-    return bool((away < NEAR_QUIET).mean() > MOST_QUIET)
+    distance = np.sqrt(np.square((audio.astype(np.float32) - mean) / std - quiet).mean(1))
+    return bool((distance < NEAR_QUIET).mean() > MOST_QUIET)
 
 
 def _drift(name: str, moment: Moments, stats: dict[str, torch.Tensor]) -> Iterator[str]:
-    """Whether the stored statistics are those of the clips."""
+    """A problem if the stored statistics are not those of the training clips."""
     if not moment.count:
         return
     (mean, std), stored = moment.mean_std(), stats[f"{name}_std"].clamp(min=LEAST_STD)
@@ -151,7 +175,7 @@ def _summary(entries: list[Entry], splits: Counter[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Check, print, exit."""
+    """Check a data set, print what was found, and exit with 0 or 1."""
     parser = argparse.ArgumentParser(
         "python -m recipes.data.validate",
         description=__doc__,
@@ -159,7 +183,10 @@ def main() -> None:
     )
     parser.add_argument("manifest", type=Path, metavar="MANIFEST")
     parser.add_argument(
-        "--tokenizer", type=Path, metavar="FOLDER", help="the published checkpoint's, instead of phonemes"
+        "--tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="tokenizer of the published checkpoint; default: phonemes",
     )
     options = parser.parse_args()
     path, tokenizer = options.manifest, options.tokenizer and ChatTokenizer(options.tokenizer)

@@ -1,1 +1,1 @@
-"""From raw talking videos to latents in shards: sources, clips, latents, shards, a report."""
+"""From raw talking videos to latents in shards: find videos, cut clips, encode them, pack them, report."""

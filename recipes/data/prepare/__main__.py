@@ -1,15 +1,15 @@
-"""Raw talking videos -> what the talker trains on.
+"""Prepare a data set for the talker from raw talking videos.
 
     python -m recipes.data.prepare SOURCE --out DIR [--workers N]
 
-SOURCE is a folder of videos, a list of them (one path a line), or the folder of the published data set
-(metadata/train.csv). A transcript lies beside its video as .json (whisper's), .srt or .txt; without one,
---transcribe writes it.
+SOURCE is a folder of videos, a text file with one path per line, or the folder of the published data set
+(with metadata/train.csv). The transcript of a video is a file beside it with the same name and the suffix
+.json (Whisper's format), .srt or .txt; --transcribe makes the transcripts that are missing.
 
-Three stages, each resumed where it stood after any interruption: DIR/clips (one face, 25 fps, 24 kHz, up to
-30 s), DIR/latents (audio latents, motion codes, speaker embeddings), DIR/shards with DIR/index.jsonl and
-DIR/stats.safetensors. What was left out and why stands in DIR/report.json. New videos in SOURCE are added by
-the same command.
+There are three stages: DIR/clips (one face, 25 fps, 24 kHz, up to 30 s), DIR/latents (audio latents, motion
+codes, speaker embeddings), and DIR/shards with DIR/index.jsonl and DIR/stats.safetensors. An interrupted run
+is resumed by the same command, and so are videos added that are new in SOURCE. DIR/report.json lists what was
+left out, and why.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # imports take seconds; Ctrl-C ends them without a traceback
+if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, shows no traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from tqdm import tqdm
@@ -36,7 +36,7 @@ from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
 from recipes.data.prepare.pack import HELDOUT, pack
 from recipes.data.prepare.parallel import DISK_FULL, in_processes
-from recipes.data.prepare.samples import read_told
+from recipes.data.prepare.samples import read_metadata
 from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
@@ -46,23 +46,33 @@ from talker.clock import FRAME_RATE
 from talker.errors import UserError
 
 SETTINGS, REPORT = "settings.json", "report.json"
-# So a process ends by what a video does to its decoder. However else it is lost, the video is not at fault,
-# and the next run tries it again.
+# Signals of a process whose video crashes the decoder. After any other loss of a process, the next run tries
+# the video again.
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
-LOST = "process lost, out of memory perhaps"
-TOGETHER = 16  # videos that one process encodes with once loaded networks
-BLOCK = 64  # rows of the published table in one file of latents
+LOST = "process lost, out of memory perhaps"  # stored in records, so existing data sets have it
+VIDEOS_PER_JOB = 16  # videos that one process encodes, so that it loads the networks once for all of them
+BLOCK = 64  # rows of the published table per file of latents
 
 
 def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, workers: int) -> dict[str, Any]:
-    """Run what is left to do of the three stages; returns the report that it also writes.
+    """Run the three stages, or what is left to do of them.
+
+    Args:
+        source: a folder of videos, a list file, or the folder of the published data set.
+        out: the data set's folder; created if missing.
+        setup: the settings of the encoders.
+        detector: weights of RetinaFace; None: the built-in face detector.
+        workers: number of processes.
+
+    Returns:
+        The report, which is also written to `out`.
 
     Raises:
-        UserError: nothing to prepare, other settings than before, missing weights, another process at work
-            there, or a worker killed twice.
-        OSError: the disk is full (ENOSPC), or fails.
+        UserError: there is nothing to prepare, weights are missing, `out` was prepared with other settings
+            or is in use by another process, or a worker was lost twice while encoding.
+        OSError: the disk is full (ENOSPC) or cannot be written.
     """
-    # Whatever is wrong with what is given shows before anything is written.
+    # Errors in the arguments are raised before anything is written.
     published = (source / METADATA).is_file()
     sources = [] if published else find_sources(source, out)
     quiet = Encoders(setup).quiet()
@@ -74,9 +84,9 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{out} is being prepared by another process: wait for it") from error
-        _same_settings(out, setup, detector)
-        _tidy(out)
+            raise UserError(f"{out} is in use by another process: wait until it ends") from error
+        _check_settings(out, setup, detector)
+        _remove_unfinished(out)
         if published:
             data, records = Released(source), list[Record]()
             keys, damaged = _published(data, out, setup, workers), data.damaged
@@ -84,16 +94,16 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
             keys, damaged = [one.key for one in sources], []
             records = _clips(sources, out, setup, detector, workers)
             left = [key for key in keys if not (out / "latents" / f"{key}.npz").exists()]
-            jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, TOGETHER)]
+            jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, VIDEOS_PER_JOB)]
             _encode(encode_videos, jobs, workers)
-        _tidy(out)  # what processes that were tried again have left
+        _remove_unfinished(out)  # from processes that failed once and were tried again
         entries = pack(out / "latents", keys, quiet, out)
         return _report(out, keys, records, entries, damaged)
 
 
-def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
-    """Raises UserError where DIR holds something that was made otherwise."""
-    weights = [setup.weights / part / "model.safetensors" for part in ("audio_vae", "motion_ae", "speaker")]
+def _check_settings(out: Path, setup: Setup, detector: Path | None) -> None:
+    """Store the settings in `out`; raises UserError if it was prepared with other settings."""
+    weights = [setup.codecs / part / "model.safetensors" for part in ("audio_vae", "motion_ae", "speaker")]
     settings = {
         "weights": [_digest(path) for path in weights],
         "retinaface": detector and _digest(detector),
@@ -108,10 +118,12 @@ def _same_settings(out: Path, setup: Setup, detector: Path | None) -> None:
         raise UserError(f"{out} was prepared with other weights or limits: choose another --out")
 
 
-def _tidy(out: Path) -> None:
-    """Remove what killed processes were writing."""
-    halves = [path for name in (SETTINGS, HELDOUT, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")]
-    for path in (*halves, *(out / "latents").glob(".*")):
+def _remove_unfinished(out: Path) -> None:
+    """Remove the temporary files of processes that were killed."""
+    unfinished = [
+        path for name in (SETTINGS, HELDOUT, STATS, INDEX, REPORT) for path in out.glob(f".{name}.*")
+    ]
+    for path in (*unfinished, *(out / "latents").glob(".*")):
         path.unlink(missing_ok=True)
     for path in list((out / "clips").glob(f"{UNFINISHED}*")):
         discard(path)
@@ -122,15 +134,17 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): name existing weights") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): give the path of existing weights"
+        ) from error
 
 
 def _clips(
     sources: Sequence[Source], out: Path, setup: Setup, detector: Path | None, workers: int
 ) -> list[Record]:
-    """First stage: a record for each source, in their order."""
+    """Run the first stage; returns the record of each source, in their order."""
     folder = out / "clips"
-    config = json.loads((setup.weights / "motion_ae" / "config.json").read_text())
+    config = json.loads((setup.codecs / "motion_ae" / "config.json").read_text())
     resolution = config_from_dict(MotionAEConfig, config).resolution
     found = (detector, setup.device) if detector else None
     jobs = []
@@ -146,43 +160,45 @@ def _clips(
     for (source, own, *_), code in bar:
         if code and not own.exists():
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
-            why = "crashed" if -code in CRASHES else LOST
+            reason = "crashed" if -code in CRASHES else LOST
             unfinished = folder / f"{UNFINISHED}{source.key}"
             unfinished.mkdir()
-            Record(source.name, source.stamp, [], {why: 1}, [f"{why} ({name})"]).write(unfinished)
+            Record(source.name, source.stamp, [], {reason: 1}, [f"{reason} ({name})"]).write(unfinished)
             unfinished.rename(own)
     return [Record.read(folder / source.key) for source in sources]
 
 
 def _published(data: Released, out: Path, setup: Setup, workers: int) -> list[str]:
-    """Second stage of the published data set; returns the keys of its blocks of rows."""
+    """Run the second stage on the published data set; returns the keys of its blocks of rows."""
     rows, blocks = data.rows, []
     for first in range(0, len(rows), BLOCK):
         block = rows[first : first + BLOCK]
         digest = hashlib.sha256(repr(block).encode()).hexdigest()[:8]
         blocks.append((f"rows-{first:07d}-{digest}", range(first, first + len(block))))
-    left = [block for block in blocks if _undone(out / "latents" / f"{block[0]}.npz")]
-    # A process looks through all archives first, so there is one for each worker.
+    left = [block for block in blocks if _incomplete(out / "latents" / f"{block[0]}.npz")]
+    # Each process first reads the directories of all archives, so there is one job per worker.
     parts = [part for part in (left[i::workers] for i in range(workers)) if part]
     _encode(encode_released, [(setup, data.root, out / "latents", part) for part in parts], workers)
     return [key for key, _ in blocks]
 
 
-def _undone(path: Path) -> bool:
-    """Whether rows are not encoded yet, or lacked files, which may have come since."""
-    return not path.exists() or MISSING in read_told(path)["lost"]
+def _incomplete(path: Path) -> bool:
+    """Whether a block of rows is not encoded yet, or lacked files, which may exist by now."""
+    return not path.exists() or MISSING in read_metadata(path)["lost"]
 
 
 def _encode(work: Any, jobs: Sequence[tuple[Any, ...]], workers: int) -> None:
+    """Run encoding jobs in processes; raises UserError if one of them fails."""
     bar = tqdm(in_processes(work, jobs, workers), "latents", len(jobs), file=sys.stdout, disable=not jobs)
     for _, code in bar:
         if code:
             raise UserError(
-                f"encoding ended with code {code}: try fewer --workers (out of memory?) and run it again"
+                f"encoding ended with exit code {code} (out of memory?): run it again with fewer --workers"
             )
 
 
 def _parts(keys: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Split keys into groups of at most `size`."""
     return [keys[i : i + size] for i in range(0, len(keys), size)]
 
 
@@ -193,17 +209,25 @@ def _report(
     entries: Sequence[Entry],
     damaged: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What was kept, what was not, and why: counts, and a line for each loss and each damaged tar."""
+    """Write and return the report.
+
+    Args:
+        out: the data set's folder.
+        keys: names of the files of samples.
+        records: results of the first stage, one per key; empty for the published data set.
+        entries: the index.
+        damaged: one line for each damaged tar.
+    """
     reasons, lines, rows = Counter({DAMAGED: len(damaged)} if damaged else {}), list(damaged), 0
     for record in records:
         reasons.update(record.lost)
         lines += [f"{record.name}: {note}" for note in record.notes]
     for number, key in enumerate(keys):
-        told = read_told(out / "latents" / f"{key}.npz")
-        reasons.update(told["lost"])
-        rows += len(told["samples"]) + sum(told["lost"].values())  # each is a clip or a loss
+        metadata = read_metadata(out / "latents" / f"{key}.npz")
+        reasons.update(metadata["lost"])
+        rows += len(metadata["samples"]) + sum(metadata["lost"].values())  # each row is kept or left out
         name = records[number].name if records else key
-        lines += [f"{name}: {note}" for note in told["notes"]]
+        lines += [f"{name}: {note}" for note in metadata["notes"]]
     report = {
         "sources": len(records) or rows,
         "clips": len(entries),
@@ -218,51 +242,70 @@ def _report(
 
 
 def main() -> None:
-    """Prepare, and say what came of it."""
+    """Prepare a data set and print the report."""
     parser = argparse.ArgumentParser(
         "python -m recipes.data.prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--workers", type=int, default=1, help="processes; one core each")
-    parser.add_argument("--weights", type=Path, default=PUPPET, help="folder of a native checkpoint")
-    parser.add_argument("--device", default="cpu", help="for the networks")
-    parser.add_argument("--retinaface", type=Path, metavar="FILE", help="facexlib's detection weights")
-    parser.add_argument("--transcribe", metavar="MODEL", help="weights of whisper, or base.en and the like")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder, list file or published data set")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes, one core each")
     parser.add_argument(
-        "--least-sync", type=float, default=0.1, help="least confidence that sound and lips fit; 0: any"
+        "--codecs",
+        type=Path,
+        default=PUPPET,
+        metavar="FOLDER",
+        help="native checkpoint with audio_vae, motion_ae and speaker (default: the embedded one)",
+    )
+    parser.add_argument("--weights", nargs="?", const="", help=argparse.SUPPRESS)  # the old name of --codecs
+    parser.add_argument("--device", default="cpu", help="PyTorch device of the networks")
+    parser.add_argument(
+        "--retinaface", type=Path, metavar="FILE", help="facexlib's weights (default: the built-in detector)"
+    )
+    parser.add_argument(
+        "--transcribe",
+        metavar="MODEL",
+        help="transcribe with Whisper where there is no transcript: a name (base.en) or a file",
+    )
+    parser.add_argument(
+        "--least-sync",
+        type=float,
+        default=0.1,
+        metavar="VALUE",
+        help="leave out clips whose sound and lips match with less confidence (default: 0.1; 0: keep all)",
     )
     options = parser.parse_args()
+    if options.weights is not None:
+        parser.error("--weights is now called --codecs: use --codecs FOLDER")
     try:
         whisper = whisper_weights(options.transcribe) if options.transcribe else None
-        setup = Setup(options.weights, options.device, whisper, options.least_sync)
+        setup = Setup(options.codecs, options.device, whisper, options.least_sync)
         report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted: run it again, it goes on from here", file=sys.stderr)
+        print("interrupted: run the same command again to resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno not in DISK_FULL:
-            sys.exit(f"error: {options.out} cannot be written ({error}): mend that or choose another --out")
+            sys.exit(f"error: {options.out} cannot be written ({error}): choose another --out")
         sys.exit(
-            f"error: no space left for {options.out} or for temporary files: make room and run it again; "
-            "it goes on from here"
+            f"error: no space left for {options.out} or for temporary files: make room, then run the same "
+            "command again to resume"
         )
     for line in report["lines"]:
         print(line)
-    lost = ", ".join(f"{why} {count}" for why, count in report["reasons"].items())
+    lost = ", ".join(f"{reason} {count}" for reason, count in report["reasons"].items())
     minutes = report["seconds"] / 60
     print(
         f"{report['clips']} clips, {minutes:.1f} minutes, from {report['sources']} sources; "
         f"lost: {lost or 'nothing'}"
     )
     if report["clips"] and not report["heldout"]:
-        print("nothing is held out from training, which wants that: prepare a second video")
+        print("no clip is held out, and training needs held-out clips: prepare a second video")
     if report["clips"] == report["heldout"]:
-        print("nothing is left to train on: prepare more videos, or rows of the split train")
+        print("no clip is left to train on: prepare more videos, or rows of the split train")
 
 
 if __name__ == "__main__":

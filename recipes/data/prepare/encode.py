@@ -1,4 +1,4 @@
-"""Second stage: clips become audio latents, motion codes, a speaker embedding, and words if need be."""
+"""Second stage: encode clips as audio latents, motion codes and a speaker embedding; transcribe them."""
 
 from __future__ import annotations
 
@@ -33,27 +33,38 @@ from talker.media.video import Reel
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 
-TOGETHER = 8  # frames encoded at once
-LARGEST_OFFSET = 4  # frames; what is further out of step is heard from somewhere else
+FRAMES_PER_BATCH = 8
+LARGEST_OFFSET = 4  # frames between sound and lips; a larger offset means that someone else speaks
 LEAST_TO_COMPARE = 3 * 8  # frames
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What clips are encoded with: a native checkpoint, where it runs, whisper's weights, the least sync."""
+    """The settings of the encoders.
 
-    weights: Path
+    Attributes:
+        codecs: a native checkpoint with the components audio_vae, motion_ae and speaker.
+        device: PyTorch device of the networks.
+        whisper: weights of Whisper, which transcribes clips without a transcript; None: these are left out.
+        least_sync: least confidence that sound and lips belong together; 0 accepts every clip.
+    """
+
+    codecs: Path
     device: str
     whisper: Path | None
     least_sync: float
 
 
 class Encoders:
-    """The frozen networks, and the tokenizer that must be able to read what is said."""
+    """The frozen networks, and the tokenizer that must be able to encode the transcripts."""
 
     def __init__(self, setup: Setup) -> None:
-        """Raises UserError where weights are missing or are others."""
-        self.setup, root, device = setup, setup.weights, setup.device
+        """Load all networks.
+
+        Raises:
+            UserError: weights are missing or do not fit, or the device cannot be used.
+        """
+        self.setup, root, device = setup, setup.codecs, setup.device
         self.tokenizer = PhonemeTokenizer()
         try:
             self.audio_vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae", device)
@@ -61,53 +72,53 @@ class Encoders:
             self.speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, root / "speaker", device)
         except ValueError as error:
             raise UserError(str(error)) from error
-        except (RuntimeError, AssertionError) as error:  # as PyTorch says it
+        except (RuntimeError, AssertionError) as error:  # PyTorch's errors for the device
             why = str(error).splitlines()[0]
             raise UserError(f"--device {device} cannot be used ({why}): try cpu") from error
         self.sync = sync_net() if setup.least_sync > 0 else None
         self.whisper = whisper_network(setup.whisper, device) if setup.whisper else None
 
     @torch.inference_mode()
-    def heard(self, pcm: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-        """pcm (N,) -> audio latents (N // 960, C), embedding (S,)."""
+    def encode_sound(self, pcm: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+        """Encode samples (N,) at 24 kHz as audio latents (N // HOP, C) and a speaker embedding (S,)."""
         row = pcm[None].to(self.setup.device)
         return _half(self.audio_vae.encode(row)[0]), _half(self.speaker.embed(row)[0])
 
     @torch.inference_mode()
     def quiet(self) -> Tensor:
-        """(C,) the codec's latent of silence."""
+        """The audio latent (C,) of silence."""
         second = torch.zeros(1, SAMPLE_RATE, device=self.setup.device)
         return self.audio_vae.encode(second)[0].mean(0).float().cpu()
 
     @torch.inference_mode()
-    def seen(self, frames: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float16], Tensor]:
-        """Square frames (S, S, 3) -> motion codes (T, M), and the lower faces (T, 48, 48) for the sync."""
+    def encode_frames(self, frames: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float16], Tensor]:
+        """Encode T square frames (S, S, 3) as motion codes (T, M) and lower faces (T, 48, 48)."""
         codes, lips = [], []
-        for group in _grouped(frames, TOGETHER):
+        for group in _grouped(frames, FRAMES_PER_BATCH):
             pictures = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float() / 255
             codes.append(self.motion_ae.encode((2 * pictures - 1).to(self.setup.device)).cpu())
             lips.append(lower_face(pictures))
         return _half(torch.cat(codes)), torch.cat(lips)
 
     @torch.inference_mode()
-    def in_step(self, lips: Tensor, pcm: Tensor) -> Sync | None:
-        """How sound and lips fit; None where the clip is too short to tell, or nobody asked."""
+    def sync_of(self, lips: Tensor, pcm: Tensor) -> Sync | None:
+        """Offset between sound and lips; None if the clip is too short or `least_sync` is 0."""
         if self.sync is None or len(lips) < LEAST_TO_COMPARE:
             return None
         return compare(self.sync, self.sync.embed_faces(lips[None])[0], pcm, min(MAX_OFFSET, len(lips) // 3))
 
     def words(self, pcm: Tensor) -> list[Cue]:
-        """Whisper's words with their times; none without whisper."""
+        """Transcribe samples (N,) at 24 kHz: one cue per word; empty without Whisper."""
         if self.whisper is None:
             return []
-        torch.manual_seed(0)  # where whisper is unsure it draws
-        said = transcribed(self.whisper, pcm, word_timestamps=True)
-        cues = [Cue(cue.start, cue.end, cue.text.strip()) for cue in words_of(said["segments"])]
+        torch.manual_seed(0)  # Whisper samples where its confidence is low
+        result = transcribed(self.whisper, pcm, word_timestamps=True)
+        cues = [Cue(cue.start, cue.end, cue.text.strip()) for cue in words_of(result["segments"])]
         return [cue for cue in cues if cue.text]
 
 
 def encode_videos(setup: Setup, clips: Path, latents: Path, keys: Sequence[str]) -> None:
-    """For each key, `latents/KEY.npz` from the folder `clips/KEY`."""
+    """Encode the clips of each video: `clips/KEY` becomes `latents/KEY.npz`."""
     encoders = Encoders(setup)
     for key in keys:
         record = Record.read(clips / key)
@@ -119,10 +130,10 @@ def encode_videos(setup: Setup, clips: Path, latents: Path, keys: Sequence[str])
 
 
 def _encoded(encoders: Encoders, path: Path, clip: Clip, voice: str) -> Sample | str:
-    """A clip's sample, or why there is none, as "reason: detail"."""
+    """The sample of a clip, or its fault."""
     try:
         return _sample(encoders, path, clip, voice)
-    except ValueError as error:  # UserError among them: a clip that was damaged since, odd times
+    except ValueError as error:  # includes UserError: a damaged clip, invalid times
         return f"cannot be encoded: {error}"
 
 
@@ -135,20 +146,23 @@ def _sample(encoders: Encoders, path: Path, clip: Clip, voice: str) -> Sample | 
     fault = words_fault(cues, frames, encoders.tokenizer)
     if fault is not None:
         return fault
-    motion, lips = encoders.seen(Reel(path))
-    sync = encoders.in_step(lips, pcm)
+    motion, lips = encoders.encode_frames(Reel(path))
+    sync = encoders.sync_of(lips, pcm)
     if sync and (sync.confidence < encoders.setup.least_sync or abs(sync.offset) > LARGEST_OFFSET):
         return f"off-screen speech: offset {sync.offset}, confidence {sync.confidence:.2f}"
-    audio, speaker = encoders.heard(pcm)
+    audio, speaker = encoders.encode_sound(pcm)
     if not len(audio) == len(motion) == frames:
-        raise ValueError(f"{len(motion)} frames, {len(audio)} of sound, instead of {frames}")
+        raise ValueError(f"{len(motion)} pictures and {len(audio)} frames of sound instead of {frames}")
     cues = tuple(cue.within(frames / FRAME_RATE) for cue in cues)
     sample = Sample(f"{voice}-{path.stem}", audio, motion, speaker, cues, voice)
     return sample.fault or sample
 
 
 def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tuple[str, range]]) -> None:
-    """For each (key, rows) of the published data set, `latents/KEY.npz`; its own motion codes are kept."""
+    """Encode blocks of rows (key, rows) of the published data set as `latents/KEY.npz`.
+
+    The sounds are encoded; the data set's own motion codes are kept.
+    """
     encoders, data = Encoders(setup), Released(root)
     for key, rows in blocks:
         made = [(data.rows[row].sample_id, _row(encoders, data, row, f"{key}-{row:07d}")) for row in rows]
@@ -156,31 +170,32 @@ def encode_released(setup: Setup, root: Path, latents: Path, blocks: Sequence[tu
 
 
 def _row(encoders: Encoders, data: Released, row: int, key: str) -> Sample | str:
-    """A row's sample, or why there is none, as "reason: detail"."""
-    said, held = data.rows[row], data.read(row)
+    """The sample of a row, or its fault."""
+    line, held = data.rows[row], data.read(row)
     if isinstance(held, str):
         return held
     (pcm, motion), frames = held, len(held[1])
-    cues = (Cue(0.0, frames / FRAME_RATE, said.text),)
+    cues = (Cue(0.0, frames / FRAME_RATE, line.text),)
     fault = words_fault(cues, frames, encoders.tokenizer)
     if fault is not None:
         return fault
-    audio, speaker = encoders.heard(pcm)
-    heldout = said.heldout if data.has_heldout else None
-    sample = Sample(key, audio[:frames], _half(motion), speaker, cues, said.sample_id, heldout)
+    audio, speaker = encoders.encode_sound(pcm)
+    heldout = line.heldout if data.has_heldout else None
+    sample = Sample(key, audio[:frames], _half(motion), speaker, cues, line.sample_id, heldout)
     return sample.fault or sample
 
 
 def _write(path: Path, made: Sequence[tuple[str, Sample | str]]) -> None:
-    """What was made of each clip, or why nothing was, beside the clip's name."""
+    """Write the samples, and the faults, of clips given as (name, sample or fault)."""
     samples = [one for _, one in made if isinstance(one, Sample)]
     faults = [(name, fault) for name, fault in made if isinstance(fault, str)]
     lost = Counter(fault.partition(":")[0] for _, fault in faults)
-    notes = [" ".join(f"{name}: {fault}".split()) for name, fault in faults]  # each on one line
+    notes = [" ".join(f"{name}: {fault}".split()) for name, fault in faults]  # without line breaks
     write_samples(path, samples, dict(lost), notes)
 
 
 def _grouped(frames: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of `size` frames; the last one may be shorter."""
     group: list[Any] = []
     for frame in frames:
         group.append(frame)

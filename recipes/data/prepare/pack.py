@@ -1,4 +1,4 @@
-"""Third stage: samples become shards with an index, and the statistics of their latents."""
+"""Third stage: pack samples into shards with an index, and compute the statistics of their latents."""
 
 from __future__ import annotations
 
@@ -13,46 +13,64 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recipes.data.prepare.samples import Sample, read_samples, read_told
+from recipes.data.prepare.samples import Sample, read_metadata, read_samples
 from recipes.data.released import tar_members
-from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS, Content, Entry, told_of, write_shard
+from recipes.data.tar_shards import (
+    INDEX,
+    MEMBERS,
+    SHARDS,
+    STATS,
+    ContentDigest,
+    Entry,
+    metadata_of,
+    write_shard,
+)
 from talker.checkpoint import atomic
 
-HELDOUT = "heldout.json"
+HELDOUT = "heldout.json"  # lists all voices that were ever held out
 SHARD_CLIPS = 500
-HELDOUT_SHARE = 0.02
+HELDOUT_SHARE = 0.02  # of the voices
 
 
 class Moments:
-    """Mean and deviation of each channel of what is added, piece by piece."""
+    """Mean and standard deviation of each channel, accumulated over frames."""
 
     def __init__(self) -> None:
         self.count, self.sum, self.squares = 0, np.zeros(1), np.zeros(1)
 
     def add(self, frames: np.ndarray) -> None:
-        """Frames (T, C)."""
+        """Add frames (T, C)."""
         wide = frames.astype(np.float64)
         self.count += len(wide)
         self.sum = self.sum + wide.sum(0)
         self.squares = self.squares + np.square(wide).sum(0)
 
     def mean_std(self) -> tuple[Tensor, Tensor]:
-        """(C,) each."""
+        """Mean and (population) standard deviation of all added frames, (C,) each."""
         mean = self.sum / max(self.count, 1)
         variance = (self.squares / max(self.count, 1) - mean**2).clip(min=0)
         return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
 
 
 def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[Entry]:
-    """Write shards, statistics and the index into `out` from `latents/KEY.npz`, in the order of `keys`.
+    """Write the shards, the statistics and the index of a data set.
 
-    A shard that is there is not written again, its name tells its content; the index comes last, and shards
-    that it does not name go. Voices that an earlier call held out stay so. `quiet` (C,) is the codec's latent
-    of silence, kept beside the statistics.
+    A shard's name contains a digest of its content, so a shard that exists is not written again. The index
+    is written last; then the shards that it does not name are removed. Voices that an earlier call held out
+    stay held out.
+
+    Args:
+        latents: folder of the samples' files, KEY.npz.
+        keys: the files to pack, in this order.
+        quiet: (C,) the audio latent of silence, stored with the statistics.
+        out: the data set's folder.
+
+    Returns:
+        The entries of the index.
     """
     (out / SHARDS).mkdir(exist_ok=True)
-    told = (sample for key in keys for sample in read_told(latents / f"{key}.npz")["samples"])
-    heldout = _kept_heldout(out, {sample["voice"] for sample in told if sample["heldout"] is None})
+    rows = (row for key in keys for row in read_metadata(latents / f"{key}.npz")["samples"])
+    heldout = _kept_heldout(out, {row["voice"] for row in rows if row["heldout"] is None})
     waiting: dict[str, list[Sample]] = defaultdict(list)
     moments = {"audio": Moments(), "motion": Moments()}
     entries: list[Entry] = []
@@ -87,8 +105,15 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
 
 
 def heldout_voices(voices: Collection[str], kept: Collection[str] = ()) -> set[str]:
-    """Those that are kept from training: `kept` and, of the others, about one in fifty, by their names alone;
-    of several at least one, and never all that are new."""
+    """Choose the voices that are held out from training.
+
+    About one voice in fifty is held out, chosen by a digest of its name. At least one is, if there are two
+    or more voices; never all voices that are not in `kept`.
+
+    Args:
+        voices: names of all voices of the data set.
+        kept: names of voices that were held out before; those in `voices` stay held out.
+    """
     kept, new = set(kept) & set(voices), set(voices) - set(kept)
     ranked = sorted((hashlib.sha256(voice.encode()).digest(), voice) for voice in new)[:-1]
     chosen = kept | {voice for digest, voice in ranked if digest[0] < 256 * HELDOUT_SHARE}
@@ -96,7 +121,7 @@ def heldout_voices(voices: Collection[str], kept: Collection[str] = ()) -> set[s
 
 
 def _kept_heldout(out: Path, voices: Collection[str]) -> set[str]:
-    """The same, of all that `out` has ever held out; it takes note of the new ones."""
+    """`heldout_voices` with the voices that were held out before; stores the new ones in `out`."""
     path = out / HELDOUT
     kept = set(json.loads(path.read_text())) if path.exists() else set()
     heldout = heldout_voices(voices, kept)
@@ -106,13 +131,13 @@ def _kept_heldout(out: Path, voices: Collection[str]) -> set[str]:
 
 
 def _packed(folder: Path, name: str, split: str, group: Sequence[Sample]) -> list[Entry]:
-    """The entries of a shard, which is written if it is not there."""
-    samples, content = [], Content()
+    """Write a shard, unless it exists, and return its entries."""
+    samples, digest = [], ContentDigest()
     for one in group:
-        told = told_of(one.voice, split, one.cues)
-        samples.append({"key": one.key, "json": told} | {m: getattr(one, m) for m in MEMBERS})
-        content.add(one.key, told, [getattr(one, m) for m in MEMBERS])
-    path = folder / f"{name}-{content}.tar"
+        metadata = metadata_of(one.voice, split, one.cues)
+        samples.append({"key": one.key, "json": metadata} | {m: getattr(one, m) for m in MEMBERS})
+        digest.add(one.key, metadata, [getattr(one, m) for m in MEMBERS])
+    path = folder / f"{name}-{digest}.tar"
     if not path.exists():
         with atomic(path) as temporary:
             write_shard(temporary, samples)

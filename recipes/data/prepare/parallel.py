@@ -1,4 +1,4 @@
-"""Many files at once, each in a process of its own: a broken file kills that process alone."""
+"""Jobs in parallel processes, one process per job: a crash ends its own job only."""
 
 from __future__ import annotations
 
@@ -20,19 +20,27 @@ import torch
 Job = tuple[Any, ...]
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PRELOADED = "recipes.data.prepare.encode"
-SERVER_LOST = 255  # multiprocessing's exit code for a process whose server was killed; it may live on
-TRIES = 2  # nobody kills the same job twice by chance
+# multiprocessing's exit code for a process whose fork server was killed; the process may still be running.
+SERVER_LOST = 255
+TRIES = 2
 
 
 def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, int]]:
-    """Call `work(*job)` for each job, `workers` at a time; yields each job as it ends, with its exit code.
+    """Call `work(*job)` for each job in a process of its own, and yield each job when it ends.
 
-    0 is success; a negative code is the signal that killed it. What fails is tried again at once, so a code
-    is that of a second try. Processes are forked from a server that has imported the networks already, so one
-    takes milliseconds to start.
+    A job that fails is tried again at once, TRIES times in all. Processes are forked from a server that has
+    already imported the networks, so they start within milliseconds.
+
+    Args:
+        work: a function that can be pickled.
+        jobs: its positional arguments, once per job.
+        workers: number of processes that run at the same time.
+
+    Yields:
+        The job and the exit code of its last try: 0 for success, negative for the signal that killed it.
 
     Raises:
-        OSError: the disk was full (ENOSPC), which is no job's own fault.
+        OSError: the disk is full (ENOSPC); the remaining jobs are stopped.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
@@ -61,10 +69,10 @@ def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -
 
 
 def _started(context: ForkServerContext, work: Callable[..., None], job: Job) -> BaseProcess:
-    """A process of the job; if the server is killed meanwhile, of a new server."""
+    """Start a process for the job; if the fork server has been killed, start a new one."""
     while True:
-        process = context.Process(target=_quietly, args=(work, job), daemon=True)
-        # Ctrl-C is the parent's, which then ends its processes: they inherit that they ignore it.
+        process = context.Process(target=_run, args=(work, job), daemon=True)
+        # The server and its processes inherit that they ignore Ctrl-C: the parent handles it and ends them.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, before)
@@ -73,11 +81,12 @@ def _started(context: ForkServerContext, work: Callable[..., None], job: Job) ->
             return process
 
 
-def _quietly(work: Callable[..., None], job: Job) -> None:
+def _run(work: Callable[..., None], job: Job) -> None:
+    """Run a job; a full disk becomes the exit code ENOSPC instead of a traceback."""
     torch.set_num_threads(1)
     try:
         work(*job)
     except OSError as error:
         if error.errno in DISK_FULL:
-            sys.exit(errno.ENOSPC)  # the parent knows it by this exit code
+            sys.exit(errno.ENOSPC)
         raise

@@ -1,4 +1,4 @@
-"""What lies between the second stage and the third: the samples of one video in one file."""
+"""The file between the second and the third stage: the encoded clips (samples) of one video."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from recipes.data.tar_shards import MEMBERS
 from recipes.data.transcript import Cue
 from talker.checkpoint import atomic
 
+_METADATA = "told"  # key of the JSON text in the .npz file; existing files have it, so it stays
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip for training: float16 latents (T, C) of both streams, embedding (S,), cues in its seconds."""
+    """One clip for training.
+
+    Attributes:
+        key: unique name of the clip.
+        audio, motion: raw latents (T, C) float16.
+        speaker: speaker embedding (S,) float16.
+        cues: the transcript, with times in seconds of the clip.
+        voice: name of the speaker.
+        heldout: whether the clip is held out from training; None: decided by its voice.
+    """
 
     key: str
     audio: NDArray[np.float16]
@@ -31,34 +42,42 @@ class Sample:
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot be trained on, as "reason: detail", for its values' sake."""
+        """The fault of its arrays' values, as "reason: detail", or None."""
         return next(filter(None, (values_fault(name, getattr(self, name)) for name in MEMBERS)), None)
 
 
 def write_samples(path: Path, samples: Sequence[Sample], lost: dict[str, int], notes: Sequence[str]) -> None:
-    """A video's samples and what was lost on the way, in one file that is whole or not there."""
+    """Write the samples of a video, and what was left out of it, in one atomic replacement.
+
+    Args:
+        path: the .npz file to write.
+        samples: the clips that are kept.
+        lost: number of clips that are left out, by reason.
+        notes: one line for each of these clips.
+    """
     arrays: dict[str, NDArray[Any]] = {}
-    told = []
+    rows = []
     for number, sample in enumerate(samples):
         for name in MEMBERS:
             arrays[f"{number}.{name}"] = getattr(sample, name)
         row = {"key": sample.key, "voice": sample.voice, "heldout": sample.heldout}
-        told.append(row | {"cues": [asdict(cue) for cue in sample.cues]})
-    text = json.dumps({"samples": told, "lost": lost, "notes": list(notes)})
+        rows.append(row | {"cues": [asdict(cue) for cue in sample.cues]})
+    text = json.dumps({"samples": rows, "lost": lost, "notes": list(notes)})
+    metadata = {_METADATA: np.frombuffer(text.encode(), np.uint8)}
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, told=np.frombuffer(text.encode(), np.uint8), **arrays)
+        np.savez(file, allow_pickle=False, **metadata, **arrays)
 
 
-def read_told(path: Path) -> dict[str, Any]:
-    """`samples` (all but their arrays), `lost` and `notes` of a file that `write_samples` wrote."""
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read `samples` (without their arrays), `lost` and `notes` of a file that `write_samples` wrote."""
     with np.load(path) as held:
-        told: dict[str, Any] = json.loads(held["told"].tobytes())
-    return told
+        metadata: dict[str, Any] = json.loads(held[_METADATA].tobytes())
+    return metadata
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """The samples that `write_samples` wrote."""
-    told = read_told(path)["samples"]
+    """Read the samples that `write_samples` wrote."""
+    rows = read_metadata(path)["samples"]
     with np.load(path) as held:
         return [
             Sample(
@@ -70,5 +89,5 @@ def read_samples(path: Path) -> list[Sample]:
                 row["voice"],
                 row["heldout"],
             )
-            for number, row in enumerate(told)
+            for number, row in enumerate(rows)
         ]

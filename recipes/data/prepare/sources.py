@@ -1,4 +1,4 @@
-"""Which videos there are, and a name for each that is safe in any file system and archive."""
+"""Finding the source videos, and giving each a key that is safe in any file system and archive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ VIDEOS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A video, what the report calls it, and the key that everything made of it is filed under."""
+    """A source video.
+
+    Attributes:
+        path: the video file.
+        name: its name in the report: one line of printable characters.
+        key: name of the files that are made from it: lower-case letters, digits and hyphens.
+    """
 
     path: Path
     name: str
@@ -25,16 +31,19 @@ class Source:
 
     @classmethod
     def of(cls, path: Path, name: str) -> Source:
-        """The key keeps what is harmless of the name and adds a digest of the whole."""
+        """The source at `path`. Its key is made of the safe characters of `name` and a digest of `name`."""
         raw = name.encode("utf-8", "surrogateescape")
         shown = raw.decode("utf-8", "backslashreplace")
-        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)  # on one line
-        harmless = re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")[:40] or "video"
-        return cls(path, shown, f"{harmless}-{hashlib.sha256(raw).hexdigest()[:12]}")
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
+        safe = re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")[:40] or "video"
+        return cls(path, shown, f"{safe}-{hashlib.sha256(raw).hexdigest()[:12]}")
 
     @property
     def stamp(self) -> list[int]:
-        """Size and time of change of the video and of the transcripts beside it: another stamp is work."""
+        """Sizes and modification times of the video and its transcripts; -1 for a file that is missing.
+
+        A video whose stamp has changed is prepared again.
+        """
         files = (self.path, *(self.path.with_suffix(end) for end in (".json", ".srt", ".txt")))
         found: list[int] = []
         for file in files:
@@ -47,16 +56,22 @@ class Source:
 
 
 def find_sources(source: Path, out: Path) -> list[Source]:
-    """Every video under a folder, or on each line of a list file (relative to it; # begins a comment).
+    """Find the videos of a folder, or of a list file.
 
-    What lies under `out` is none: it was made here. A file with two names is one video, by its first name.
+    Args:
+        source: a folder, which is searched recursively, or a text file with one path per line, relative to
+            the file; lines that start with # are comments.
+        out: the folder of the results. Videos in it are ignored, since preparation made them.
+
+    Returns:
+        The sources. A file that has several names (links) occurs once, under the first of them. A link to a
+        missing file is a source too, so that the report lists it.
 
     Raises:
-        UserError: neither a folder nor a list, or nothing in it.
+        UserError: `source` is neither a folder nor a list file, or contains no video.
     """
     if source.is_dir():
         videos, own = (p for p in source.rglob("*") if p.suffix.lower() in VIDEOS), out.resolve()
-        # A link to nothing is asked for, too, and reported.
         files = (p for p in videos if p.is_file() or (p.is_symlink() and not p.exists()))
         paths = sorted(p for p in files if own not in Path(os.path.realpath(p)).parents)
         found = [Source.of(path, path.relative_to(source).as_posix()) for path in paths]
@@ -64,23 +79,25 @@ def find_sources(source: Path, out: Path) -> list[Source]:
         try:
             lines = source.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise UserError(f"{source} is no list of videos: give a text file, one path a line") from error
+            raise UserError(
+                f"{source} is not a list of videos: give a text file with one path per line"
+            ) from error
         names = dict.fromkeys(line.strip() for line in lines if line.strip() and line.strip()[0] != "#")
         found = [Source.of(source.parent / name, name) for name in names]
         if found and not any(one.path.is_file() for one in found):
-            raise UserError(f"no line of {source} names a file: give paths relative to it, one a line")
+            raise UserError(f"no line of {source} names a file: give one path per line, relative to {source}")
     else:
         raise UserError(f"{source} is neither a folder of videos nor a list of them: give one of the two")
     if not found:
-        raise UserError(f"there is no video in {source}: names end in {', '.join(VIDEOS)}")
+        raise UserError(f"there is no video in {source}: names of videos end in {', '.join(VIDEOS)}")
     once: dict[object, Source] = {}
     for one in found:
-        once.setdefault(_file(one.path), one)
+        once.setdefault(_identity(one.path), one)
     return list(once.values())
 
 
-def _file(path: Path) -> object:
-    """Equal for all names of one file."""
+def _identity(path: Path) -> object:
+    """A value that is equal for all names of the same file."""
     try:
         stat = path.stat()
         return stat.st_dev, stat.st_ino

@@ -1,4 +1,4 @@
-"""Raw videos become a data set: twenty of every kind, with a correct report, through kills and restarts."""
+"""Preparation of raw videos: sources, shots, transcripts, processes, and errors of the command."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ import numpy as np
 import pytest
 import torch
 from media_files import chirps, person, write_video
+from prepared_data import tiny_codecs
 from talking_videos import write_clip
 
+from evaluation.sync import Sync
+from motion_ae.config import MotionAEConfig
 from recipes.data.prepare import __main__ as main_module
 from recipes.data.prepare import clips as clips_module
+from recipes.data.prepare.analysis import analyse, choose_spans
 from recipes.data.prepare.clips import Clip, ClipWriter, Record, make_clips
 from recipes.data.prepare.detect import box_of, retinaface
-from recipes.data.prepare.encode import Encoders, Setup, encode_videos
+from recipes.data.prepare.encode import FRAMES_PER_BATCH, Encoders, Setup, encode_videos
 from recipes.data.prepare.pack import pack
-from recipes.data.prepare.parallel import _quietly, in_processes
+from recipes.data.prepare.parallel import _run, in_processes
+from recipes.data.prepare.samples import read_metadata
 from recipes.data.prepare.sources import Source, find_sources
-from recipes.data.prepare.watch import stretches, watch
 from recipes.data.tar_shards import read_index
 from recipes.data.transcript import Cue
 from recipes.data.validate import check
@@ -42,14 +46,14 @@ from talker.errors import UserError
 from talker.media.face import Box
 
 
-def test_every_video_has_a_key_of_its_own_that_is_safe(tmp_path: Path) -> None:
+def test_every_video_has_a_unique_and_safe_key(tmp_path: Path) -> None:
     names = ["a.mp4", "A.mp4", "b/a.mp4", "Zoë – 你好.MOV", "..mkv", "x" * 200 + ".webm", b"\xff\xfe\n.mp4"]
     out = tmp_path / "out"
     for name in [*names, "out/clips/a/000.mkv"]:
         path = tmp_path / os.fsdecode(name)
         path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
-    lines = "\ufeffb/a.mp4\n# chosen\n\nnot there.mp4\n b/a.mp4\r\n"
+    lines = "\ufeffb/a.mp4\n# a comment\n\nnot there.mp4\n b/a.mp4\r\n"
     (tmp_path / "notes.txt").write_text(lines, encoding="utf-8")
     found = find_sources(tmp_path, out)
     keys = [source.key for source in found]
@@ -66,7 +70,7 @@ def test_every_video_has_a_key_of_its_own_that_is_safe(tmp_path: Path) -> None:
             find_sources(tmp_path / wrong, out)
 
 
-def test_a_file_of_two_names_is_one_video_and_a_link_to_nothing_a_line(tmp_path: Path) -> None:
+def test_a_file_with_two_names_is_one_source_and_a_broken_link_is_reported(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     (videos / "a.mp4").touch()
@@ -82,7 +86,7 @@ def test_a_file_of_two_names_is_one_video_and_a_link_to_nothing_a_line(tmp_path:
         assert Record.read(tmp_path / one.key).lost == {"unreadable": 1}
 
 
-def test_boxes_from_landmarks_turn_and_grow_with_the_face() -> None:
+def test_box_of_landmarks_moves_and_scales_with_the_face() -> None:
     face = np.array([[40, 50], [60, 50], [50, 60], [43, 70], [57, 70]], float)
     box = box_of(face)
     assert box.centre == pytest.approx((50, 55.4))
@@ -92,41 +96,41 @@ def test_boxes_from_landmarks_turn_and_grow_with_the_face() -> None:
     assert larger.centre == pytest.approx((157, 3 * 55.4 + 7))
 
 
-def test_shots_are_kept_apart(tmp_path: Path) -> None:
+def test_no_span_extends_over_two_shots(tmp_path: Path) -> None:
     first = person(256)
     second = 255 - (255 - np.roll(first, 30, 1)) // 2
     path = write_video(tmp_path / "a.mp4", [first] * 36 + [second] * 48, sound=True)
-    watched = watch(path, None)
-    assert watched.shots == ((0, 25), (36, 84))
+    analysis = analyse(path, None)
+    assert analysis.shots == ((0, 25), (36, 84))
     words = [Cue(start, start + 0.5, "so") for start in (0.1, 1.1, 1.6, 2.2)]
-    found, lost = stretches(watched, words)
+    found, lost = choose_spans(analysis, words)
     assert [len(span.cues) for span in found] == [1, 2]
-    assert sum(lost.values()) == 1  # a word across the cut
+    assert sum(lost.values()) == 1  # the word across the cut
     assert found[0].end <= 25 / 25
     assert found[1].start >= 36 / 25
-    found, lost = stretches(watched, [Cue(0, math.inf, "so " * 5)])
+    found, lost = choose_spans(analysis, [Cue(0, math.inf, "so " * 5)])
     assert not found
     assert sum(lost.values()) == 1
-    assert len(stretches(watched, [])[0]) == 2
-    assert all(watched.looks)
-    # The square of the second shot is its own from its first frame on.
-    assert watched.track.square(24) == watched.track.square(0)
-    assert watched.track.square(36) == watched.track.square(80) != watched.track.square(0)
+    assert len(choose_spans(analysis, [])[0]) == 2
+    assert all(analysis.detections)
+    # The squares of one shot do not depend on the faces of the other.
+    assert analysis.track.square(24) == analysis.track.square(0)
+    assert analysis.track.square(36) == analysis.track.square(80) != analysis.track.square(0)
 
 
 @pytest.mark.long
-def test_a_text_without_times_is_of_all_the_sound_or_of_none(tmp_path: Path) -> None:
+def test_a_text_without_times_is_kept_only_with_the_whole_sound(tmp_path: Path) -> None:
     words, whole = [Cue(start, start + 0.4, "so") for start in (0.1, 1.2, 2.2)], [Cue(0, math.inf, "so " * 5)]
     pcm, face = chirps(3.0, 24_000)[0], person(64)
 
     def kept(name: str, frames: int, sound: np.ndarray, begin: float = 0.0, share: float = 1.0) -> list[list]:
-        """Starts of the words that are kept, and those of the text without times."""
+        """Starts of the cues that are kept: of the words with times, and of the text without times."""
         path, stamps = tmp_path / name, [begin + number / 25 for number in range(frames)]
         write_clip(path, [face] * frames, sound, stamps=stamps, flags="faststart" * (share < 1))
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-        watched = watch(path, lambda _: [Box(16, 16, 32)])
+        analysis = analyse(path, lambda _: [Box(16, 16, 32)])
         return [
-            [cue.start for span in stretches(watched, cues)[0] for cue in span.cues]
+            [cue.start for span in choose_spans(analysis, cues)[0] for cue in span.cues]
             for cues in (words, whole)
         ]
 
@@ -137,11 +141,11 @@ def test_a_text_without_times_is_of_all_the_sound_or_of_none(tmp_path: Path) -> 
     assert kept("sound ends.mp4", 75, pcm[:48_000]) == [[0.1, 1.2], [0.0]]
     assert kept("picture begins.mkv", 50, pcm, 1.0) == [pytest.approx([0.2, 1.2]), []]
     assert kept("picture and sound begin.mkv", 75, pcm, 0.2)[1] == [0.0]
-    assert kept("cut.mp4", 75, pcm, share=0.85)[1] == []  # whose header claims more
+    assert kept("cut.mp4", 75, pcm, share=0.85)[1] == []  # its header states more than can be read
 
 
-# Cues of a clip of a second, and why they are of no use.
-SAID = [
+# Transcripts of a clip of one second, and their faults.
+TRANSCRIPTS = [
     ([Cue(0.1, 0.5, "so"), Cue(0.5, 1.2, "it went")], None),
     ([Cue(0.0, 1.0, "你好世界")], "text outside the tokenizer"),
     ([Cue(0.0, 1.0, "...!!!")], "text outside the tokenizer"),
@@ -151,30 +155,67 @@ SAID = [
 ]
 
 
-def test_words_that_nothing_can_be_learned_from_are_left_out(tmp_path: Path) -> None:
+def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path) -> None:
     folder, latents = tmp_path / "clips" / "a", tmp_path / "latents"
     folder.mkdir(parents=True)
     latents.mkdir()
-    side = json.loads((PUPPET / "motion_ae" / "config.json").read_text())["resolution"]
+    codecs, side = tiny_codecs(tmp_path / "codecs"), MotionAEConfig.tiny().resolution
     with ClipWriter(folder / "000.mkv", side) as writer:
         for _ in range(25):
             writer.write(person(side), 0.1 * torch.randn(960))
-    for number in range(1, len(SAID)):
+    for number in range(1, len(TRANSCRIPTS)):
         (folder / f"{number:03d}.mkv").symlink_to(folder / "000.mkv")
-    record = Record("a.mp4", [], [Clip(0, 25, tuple(cues)) for cues, _ in SAID], {}, [])
+    record = Record("a.mp4", [], [Clip(0, 25, tuple(cues)) for cues, _ in TRANSCRIPTS], {}, [])
     record.write(folder)
-    encode_videos(Setup(PUPPET, "cpu", None, 0.0), tmp_path / "clips", latents, ["a"])
-    entries = pack(latents, ["a"], torch.zeros(32), tmp_path)
+    encode_videos(Setup(codecs, "cpu", None, 0.0), tmp_path / "clips", latents, ["a"])
+    entries = pack(latents, ["a"], torch.zeros(8), tmp_path)
     report = main_module._report(tmp_path, ["a"], [record], entries)
-    faults = {number: why for number, (_, why) in enumerate(SAID) if why}
-    assert report["clips"] == len(SAID) - len(faults)
+    faults = {number: why for number, (_, why) in enumerate(TRANSCRIPTS) if why}
+    assert report["clips"] == len(TRANSCRIPTS) - len(faults)
     assert report["reasons"] == Counter(faults.values())
     for line, (number, why) in zip(report["lines"], faults.items(), strict=True):
         assert line.startswith(f"a.mp4: clip {number:03d}: {why}: ")
     assert check(tmp_path)[1] == ["no clip is in the split heldout"]
 
 
-def test_a_crash_is_a_videos_own_and_any_other_loss_is_tried_again(
+@pytest.mark.parametrize(
+    ("offset", "confidence", "good"), [(-4, 0.2, True), (5, 0.2, False), (-5, 0.2, False), (0, 0.05, False)]
+)
+def test_clips_whose_sound_does_not_match_the_lips_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int, confidence: float, good: bool
+) -> None:
+    folder, side = tmp_path / "clips" / "a", MotionAEConfig.tiny().resolution
+    folder.mkdir(parents=True)
+    with ClipWriter(folder / "000.mkv", side) as writer:
+        for _ in range(25):
+            writer.write(person(side), 0.1 * torch.randn(960))
+    Record("a.mp4", [], [Clip(0, 25, (Cue(0.1, 0.9, "so it goes"),))], {}, []).write(folder)
+    monkeypatch.setattr(Encoders, "sync_of", lambda *_: Sync(offset, confidence))
+    setup = Setup(tiny_codecs(tmp_path / "codecs"), "cpu", None, 0.1)
+    encode_videos(setup, tmp_path / "clips", tmp_path, ["a"])
+    assert read_metadata(tmp_path / "a.npz")["lost"] == ({} if good else {"off-screen speech": 1})
+
+
+def test_encoders_receive_samples_and_pixels_in_minus_one_to_one(tmp_path: Path) -> None:
+    encoders = Encoders(Setup(tiny_codecs(tmp_path), "cpu", None, 0.0))
+    side = MotionAEConfig.tiny().resolution
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES_PER_BATCH + 3, side, side, 3), np.uint8)
+    pcm = 0.1 * torch.randn(len(frames) * 960)
+    motion, lips = encoders.encode_frames(iter(frames))
+    audio, speaker = encoders.encode_sound(pcm)
+    with torch.no_grad():
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1
+        expected = encoders.motion_ae.encode(pictures).numpy()
+        assert np.allclose(motion, expected, atol=2e-3)
+        assert np.allclose(audio, encoders.audio_vae.encode(pcm[None])[0].numpy(), rtol=1e-3, atol=2e-3)
+        assert np.allclose(speaker, encoders.speaker.embed(pcm[None])[0].numpy(), rtol=1e-3, atol=2e-3)
+    assert len(lips) == len(frames) == len(audio)
+    assert motion.dtype == audio.dtype == speaker.dtype == np.float16
+    silence = encoders.encode_sound(torch.zeros(24_000))[0]
+    assert np.allclose(encoders.quiet(), silence.mean(0), atol=5e-3)
+
+
+def test_a_crash_is_final_and_any_other_loss_is_tried_again_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clips").mkdir()
@@ -183,12 +224,12 @@ def test_a_crash_is_a_videos_own_and_any_other_loss_is_tried_again(
     sources = [Source.of(tmp_path / name, name) for name in codes]
     tried = []
 
-    def ending(_: object, jobs: list[tuple[Source]], workers: int) -> Iterator[tuple[tuple[Source], int]]:
+    def exits(_: object, jobs: list[tuple[Source]], workers: int) -> Iterator[tuple[tuple[Source], int]]:
         for job in jobs:
             tried.append(codes[job[0].name])
             yield job, tried[-1]
 
-    monkeypatch.setattr(main_module, "in_processes", ending)
+    monkeypatch.setattr(main_module, "in_processes", exits)
     for _ in range(2):
         records = main_module._clips(sources, tmp_path, Setup(PUPPET, "cpu", None, 0.0), None, 1)
     assert tried == [*crashes, *lost, *lost]
@@ -196,24 +237,26 @@ def test_a_crash_is_a_videos_own_and_any_other_loss_is_tried_again(
     assert [list(record.lost) for record in records] == [[why] for why in reasons]
 
 
-def test_exhausted_memory_is_no_fault_of_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def watch(*_: object) -> None:
+def test_running_out_of_memory_is_not_recorded_as_a_fault_of_the_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def analyse(*_: object) -> None:
         try:
             raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
         except av.FFmpegError as error:
             raise UserError("a.mp4 cannot be read") from error
 
-    monkeypatch.setattr(clips_module, "watch", watch)
+    monkeypatch.setattr(clips_module, "analyse", analyse)
     with pytest.raises(UserError):
         make_clips(Source.of(tmp_path / "a.mp4", "a.mp4"), tmp_path / "a", 64, None)
     assert not (tmp_path / "a").exists()
 
 
-def test_a_full_disk_is_one_line_and_no_fault_of_a_video(
+def test_a_full_disk_is_one_line_and_not_recorded_as_a_fault_of_the_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        _quietly(Path.write_text, (Path("/dev/full"), "so"))
+        _run(Path.write_text, (Path("/dev/full"), "so"))
     assert ended.value.code == errno.ENOSPC
     (tmp_path / "clips").mkdir()
     sources = [Source.of(tmp_path / "a.mp4", "a.mp4")]
@@ -231,17 +274,17 @@ def test_a_full_disk_is_one_line_and_no_fault_of_a_video(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["nowhere", "--out", "out"], "error: nowhere is neither a folder of videos nor a list of them: .*"),
         (["here", "--out", "a.mp4"], "error: a.mp4 cannot be written .* choose another --out"),
-        (["here", "--out", "out", "--weights", "here"], "error: here/audio_vae/config.json is missing: .*"),
+        (["here", "--out", "out", "--codecs", "here"], "error: here/audio_vae/config.json is missing: .*"),
         (["here", "--out", "out", "--device", "warp"], "error: --device warp cannot be used .* try cpu"),
         (["here", "--out", "out", "--transcribe", "a.mp4"], "error: a.mp4 holds no Whisper weights .*"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_no_trace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+def test_invalid_arguments_give_one_line_and_write_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("here/a.mp4", "a.mp4"):
@@ -250,41 +293,52 @@ def test_what_cannot_be_is_one_line_and_leaves_no_trace(
     monkeypatch.setattr(sys, "argv", ["prepare", *options])
     with pytest.raises(SystemExit) as ended:
         main_module.main()
-    assert re.fullmatch(said, str(ended.value.code)), ended.value.code
+    assert re.fullmatch(message, str(ended.value.code)), ended.value.code
     assert not Path("out").exists()
 
 
-def test_one_at_a_time_and_with_the_same_weights(tmp_path: Path) -> None:
+def test_a_folder_in_use_or_with_other_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     out, setup = tmp_path / "out", Setup(PUPPET, "cpu", None, 0.0)
     out.mkdir()
-    main_module._same_settings(out, setup, None)
-    main_module._same_settings(out, setup, None)
+    main_module._check_settings(out, setup, None)
+    main_module._check_settings(out, setup, None)
     with pytest.raises(UserError, match="other weights or limits: choose another --out"):
         main_module.prepare(tmp_path, out, dataclasses.replace(setup, least_sync=0.1), None, 1)
     with (out / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="is being prepared by another process"):
+        with pytest.raises(UserError, match="is in use by another process"):
             main_module.prepare(tmp_path, out, setup, None, 1)
 
 
-def timed(words: int, each: float, start: float = 0.0, *more: tuple[float, float]) -> str:
-    """Whisper's transcript of so many words in a row, and of more with these times."""
+@pytest.mark.parametrize("value", [["here"], []])
+def test_error_for_option_weights_names_codecs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare", "here", "--out", "out", "--weights", *value])
+    with pytest.raises(SystemExit):
+        main_module.main()
+    assert "error: --weights is now called --codecs: use --codecs FOLDER" in capsys.readouterr().err
+
+
+def whisper_json(words: int, each: float, start: float = 0.0, *more: tuple[float, float]) -> str:
+    """A transcript by Whisper: `words` words of `each` seconds without pauses, then words at `more`."""
     times = [(start + k * each, start + (k + 1) * each) for k in range(words)]
-    said = zip([*times, *more], itertools.cycle(("so", "it", "goes")), strict=False)
-    return json.dumps({"segments": [{"start": a, "end": b, "text": word} for (a, b), word in said]})
+    timed = zip([*times, *more], itertools.cycle(("so", "it", "goes")), strict=False)
+    return json.dumps({"segments": [{"start": a, "end": b, "text": word} for (a, b), word in timed]})
 
 
 @pytest.mark.long
-def test_what_was_prepared_validates_clean(tmp_path: Path) -> None:
+def test_prepared_data_has_no_problem_in_validation(tmp_path: Path) -> None:
+    later = [(4.3 + 0.3 * k, 4.6 + 0.3 * k) for k in range(5)]
     transcripts = {
-        "row": (31.4, ".json", timed(101, 0.31)),  # must be cut where there is no pause
-        "full": (31.0, ".json", timed(99, 0.303, 0.3, (30.42, 31.0))),  # 30 s that touch 751 frames
+        "row": (31.4, ".json", whisper_json(101, 0.31)),  # is cut although it has no pause
+        "full": (31.0, ".json", whisper_json(99, 0.303, 0.3, (30.42, 31.0))),  # 30 s in 751 frames
         "late": (2.0, ".srt", "00:00:00.1 --> 00:00:02.2\nSo it goes."),
         "later": (2.0, ".srt", "00:00:00.1 --> 00:00:01.0\nSo it\n\n00:00:01.0 --> 00:00:03.0\ngoes."),
         "much": (2.0, ".txt", "So it goes. " * 20),
         "little": (3.0, ".txt", "Oh."),
-        "soft": (6.0, ".json", timed(5, 0.3, 0.1, *((4.3 + 0.3 * k, 4.6 + 0.3 * k) for k in range(5)))),
+        "soft": (6.0, ".json", whisper_json(5, 0.3, 0.1, *later)),
     }
     videos, out = tmp_path / "videos", tmp_path / "out"
     for name, (seconds, suffix, text) in transcripts.items():
@@ -305,7 +359,7 @@ def test_what_was_prepared_validates_clean(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_crash_is_an_exit_code() -> None:
+def test_failures_of_jobs_are_exit_codes() -> None:
     with pytest.raises(OSError, match="No space left"):
         list(in_processes(Path.write_text, [(Path("/dev/full"), "so")], 1))
     ends = dict(in_processes(os._exit, [(0,), (3,)], 2)) | dict(in_processes(os.abort, [()], 1))
@@ -314,7 +368,7 @@ def test_a_crash_is_an_exit_code() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("victim", ["worker", "server"])
-def test_what_is_killed_from_outside_is_tried_again(tmp_path: Path, victim: str) -> None:
+def test_a_job_whose_process_is_killed_is_tried_again(tmp_path: Path, victim: str) -> None:
     forkserver.ensure_running()
     pid = {"worker": "$PPID", "server": forkserver._forkserver._forkserver_pid}[victim]
     once = f"mkdir {tmp_path}/tried && kill -KILL {pid}; sleep 0.5"
@@ -340,7 +394,7 @@ def test_retinaface_loads_without_unpickling(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_whisper_gives_words_with_times(tmp_path: Path) -> None:
+def test_whisper_transcribes_words_with_times(tmp_path: Path) -> None:
     import whisper
 
     torch.manual_seed(0)
@@ -348,11 +402,11 @@ def test_whisper_gives_words_with_times(tmp_path: Path) -> None:
     text = {"n_vocab": 51865, "n_text_ctx": 12, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 1}
     net = whisper.model.Whisper(whisper.model.ModelDimensions(**audio, **text))
     torch.nn.init.zeros_(net.decoder.positional_embedding)  # it is not initialised
-    torch.nn.init.normal_(net.decoder.token_embedding.weight, std=0.1)  # so that it is unsure
+    torch.nn.init.normal_(net.decoder.token_embedding.weight, std=0.1)  # low confidence: Whisper samples
     torch.save({"dims": audio | text, "model_state_dict": net.state_dict()}, tmp_path / "w.pt")
     encoders, pcm = Encoders(Setup(PUPPET, "cpu", tmp_path / "w.pt", 0.0)), 0.1 * torch.randn(48_000)
     words = encoders.words(pcm)
-    assert words == encoders.words(pcm)  # though it draws where it is unsure
+    assert words == encoders.words(pcm)  # although it samples
     assert all(0 <= cue.start <= cue.end < 31 and cue.text for cue in words)
     torch.save({"other": 1}, tmp_path / "o.pt")
     with pytest.raises(UserError, match="holds no Whisper weights"):

@@ -1,5 +1,7 @@
-"""Twenty videos of every kind become a data set; killed in every stage and restarted, the same one, byte for
-byte, and nothing twice."""
+"""Preparation that is killed in any stage and resumed gives the same bytes, and does nothing twice.
+
+The source is a folder of twenty videos, one of each kind.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from recipes.data.validate import check
 
 pytestmark = pytest.mark.long
 
-# Where: what is about to be done to a file whose path holds this, for this many times in one process.
+# When to kill, by stage: "event|part of a path|count", see `killed.prepare`.
 STAGES = {
     "settings": "os.rename|/settings.json|1",
     "tracking": "open|/videos/late sound.mkv|2",
@@ -37,11 +39,11 @@ STAGES = {
     "index": "os.rename|/index.jsonl|1",
     "report": "os.rename|/report.json|1",
 }
-ALONE = "tracking"  # here the main process is killed, and its workers go on
+ALONE = "tracking"  # in this stage only the main process is killed; its workers continue
 
 
-def deaf(path: Path) -> Path:
-    """Weights of a whisper that hears nothing in anything."""
+def silent_whisper(path: Path) -> Path:
+    """Weights of a Whisper network that finds no speech in any sound."""
     from whisper.model import ModelDimensions, Whisper
     from whisper.tokenizer import get_tokenizer
 
@@ -64,18 +66,18 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return "--transcribe", str(deaf(tmp_path_factory.mktemp("whisper") / "deaf.pt"))
+    return "--transcribe", str(silent_whisper(tmp_path_factory.mktemp("whisper") / "silent.pt"))
 
 
 @pytest.fixture(scope="module")
 def whole(videos: Path, whisper: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared by one worker that nobody interrupts."""
+    """The data set that one worker prepares without interruption."""
     out = tmp_path_factory.mktemp("whole") / "out"
     assert prepare(videos, out, *whisper) == 0, out.with_suffix(".log").read_text()
     return out
 
 
-def test_the_report_is_correct_and_another_run_does_nothing(
+def test_the_report_is_correct_and_a_second_run_changes_nothing(
     videos: Path, whisper: tuple[str, str], whole: Path
 ) -> None:
     report = json.loads((whole / "report.json").read_text())
@@ -92,7 +94,7 @@ def test_the_report_is_correct_and_another_run_does_nothing(
     assert finished(whole) == before
 
 
-def test_killed_in_every_stage_it_goes_on_and_gives_the_same_bytes(
+def test_a_run_killed_in_every_stage_resumes_and_gives_the_same_bytes(
     videos: Path, whisper: tuple[str, str], whole: Path, tmp_path: Path
 ) -> None:
     out, done = tmp_path / "out", dict[str, int]()
@@ -108,18 +110,18 @@ def test_killed_in_every_stage_it_goes_on_and_gives_the_same_bytes(
     assert tree(out) == tree(whole)
 
 
-def test_a_killed_server_of_workers_is_no_fault_of_a_video(
+def test_killing_the_fork_server_is_not_recorded_as_a_fault_of_a_video(
     videos: Path, whisper: tuple[str, str], whole: Path, tmp_path: Path
 ) -> None:
     out, two = tmp_path / "out", (*whisper, "--workers", "2")
     assert prepare(videos, out, *two, kill_at=STAGES["tracking"], whom="parent") == 0
     before, reasons = (json.loads((at / "report.json").read_text())["reasons"] for at in (whole, out))
-    assert set(reasons) <= {*before, LOST}  # whose second server was killed, too
+    assert set(reasons) <= {*before, LOST}  # LOST: the server of the second try was killed too
     assert prepare(videos, out, *two) == 0
     assert tree(out) == tree(whole)
 
 
-def test_a_changed_video_is_made_again_through_kills(tmp_path: Path) -> None:
+def test_a_changed_video_is_prepared_again_through_kills(tmp_path: Path) -> None:
     videos, out, fresh = (tmp_path / name for name in ("videos", "out", "fresh"))
     videos.mkdir()
     for name in ("a", "b"):
@@ -140,24 +142,24 @@ def test_a_changed_video_is_made_again_through_kills(tmp_path: Path) -> None:
     assert check(out)[1] == []
 
 
-def test_an_interruption_is_one_line_and_no_fault_of_a_video(videos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_prints_one_line_and_is_not_recorded_as_a_fault(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     at = STAGES["tracking"]
     assert prepare(videos, out, "--workers", "2", kill_at=at, kill=signal.SIGINT) == 130
-    said = out.with_suffix(".log").read_text()
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("interrupted: run it again")
+    printed = out.with_suffix(".log").read_text()
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1].startswith("interrupted: run the same command again")
     records = [Record.read(path.parent) for path in out.glob("clips/*/record.json")]
     assert not any("crashed" in record.lost for record in records)
 
 
-def test_an_interruption_of_the_imports_is_no_traceback(videos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_during_the_imports_prints_no_traceback(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert prepare(videos, out, kill_at="import|torch|1", kill=signal.SIGINT) == -signal.SIGINT
     assert out.with_suffix(".log").read_text() == ""
 
 
-def test_however_it_was_filmed_it_gives_nearly_the_same_codes(whole: Path) -> None:
+def test_codes_hardly_depend_on_the_format_of_the_video(whole: Path) -> None:
     clips = [Prepared(whole, split) for split in ("train", "heldout")]
     codes = {
         held._views[k].entry.voice.rsplit("-", 1)[0]: {s: held.of(s, k)[6:30] for s in ("audio", "motion")}
@@ -170,5 +172,5 @@ def test_however_it_was_filmed_it_gives_nearly_the_same_codes(whole: Path) -> No
         for stream in ("audio", "motion"):
             a, b = codes[name][stream], codes[plain][stream]
             other = codes["zo-spricht"][stream][: len(b)]
-            away, apart = (a - b).square().mean().sqrt(), (other - b[: len(other)]).square().mean().sqrt()
-            assert away < 0.5 * apart, (name, stream, float(away), float(apart))
+            same, different = (a - b).square().mean().sqrt(), (other - b[: len(other)]).square().mean().sqrt()
+            assert same < 0.5 * different, (name, stream, float(same), float(different))

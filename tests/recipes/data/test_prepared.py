@@ -1,10 +1,11 @@
-"""What was packed is read again, by index; the talker trains on it; hostile folders are refused."""
+"""Prepared data: packing and reading are inverse, the talker trains on it, hostile indices are refused."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from prepared_data import AUDIO, TINY, sample, usual, write_prepared
 
 from recipes.configs.talker import tiny
+from recipes.data.clips import LEAST_STD
+from recipes.data.prepare import pack
 from recipes.data.prepare.pack import heldout_voices
-from recipes.data.prepared import Prepared, read_at, read_statistics
-from recipes.data.tar_shards import INDEX, SHARDS, read_index, read_member
+from recipes.data.prepared import Prepared, View, read_statistics, tokens_read_from_words, views_of
+from recipes.data.tar_shards import INDEX, SHARDS, Entry, read_index, read_member
 from recipes.data.transcript import Cue
 from recipes.data.validate import check
 from recipes.train_talker import Data, averaged, check_widths, draw, main
@@ -29,11 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return usual(tmp_path_factory.mktemp("prepared"))
 
 
-def test_round_trip_by_index(folder: Path) -> None:
+def test_packed_samples_are_read_back_by_number(folder: Path) -> None:
     clips = {split: Prepared(folder, split) for split in ("train", "heldout")}
     assert sum(map(len, clips.values())) == 24
     voices = [{entry.voice for entry in read_index(folder) if entry.split == split} for split in clips]
-    assert not voices[0] & voices[1]  # nobody is in both
+    assert not voices[0] & voices[1]  # no voice is in both splits
     train = clips["train"]
     for number in (5, 0, len(train) - 1):
         entry = [entry for entry in read_index(folder) if entry.split == "train"][number]
@@ -55,10 +58,13 @@ def test_webdataset_reads_the_shards(folder: Path) -> None:
     assert first["json"]["cues"]
 
 
-def test_packing_again_writes_nothing_and_statistics_are_those_of_the_training_clips(folder: Path) -> None:
+def test_packing_again_writes_no_shard(folder: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in (folder / SHARDS).iterdir()}
     usual(folder)
     assert before == {path.name: path.stat().st_mtime_ns for path in (folder / SHARDS).iterdir()}
+
+
+def test_statistics_are_those_of_the_training_clips(folder: Path) -> None:
     train = Prepared(folder, "train")
     mean, std = train.statistics()
     audio = torch.cat([train.of("audio", clip) for clip in range(len(train))])
@@ -67,7 +73,7 @@ def test_packing_again_writes_nothing_and_statistics_are_those_of_the_training_c
     assert torch.allclose(std["audio"], audio.std(0, correction=0), atol=1e-4)
 
 
-def test_some_voices_are_held_out_and_never_all() -> None:
+def test_about_two_percent_of_the_voices_are_held_out_and_never_all() -> None:
     names = [f"voice{k}" for k in range(2000)]
     heldout = heldout_voices(names)
     assert 20 < len(heldout) < 60
@@ -76,24 +82,47 @@ def test_some_voices_are_held_out_and_never_all() -> None:
     assert [len(heldout_voices(names[:count])) for count in range(3)] == [0, 0, 1]
 
 
-def test_a_voice_that_was_held_out_stays_so_when_videos_are_added_or_missing(tmp_path: Path) -> None:
+def test_held_out_voices_stay_held_out_when_videos_are_added_or_removed(tmp_path: Path) -> None:
     clips = {name: sample(f"{name}-0", 1, k) for k, name in enumerate("abcdefgh")}
     ranked = sorted(clips, key=lambda name: hashlib.sha256(name.encode()).digest(), reverse=True)
-    assert heldout_voices(ranked) == {ranked[-1]}  # for want of any that its name alone would hold out
+    assert heldout_voices(ranked) == {ranked[-1]}  # no digest is below the threshold: the lowest one counts
 
     def heldout(names: list[str]) -> set[str]:
         folder = write_prepared(tmp_path, [[clips[name]] for name in names])
-        return {entry.voice for entry in read_index(folder) if entry.split == "heldout"}
+        entries = read_index(folder)
+        assert {path.name for path in (folder / SHARDS).iterdir()} == {entry.shard for entry in entries}
+        return {entry.voice for entry in entries if entry.split == "heldout"}
 
     assert heldout(ranked[:1]) == set()
     assert heldout(ranked[:3]) == {ranked[2]}
     assert heldout(ranked[:5]) == {ranked[2]}
-    assert heldout([*ranked[:2], *ranked[3:5]]) == {ranked[4]}  # somebody must be
+    assert heldout([*ranked[:2], *ranked[3:5]]) == {ranked[4]}  # one voice must be held out
     assert heldout(ranked) == {ranked[2], ranked[4]}
 
 
+def test_views_of_a_long_clip_hold_whole_words_with_times_of_the_view() -> None:
+    cues = (Cue(1.0, 20.0, "a"), Cue(24.0, 50.0, "b"))
+    entry = Entry("long-0", "train", "a.tar", {}, 1300, "long", cues)
+    views, dropped = views_of(entry)
+    assert not dropped
+    # 0.25 s before and after the words, at whole frames.
+    assert [(view.first, view.last) for view in views] == [(18, 507), (593, 1257)]
+    for view, cue in zip(views, cues, strict=True):
+        (shifted,) = view.cues
+        assert shifted.start == pytest.approx(cue.start - view.first / 25)
+        assert shifted.end == pytest.approx(cue.end - view.first / 25)
+    short = dataclasses.replace(entry, frames=750)
+    assert views_of(short) == ([View(short, 0, 750, cues)], {})
+    joined = dataclasses.replace(entry, cues=(Cue(1.0, 50.0, "a"),))
+    assert views_of(joined) == ([], {"too long between two cuts": 1})
+    assert views_of(dataclasses.replace(entry, cues=())) == (
+        [],
+        {"too long, without a transcript to split it at": 1},
+    )
+
+
 @pytest.mark.long
-def test_what_is_long_is_split_at_words_or_dropped_and_counted(
+def test_long_clips_are_split_between_words_or_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usual_clips = [[sample(f"short{k}-0", 2, k)] for k in range(8)]
@@ -107,11 +136,11 @@ def test_what_is_long_is_split_at_words_or_dropped_and_counted(
     problems = check(folder)[1]
     assert all(any(line.endswith(f"parts not read, {why}: 1") for line in problems) for why in reasons)
     train(monkeypatch, folder, tmp_path / "run", steps=1)
-    said = capsys.readouterr().out
-    assert all(f"{why} 1" in said for why in reasons)
+    printed = capsys.readouterr().out
+    assert all(f"{why} 1" in printed for why in reasons)
     assert len(views) in (3, 4)
-    said = " ".join(held.text(k) for held, k in views)
-    assert said == " ".join(cue.text for cue in timed.cues)
+    text = " ".join(held.text(k) for held, k in views)
+    assert text == " ".join(cue.text for cue in timed.cues)
     for held, k in views:
         assert held.frames[k] <= 750
         first = held._views[k].first
@@ -119,13 +148,49 @@ def test_what_is_long_is_split_at_words_or_dropped_and_counted(
         assert torch.equal(held.of("motion", k), part)
 
 
-def test_places_in_the_text_follow_the_words() -> None:
+def test_tokens_read_are_interpolated_between_word_times() -> None:
     words = [Cue(0.0, 1.0, "abc"), Cue(2.0, 3.0, "d"), Cue(3.0, 4.0, "ef")]
-    read = read_at(words, 9, np.array([0.5, 1.5, 2.5, 4.0, 9.0]))
+    read = tokens_read_from_words(words, 9, np.array([0.5, 1.5, 2.5, 4.0, 9.0]))
     assert read.tolist() == [2.0, 4.0, 5.0, pytest.approx(9.0), 9.0]
 
 
-def test_the_talker_trains_on_it(folder: Path) -> None:
+def test_tokens_are_read_from_the_first_word_to_the_last(tmp_path: Path) -> None:
+    words = tuple(Cue(0.4 + k, 0.9 + k, "went") for k in range(3))
+    several = (Cue(0.1, 1.0, "it went"), Cue(1.0, 3.0, "down"))
+    cues = {"a-0": words, "a-1": several}
+    samples = [dataclasses.replace(sample(key, 4), cues=own) for key, own in cues.items()]
+    clips = Prepared(write_prepared(tmp_path, [samples]), "train")
+    assert clips.tokens_read(1) is None  # not every cue is a single word
+    read, tokens = clips.tokens_read(0).numpy(), len(clips.ids(0))
+    ends = 0.16 * (np.arange(25) + 1)  # of the patches
+    assert ((read > 0) == (ends > 0.4)).all()
+    assert ((read == tokens) == (ends >= 2.9)).all()
+    assert np.allclose(read[(ends > 0.9) & (ends < 1.4)], tokens / 3)
+
+
+def test_standard_deviation_has_a_lower_bound(tmp_path: Path) -> None:
+    constant = sample("a", 2)
+    constant.motion[:, 1] = 0.5
+    clips = Prepared(write_prepared(tmp_path, [[constant]]), "train")
+    assert read_statistics(clips.folder)["motion_std"][1] == 0
+    std = clips.statistics()[1]["motion"]
+    assert std[1].item() == pytest.approx(LEAST_STD)
+    assert (std[[0, *range(2, len(std))]] > 10 * LEAST_STD).all()
+
+
+def test_shards_hold_a_limited_number_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "SHARD_CLIPS", 3)
+    keys = [f"a-{number}" for number in range(8)]
+    samples = [sample(key, 1, number) for number, key in enumerate(keys)]
+    folder = write_prepared(tmp_path, [samples[:5], samples[5:]])
+    entries = read_index(folder)
+    assert [entry.key for entry in entries] == keys
+    assert list(Counter(entry.shard for entry in entries).values()) == [3, 3, 2]
+    for entry, made in zip(entries, samples, strict=True):
+        assert np.array_equal(read_member(folder, entry, "audio"), made.audio)
+
+
+def test_losses_on_prepared_clips_are_finite(folder: Path) -> None:
     held, run = Prepared(folder, "train"), tiny()
     data = Data.of(held)
     model = TalkerModel(run.model)
@@ -134,10 +199,10 @@ def test_the_talker_trains_on_it(folder: Path) -> None:
     (batch, drawn), *_ = draw(data, 0, clips, run, model.stats)
     errors = model(batch, drawn)
     assert all(torch.isfinite(value).all() for value in errors.values())
-    assert 0 < batch.reads.float().mean() < 1  # half of the videos have word times
+    assert 0 < batch.reads.float().mean() < 1  # only half of the videos have word times
 
 
-def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, steps: int = 2) -> None:
+def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, steps: int = 1) -> None:
     settings = ["--set", f"steps={steps}", "--set", "generate_every=0"]
     monkeypatch.setattr(
         "sys.argv", ["", "--config", "tiny", "--data", str(folder), "--run", str(run), *settings]
@@ -145,18 +210,18 @@ def train(monkeypatch: pytest.MonkeyPatch, folder: Path, run: Path, steps: int =
     main()
 
 
-def test_the_command_trains_on_less_than_a_batch_and_keeps_the_statistics(
+def test_training_on_less_than_a_batch_stores_the_statistics_of_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = usual(tmp_path / "prepared", videos=3)
     assert 0 < len(Prepared(folder, "train")) < tiny().batch.rows
-    train(monkeypatch, folder, tmp_path / "run")
+    train(monkeypatch, folder, tmp_path / "run", steps=1)
     stats, stored = averaged(tmp_path / "run").stats, read_statistics(folder)
     for name in ("audio_mean", "audio_std", "motion_mean", "motion_std"):
         assert torch.equal(getattr(stats, name), stored[name]), name
 
 
-def test_data_that_does_not_fit_is_refused_in_a_line(
+def test_training_refuses_data_that_does_not_fit_in_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match=r"the clips have latents .*'voice': 128.*'voice': 256.* --config"):
@@ -169,7 +234,7 @@ def test_data_that_does_not_fit_is_refused_in_a_line(
 
 
 def _spoiled(folder: Path, out: Path, **change: object) -> Path:
-    """A data set whose first entry says something else."""
+    """A copy of a data set whose first entry has other values."""
     out.mkdir()
     (out / SHARDS).symlink_to(folder / SHARDS)
     lines = (folder / INDEX).read_text().splitlines()
@@ -177,17 +242,17 @@ def _spoiled(folder: Path, out: Path, **change: object) -> Path:
     return out
 
 
-def test_a_hostile_index_reads_nothing_else(folder: Path, tmp_path: Path) -> None:
+def test_a_hostile_index_reads_no_other_file(folder: Path, tmp_path: Path) -> None:
     for number, shard in enumerate(("../../secret.tar", "/etc/passwd", "a/b.tar", ".tar", "a.tar\n")):
-        with pytest.raises(UserError, match="no plain file name"):
+        with pytest.raises(UserError, match="not a plain file name"):
             read_index(_spoiled(folder, tmp_path / str(number), shard=shard))
     members = {"audio": [0, 2**40], "motion": [0, 10], "speaker": [0, 10]}
     with pytest.raises(UserError, match="out of bounds"):
         read_index(_spoiled(folder, tmp_path / "size", members=members))
-    with pytest.raises(UserError, match="line 1 is no clip"):
+    with pytest.raises(UserError, match="line 1 is not a clip"):
         read_index(_spoiled(folder, tmp_path / "cues", cues=[{"start": "x"}]))
     members = {"audio": [0, 512], "motion": [10**9, 100]}
     entry = read_index(_spoiled(folder, tmp_path / "members", members=members))[0]
-    for name, words in (("audio", "no array"), ("motion", "cut off"), ("speaker", "missing")):
+    for name, words in (("audio", "not an array"), ("motion", "truncated"), ("speaker", "missing")):
         with pytest.raises(UserError, match=words):
             read_member(folder, entry, name)

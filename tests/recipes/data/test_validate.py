@@ -1,4 +1,4 @@
-"""Each fault that is planted in a data set is found, in one line; a good one has none."""
+"""Validation finds every kind of fault and gives one line for it, and no line for a sound data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recipes.data.transcript import Cue
 from recipes.data.validate import check
 
 
-def test_a_good_one_has_no_problem(tmp_path: Path) -> None:
+def test_a_data_set_without_faults_has_no_problem(tmp_path: Path) -> None:
     found, problems = check(usual(tmp_path))
     assert problems == []
     assert found["clips"].startswith("24")
@@ -43,7 +43,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("words", FAULTS)
-def test_each_fault_is_found(tmp_path: Path, words: str) -> None:
+def test_every_kind_of_fault_is_found(tmp_path: Path, words: str) -> None:
     clips = [[sample(f"clip{k}-0", 2, k)] for k in range(12)]
     folder = write_prepared(tmp_path, [*clips, [FAULTS[words](sample("bad-0", 2, 99))]])
     problems = check(folder)[1]
@@ -52,7 +52,14 @@ def test_each_fault_is_found(tmp_path: Path, words: str) -> None:
     assert not any("\n" in line for line in problems)
 
 
-def test_faults_of_files_are_found(tmp_path: Path) -> None:
+def test_a_clip_that_is_partly_silent_has_no_problem(tmp_path: Path) -> None:
+    pausing = sample("pausing-0", 2, 99)
+    pausing.audio[:25] = -3.0  # the latent of silence
+    folder = write_prepared(tmp_path, [*[[sample(f"clip{k}-0", 2, k)] for k in range(12)], [pausing]])
+    assert check(folder)[1] == []
+
+
+def test_missing_and_damaged_files_are_found(tmp_path: Path) -> None:
     folder = usual(tmp_path)
     shard = next((folder / SHARDS).glob("train*.tar"))
     shard.rename(tmp_path / "elsewhere")
@@ -64,27 +71,30 @@ def test_faults_of_files_are_found(tmp_path: Path) -> None:
     save_file(stats, folder / STATS)
     with shard.open("r+b") as file:
         file.truncate(shard.stat().st_size // 2)
-    assert any("cut off" in line for line in check(folder)[1])
+    assert any("is truncated" in line for line in check(folder)[1])
     (folder / STATS).unlink()
     assert len(check(folder)[1]) == 1
     (folder / INDEX).unlink()
     assert "cannot be read" in check(folder)[1][0]
 
 
-def test_what_is_not_the_clips_own_is_found(tmp_path: Path) -> None:
+def test_arrays_of_other_clips_are_found(tmp_path: Path) -> None:
     folder = write_prepared(tmp_path, [[sample(f"clip{k}-0", 2, k)] for k in range(8)])
 
     def problems() -> list[str]:
-        return [line for line in check(folder)[1] if "statistics" not in line]  # of so few clips they notice
+        # The statistics of so few clips change when one is missing.
+        return [line for line in check(folder)[1] if "statistics" not in line]
 
     index = (folder / INDEX).read_text()
     first, second, *others = map(json.loads, index.splitlines())
     swapped = [first | {"members": second["members"]}, second | {"members": first["members"]}, *others]
     (folder / INDEX).write_text("\n".join(map(json.dumps, swapped)))
-    expected = [f"{one['key']}.{name} lies elsewhere" for one in (first, second) for name in MEMBERS]
+    expected = [
+        f"{one['key']}.{name} is not where the index says" for one in (first, second) for name in MEMBERS
+    ]
     for line, words in zip(problems(), expected, strict=True):
         assert words in line
-    damaged = [f"{first['shard']} is not what its name says: remove it and prepare the data again"]
+    damaged = [f"{first['shard']} differs from the digest in its name: remove it and prepare the data again"]
     (folder / INDEX).write_text("\n".join(index.splitlines()[1:]))
     assert problems() == damaged
     (folder / INDEX).write_text(index)
@@ -96,7 +106,7 @@ def test_what_is_not_the_clips_own_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_command_says_it_by_its_exit_code(tmp_path: Path) -> None:
+def test_exit_code_is_1_if_there_is_a_problem(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recipes.data.validate"]
     good = subprocess.run([*command, usual(tmp_path) / INDEX], capture_output=True, text=True)
     assert good.returncode == 0, good.stdout + good.stderr
