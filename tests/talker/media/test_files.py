@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from talker.media.files import VIDEO_FILES, check_input, check_output
 from talker.media.remux import check_dub, dubbed_name
 
 
-def test_unusable_outputs_raise_before_any_work(tmp_path: Path) -> None:
+def test_unusable_outputs_raise_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder.mp4").mkdir()
     for path, words in (
         (tmp_path / "a.avi", "a.avi is not named .mp4: choose an output name such as a.mp4"),
@@ -25,6 +26,10 @@ def test_unusable_outputs_raise_before_any_work(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=words), Mp4Writer(path, 64):
             pass
+    monkeypatch.setattr(os, "access", lambda *_: False)  # for root, every folder is writable
+    with pytest.raises(UserError, match="is not writable: choose another folder"):
+        check_output(tmp_path / "a.mp4")
+    monkeypatch.undo()
     assert check_output("a.MP4") == Path("a.MP4")
     assert check_output("a.Mkv", tuple(VIDEO_FILES)) == Path("a.Mkv")
 

@@ -43,9 +43,17 @@ def test_profile_does_not_depend_on_the_pieces() -> None:
 
 def test_level_of_a_tone_is_its_root_mean_square() -> None:
     assert loudness_profile([tone(0.2)]).level == pytest.approx(0.2 / 2**0.5, rel=1e-3)
+    with_gap = torch.cat([tone(0.2), tone(0.002)])
+    assert loudness_profile([with_gap]).level == pytest.approx(0.2 / 2**0.5, rel=1e-3)
     silent = loudness_profile([torch.zeros(3000)])
     assert (silent.level, silent.frames, silent.speech_mask.any()) == (0.0, 4, False)
     assert LoudnessProfile(0, np.zeros(0, np.float32)).frames == 0
+
+
+def test_frame_with_sound_in_either_half_is_speech() -> None:
+    pcm = torch.zeros(5 * 960)
+    pcm[480:960] = pcm[2 * 960 : 2 * 960 + 480] = 0.3
+    assert loudness_profile([pcm]).speech_mask.tolist() == [True, False, True, False, False]
 
 
 @pytest.mark.parametrize("amplitude", [0.006, 0.06, 0.6])

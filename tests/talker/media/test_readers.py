@@ -69,6 +69,13 @@ def test_every_wav_format_gives_the_same_samples(
     assert np.abs(pcm[: len(expected)] - expected).max() < 0.012  # the resolution of 8 bits is 1/128
 
 
+def test_mono_is_the_mean_of_the_channels(tmp_path: Path) -> None:
+    left = tone(24_000, 0.2)
+    path = write_sound(tmp_path / "a.wav", "pcm_f32le", 24_000, pcm=np.stack([left, 0.5 * left]))
+    for pcm in (read_audio(path), torch.cat(list(stream_audio(path)))):
+        assert np.abs(pcm.numpy() - 0.75 * left).max() < 1e-6
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.ogg", "libopus")])
 def test_compressed_audio_keeps_length_and_level(tmp_path: Path, name: str, codec: str) -> None:
     path = write_audio(
@@ -167,6 +174,12 @@ def test_frames_are_selected_by_their_timestamps(tmp_path: Path) -> None:
     assert shades[:7] == [0, 1, 1, 1, 1, 2, 3]
 
     assert len(list(itertools.islice(read_frames(path, seconds=0.12), 10))) == 3
+
+
+def test_rounded_timestamps_delay_no_frame(tmp_path: Path) -> None:
+    late = [Fraction(k, 25) + Fraction(k > 0, 1000) for k in range(10)]
+    shades = [round(frame.mean() / 10) for frame in read_frames(_video(tmp_path / "v.mp4", late))]
+    assert shades == list(range(10))
 
 
 @pytest.mark.long
