@@ -1,5 +1,5 @@
-"""Rates that sound and pictures share."""
+"""Rates of sound and video."""
 
-SAMPLE_RATE = 24_000  # samples a second
-FRAME_RATE = 25  # frames a second, of latents and of pictures
-HOP = SAMPLE_RATE // FRAME_RATE  # samples a frame
+SAMPLE_RATE = 24_000  # samples per second
+FRAME_RATE = 25  # frames per second, of latents and of pictures
+HOP = SAMPLE_RATE // FRAME_RATE  # samples per frame

@@ -58,7 +58,7 @@ class Animation(Clip):
     portrait: Portrait
     seed: int
     sampling: Sampling | None = None
-    speaks: ClassVar[bool] = False
+    generates_audio: ClassVar[bool] = False
 
     @classmethod
     def of(
@@ -116,7 +116,7 @@ class LiveAnimation(Clip):
     level: float | None
     seed: int
     sampling: Sampling | None = None
-    speaks: ClassVar[bool] = False
+    generates_audio: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.system.audio_vae.encodes_streams:

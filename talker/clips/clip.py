@@ -97,7 +97,7 @@ class Clip(ABC):
     system: System
     seed: int
     portrait: Portrait | None
-    speaks: ClassVar[bool] = True
+    generates_audio: ClassVar[bool] = True
     torch_threads: ClassVar[int | None] = 1
 
     @property

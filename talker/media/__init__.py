@@ -1,1 +1,1 @@
-"""Files in and out: audio, video, faces and mp4. Everything here may be handed hostile or broken files."""
+"""Reading and writing of media: sound, video, pictures of faces. Input files are untrusted."""

@@ -1,9 +1,10 @@
-"""From any picture a user has to the square the renderer was trained on."""
+"""Reading of portraits: any picture file -> the square crop of the face that the renderer was trained on."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +18,26 @@ from skimage.feature import Cascade
 from torch import Tensor
 
 from talker.errors import UserError
-from talker.media.audio import readable
+from talker.media.files import check_input
+from talker.media.pixels import from_uint8
 
 log = logging.getLogger(__name__)
 
-# None of them runs another program, as PostScript does.
+# Formats that Pillow decodes itself; for others, such as PostScript, it would run another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
-MOST_PIXELS = 170_000_000  # 12,000 x 12,000 and some; decoded it is half a gigabyte
-WORKING_SIDE = 3072  # longer pictures are reduced to this as they are read
-SEARCH_SIDE = 400  # the detector looks at a picture of this size
-LOOK_SIDE = 160  # and then, closely, at the face alone
-CLOSENESS = (2.2, 2.5, 2.8)  # as many times, at pictures so many faces wide
-SMALLEST_FACE = 0.06  # of the longer side
-# Where the corpus's frames have the cascade's box: side of the frame / side of the box, and the centre of the
-# frame relative to the centre of the box, in box sides (down is positive).
+MAX_PIXELS = 64_000_000  # pixels to decode; phones take photographs of up to 50 megapixels
+WORKING_SIDE = 3072  # pictures with a longer side than twice this are reduced while they are read
+SEARCH_SIDE = 400  # longer side of the reduced picture in which faces are searched for
+CLOSE_UP_SIDE = 160  # side of the close-ups in which a face is confirmed
+CLOSE_UP_WIDTHS = (2.2, 2.5, 2.8)  # widths of the close-ups, in widths of the face
+MIN_FACE = 0.06  # side of the smallest face, as a share of the picture's longer side
+# The training frames relative to the detector's box: side of the frame / side of the box, and the distance of
+# the frame's centre below the box's centre, in sides of the box.
 FRAME_TO_BOX = 1.87
 FRAME_BELOW_BOX = -0.025
-HAAR_TO_LBP = 1.16  # how much larger OpenCV draws its box
-# A crop this close to a square picture means that the picture is framed already.
-FRAMED = 0.25
+HAAR_TO_LBP = 1.16  # side of OpenCV's box / side of scikit-image's box
+# A square picture is already framed if its crop would differ by less than this share of the side.
+FRAMED_TOLERANCE = 0.25
 ORIENTATION = ExifTags.Base.Orientation
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,46 +60,61 @@ class Box:
 
     @property
     def centre(self) -> tuple[float, float]:
+        """(x, y) in pixels."""
         return self.left + self.side / 2, self.top + self.side / 2
 
-    def holds(self, point: tuple[float, float]) -> bool:
-        """Whether a point is inside."""
+    def contains(self, point: tuple[float, float]) -> bool:
+        """Whether a point (x, y) is inside."""
         return 0 <= point[0] - self.left <= self.side and 0 <= point[1] - self.top <= self.side
 
 
-def read_portrait(path: str | Path, size: int, crop: str = "face") -> Tensor:
-    """A picture file as the renderer's input (1, 3, size, size) float32 in [-1, 1].
+def read_portrait(path: str | Path, size: int, crop: str = "face", max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Read a picture file as the renderer's input: (1, 3, size, size) float32 in [-1, 1].
 
     Args:
-        crop: "face" finds the face and frames it as the corpus does; "none" takes the largest centred square.
+        path: the picture file.
+        size: side of the result in pixels.
+        crop: "face" finds the face and frames it as the training data do; "none" takes the largest centred
+            square.
+        max_pixels: as for `read_picture`.
 
     Raises:
-        UserError: missing, not a picture, too large, or without a face that can be found.
+        UserError: the file is missing, not a picture or too large, or no face is found in it.
     """
-    picture = read_picture(path)
+    picture = read_picture(path, max_pixels)
     square = face_square(picture, str(path)) if crop == "face" else centre_square(picture)
-    return to_tensor(cut(picture, square, size))
+    return to_tensor(crop_square(picture, square, size))
 
 
-def read_picture(path: str | Path) -> Image.Image:
-    """An upright 8-bit RGB picture, at most 3072 pixels long; transparency becomes white.
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a picture file as 8-bit RGB, upright, on white where it is transparent.
+
+    Large pictures are reduced by a whole factor, so that the longer side is below 6144 pixels.
+
+    Args:
+        path: a picture file of one of FORMATS.
+        max_pixels: limit of the pixels to decode. Most JPEG files are decoded at a fraction of their size and
+            so may be larger, up to 179 megapixels.
 
     Raises:
-        UserError: missing, not a picture, damaged, or of more than 170 megapixels.
+        UserError: the file is missing, not a picture, damaged or too large.
     """
-    path = readable(path)
+    path = check_input(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MOST_PIXELS decides
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` is the limit
             with Image.open(path, formats=FORMATS) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
+                full = picture.width * picture.height
+                picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # changes the size of a JPEG picture
+                # The decoder keeps every coefficient of a progressive JPEG file, whatever the size.
+                if (full if "progressive" in picture.info else picture.width * picture.height) > max_pixels:
                     raise Image.DecompressionBombError
-                picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))
                 turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
                 upright = _on_white(_reduced(_eight_bits(picture)))
                 return upright if turn is None else upright.transpose(turn)
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} has too many pixels: scale it to 12,000 a side or less") from error
+        side = math.isqrt(max_pixels)
+        raise UserError(f"{path} has too many pixels: scale it to {side} x {side} or less") from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{path} is not a picture that can be read: give a PNG, JPEG or WebP file") from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
@@ -107,7 +124,14 @@ def read_picture(path: str | Path) -> Image.Image:
 
 
 def face_square(picture: Image.Image, name: str = "the picture") -> Box:
-    """Where to cut so that the largest face sits as in the corpus; a picture framed like that is kept whole.
+    """The square that frames the largest face as the training data do.
+
+    A square picture that is already framed like that is kept whole. If several faces are of similar size, a
+    warning says so.
+
+    Args:
+        picture: an RGB picture.
+        name: the name of the picture in messages.
 
     Raises:
         UserError: no face is found.
@@ -115,92 +139,98 @@ def face_square(picture: Image.Image, name: str = "the picture") -> Box:
     faces = find_faces(picture)
     if not faces:
         raise UserError(
-            f"no face is found in {name}: give a frontal, well lit face, or --crop none to use it as it is"
+            f"no face was found in {name}: give a picture of a frontal, well-lit face, or use --crop none"
         )
     face = faces[0]
     several = sum(other.side > 0.6 * face.side for other in faces)
     if several > 1:
         log.warning(
-            "%s shows %d faces: the largest is used; crop the picture to choose another", name, several
+            "%s shows %d faces, and the largest is used: crop the picture to choose another", name, several
         )
     square = framed(face)
     return Box(0, 0, picture.width) if is_framed(square, *picture.size) else square
 
 
 def framed(face: Box) -> Box:
-    """Where to cut so that a face, as the detector draws it, sits as in the corpus."""
+    """The square that frames a detected face as the training data do."""
     side = face.side * FRAME_TO_BOX
     x, y = face.centre
     return Box(x - side / 2, y + FRAME_BELOW_BOX * face.side - side / 2, side)
 
 
 def is_framed(square: Box, width: int, height: int) -> bool:
-    """Whether a picture of that size is so close to where it would be cut that it is better kept whole."""
+    """Whether a picture (width, height) is square and so close to its crop `square` that it is kept whole."""
     differences = (square.left, square.top, square.side - width)
-    return width == height and max(map(abs, differences)) < FRAMED * width
+    return width == height and max(map(abs, differences)) < FRAMED_TOLERANCE * width
 
 
 def centre_square(picture: Image.Image) -> Box:
-    """The largest square in the middle."""
+    """The largest square in the middle of a picture."""
     side = min(picture.size)
     return Box((picture.width - side) / 2, (picture.height - side) / 2, side)
 
 
 def find_faces(picture: Image.Image) -> list[Box]:
-    """Frontal faces, largest first: scikit-image's LBP cascade needs no system library and no download.
+    """Detect frontal faces: their boxes, largest first.
 
-    Where it sees none OpenCV's is asked, if OpenCV imports here. What closer looks do not confirm is left
-    out.
+    Candidates come from scikit-image's LBP cascade, which needs no system library and no download, or, if it
+    finds none, from OpenCV's cascade, if OpenCV is installed. Candidates that the close-ups do not confirm
+    are dropped.
     """
-    guesses = _guesses(picture)
-    confirmed = [box for guess in guesses if (box := look_closer(picture, guess, len(CLOSENESS))) is not None]
+    every = len(CLOSE_UP_WIDTHS)
+    confirmed = [
+        face for box in _candidates(picture) if (face := confirm_face(picture, box, every)) is not None
+    ]
     return sorted(confirmed, key=lambda box: -box.side)
 
 
-def look_closer(picture: Image.Image, face: Box, least: int = 2) -> Box | None:
-    """The face where one was guessed or seen before, free of the search's grid; None if it is not there, in
-    `least` of three looks."""
-    seen = _closer(picture, face)
-    return Box(*np.median(seen, axis=0).tolist()) if len(seen) >= least else None
+def confirm_face(picture: Image.Image, face: Box, votes: int = 2) -> Box | None:
+    """Detect a face again, in close-ups of the place where it was: its median box.
+
+    The result does not depend on the grid of the first search. None if fewer than `votes` of the three
+    close-ups show a face.
+    """
+    found = _detect_in_close_ups(picture, face)
+    return Box(*np.median(found, axis=0).tolist()) if len(found) >= votes else None
 
 
-def _guesses(picture: Image.Image) -> list[Box]:
-    """Up to six boxes of a first search, largest first; none has its centre in a larger one."""
+def _candidates(picture: Image.Image) -> list[Box]:
+    """Up to six boxes of the first search, largest first; no box has its centre inside a larger one."""
     for side, step in ((SEARCH_SIDE, 1.2), (1.6 * SEARCH_SIDE, 1.1)):
         scale = max(1.0, max(picture.size) / side)
         width, height = (max(1, round(length / scale)) for length in picture.size)
         small = picture.resize((width, height), Image.Resampling.BOX)
         found: list[Box] = []
-        for box in _detect(small, round(SMALLEST_FACE * max(small.size)), step):
-            if not any(other.holds(box.centre) for other in found):
+        for box in _detect(small, round(MIN_FACE * max(small.size)), step):
+            if not any(other.contains(box.centre) for other in found):
                 found.append(box)
-        found = found or (_second_opinion(small) if step == 1.1 else [])
+        found = found or (_detect_with_opencv(small) if step == 1.1 else [])
         if found:
             return [Box(box.left * scale, box.top * scale, box.side * scale) for box in found[:6]]
     return []
 
 
-def _closer(picture: Image.Image, face: Box) -> list[tuple[float, float, float]]:
-    """What three closer looks see of a face (left, top, side)."""
+def _detect_in_close_ups(picture: Image.Image, face: Box) -> list[tuple[float, float, float]]:
+    """The face (left, top, side) in each close-up that shows it."""
     x, y = face.centre
-    seen = []
-    for closeness in CLOSENESS:
-        around = face.side * closeness
-        left, top, scale = x - around / 2, y - around / 2, around / LOOK_SIDE
-        look = cut(picture, Box(left, top, around), LOOK_SIDE, slide=False)
-        for box in _detect(look, LOOK_SIDE // 4, 1.1) or _second_opinion(look):
+    boxes = []
+    for widths in CLOSE_UP_WIDTHS:
+        width = face.side * widths
+        left, top, scale = x - width / 2, y - width / 2, width / CLOSE_UP_SIDE
+        close_up = crop_square(picture, Box(left, top, width), CLOSE_UP_SIDE, slide=False)
+        for box in _detect(close_up, CLOSE_UP_SIDE // 4, 1.1) or _detect_with_opencv(close_up):
             found = Box(left + box.left * scale, top + box.top * scale, box.side * scale)
-            if face.holds(found.centre) and found.side < 1.35 * face.side:
-                seen.append((found.left, found.top, found.side))
+            if face.contains(found.centre) and found.side < 1.35 * face.side:
+                boxes.append((found.left, found.top, found.side))
                 break
-    return seen
+    return boxes
 
 
-def _detect(picture: Image.Image, smallest: int, step: float) -> list[Box]:
-    """The cascade's boxes in pixels of `picture`, largest first; it knows no face below 24 pixels."""
-    if min(picture.size) < 24:
+def _detect(picture: Image.Image, min_side: int, step: float) -> list[Box]:
+    """Boxes that scikit-image's cascade finds, largest first; `step` is the ratio of the sizes it tries."""
+    if min(picture.size) < 24:  # the cascade's window
         return []
-    least = max(24, smallest)
+    least = max(24, min_side)
     found = _cascade().detect_multi_scale(
         img=np.asarray(picture),
         scale_factor=step,
@@ -212,8 +242,8 @@ def _detect(picture: Image.Image, smallest: int, step: float) -> list[Box]:
     return sorted(boxes, key=lambda box: (-box.side, box.left, box.top))
 
 
-def _second_opinion(picture: Image.Image) -> list[Box]:
-    """OpenCV's frontal cascade, which sees some tilted faces that the other does not; largest first."""
+def _detect_with_opencv(picture: Image.Image) -> list[Box]:
+    """Boxes that OpenCV's cascade finds, largest first; it finds some tilted faces that the other misses."""
     cascade = _opencv_cascade()
     if cascade is None:
         return []
@@ -227,7 +257,7 @@ def _second_opinion(picture: Image.Image) -> list[Box]:
 
 @functools.cache
 def _opencv_cascade() -> Any:
-    """None where OpenCV does not import: it wants libGL and libglib from the system."""
+    """None if OpenCV cannot be imported: it needs the system libraries libGL and libglib."""
     try:
         import cv2.data
     except ImportError:
@@ -240,11 +270,11 @@ def _cascade() -> Cascade:
     return Cascade(data.lbp_frontal_face_cascade_filename())
 
 
-def cut(picture: Image.Image, square: Box, size: int, slide: bool = True) -> Image.Image:
-    """The square, resized to `size` (by area where it shrinks).
+def crop_square(picture: Image.Image, square: Box, size: int, slide: bool = True) -> Image.Image:
+    """Crop a square and resize it to (size, size): by area if it shrinks, else bicubic.
 
-    A square that leaves the picture slides back by up to a tenth of its side; what is still missing repeats
-    the border.
+    With `slide`, a square that extends beyond the picture first moves inwards by up to a tenth of its side.
+    Pixels that are still outside repeat the border.
     """
     left, top = square.left, square.top
     if slide:
@@ -266,33 +296,33 @@ def cut(picture: Image.Image, square: Box, size: int, slide: bool = True) -> Ima
 
 def to_tensor(picture: Image.Image) -> Tensor:
     """RGB picture -> (1, 3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.asarray(picture, np.float32) / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
+    return from_uint8(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].contiguous())
 
 
 def _slid(start: float, side: float, length: int) -> float:
-    """`start` moved towards the inside of 0..length by at most a tenth of `side`."""
+    """`start`, moved by at most a tenth of `side` so that start..start + side is inside 0..length."""
     most = side / 10
     inside = min(max(start, 0.0), max(length - side, 0.0)) if side <= length else (length - side) / 2
     return start + min(max(inside - start, -most), most)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Any mode as L, LA, RGB or RGBA."""
+    """A picture of any mode as L, LA, RGB or RGBA."""
     if picture.mode in ("L", "LA", "RGB", "RGBA"):
         return picture
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip
-        return Image.fromarray((np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if picture.mode.startswith("I"):  # 16 bits: Pillow's own conversion would clip them
+        return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
     return picture.convert("RGBA" if picture.mode in ("P", "PA", "La", "RGBa") else "RGB")
 
 
 def _reduced(picture: Image.Image) -> Image.Image:
-    """Shrunk by a whole factor if it is longer than the working side."""
+    """A picture whose longer side is at least twice the working side, reduced by a whole factor."""
     factor = max(picture.size) // WORKING_SIDE
     return picture.reduce(factor) if factor > 1 else picture
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    """RGB, what is transparent in white."""
+    """A picture as RGB, on a white background where it is transparent."""
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     picture = picture.convert("RGBA")

@@ -1,4 +1,4 @@
-"""A video's face, framed as the motion autoencoder wants it: one steady square that follows slowly."""
+"""Tracking of the face in a video: a square crop for the motion encoder that moves slowly and smoothly."""
 
 from __future__ import annotations
 
@@ -12,26 +12,35 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from talker.clock import FRAME_RATE
 from talker.errors import UserError
-from talker.media.audio import readable
-from talker.media.face import Box, centre_square, cut, find_faces, framed, is_framed, look_closer, to_tensor
-from talker.media.video import FRAME_RATE, Reel
+from talker.media.face import (
+    Box,
+    centre_square,
+    confirm_face,
+    crop_square,
+    find_faces,
+    framed,
+    is_framed,
+    to_tensor,
+)
+from talker.media.readers import VideoReader
 
 log = logging.getLogger(__name__)
 
-EVERY = 12  # frames between two looks for the face: about half a second
-STEADY = 4  # looks to either side that a square is the median of: two seconds
-LOST_SECONDS = 2.0
+DETECTION_INTERVAL = 12  # frames between two detections of the face: about half a second
+SMOOTHING = 4  # detections on either side, two seconds, over which a square is the median
+WARNING_SECONDS = 2.0  # time without a detected face from which a warning is given
 
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """Where the face is in a video, and how long that is.
+    """Where the face is in a video.
 
     Attributes:
-        start: time of the first picture, in seconds.
-        seconds: from the first picture to the end of the last.
-        squares: where to cut, one every `EVERY` frames at 25 a second; None: the centred square.
+        start: time of the first frame in seconds.
+        seconds: time from the first frame to the end of the last frame.
+        squares: the crop at every `DETECTION_INTERVAL`-th frame at 25 Hz; None for the centred square.
     """
 
     start: Fraction
@@ -39,74 +48,81 @@ class FaceTrack:
     squares: tuple[Box, ...] | None
 
     @classmethod
-    def of(cls, path: Path, crop: str = "face") -> FaceTrack:
-        """Watch a whole video once. Where the face is lost its last place is kept.
+    def from_video(cls, path: Path, crop: str = "face") -> FaceTrack:
+        """Read a whole video and track its face. While no face is detected, the crop is interpolated.
+
+        Args:
+            path: the video file.
+            crop: "face" tracks the face; "none" uses the largest centred square.
 
         Raises:
-            UserError: no such file, not a video, or no face in it.
+            UserError: the file is missing or not a video, or no face is found in it.
         """
-        reel = Reel(readable(path))
-        looks: list[Box | None] = []
+        video = VideoReader(path)
+        detections: list[Box | None] = []
         size = (0, 0)
-        for number, frame in enumerate(reel):
+        for number, frame in enumerate(video):
             if number == 0:
                 size = (frame.shape[1], frame.shape[0])
-            if crop == "face" and number % EVERY == 0:
-                looks.append(followed(Image.fromarray(frame), looks))
+            if crop == "face" and number % DETECTION_INTERVAL == 0:
+                detections.append(track_face(Image.fromarray(frame), detections))
         if crop != "face":
-            return cls(reel.start, reel.seconds, None)
-        if not any(looks):
+            return cls(video.start, video.seconds, None)
+        if not any(detections):
             raise UserError(
-                f"no face is found in {path}: give a video of a frontal, well lit face, or --crop none"
+                f"no face was found in {path}: give a video of a frontal, well-lit face, or use --crop none"
             )
-        _report_gaps(looks, path)
-        return cls(reel.start, reel.seconds, steady(looks, size))
+        _warn_of_gaps(detections, path)
+        return cls(video.start, video.seconds, smooth_squares(detections, size))
 
     def pictures(self, path: Path, size: int) -> Iterator[Tensor]:
-        """The face at 25 frames a second: (1, 3, size, size) in [-1, 1] each."""
-        for number, frame in enumerate(Reel(readable(path))):
+        """Crop each frame of the video, at 25 Hz: tensors (1, 3, size, size) float32 in [-1, 1]."""
+        for number, frame in enumerate(VideoReader(path)):
             picture = Image.fromarray(frame)
             square = centre_square(picture) if self.squares is None else self.square(number)
-            yield to_tensor(cut(picture, square, size))
+            yield to_tensor(crop_square(picture, square, size))
 
     def square(self, number: int) -> Box:
-        """Where to cut frame `number`, counted at 25 a second."""
+        """The crop of frame `number`, counted at 25 Hz: interpolated between detections."""
         assert self.squares is not None
-        before = min(number // EVERY, len(self.squares) - 1)
-        after, share = min(before + 1, len(self.squares) - 1), number % EVERY / EVERY
+        before = min(number // DETECTION_INTERVAL, len(self.squares) - 1)
+        after = min(before + 1, len(self.squares) - 1)
+        share = number % DETECTION_INTERVAL / DETECTION_INTERVAL
         a, b = self.squares[before], self.squares[after]
         mixed = (1 - share) * np.array([a.left, a.top, a.side]) + share * np.array([b.left, b.top, b.side])
         return Box(*mixed.tolist())
 
 
-def followed(picture: Image.Image, looks: Sequence[Box | None]) -> Box | None:
-    """The face that was seen before, if it is still there; else the largest."""
-    last = next((look for look in reversed(looks) if look is not None), None)
-    if last is not None and (face := look_closer(picture, last)) is not None:
+def track_face(picture: Image.Image, detections: Sequence[Box | None]) -> Box | None:
+    """The last detected face, if it is still there, else the largest face; None if there is no face."""
+    last = next((box for box in reversed(detections) if box is not None), None)
+    if last is not None and (face := confirm_face(picture, last)) is not None:
         return face
     faces = find_faces(picture)
-    # A much smaller face is not the one that went; it is somebody in the background.
+    # A much smaller face is another person's, in the background.
     return faces[0] if faces and (last is None or faces[0].side > 0.5 * last.side) else None
 
 
-def _report_gaps(looks: list[Box | None], path: Path) -> None:
-    lost = sum(look is None for look in looks) * EVERY / FRAME_RATE
-    if lost >= LOST_SECONDS:
-        log.warning("no face is found for %.0f s of %s: there the speech follows the text alone", lost, path)
+def _warn_of_gaps(detections: list[Box | None], path: Path) -> None:
+    lost = sum(box is None for box in detections) * DETECTION_INTERVAL / FRAME_RATE
+    if lost >= WARNING_SECONDS:
+        log.warning("no face was found for %.0f s of %s: there the speech follows the text alone", lost, path)
 
 
-def steady(looks: Sequence[Box | None], size: tuple[int, int]) -> tuple[Box, ...]:
-    """A square for each look: the median of those around it, so that neither noise nor a nod moves it.
+def smooth_squares(detections: Sequence[Box | None], size: tuple[int, int]) -> tuple[Box, ...]:
+    """The crop for each detection: the median over the detections around it, stable under noise and nods.
 
-    One look at least saw a face; `size` is the picture's, (width, height).
+    Args:
+        detections: boxes of the face, at least one of them not None; gaps are interpolated.
+        size: (width, height) of the video.
     """
-    seen = [index for index, look in enumerate(looks) if look is not None]
-    values = np.array([[look.left, look.top, look.side] for look in looks if look is not None])
-    filled = np.stack([np.interp(range(len(looks)), seen, column) for column in values.T], axis=1)
+    found = [index for index, box in enumerate(detections) if box is not None]
+    values = np.array([[box.left, box.top, box.side] for box in detections if box is not None])
+    filled = np.stack([np.interp(range(len(detections)), found, column) for column in values.T], axis=1)
     whole = framed(Box(*np.median(filled, axis=0).tolist()))
     if is_framed(whole, *size):
-        return (Box(0, 0, size[0]),) * len(looks)
+        return (Box(0, 0, size[0]),) * len(detections)
     return tuple(
-        framed(Box(*np.median(filled[max(0, k - STEADY) : k + STEADY + 1], axis=0).tolist()))
-        for k in range(len(looks))
+        framed(Box(*np.median(filled[max(0, k - SMOOTHING) : k + SMOOTHING + 1], axis=0).tolist()))
+        for k in range(len(detections))
     )

@@ -1,120 +1,206 @@
-"""New pictures to given sound, and new sound to given pictures: what was given is copied, not coded again."""
+"""Writers that copy the sound of a recording, or the frames of a video, without encoding them again."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import av
 import numpy as np
 
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.media.audio import CLOSED, readable
-from talker.media.containers import VIDEO_FILES, check_dub
-from talker.media.mux import (
-    FASTSTART,
-    FRAME_RATE,
-    SAMPLE_RATE,
-    TAGS,
-    FileWriter,
-    Pictures25,
-    Voice24k,
+from talker.media.encoders import FASTSTART, TAGS, AudioEncoder, MediaWriter, VideoEncoder
+from talker.media.files import (
+    ANY_VIDEO,
+    VIDEO_FILES,
     cannot_write,
+    check_input,
     check_output,
+    error_reason,
 )
-from talker.media.packets import Beside, Source, in_order
-from talker.media.sound import timed
+from talker.media.readers import NO_PROTOCOLS, has_video, open_media, timed_frames
 
-# What mp4 holds and players play.
+# Codecs that mp4 supports and that players play in it.
+MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4")
 MP4_SOUND = ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac")
-LOWEST_MP3_RATE = 16_000  # below is MPEG-2.5, which mp4 does not know
+MIN_MP3_RATE = 16_000  # lower rates are MPEG-2.5, which mp4 does not support
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+TRIAL_PACKETS = 25
 
 
-def first_sample(path: Path) -> Fraction:
-    """Time of the first decoded sample of a file's first audio track, in seconds."""
-    with readable(path).open("rb") as file, av.open(file, "r", options=CLOSED) as container:
-        for _, frame in timed(container):
-            return Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
-    return Fraction(0)
+class PacketReader:
+    """Reads the encoded packets of the first audio or video track of a file, with complete timestamps."""
+
+    def __init__(self, path: Path, kind: str, start: Fraction) -> None:
+        """Open a file.
+
+        Args:
+            path: the media file.
+            kind: "audio" or "video".
+            start: time in seconds that becomes 0 in `packets`.
+
+        Raises:
+            UserError: the file does not exist.
+            av.FFmpegError, OSError: the file cannot be read.
+        """
+        self._file = check_input(path).open("rb")
+        self.container = av.open(self._file, "r", options=NO_PROTOCOLS)
+        streams: Any = self.container.streams
+        self.track = (streams.audio if kind == "audio" else streams.video)[0]
+        self.start = start
+
+    def packets(self, stream: Any) -> Iterator[tuple[float, av.Packet]]:
+        """Every packet, assigned to the output `stream`, with its decoding time in seconds after `start`."""
+        previous: int | None = None
+        for packet in self.stamped():
+            shift = round(self.start / packet.time_base)
+            packet.pts -= shift
+            packet.dts -= shift
+            if previous is not None:  # repairs damaged timestamps, which the muxer would refuse
+                packet.dts = max(packet.dts, previous + 1)
+                packet.pts = max(packet.pts, packet.dts)
+            previous = packet.dts
+            time = float(packet.dts * packet.time_base)
+            packet.stream = stream
+            yield time, packet
+
+    def first_decoding_time(self) -> Fraction:
+        """Decoding time of the first packet in seconds. Consumes that packet."""
+        packet = next(self.stamped(), None)
+        return Fraction(0) if packet is None else packet.dts * packet.time_base
+
+    def stamped(self) -> Iterator[Any]:
+        """Packets with presentation and decoding timestamps.
+
+        Matroska has no decoding timestamps for the first packets: they get one duration less each, counted
+        back from the first packet that has one.
+        """
+        waiting: list[Any] = []
+        for packet in self.container.demux(self.track):
+            if not packet.size or (packet.pts is None and packet.dts is None):
+                continue
+            waiting.append(packet)
+            if packet.dts is not None:
+                yield from _complete_timestamps(waiting, packet.dts)
+                waiting = []
+        yield from _complete_timestamps(waiting, waiting[-1].pts if waiting else 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+        self._file.close()
 
 
-class AnimationWriter(FileWriter):
-    """Generated frames with a recording's own sound: its packets where mp4 holds them, its samples as AAC
-    otherwise.
+class CopiedStream:
+    """Packets with their times, copied as far as the stream that is encoded beside them has advanced."""
+
+    def __init__(self, packets: Iterator[tuple[float, av.Packet]]) -> None:
+        """`packets`: (time in seconds, packet), in order of time."""
+        self._packets = packets
+        self._next = next(packets, None)
+
+    def until(self, seconds: float) -> Iterator[av.Packet]:
+        """The remaining packets before a time."""
+        while self._next is not None and self._next[0] < seconds:
+            yield self._next[1]
+            self._next = next(self._packets, None)
+
+
+class AnimationWriter(MediaWriter):
+    """Writes generated frames with a recording's own sound to an mp4 file.
+
+    The packets of the sound are copied if mp4 supports their codec; otherwise the samples are encoded as AAC.
     """
 
     options: ClassVar[dict[str, str]] = FASTSTART
 
     def __init__(self, path: str | Path, size: int, sound: Path) -> None:
-        """`size`: width and height of the frames, even. `sound`: a file with an audio track."""
+        """Prepare a writer.
+
+        Args:
+            path: the file to write, .mp4.
+            size: side of the frames in pixels, even.
+            sound: a file with an audio track.
+
+        Raises:
+            UserError: as `check_output` for `path`, as `check_input` for `sound`.
+        """
         super().__init__(check_output(path), "mp4", TAGS)
         self.size, self.sound = size, sound
-        self.source = Source(sound, "audio", first_sample(sound))
+        self.source = PacketReader(sound, "audio", first_sample_time(sound))
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
-        self._pictures = Pictures25(container, self.size)
+        self._video = VideoEncoder(container, self.size)
         track = self.source.track
-        self._coded: list[Any] = []
-        low = track.codec.canonical_name == "mp3" and track.rate < LOWEST_MP3_RATE
-        if track.codec.canonical_name in MP4_SOUND and not low and in_order(self.sound, "audio"):
-            self._beside = Beside(self.source.packets(container.add_stream_from_template(track)))
+        self._encoded: list[Any] = []
+        low_mp3 = track.codec.canonical_name == "mp3" and track.rate < MIN_MP3_RATE
+        if (
+            track.codec.canonical_name in MP4_SOUND
+            and not low_mp3
+            and has_ordered_packets(self.sound, "audio")
+        ):
+            packets = self.source.packets(container.add_stream_from_template(track))
         else:
-            self._beside = Beside(self._encoded(container))
+            packets = self._encode_sound(container)
+        self._copied = CopiedStream(packets)
 
-    def _encoded(self, container: av.container.OutputContainer) -> Iterator[tuple[float, av.Packet]]:
-        """The recording's own samples as AAC, at its own rate where AAC knows it, mono or stereo."""
+    def _encode_sound(self, container: av.container.OutputContainer) -> Iterator[tuple[float, av.Packet]]:
+        """The recording's samples as AAC packets, mono or stereo, at its own rate if AAC supports it."""
         track = self.source.track
         rate = min((r for r in AAC_RATES if r >= track.rate), default=AAC_RATES[-1])
         layout = "mono" if track.codec_context.layout.nb_channels == 1 else "stereo"
         stream = container.add_stream("aac", rate=rate, layout=layout)
         stream.bit_rate = 96_000 if layout == "mono" else 160_000
-        self._coded = [stream]
-        return self._aac(stream, av.AudioResampler("fltp", layout, rate))
+        self._encoded = [stream]
+        return self._aac_packets(stream, av.AudioResampler("fltp", layout, rate))
 
-    def _aac(self, stream: Any, converter: av.AudioResampler) -> Iterator[tuple[float, av.Packet]]:
+    def _aac_packets(self, stream: Any, resampler: av.AudioResampler) -> Iterator[tuple[float, av.Packet]]:
         count = 0
-        for sound in self._sounds():
-            for ready in converter.resample(sound):
-                ready.pts, ready.time_base = count, Fraction(1, stream.rate)
-                count += ready.samples
-                for packet in stream.encode(ready):
+        for frame in self._frames_without_gaps():
+            for resampled in resampler.resample(frame):
+                resampled.pts, resampled.time_base = count, Fraction(1, stream.rate)
+                count += resampled.samples
+                for packet in stream.encode(resampled):
                     yield count / stream.rate, packet
 
-    def _sounds(self) -> Iterator[av.AudioFrame | None]:
-        """The recording's frames with silence where their stamps leave gaps; None at the end."""
-        for silent, frame in timed(self.source._container):
+    def _frames_without_gaps(self) -> Iterator[av.AudioFrame | None]:
+        """The recording's frames, with silence where the timestamps leave gaps; None at the end."""
+        for silent, frame in timed_frames(self.source.container):
             frame.pts = None
             while silent:
                 part = min(silent, frame.sample_rate)
                 yield _silence(frame, part)
                 silent -= part
             yield frame
-        yield None  # what the converter still holds
+        yield None  # flushes the resampler
 
     def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
-        """Append frames (n, size, size, 3) uint8; the sound that goes with them comes from the recording.
+        """Append frames (n, size, size, 3) uint8 and the recording's sound up to their end; `pcm` is ignored.
 
         Raises:
-            UserError: the disk is full, or the file can no longer be written.
+            UserError: the file cannot be written, or mp4 does not support the sound.
         """
         try:
             for frame in frames:
-                self.mux(self._pictures.encode(frame))
-            self.mux(self._beside.until(self._pictures.frames / FRAME_RATE))
+                self.mux(self._video.encode(frame))
+            self.mux(self._copied.until(self._video.frames / FRAME_RATE))
         except OSError as error:
             raise cannot_write(self.path, error) from error
         except av.FFmpegError as error:
             raise UserError(
-                f"mp4 cannot hold the sound of {self.sound} as it is: convert it to wav"
+                f"the sound of {self.sound} cannot be copied to mp4 ({error_reason(error)}): "
+                "convert it to wav"
             ) from error
 
     def encoders(self) -> list[Any]:
-        self.mux(self._beside.until(float("inf")))
-        return [self._pictures.stream, *self._coded]
+        self.mux(self._copied.until(float("inf")))
+        return [self._video.stream, *self._encoded]
 
     def __exit__(self, *error: Any) -> None:
         try:
@@ -123,49 +209,57 @@ class AnimationWriter(FileWriter):
             self.source.close()
 
 
-class DubWriter(FileWriter):
-    """A video's own packets with generated speech; a sound track it had is left out."""
+class DubWriter(MediaWriter):
+    """Writes a video's own packets with generated speech; the video's own sound is dropped."""
 
     def __init__(self, path: str | Path, video: Path, start: Fraction) -> None:
-        """`start`: when the video's first picture is shown, in seconds.
+        """Prepare a writer.
+
+        Args:
+            path: the file to write, with an extension of VIDEO_FILES.
+            video: the video file.
+            start: time of the video's first frame in seconds.
 
         Raises:
-            UserError: the container that `path` names cannot hold the video as it is.
+            UserError: as `check_dub`.
         """
         path = check_dub(path, video)
-        form, self.codec = VIDEO_FILES[path.suffix.lower()]
-        super().__init__(path, form, TAGS)
-        self.options = FASTSTART if form in ("mp4", "mov") else {}  # type: ignore[misc]
+        container_format, self.codec = VIDEO_FILES[path.suffix.lower()]
+        super().__init__(path, container_format, TAGS)
+        self.options = FASTSTART if container_format in ("mp4", "mov") else {}  # type: ignore[misc]
         first = start
-        if form == "avi":  # knows no times: what is decoded first and what is heard first begin together
-            with closing(Source(video, "video", start)) as source:
-                first = source.first_decoded()
-        self.source, self._waits = Source(video, "video", first), start - first
+        if (
+            container_format == "avi"
+        ):  # has no timestamps: the first packet and the first sample start together
+            with closing(PacketReader(video, "video", start)) as source:
+                first = source.first_decoding_time()
+        self.source, self._delay = PacketReader(video, "video", first), start - first
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
-        into = container.add_stream_from_template(self.source.track, opaque=True)
-        self._beside = Beside(self.source.packets(into))
-        self._speech = Voice24k(container, self.codec)
-        self.mux(self._speech.encode(np.zeros(round(self._waits * SAMPLE_RATE), np.float32)))
+        stream = container.add_stream_from_template(self.source.track, opaque=True)
+        self._copied = CopiedStream(self.source.packets(stream))
+        self._speech = AudioEncoder(container, self.codec)
+        self.mux(self._speech.encode(np.zeros(round(self._delay * SAMPLE_RATE), np.float32)))
 
     def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
-        """Append pcm (samples,) float32; the pictures that go with it come from the video.
+        """Append pcm (samples,) float32 in [-1, 1] and the video up to its end; `frames` is ignored.
 
         Raises:
-            UserError: the disk is full, or the file can no longer be written.
+            UserError: the file cannot be written, or its container does not support the video.
         """
         try:
             self.mux(self._speech.encode(pcm))
-            self.mux(self._beside.until(self._speech.samples / SAMPLE_RATE))
+            self.mux(self._copied.until(self._speech.samples / SAMPLE_RATE))
         except OSError as error:
             raise cannot_write(self.path, error) from error
         except av.FFmpegError as error:
             raise UserError(
-                f"{self.path.suffix} cannot hold this video as it is: choose its own container"
+                f"the video cannot be copied to {self.path.suffix} ({error_reason(error)}): "
+                "give the output the extension of the video"
             ) from error
 
     def encoders(self) -> list[Any]:
-        self.mux(self._beside.until(float("inf")))
+        self.mux(self._copied.until(float("inf")))
         return [self._speech.stream]
 
     def __exit__(self, *error: Any) -> None:
@@ -175,10 +269,124 @@ class DubWriter(FileWriter):
             self.source.close()
 
 
+def dubbed_name(video: str | Path) -> Path:
+    """The default name of a dubbed video, in the current folder: "NAME-dubbed.mp4", or another container.
+
+    The container is mp4 if it supports the video's codec, else the video's own.
+
+    Raises:
+        UserError: the video cannot be read, or no container supports it.
+    """
+    video = check_input(video)
+    codec, formats = _probe(video)
+    extension = next(_supporting_extensions(video, codec, formats), None)
+    if extension is None:
+        raise UserError(f"{video} cannot be copied to any container ({codec}): convert it to H.264 first")
+    return Path(f"{video.stem}-dubbed{extension}")
+
+
+def check_dub(path: str | Path, video: str | Path) -> Path:
+    """`path` as a Path, if `video` can be copied to a file of that name.
+
+    Raises:
+        UserError: `path` cannot be written, is the video itself, or its container does not support the video.
+            The message names a container that does.
+    """
+    path, video = check_output(path, tuple(VIDEO_FILES)), check_input(video)
+    if path.exists() and path.samefile(video):
+        raise UserError(f"{path} is the video itself: choose another name for the output")
+    codec, formats = _probe(video)
+    wanted = path.suffix.lower()
+    extension = next(_supporting_extensions(video, codec, formats, wanted), None)
+    if extension != wanted:
+        advice = f"name the output {path.stem}{extension}" if extension else "convert it to H.264 first"
+        raise UserError(f"{video} cannot be copied to {wanted} ({codec}): {advice}")
+    return path
+
+
+def first_sample_time(path: Path) -> Fraction:
+    """Time of the first decoded sample of a file's first audio track, in seconds."""
+    with open_media(check_input(path)) as container:
+        for _, frame in timed_frames(container):
+            return Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
+    return Fraction(0)
+
+
+def has_ordered_packets(path: Path, kind: str) -> bool:
+    """Whether the decoding timestamps of a track increase; in concatenated files they start again."""
+    with closing(PacketReader(path, kind, Fraction(0))) as source:
+        stamps = (packet.dts for packet in source.stamped())
+        return all(one < other for one, other in pairwise(stamps))
+
+
+def _complete_timestamps(packets: list[Any], last: int) -> Iterator[Any]:
+    """Fill in the missing timestamps of consecutive packets; `last` is the decoding timestamp of the last."""
+    for remaining, packet in zip(reversed(range(len(packets))), packets, strict=True):
+        if packet.dts is None:
+            packet.dts = last - remaining * max(1, packet.duration or 1)
+        if packet.pts is None:
+            packet.pts = packet.dts
+        yield packet
+
+
 def _silence(like: av.AudioFrame, samples: int) -> av.AudioFrame:
+    """A silent frame of the given length, in the format of another frame."""
     silence = av.AudioFrame(format=like.format.name, layout=like.layout.name, samples=samples)
     value = 128 if like.format.name.startswith("u8") else 0
     for plane in silence.planes:
         plane.update(bytes([value]) * plane.buffer_size)
     silence.sample_rate = like.sample_rate
     return silence
+
+
+def _probe(video: Path) -> tuple[str, list[str]]:
+    """The codec of a video and FFmpeg's names of its container."""
+    try:
+        with open_media(video) as container:
+            if not has_video(container):
+                raise UserError(f"{video} has no video track: give a video file")
+            context = container.streams.video[0].codec_context
+            if context is None:
+                raise UserError(f"{video} is in a codec that cannot be read: convert it to mp4 first")
+            return context.codec.canonical_name, container.format.name.split(",")
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{video} cannot be read as a video ({error_reason(error)}): convert it to mp4 first"
+        ) from error
+
+
+def _supporting_extensions(video: Path, codec: str, formats: list[str], wanted: str = "") -> Iterator[str]:
+    """Extensions of the containers that support a video: `wanted`, mp4, the video's own, Matroska."""
+    same = [extension for extension, (name, _) in VIDEO_FILES.items() if name in formats]
+    own = sorted(same, key=lambda extension: extension != video.suffix.lower())
+    for extension in dict.fromkeys([wanted, ".mp4", *own, ".mkv"]):
+        allowed = extension in ANY_VIDEO or extension in own
+        playable = codec in MP4_VIDEO or extension not in (".mp4", ".m4v")
+        if allowed and playable and _can_copy(extension, video, ordered=extension not in own):
+            yield extension
+
+
+def _can_copy(extension: str, video: Path, ordered: bool) -> bool:
+    """Whether the first packets of a video can be written to a container and decoded from it.
+
+    With `ordered`, the decoded frames must also be in the order of their timestamps. An AVI file does not say
+    when the frames of H.264 with B-frames are shown: such a video must stay in AVI.
+    """
+    trial, shown = io.BytesIO(), list[int]()
+    try:
+        with (
+            closing(PacketReader(video, "video", Fraction(0))) as source,
+            av.open(trial, "w", format=VIDEO_FILES[extension][0]) as target,
+        ):
+            stream = target.add_stream_from_template(source.track, opaque=True)
+            target.start_encoding()  # writing the header is the only check of some muxers
+            for _, packet in islice(source.packets(stream), TRIAL_PACKETS):
+                target.mux_one(packet)
+        trial.seek(0)
+        with av.open(trial, "r") as container:
+            for packet in container.demux(container.streams.video[:1]):
+                with suppress(av.error.InvalidDataError):
+                    shown += [frame.pts or 0 for frame in packet.decode()]
+    except (ValueError, OSError, av.FFmpegError):
+        return False
+    return not ordered or shown == sorted(shown)

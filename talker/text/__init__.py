@@ -1,0 +1,1 @@
+"""Text frontend: written English -> spoken words -> token ids, and sentence splitting."""

@@ -24,7 +24,7 @@ _NUMBER = re.compile(
 
 
 def cardinal(number: int) -> str:
-    """1250 -> "one thousand two hundred fifty"; below 10^15, else digit by digit."""
+    """1250 -> "one thousand two hundred fifty"; numbers from 10^15 on are read digit by digit."""
     if number >= 10**15:
         return digits(str(number))
     if number < 20:
@@ -54,14 +54,15 @@ def year(number: int) -> str:
 
 
 def digits(text: str) -> str:
-    """ "305" -> "three zero five"; other characters are left out."""
+    """ "305" -> "three zero five"; characters that are not digits are ignored."""
     return " ".join(_ONES[int(char)] for char in text if char.isdigit())
 
 
 def read_numbers(text: str) -> str:
-    """Every number of the text in words, apart from the words around it.
+    """Replace every number in a text by words, with a space on both sides.
 
-    "$3.50" -> "three dollars fifty cents", "7:05" -> "seven oh five", "1st" -> "first", "1984" -> as a year.
+    "$3.50" -> "three dollars fifty cents", "7:05" -> "seven oh five", "1st" -> "first". Whole numbers from
+    1100 to 2099 without a comma are read as years: "1984" -> "nineteen eighty four".
     """
     return re.sub(_NUMBER, lambda match: f" {_read(match)} ", text)
 

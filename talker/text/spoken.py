@@ -1,12 +1,15 @@
-"""What is written -> the words that are said: numbers, dates, money, abbreviations, symbols, accents.
+"""Text normalisation: numbers, dates, money, abbreviations and symbols -> the words that a speaker says.
 
-The result holds plain English words, apostrophes, spaces and , . ? ! only.
+The result contains only English words, apostrophes, spaces and the marks , . ? !
 """
 
 import re
 import unicodedata
 
+from talker.errors import UserError
 from talker.text.numbers import digits, ordinal, read_numbers
+
+NOTHING_TO_SAY = "nothing to say: the text has no letters or digits"
 
 _PLAIN = str.maketrans(
     {"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "ʼ": "'", "`": "'", "´": "'"}
@@ -23,8 +26,8 @@ _TITLES = {
     "feb": "february", "aug": "august", "sept": "september", "oct": "october", "nov": "november",
     "dec": "december",
 }  # fmt: skip
-# These are words too: abbreviations only before a number or a capital.
-_CAREFUL = dict.fromkeys(("no", "fig"), r"\d") | dict.fromkeys(
+# These are also ordinary words: they are abbreviations only before a digit or a capital letter.
+_AMBIGUOUS = dict.fromkeys(("no", "fig"), r"\d") | dict.fromkeys(
     ("gen", "rev", "hon", "st", "mt", "co"), "[A-Z]"
 )
 _UNITS = {
@@ -42,13 +45,18 @@ _DECADES = (
 _FRACTIONS = {"1/2": "one half", "1/4": "one quarter", "3/4": "three quarters", "1/3": "one third"}
 _LETTERS = {"A": "eh", "E": "ee", "I": "eye", "O": "oh"}
 _SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number "}
-_SAID_AS_WORDS = {"NASA", "NATO", "UNESCO", "UNICEF", "AIDS", "LASER", "RADAR", "SCUBA", "PIN", "SIM", "ASAP"}
+_ACRONYMS = {  # pronounced as words, not letter by letter
+    "NASA", "NATO", "UNESCO", "UNICEF", "AIDS", "LASER", "RADAR", "SCUBA", "PIN", "SIM", "ASAP",
+}  # fmt: skip
 
 
 def clean(text: str) -> str:
-    """ASCII text: accents decomposed, typographic quotes and dashes made plain, emoji and the like dropped.
+    """Convert a text to ASCII: remove accents and emoji, replace typographic quotes and dashes.
 
-    Raises ValueError when the text holds letters of another script, or nothing that could be said.
+    The currency signs € £ ¥ are kept.
+
+    Raises:
+        UserError: the text has no letters or digits, or contains letters of another script.
     """
     decomposed = unicodedata.normalize("NFKD", text.translate(_PLAIN)).replace("\u2044", "/")
     kept: list[str] = []
@@ -59,20 +67,22 @@ def clean(text: str) -> str:
             kept.append(char)
         elif unicodedata.category(char)[0] == "L" or char.isdigit():
             script = unicodedata.name(char, "an unknown script").split()[0].title()
-            raise ValueError(
-                f"Only English text in the Latin alphabet can be spoken; found {char!r} ({script})."
+            raise UserError(
+                f"only English text in the Latin alphabet can be spoken, but it contains {char!r} ({script})"
             )
     result = re.sub(r"\s+", " ", "".join(kept)).strip()
     if not any(char.isalnum() for char in result):
-        raise ValueError("There is nothing to say in the text: it has no letters or digits.")
+        raise UserError(NOTHING_TO_SAY)
     return result
 
 
 def spoken(text: str) -> str:
-    """The words to say, for any written English text.
+    """The spoken form of an English text: words and the marks , . ? !, with a mark at the end.
 
-    "Dr. Smith paid $3.50." -> "doctor Smith paid three dollars fifty cents." Raises ValueError as `clean`
-    does.
+    "Dr. Smith paid $3.50." -> "doctor Smith paid three dollars fifty cents."
+
+    Raises:
+        UserError: the text has no letters or digits, or contains letters of another script.
     """
     text = clean(text)
     if text.isupper() and len(text) > 6:
@@ -87,7 +97,7 @@ def spoken(text: str) -> str:
 
 
 def _expand(text: str) -> str:
-    """Abbreviations, units, dates and codes in words; what is left of digits are plain numbers."""
+    """Replace abbreviations, units, dates and codes by words; the remaining digits are plain numbers."""
     text = re.sub(r"\bhttps?://(www\.)?|\bwww\.", "", text)
     text = re.sub(r"(?<=\d)\s?([AaPp])\.?[Mm]\b(\.(?=\s+[A-Z]|$))?\.?", _half_day, text)
     text = re.sub(r"\be\.g\.,?", "for example", text)
@@ -125,22 +135,22 @@ def _unit(match: re.Match[str]) -> str:
 
 def _title(match: re.Match[str], text: str) -> str:
     word, after = match[1].lower(), text[match.end() :].lstrip()
-    if word == "st" and not re.match(_CAREFUL[word], after):
+    if word == "st" and not re.match(_AMBIGUOUS[word], after):
         return "street" if after else "street."
-    if word not in _TITLES or (word in _CAREFUL and not re.match(_CAREFUL[word], after)):
+    if word not in _TITLES or (word in _AMBIGUOUS and not re.match(_AMBIGUOUS[word], after)):
         return match[0]
     return _TITLES[word] if after else _TITLES[word] + "."
 
 
 def _spell(match: re.Match[str]) -> str:
-    if match[1] in _SAID_AS_WORDS:
+    if match[1] in _ACRONYMS:
         return match[0].lower()
     letters = " ".join(_LETTERS.get(letter, letter) for letter in match[1])
     return letters + (match[2] or "")
 
 
 def _punctuate(text: str) -> str:
-    """Only words and , . ? ! are left, a mark directly after its word and one at the end."""
+    """Keep only words and , . ? !; each mark directly follows a word, and the text ends with . ? or !"""
     text = re.sub(r"\.{2,}|[;:()\[\]{}]|\s-+\s", ", ", text)
     text = re.sub(r"[^A-Za-z',.?!\s]", " ", text)
     text = re.sub(r"(?<![A-Za-z])'+|'+(?![A-Za-z])", " ", text)

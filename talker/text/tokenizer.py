@@ -1,285 +1,153 @@
-"""Text -> token ids: phonemes for our own models, the chat template for the published ones; also
-sentences."""
+"""Text -> token ids: phonemes for our own models, the chat template for the published ones."""
 
 import re
-import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
-from functools import cache
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from talker.text.spoken import clean, spoken
+from talker.errors import UserError
+from talker.text.phonemes import PHONES, STRESS_MARKS, VOWELS, is_vowel, pronounce, split_phones
+from talker.text.spoken import NOTHING_TO_SAY, spoken
 
-__all__ = [
-    "PHONES",
-    "ChatTokenizer",
-    "PhonemeTokenizer",
-    "Tokenizer",
-    "clean",
-    "split_phones",
-    "split_sentences",
-    "spoken",
-]
-
-_CONSONANTS = "p b t d k ɡ ʔ ɾ f v θ ð s z ʃ ʒ h tʃ dʒ m n ŋ l ɹ j w"
-_VOWELS = "i ɪ ɛ æ ɑ ɔ ʊ u ʌ ə ɜ ɚ ɐ eɪ aɪ ɔɪ aʊ oʊ"
-PHONES = tuple(f"{_CONSONANTS} {_VOWELS}".split())
-"""Every phone of our English, as split_phones gives it (the text frontend and the corpus's speech share
-it)."""
-
-_STRESSED = tuple(mark + vowel for mark in "ˈˌ" for vowel in _VOWELS.split())
+_MARKS = ",.?!"
+_STRESSED = tuple(mark + vowel for mark in STRESS_MARKS for vowel in VOWELS)
 _LETTERS = tuple("abcdefghijklmnopqrstuvwxyz'")
-# Letters stand for themselves only where there are no phonemes; the prefix keeps them apart from phones.
-_VOCABULARY = ("<pad>", " ", ",", ".", "?", "!", *PHONES, *_STRESSED, *(f"<{letter}>" for letter in _LETTERS))
+# Letter tokens spell words that have no known pronunciation; the brackets keep them apart from phones.
+_VOCABULARY = ("<pad>", " ", *_MARKS, *PHONES, *_STRESSED, *(f"<{letter}>" for letter in _LETTERS))
 _IDS = {token: index for index, token in enumerate(_VOCABULARY)}
-_SAME = str.maketrans({"g": "ɡ", "r": "ɹ", "ᵻ": "ɪ", "x": "k", "ɬ": "l"} | dict.fromkeys("ː̩̃ʲ͡|‖", ""))
-_LONE = {"a": "ɑ", "e": "eɪ", "o": "ɔ"}  # only in diphthongs, or spellings of their neighbours
-# Words that the lexicon gives as they sound before some other word, and the names of letters.
-_SPOKEN_OTHERWISE = {
-    "at": "æt", "it": "ɪt", "live": "lˈɪv", "another": "ɐnˈʌðɚ", "our": "aʊɚ", "A": "ɐ", "eh": "ˈeɪ",
-    "ee": "ˈiː",
-    "oh": "ˈoʊ", "em": "ˈɛm", "miz": "mˈɪz",
-}  # fmt: skip
 _BEFORE_VOWEL = {"the": "ðɪ", "to": "tʊ", "it": "ɪɾ", "at": "æɾ"}
-_VOWEL_SET = frozenset(_VOWELS.split())
-_HISSING = frozenset(("s", "z", "ʃ", "ʒ", "tʃ", "dʒ"))
-_VOICELESS = frozenset("ptkfθ")
-_CHARACTERS_A_SECOND = 15.0
-
-
-def split_phones(ipa: str) -> list[str]:
-    """IPA as espeak and gruut write it -> phones of PHONES; a vowel keeps its stress mark in front of it.
-
-    Length marks go, so "ˈɑːɹ" -> ["ˈɑ", "ɹ"], "dʒˈʌmp" -> ["dʒ", "ˈʌ", "m", "p"]. Raises KeyError for a
-    symbol that the inventory lacks.
-    """
-    ipa = ipa.translate(_SAME)
-    phones: list[str] = []
-    stress, position = "", 0
-    while position < len(ipa):
-        if ipa[position] in "ˈˌ":
-            stress = ipa[position]
-            position += 1
-            continue
-        pair = ipa[position : position + 2]
-        length = 2 if len(pair) == 2 and pair in _IDS else 1
-        phone = pair if length == 2 else _LONE.get(ipa[position], ipa[position])
-        if phone not in _IDS:
-            raise KeyError(phone)
-        position += length
-        if phone in _VOWEL_SET:
-            phone, stress = stress + phone, ""
-        phones.append(phone)
-    return phones
 
 
 class Tokenizer(Protocol):
-    """What the talker needs of a tokenizer."""
+    """Converts a whole prompt to the token ids that a model reads."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """Number of token ids."""
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text. Raises UserError (a ValueError) if the text cannot be spoken."""
 
-    def words(self, text: str) -> list[tuple[str, int]]: ...
+    def words(self, text: str) -> list[tuple[str, int]]:
+        """Each spoken word with the index of its first token in `encode(text)`, in order.
+
+        Empty if the model has no alignment between tokens and speech.
+        """
 
 
 class PhonemeTokenizer:
-    """Phonemes of each word, word boundaries and , . ? ! as tokens.
+    """Tokens are phones, word boundaries (" ") and the marks , . ? !
 
-    Phonemes come from gruut's lexicon in espeak's notation (so that they name the sounds of the corpus),
-    those of unknown words from its spelling-to-sound model. Stress is merged into the vowel: one token
-    stays one sound, which keeps the text's length proportional to the speech's.
+    Phones come from gruut's lexicon in espeak's notation, which the puppet corpus uses, too. Phones of words
+    that the lexicon lacks come from gruut's grapheme-to-phoneme model. Stress is part of a vowel's token: one
+    token is one sound, and the number of tokens is about proportional to the duration of the speech.
 
-    Of its surroundings a word's sounds depend only on whether a vowel follows ("the owl"). `pad` is 0.
+    The only influence of context on a word's phones is whether a vowel follows ("the owl", "the dog").
+
+    Attributes:
+        pad: id of the padding token, 0.
     """
 
     pad = 0
 
-    def __init__(self) -> None:
-        self._words: dict[str, list[int]] = {}
-
     @property
     def vocab_size(self) -> int:
+        """Number of token ids."""
         return len(_VOCABULARY)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of any English text. Raises ValueError for other scripts or when there is nothing to
-        say."""
-        ids: list[int] = []
-        parts = re.findall(r"[A-Za-z']+|[,.?!]", spoken(text))
-        for part, following in zip(parts, [*parts[1:], ""], strict=True):
-            if part in ",.?!":
-                ids.append(_IDS[part])
-                continue
-            if ids and _VOCABULARY[ids[-1]] not in ",.?!":
-                ids.append(_IDS[" "])
-            ids += self._linked(part, following)
-        return ids
+        """Token ids of an English text.
+
+        Raises:
+            UserError: the text has no letters or digits, or contains letters of another script.
+        """
+        return [_IDS[token] for _, tokens in _spoken_parts(text) for token in tokens]
 
     def words(self, text: str) -> list[tuple[str, int]]:
-        return []
+        """Each spoken word with the index of its first phone in `encode(text)`, in order.
+
+        Words are those of `talker.text.spoken`: "$3" gives "three" and "dollars". Errors as `encode`.
+        """
+        found: list[tuple[str, int]] = []
+        start = 0
+        for part, tokens in _spoken_parts(text):
+            if part not in _MARKS:
+                found.append((part, start + (tokens[0] == " ")))
+            start += len(tokens)
+        return found
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The tokens as readable text ("həlˈoʊ ðɛɹ."), padding left out."""
+        """The tokens as text ("həlˈoʊ ðɛɹ."), without padding."""
         tokens = (_VOCABULARY[index] for index in ids if index != self.pad)
-        return "".join(token + " " if token in ",.?!" else token for token in tokens).strip()
+        return "".join(token + " " if token in _MARKS else token for token in tokens).strip()
 
     def phones(self, text: str) -> list[str]:
-        """Phones of the text without stress, boundaries and marks (what a phoneme error rate compares)."""
-        tokens = (_VOCABULARY[index].lstrip("ˈˌ") for index in self.encode(text))
+        """Phones of the text without stress, boundaries and marks, as a phoneme error rate compares them."""
+        tokens = (_VOCABULARY[index].lstrip(STRESS_MARKS) for index in self.encode(text))
         return [token for token in tokens if token in PHONES]
 
-    def _linked(self, word: str, following: str) -> list[int]:
-        """A word's tokens, as it sounds before the next word ("" or a mark: before a pause)."""
-        own = self._word(word)
-        if not following.isalpha() or _VOCABULARY[self._word(following)[0]].lstrip("ˈˌ") not in _VOWEL_SET:
-            return own
-        if word.lower() in _BEFORE_VOWEL:
-            return [_IDS[token] for token in split_phones(_BEFORE_VOWEL[word.lower()])]
-        return [*own, _IDS["ɹ"]] if _VOCABULARY[own[-1]] in ("ɚ", "ˈɜ") else own
 
-    def _word(self, word: str) -> list[int]:
-        key = word if word == "A" else word.lower()
-        if key not in self._words:
-            self._words[key] = [_IDS[token] for token in _pronounce(key)]
-        return self._words[key]
+def _spoken_parts(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Each word and each mark of the spoken form of a text, with its tokens.
 
-
-def _pronounce(word: str) -> list[str]:
-    """Phones of one word: the lexicon, else spelling-to-sound, else its letters."""
-    known = _SPOKEN_OTHERWISE.get(word) or _lexicon().get(word)
-    if known is None and word.endswith("'s") and len(word) > 2:
-        stem = _pronounce(word[:-2])
-        hissing, voiceless = stem[-1] in _HISSING, stem[-1] in _VOICELESS
-        return stem + (["ɪ", "z"] if hissing else ["s"] if voiceless else ["z"])
-    try:
-        phones = _unlink(split_phones(known or "".join(_guess(word))), word)
-    except KeyError:
-        phones = []
-    return phones or [f"<{letter}>" for letter in word.lower()]
-
-
-def _unlink(phones: list[str], word: str) -> list[str]:
-    """Undo what the lexicon's entries took from a following word: "other" with ɹ, "can" with ŋ, "it" with
-    ɾ."""
-    if phones[-2:] == ["ɚ", "ɹ"]:
-        return phones[:-1]
-    last = {
-        "ŋ": "n" if not re.search("ng|nk|nx|nc", word[-3:]) else "ŋ",
-        "ɾ": "d" if "d" in word[-2:] else "t",
-    }
-    return [*phones[:-1], last.get(phones[-1], phones[-1])] if phones else phones
-
-
-@cache
-def _lexicon() -> dict[str, str]:
-    """Word -> its first pronunciation: gruut's lexicon in espeak's notation, read once (0.3 s).
-
-    gruut itself scans the file for every word (20 ms), because its table has no index.
+    A word's tokens begin with the word boundary " " if another word precedes it.
     """
-    from gruut_lang_en import get_lang_dir
-
-    path = get_lang_dir() / "espeak" / "lexicon.db"
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
-    with closing(connection):
-        connection.execute("PRAGMA temp_store = MEMORY")  # sorting works on a full disk, too
-        rows = connection.execute("SELECT word, phonemes FROM word_phonemes ORDER BY pron_order DESC")
-        return {word: phonemes.replace(" ", "") for word, phonemes in rows}
-
-
-def _guess(word: str) -> list[str]:
-    """Phonemes of an unknown word by gruut's spelling-to-sound model."""
-    return _guesser()(word) or []
+    parts = re.findall(r"[A-Za-z']+|[,.?!]", spoken(text))
+    after_word = False
+    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+        if part in _MARKS:
+            yield part, [part]
+        else:
+            phones = _linked_phones(part, following)
+            yield part, [" ", *phones] if after_word else phones
+        after_word = part not in _MARKS
 
 
-@cache
-def _guesser() -> Any:
-    from gruut.lang import get_settings
+def _linked_phones(word: str, following: str) -> list[str]:
+    """Phones of a word before the part `following`: a word, a mark, or "" at the end."""
+    phones = list(_word_phones(word))
+    if not following.isalpha() or not is_vowel(_word_phones(following)[0]):
+        return phones
+    if word.lower() in _BEFORE_VOWEL:
+        return split_phones(_BEFORE_VOWEL[word.lower()])
+    return [*phones, "ɹ"] if phones[-1] in ("ɚ", "ˈɜ") else phones
 
-    settings = get_settings(
-        "en-us",
-        model_prefix="espeak",
-        lookup_phonemes=None,
-        load_pos_tagger=False,
-        load_phoneme_lexicon=False,
-    )
-    return settings.guess_phonemes
+
+def _word_phones(word: str) -> tuple[str, ...]:
+    return pronounce(word if word == "A" else word.lower())
 
 
 class ChatTokenizer:
-    """The published checkpoint's own tokenizer and chat template, read from a local folder (no download)."""
+    """The tokenizer and chat template of the published checkpoint, read from a local folder."""
 
     def __init__(self, folder: Path | str) -> None:
+        """`folder`: the published checkpoint's. Raises FileNotFoundError if it has no tokenizer."""
         from transformers import AutoTokenizer
 
         if not (Path(folder) / "tokenizer_config.json").is_file():
             raise FileNotFoundError(
-                f"{folder} holds no tokenizer_config.json: pass the folder of the published checkpoint."
+                f"{folder} has no tokenizer_config.json: give the folder of the published checkpoint"
             )
         self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
     @property
     def vocab_size(self) -> int:
+        """Number of token ids."""
         return len(self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the user's turn and the assistant's opening with an empty thinking block; ValueError when
-        empty."""
+        """Ids of the text as the user's turn, then the start of the assistant's turn with thinking disabled.
+
+        Raises:
+            UserError: the text is empty.
+        """
         if not text.strip():
-            raise ValueError("There is nothing to say in the text.")
+            raise UserError(NOTHING_TO_SAY)
         messages = [{"role": "user", "content": text}]
         options = {"add_generation_prompt": True, "enable_thinking": False}
         prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
         return list(self._tokenizer.encode(prompt, add_special_tokens=False))
 
-
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|Gen|Sgt|Capt|Rev|Hon|Mt|No|Fig)"
-    r"|\b(?:Inc|Ltd|Corp|Co|e\.g|i\.e|a\.m|p\.m)"
-    r"|\b[A-Z]|\b(?:[A-Z]\.)+[A-Z])\.$"
-)
-
-
-def split_sentences(text: str, max_seconds: float = 12.0) -> list[str]:
-    """Cut a long text at sentence ends, and at commas or words where a sentence would exceed `max_seconds`.
-
-    Abbreviations, initials, decimals and closing quotes do not end a sentence wrongly. Raises ValueError
-    for a text without anything to say or in another script.
-    """
-    sentences: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        if not any(char.isalnum() for char in paragraph):
-            continue
-        start = ""
-        pieces = re.split(r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)", clean(paragraph))
-        for piece, following in zip(pieces, [*(p.strip() for p in pieces[1:]), ""], strict=True):
-            start += piece
-            if not _ABBREVIATION.search(start) and not following[:1].islower():
-                sentences += _fit(start.strip(), max_seconds)
-                start = ""
-        sentences += _fit(start.strip(), max_seconds)
-    sentences = [sentence for sentence in sentences if any(char.isalnum() for char in sentence)]
-    if not sentences:
-        clean(text)
-        raise ValueError("There is nothing to say in the text: it has no letters or digits.")
-    return sentences
-
-
-def _seconds(sentence: str) -> float:
-    # A digit is about a syllable and a half when spoken, a letter a fifth of one.
-    return (len(sentence) + 4 * sum(char.isdigit() for char in sentence)) / _CHARACTERS_A_SECOND
-
-
-def _fit(sentence: str, max_seconds: float) -> list[str]:
-    """Parts of at most `max_seconds` each, as even as commas (else words) allow."""
-    if _seconds(sentence) <= max_seconds:
-        return [sentence] if sentence else []
-    cuts = [m.end() for m in re.finditer(r"[,;:](?=\s)", sentence)] or [
-        m.start() for m in re.finditer(r"\s", sentence)
-    ]
-    if not cuts:  # one endless word
-        cuts = [len(sentence) // 2]
-    cut = min(cuts, key=lambda c: abs(c - len(sentence) / 2))
-    return _fit(sentence[:cut].strip(), max_seconds) + _fit(sentence[cut:].strip(), max_seconds)
+    def words(self, text: str) -> list[tuple[str, int]]:
+        """Empty: the published models have no alignment between tokens and speech."""
+        return []

@@ -1,13 +1,15 @@
-"""Pictures: every kind is read, the largest face is framed as the corpus frames it, a framed one is kept."""
+"""Portraits: every picture format is read, and the largest face is framed as in the training data."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 
@@ -16,30 +18,37 @@ from talker.media import face
 from talker.media.face import (
     FRAME_TO_BOX,
     Box,
-    cut,
+    crop_square,
     face_square,
     find_faces,
     read_picture,
     read_portrait,
 )
+from talker.media.pixels import to_uint8
 from talker.shipped import shipped, shipped_names
 
 
 @pytest.fixture(scope="module")
 def astronaut() -> Image.Image:
-    """A photograph of one person, public domain, that scikit-image's wheel carries."""
-    return Image.fromarray(data.astronaut())
+    """A photograph of one person from scikit-image, in the public domain: (256, 256)."""
+    return Image.fromarray(data.astronaut()).resize((256, 256))
 
 
-def test_the_face_is_found_at_any_size(astronaut: Image.Image) -> None:
-    for side in (200, 512, 1500):
-        found = find_faces(astronaut.resize((side, side)))[0]
-        x, y = (value * 512 / side for value in found.centre)
-        assert abs(x - 220) < 15
-        assert abs(y - 113) < 15
+@pytest.fixture(scope="module")
+def framed(astronaut: Image.Image) -> Image.Image:
+    """The astronaut's face, framed: (256, 256)."""
+    return crop_square(astronaut, face_square(astronaut), 256)
 
 
-def test_opencv_is_asked_where_it_imports(astronaut: Image.Image, monkeypatch) -> None:
+@pytest.mark.parametrize("side", [160, 256, 900])
+def test_face_is_found_at_any_size(astronaut: Image.Image, side: int) -> None:
+    found = find_faces(astronaut.resize((side, side)))[0]
+    x, y = (value * 512 / side for value in found.centre)
+    assert abs(x - 220) < 15
+    assert abs(y - 113) < 15
+
+
+def test_opencv_is_used_if_it_can_be_imported(astronaut: Image.Image, monkeypatch) -> None:
     monkeypatch.setattr(face, "_detect", lambda *_: [])
     monkeypatch.setitem(sys.modules, "cv2", None)
     face._opencv_cascade.cache_clear()
@@ -50,25 +59,24 @@ def test_opencv_is_asked_where_it_imports(astronaut: Image.Image, monkeypatch) -
     expected = find_faces(astronaut)[0]
     monkeypatch.setattr(face, "_detect", lambda *_: [])
     found = find_faces(astronaut)[0]
-    assert expected.holds(found.centre)
+    assert expected.contains(found.centre)
     assert abs(found.side / expected.side - 1) < 0.25
 
 
-def test_the_crop_has_the_face_in_place(astronaut: Image.Image) -> None:
-    crop = cut(astronaut, face_square(astronaut), 256)
-    found = find_faces(crop)[0]
-    assert crop.size == (256, 256)
+def test_crop_has_the_face_in_its_place(framed: Image.Image) -> None:
+    found = find_faces(framed)[0]
+    assert framed.size == (256, 256)
     assert abs(found.side * FRAME_TO_BOX / 256 - 1) < 0.15
     assert abs(found.centre[0] - 128) < 20
 
 
-def test_a_framed_picture_is_kept_to_the_pixel(astronaut: Image.Image) -> None:
-    crop = cut(astronaut, face_square(astronaut), 256)
-    assert np.array_equal(np.asarray(cut(crop, face_square(crop), 256)), np.asarray(crop))
+def test_framed_picture_is_kept_to_the_pixel(framed: Image.Image) -> None:
+    again = crop_square(framed, face_square(framed), 256)
+    assert np.array_equal(np.asarray(again), np.asarray(framed))
 
 
-def test_several_faces_give_the_largest_and_a_warning(astronaut: Image.Image, caplog) -> None:
-    person = astronaut.crop((100, 0, 356, 256))
+def test_several_faces_select_the_largest_with_a_warning(astronaut: Image.Image, caplog) -> None:
+    person = Image.fromarray(data.astronaut()).crop((100, 0, 356, 256))
     pair = Image.new("RGB", (700, 400), "grey")
     pair.paste(person, (0, 50))
     pair.paste(person.resize((340, 340)), (340, 30))
@@ -78,7 +86,7 @@ def test_several_faces_give_the_largest_and_a_warning(astronaut: Image.Image, ca
     assert "2 faces" in caplog.text
 
 
-def test_no_face_names_the_way_out(tmp_path: Path) -> None:
+def test_error_without_a_face_names_the_option(tmp_path: Path) -> None:
     Image.new("RGB", (300, 200), "green").save(tmp_path / "green.png")
     with pytest.raises(UserError, match="--crop none"):
         read_portrait(tmp_path / "green.png", 64)
@@ -87,19 +95,19 @@ def test_no_face_names_the_way_out(tmp_path: Path) -> None:
     assert np.allclose(portrait[0, :, 5, 5], [-1, 128 / 127.5 - 1, -1], atol=1e-6)
 
 
-def test_a_crop_over_the_edge_repeats_the_border() -> None:
+def test_crop_beyond_the_edge_repeats_the_border() -> None:
     ramp = Image.fromarray(np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 100, 0).repeat(3, 2))
-    inside = np.asarray(cut(ramp, Box(-5, 0, 80), 80))
+    inside = np.asarray(crop_square(ramp, Box(-5, 0, 80), 80))
     assert inside[0, 0, 0] == 0
-    assert inside[0, -1, 0] == 79  # slid back by five
-    outside = np.asarray(cut(ramp, Box(-40, 0, 100), 100))
+    assert inside[0, -1, 0] == 79  # moved inwards by five pixels
+    outside = np.asarray(crop_square(ramp, Box(-40, 0, 100), 100))
     assert (outside[:, :30] == 0).all()
     assert outside[50, 40, 0] == 10
-    assert cut(ramp, Box(-300, -300, 700), 64).size == (64, 64)
+    assert crop_square(ramp, Box(-300, -300, 700), 64).size == (64, 64)
 
 
-def test_every_kind_of_picture_shows_the_same(tmp_path: Path, astronaut: Image.Image) -> None:
-    person = astronaut.crop((100, 0, 356, 256))
+def test_every_picture_format_gives_the_same_pixels(tmp_path: Path, astronaut: Image.Image) -> None:
+    person = astronaut.crop((50, 0, 178, 128))
     grey = person.convert("L")
     alpha = person.convert("RGBA")
     alpha.putalpha(Image.new("L", person.size, 255))
@@ -122,27 +130,37 @@ def test_every_kind_of_picture_shows_the_same(tmp_path: Path, astronaut: Image.I
         assert np.array_equal(np.asarray(read_picture(tmp_path / name))[..., 1], np.asarray(grey))
 
 
-def test_transparent_becomes_white(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (np.asarray(read_picture(tmp_path / "clear.png")) == 255).all()
 
 
-def test_broken_or_hostile_pictures_are_refused_in_one_line(tmp_path: Path, astronaut: Image.Image) -> None:
+def with_size(png: bytes, width: int, height: int) -> bytes:
+    """A PNG file whose header claims another size, with a valid checksum."""
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + png[24:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
+
+
+def test_damaged_and_hostile_pictures_raise_an_error_of_one_line(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "empty.png").write_bytes(b"")
     astronaut.save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:20_000])
     (tmp_path / "program.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
-    bomb = bytearray((tmp_path / "whole.png").read_bytes())
-    bomb[16:24] = (60_000).to_bytes(4, "big") * 2
-    (tmp_path / "bomb.png").write_bytes(bomb)
+    whole = (tmp_path / "whole.png").read_bytes()
+    for name, size in (("bomb", (60_000, 60_000)), ("large", (8001, 8001)), ("phone", (8192, 6144))):
+        (tmp_path / f"{name}.png").write_bytes(with_size(whole, *size))
     expected = {
         "missing.png": "does not exist",
         "text.png": "not a picture",
         "empty.png": "not a picture",
         "cut.png": "damaged",
         "program.eps": "not a picture",
-        "bomb.png": "",
+        "bomb.png": "too many pixels: scale it to 8000 x 8000",
+        "large.png": "too many pixels: scale it to 8000 x 8000",
+        "phone.png": "damaged",  # not too large: the pixels are missing
     }
     for name, words in expected.items():
         with pytest.raises(UserError) as caught:
@@ -151,24 +169,46 @@ def test_broken_or_hostile_pictures_are_refused_in_one_line(tmp_path: Path, astr
         assert "\n" not in str(caught.value)
 
 
+def test_limit_counts_the_pixels_that_are_decoded(
+    tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JPEG is decoded at a fraction of its size, unless it is progressive."""
+    monkeypatch.setattr(face, "WORKING_SIDE", 64)
+    astronaut.save(tmp_path / "a.jpg")
+    astronaut.save(tmp_path / "progressive.jpg", progressive=True)
+    astronaut.save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.jpg", max_pixels=64 * 64).size == (64, 64)
+    for name in ("progressive.jpg", "a.png"):
+        assert read_picture(tmp_path / name, max_pixels=256 * 256).size == (64, 64)
+        with pytest.raises(UserError, match="too many pixels: scale it to 255 x 255"):
+            read_picture(tmp_path / name, max_pixels=256 * 256 - 1)
+
+
 @pytest.mark.long
-def test_a_twelve_thousand_pixel_picture_is_read(tmp_path: Path, astronaut: Image.Image) -> None:
-    for name in ("large.jpg", "large.png"):
-        astronaut.resize((12_000, 12_000), Image.Resampling.NEAREST).save(tmp_path / name, compress_level=1)
-        portrait = read_portrait(tmp_path / name, 256)
-        expected = cut(astronaut, face_square(astronaut), 256)
-        difference = (portrait[0].permute(1, 2, 0).numpy() + 1) * 127.5 - np.asarray(expected)
-        assert np.abs(difference).mean() < 20
+@pytest.mark.parametrize(("name", "side"), [("a.jpg", 12_000), ("b.jpg", 7000), ("b.png", 7000)])
+def test_large_photographs_are_read(
+    tmp_path: Path, astronaut: Image.Image, framed: Image.Image, name: str, side: int
+) -> None:
+    astronaut.resize((side, side), Image.Resampling.NEAREST).save(tmp_path / name, compress_level=1)
+    difference = bytes_of(read_portrait(tmp_path / name, 256)).astype(float) - np.asarray(framed)
+    assert np.abs(difference).mean() < 20
 
 
-@pytest.mark.parametrize("name", shipped_names("portraits"))
-def test_a_shipped_portrait_comes_through_to_the_pixel(name: str) -> None:
+def bytes_of(portrait: torch.Tensor) -> np.ndarray:
+    """(1, 3, H, W) in [-1, 1] -> (H, W, 3) uint8."""
+    return to_uint8(portrait)[0].permute(1, 2, 0).numpy()
+
+
+FIRST, *OTHERS = shipped_names("portraits")
+
+
+@pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
+def test_shipped_portrait_is_kept_to_the_pixel(name: str) -> None:
     path = shipped("portraits", name)
-    pixels = (read_portrait(path, 256)[0].permute(1, 2, 0).numpy() + 1) * 127.5
-    assert np.abs(pixels - np.asarray(Image.open(path))).max() < 0.01
+    assert np.array_equal(bytes_of(read_portrait(path, 256)), np.asarray(Image.open(path)))
 
 
-def test_a_shipped_portrait_in_a_larger_picture_is_framed_as_it_was() -> None:
+def test_shipped_portrait_inside_a_larger_picture_is_found() -> None:
     portrait = Image.open(shipped("portraits", None))
     wide = Image.new("RGB", (900, 600), portrait.getpixel((3, 3)))
     wide.paste(portrait.resize((400, 400)), (250, 200))
@@ -178,12 +218,13 @@ def test_a_shipped_portrait_in_a_larger_picture_is_framed_as_it_was() -> None:
     assert abs(square.top - 200) < 40
 
 
-LONG = (pytest.param(name, marks=pytest.mark.long) for name in ("grass", "gravel", "clock"))
+TEXTURES = {"brick": (256, 0), "grass": (0, 0), "gravel": (256, 256), "clock": (0, 0)}
 
 
-@pytest.mark.parametrize("name", ["brick", *LONG])
-def test_what_only_one_look_takes_for_a_face_is_none(name: str) -> None:
-    """The cascade guesses a face in each of them."""
-    picture = Image.fromarray(getattr(data, name)()).convert("RGB")
+@pytest.mark.parametrize("name", TEXTURES)
+def test_candidates_that_no_close_up_confirms_are_dropped(name: str) -> None:
+    """The cascade finds a candidate in each of these textures."""
+    left, top = TEXTURES[name]
+    picture = Image.fromarray(getattr(data, name)()).convert("RGB").crop((left, top, left + 256, top + 256))
     with pytest.raises(UserError, match="--crop none"):
         face_square(picture)

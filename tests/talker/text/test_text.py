@@ -1,22 +1,20 @@
-"""What is written becomes words, words become tokens; long texts are cut at sentences."""
+"""Text -> spoken words -> tokens, and long texts -> sentences."""
 
 import json
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from talker.errors import UserError
 from talker.text.numbers import cardinal, ordinal, year
-from talker.text.tokenizer import (
-    PHONES,
-    ChatTokenizer,
-    PhonemeTokenizer,
-    clean,
-    split_phones,
-    split_sentences,
-    spoken,
-)
+from talker.text.phonemes import PHONES, pronounce, split_phones
+from talker.text.sentences import split_sentences
+from talker.text.spoken import clean, spoken
+from talker.text.tokenizer import ChatTokenizer, PhonemeTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +53,11 @@ def tokenizer() -> PhonemeTokenizer:
         ("Ph.D. students 🙂 don't", "P H D students don't."),
     ],
 )
-def test_spoken(written: str, said: str) -> None:
+def test_spoken_form_of_numbers_abbreviations_and_symbols(written: str, said: str) -> None:
     assert spoken(written) == said
 
 
-def test_numbers() -> None:
+def test_numbers_as_words() -> None:
     assert cardinal(0) == "zero"
     assert cardinal(1_002_019) == "one million two thousand nineteen"
     assert cardinal(10**15).startswith("one zero zero")
@@ -73,19 +71,19 @@ def test_numbers() -> None:
 
 
 @pytest.mark.parametrize("text", ["Привет", "你好", "hello мир", "مرحبا"])
-def test_other_scripts_are_refused_by_name(text: str) -> None:
-    with pytest.raises(ValueError, match="Latin alphabet"):
+def test_other_scripts_raise_an_error_that_names_the_script(text: str) -> None:
+    with pytest.raises(UserError, match=r"Latin alphabet.*(Cyrillic|Cjk|Arabic)"):
         clean(text)
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "🙂", "?!", "\u0000"])
-def test_nothing_to_say_is_refused(text: str, tokenizer: PhonemeTokenizer) -> None:
-    for read in (tokenizer.encode, split_sentences):
-        with pytest.raises(ValueError, match="nothing to say"):
+def test_text_without_letters_or_digits_raises(text: str, tokenizer: PhonemeTokenizer) -> None:
+    for read in (tokenizer.encode, tokenizer.words, split_sentences):
+        with pytest.raises(UserError, match="nothing to say"):
             read(text)
 
 
-def test_vocabulary_is_the_one_that_the_weights_were_trained_with(tokenizer: PhonemeTokenizer) -> None:
+def test_vocabulary_matches_the_trained_weights(tokenizer: PhonemeTokenizer) -> None:
     assert tokenizer.vocab_size == 113
     assert tokenizer.pad == 0
     assert tokenizer.encode("Hello there.") == tokenizer.encode("hello  there")
@@ -94,16 +92,59 @@ def test_vocabulary_is_the_one_that_the_weights_were_trained_with(tokenizer: Pho
     )
 
 
-def test_encode_marks_words_stress_and_breaks(tokenizer: PhonemeTokenizer) -> None:
+def test_tokens_include_word_boundaries_stress_and_marks(tokenizer: PhonemeTokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("Hello there, friend?")) == "həlˈoʊ ðɛɹ, fɹˈɛnd?"
     assert tokenizer.phones("A jump") == ["ɐ", "dʒ", "ʌ", "m", "p"]
 
 
-def test_words_link_to_vowels(tokenizer: PhonemeTokenizer) -> None:
+def test_words_are_pronounced_differently_before_a_vowel(tokenizer: PhonemeTokenizer) -> None:
     assert tokenizer.phones("the owl")[:2] == ["ð", "ɪ"]
     assert tokenizer.phones("the dog")[:2] == ["ð", "ə"]
     assert tokenizer.phones("other ideas")[2:4] == ["ɚ", "ɹ"]
     assert tokenizer.phones("other, ideas")[2:4] != ["ɚ", "ɹ"]
+
+
+WORDS = [
+    "Hello there, friend?",
+    "The owl and the dog.",
+    "Dr. Smith paid $3.50 on May 4, 2026!",
+    "Wait... don't, brrzx: A B C, other ideas",
+    "one",
+    "the FBI's agents at 4:30 pm",
+]
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_words_start_at_their_first_phone(text: str, tokenizer: PhonemeTokenizer) -> None:
+    ids, found = tokenizer.encode(text), tokenizer.words(text)
+    assert [word for word, _ in found] == re.findall(r"[A-Za-z']+", spoken(text))
+    starts = [index for _, index in found]
+    assert starts == sorted(set(starts))
+    separators = {
+        index for index in range(tokenizer.vocab_size) if tokenizer.decode([index]) in ("", *",.?!")
+    }
+    expected = [
+        index
+        for index, token in enumerate(ids)
+        if token not in separators and (index == 0 or ids[index - 1] in separators)
+    ]
+    assert starts == expected
+
+
+def test_words_of_a_known_sentence(tokenizer: PhonemeTokenizer) -> None:
+    # h ə l ˈoʊ _ ð ɛ ɹ , f ɹ ˈɛ n d .
+    assert tokenizer.words("Hello there, friend.") == [("Hello", 0), ("there", 5), ("friend", 9)]
+
+
+def test_pronunciation_cache_is_bounded_and_thread_safe(tokenizer: PhonemeTokenizer) -> None:
+    limit = pronounce.cache_info().maxsize
+    assert limit is not None
+    assert limit <= 20_000
+    texts = [f"Zyx{'aeiou'[k % 5]}q{'bcdfg'[k // 5]} cat, the owl." for k in range(25)]
+    expected = [tokenizer.encode(text) for text in texts]
+    pronounce.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(tokenizer.encode, texts)) == expected
 
 
 def test_any_letters_become_tokens(tokenizer: PhonemeTokenizer) -> None:
@@ -111,15 +152,17 @@ def test_any_letters_become_tokens(tokenizer: PhonemeTokenizer) -> None:
         assert all(0 < index < tokenizer.vocab_size for index in tokenizer.encode(word))
 
 
-def test_split_phones() -> None:
+def test_split_phones_keeps_stress_and_rejects_unknown_symbols() -> None:
     assert split_phones("dʒˈʌmp") == ["dʒ", "ˈʌ", "m", "p"]
     assert split_phones("ˈɑːɹ") == ["ˈɑ", "ɹ"]
-    assert split_phones("".join(PHONES).replace("ʔ", "")) != []
-    with pytest.raises(KeyError):
-        split_phones("q")
+    for phone in PHONES:
+        assert split_phones(phone) == [phone]
+    for unknown in ("q", " ", ","):
+        with pytest.raises(KeyError):
+            split_phones(unknown)
 
 
-def test_sentences_end_where_readers_stop() -> None:
+def test_sentences_end_at_full_stops_that_are_not_abbreviations() -> None:
     text = 'Dr. Smith came at 3.50 p.m. yesterday. "Hello!" she said. J. R. Lee left the U.S. Army... Then?'
     text += " Yes.\n\nNew one"
     assert split_sentences(text) == [
@@ -133,20 +176,18 @@ def test_sentences_end_where_readers_stop() -> None:
 
 
 @pytest.mark.parametrize("text", ["word " * 400, "well, you know, " * 60, "x" * 3000, "1234567 " * 100])
-def test_no_part_is_too_long_and_no_letter_is_lost(text: str) -> None:
+def test_parts_are_short_enough_and_keep_every_letter(text: str) -> None:
     parts = split_sentences(text, max_seconds=10)
     assert max(len(part) for part in parts) <= 150
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
 
 
-def test_import_is_cheap() -> None:
-    code = (
-        "import sys, talker.text; sys.exit(any(m in sys.modules for m in ('gruut', 'torch', 'transformers')))"
-    )
+def test_import_loads_no_heavy_package() -> None:
+    code = "import sys, talker.text.tokenizer as _; sys.exit(any(m in sys.modules for m in ('gruut', 'torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_chat_tokenizer_ends_with_an_empty_thought(tmp_path: Path) -> None:
+def test_chat_tokenizer_disables_thinking(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = ["user", "assistant", "think", "Hi", "[UNK]"]
@@ -162,7 +203,8 @@ def test_chat_tokenizer_ends_with_an_empty_thought(tmp_path: Path) -> None:
     tokenizer = ChatTokenizer(tmp_path)
     assert tokenizer.encode("Hi") == [0, 3, 1, 2]
     assert tokenizer.vocab_size == 5
-    with pytest.raises(ValueError, match="nothing to say"):
+    assert tokenizer.words("Hi") == []
+    with pytest.raises(UserError, match="nothing to say"):
         tokenizer.encode(" ")
     with pytest.raises(FileNotFoundError, match=r"tokenizer_config\.json"):
         ChatTokenizer(tmp_path / "absent")

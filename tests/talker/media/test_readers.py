@@ -1,4 +1,4 @@
-"""Reading audio and video: any rate, width and container gives the same signal; headers are not believed."""
+"""Readers of sound and video: one signal from every rate, sample width and container; damaged files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ import av
 import numpy as np
 import pytest
 import torch
+from media_files import person, write_sound, write_video
 
+from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
-from talker.media.audio import SAMPLE_RATE, read_audio, read_voice, resample
-from talker.media.video import read_frames
+from talker.media.readers import (
+    VideoReader,
+    blocks,
+    read_audio,
+    read_frames,
+    read_voice,
+    resample,
+    stream_audio,
+)
 
 
 def tone(rate: int, seconds: float = 1.0) -> np.ndarray:
-    """(samples,) a swelling 440 Hz tone, peak 0.5."""
+    """(samples,) float32: a 440 Hz tone that swells and fades, with a peak of 0.5."""
     time = np.arange(round(rate * seconds)) / rate
     return (0.5 * np.sin(2 * np.pi * 440 * time) * np.hanning(len(time))).astype(np.float32)
 
@@ -27,7 +36,7 @@ def tone(rate: int, seconds: float = 1.0) -> np.ndarray:
 def write_audio(
     path: Path, pcm: np.ndarray, rate: int, codec: str, channels: int, layout_format: str
 ) -> Path:
-    """`pcm` in any codec; a second channel is a copy."""
+    """Write pcm (samples,) in any codec; the second channel is a copy of the first."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, layout="stereo" if channels == 2 else "mono")
         frame = av.AudioFrame.from_ndarray(np.repeat(pcm[None], channels, 0), "fltp", stream.layout.name)
@@ -50,16 +59,25 @@ def write_audio(
         (16_000, 1, "pcm_f64le", "dbl"),
     ],
 )
-def test_any_wav_is_the_same_sound(tmp_path: Path, rate, channels, codec, sample_format) -> None:
+def test_every_wav_format_gives_the_same_samples(
+    tmp_path: Path, rate, channels, codec, sample_format
+) -> None:
     path = write_audio(tmp_path / "a.wav", tone(rate), rate, codec, channels, sample_format)
     pcm = read_audio(path).numpy()
     assert abs(len(pcm) - SAMPLE_RATE) <= 3
     expected = tone(SAMPLE_RATE)[: len(pcm)]
-    assert np.abs(pcm[: len(expected)] - expected).max() < 0.012  # 8 bits: 1/128
+    assert np.abs(pcm[: len(expected)] - expected).max() < 0.012  # the resolution of 8 bits is 1/128
+
+
+def test_mono_is_the_mean_of_the_channels(tmp_path: Path) -> None:
+    left = tone(24_000, 0.2)
+    path = write_sound(tmp_path / "a.wav", "pcm_f32le", 24_000, pcm=np.stack([left, 0.5 * left]))
+    for pcm in (read_audio(path), torch.cat(list(stream_audio(path)))):
+        assert np.abs(pcm.numpy() - 0.75 * left).max() < 1e-6
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.ogg", "libopus")])
-def test_compressed_audio_is_read(tmp_path: Path, name: str, codec: str) -> None:
+def test_compressed_audio_keeps_length_and_level(tmp_path: Path, name: str, codec: str) -> None:
     path = write_audio(
         tmp_path / name, tone(48_000, 2.0), 48_000, codec, 2, "fltp" if codec == "aac" else "s16"
     )
@@ -75,12 +93,12 @@ def test_resampling_keeps_length_and_level_at_odd_rates() -> None:
         assert abs(out.abs().max() - 0.5) < 0.01
 
 
-def test_only_the_first_seconds_are_decoded_whatever_the_header_claims(tmp_path: Path) -> None:
+def test_length_in_the_header_is_ignored(tmp_path: Path) -> None:
     path = write_audio(tmp_path / "a.wav", tone(8_000, 4.0), 8_000, "pcm_s16le", 1, "s16")
     assert len(read_audio(path, seconds=1.5)) == 36_000
     data = bytearray(path.read_bytes())
-    at = data.index(b"data")
-    data[at + 4 : at + 8] = struct.pack("<I", 0xFFFFFFF0)
+    position = data.index(b"data")
+    data[position + 4 : position + 8] = struct.pack("<I", 0xFFFFFFF0)
     path.write_bytes(data)
     assert abs(len(read_audio(path)) - 96_000) <= 3
 
@@ -94,8 +112,8 @@ def _wav(path: Path, pcm: np.ndarray, rate: int = 24_000) -> Path:
     return path
 
 
-def test_what_is_no_voice_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "text.wav").write_text("this is no sound " * 100)
+def test_files_without_a_voice_raise_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("this is text " * 100)
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:5,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n")
     _wav(tmp_path / "short.wav", tone(24_000, 0.05))
@@ -122,7 +140,7 @@ def test_what_is_no_voice_is_refused_in_one_line(tmp_path: Path) -> None:
         read_voice("/dev/zero")
 
 
-def test_damage_in_the_middle_is_survived(tmp_path: Path) -> None:
+def test_damaged_packets_are_skipped(tmp_path: Path) -> None:
     path = write_audio(tmp_path / "a.mp3", tone(24_000, 3.0), 24_000, "libmp3lame", 1, "s16p")
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
@@ -133,7 +151,7 @@ def test_damage_in_the_middle_is_survived(tmp_path: Path) -> None:
 
 
 def _video(path: Path, times: list[Fraction]) -> Path:
-    """A video whose k-th frame appears at times[k] and is grey 10 k."""
+    """A video whose k-th frame appears at times[k] seconds and is grey of value 10 k."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1000, options={"crf": "1", "bf": "0"})
         stream.width = stream.height = 64
@@ -146,7 +164,7 @@ def _video(path: Path, times: list[Fraction]) -> Path:
     return path
 
 
-def test_frames_are_picked_by_their_timestamps(tmp_path: Path) -> None:
+def test_frames_are_selected_by_their_timestamps(tmp_path: Path) -> None:
     path = _video(tmp_path / "v.mp4", [Fraction(k, 50) for k in range(20)])
     shades = [frame.mean() / 10 for frame in read_frames(path)]
     assert np.abs(np.array(shades) - np.arange(0, 20, 2)).max() < 0.4
@@ -158,17 +176,23 @@ def test_frames_are_picked_by_their_timestamps(tmp_path: Path) -> None:
     assert len(list(itertools.islice(read_frames(path, seconds=0.12), 10))) == 3
 
 
+def test_rounded_timestamps_delay_no_frame(tmp_path: Path) -> None:
+    late = [Fraction(k, 25) + Fraction(k > 0, 1000) for k in range(10)]
+    shades = [round(frame.mean() / 10) for frame in read_frames(_video(tmp_path / "v.mp4", late))]
+    assert shades == list(range(10))
+
+
 @pytest.mark.long
-def test_many_long_stills_together_are_no_video(tmp_path: Path) -> None:
+def test_total_time_of_long_still_frames_is_limited(tmp_path: Path) -> None:
     path = _video(tmp_path / "v.mkv", [Fraction(250 * k) for k in range(5)])
-    with pytest.raises(UserError, match=r"v\.mkv holds timestamps that jump: convert it"):
+    with pytest.raises(UserError, match=r"v\.mkv has timestamps that jump: convert it"):
         list(read_frames(path))
     assert sum(1 for _ in read_frames(path, seconds=499)) == 499 * 25
     slow = _video(tmp_path / "w.mkv", [Fraction(k) for k in range(700)])
     assert sum(1 for _ in read_frames(slow)) >= 699 * 25
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+def test_files_without_a_video_track_raise(tmp_path: Path) -> None:
     sound = _wav(tmp_path / "a.wav", tone(24_000))
     (tmp_path / "b.mp4").write_bytes(bytes(1000))
     for path, words in (
@@ -178,3 +202,76 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=words):
             list(read_frames(path))
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 24_000, 44_100, 48_000, 23_999])
+def test_streamed_audio_equals_the_whole(tmp_path: Path, rate: int) -> None:
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", rate, seconds=1.7)
+    whole, pieces = read_audio(path), list(stream_audio(path))
+    assert len(pieces) > 3
+    assert len(torch.cat(pieces)) == len(whole)
+    assert (torch.cat(pieces) - whole).abs().max() < 1e-5
+
+
+def test_missing_packets_become_silence(tmp_path: Path) -> None:
+    path = tmp_path / "gap.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=24_000, layout="mono")
+        for start in (0.0, 2.0):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 12_000), 9830, np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 24_000, round(24_000 * start), Fraction(1, 24_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    pcm = torch.cat(list(stream_audio(path)))
+    assert len(pcm) == 60_000
+    assert (pcm[:12_000] > 0.29).all()
+    assert (pcm[12_000:48_000] == 0).all()
+    assert (pcm[48_000:] > 0.29).all()
+
+
+def test_blocks_keep_every_sample() -> None:
+    pcm = torch.arange(1003)
+    for size in (1, 7, 100, 5000):
+        regrouped = list(blocks(pcm.split(13), size))
+        assert torch.equal(torch.cat(regrouped), pcm)
+        assert all(len(block) == size for block in regrouped[:-1])
+
+
+def test_truncated_files_give_a_part_or_one_error(tmp_path: Path) -> None:
+    picture = person(64)
+    video = write_video(tmp_path / "v.mkv", [np.roll(picture, k, axis=1) for k in range(30)], sound=True)
+    whole, pcm = list(read_frames(video)), torch.cat(list(stream_audio(video)))
+    data = video.read_bytes()
+    complete = []
+    for length in range(0, len(data), len(data) // 8):
+        cut = tmp_path / "cut.mkv"
+        cut.write_bytes(data[:length])
+        try:
+            frames = list(read_frames(cut))
+        except UserError:
+            frames = []
+        assert len(frames) <= len(whole)
+        complete.append(len(frames))
+        try:
+            part = torch.cat(list(stream_audio(cut)))
+        except UserError:
+            part = pcm[:0]
+        sure = max(0, len(part) - 1000)  # the resampler and the decoder look ahead
+        assert torch.equal(part[:sure], pcm[:sure])
+    assert complete == sorted(complete)
+    assert complete[0] == 0
+    assert complete[-1] > 15
+
+
+def test_frame_size_is_limited(tmp_path: Path) -> None:
+    times = [Fraction(k, 25) for k in (0, 1, 2, 20, 21, 22)]
+    small = write_video(tmp_path / "small.ts", [person(64)] * 3, stamps=times[:3])
+    large = write_video(tmp_path / "large.ts", [person(128)] * 3, stamps=times[3:])
+    with pytest.raises(UserError, match=r"128 x 128 pixels.* 16,383: scale the video down"):
+        list(VideoReader(large, max_pixels=128 * 128 - 1))
+    assert len(list(VideoReader(large, max_pixels=128 * 128))) == 3
+    # Frames that become larger than the header claims are not decoded.
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    assert {frame.shape for frame in read_frames(both)} == {(64, 64, 3), (128, 128, 3)}
+    assert {frame.shape for frame in VideoReader(both, max_pixels=64 * 64)} == {(64, 64, 3)}

@@ -1,0 +1,269 @@
+"""Writers of media files: H.264 and AAC in mp4, or speech alone; a file is complete or does not exist."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, ClassVar, Self
+
+import av
+import numpy as np
+
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
+from talker.errors import UserError
+from talker.media.files import SOUND_FILES, cannot_write, check_output, error_reason
+
+GENERATED = "AI-generated: this speech and this face were synthesised by talker"
+TAGS = {"title": "AI-generated talking portrait", "comment": GENERATED, "description": GENERATED}
+# Without B-frames the decoding order is the presentation order: no player can shift video against sound.
+H264 = {"crf": "18", "preset": "veryfast", "bf": "0"}
+AUDIO_BITS_PER_SECOND = 96_000
+LOSSY = ("aac", "libmp3lame", "libopus", "mp2", "wmav2")
+FASTSTART = {"movflags": "+faststart"}
+BT709 = 1
+
+
+class MediaWriter:
+    """Base class of the writers, a context manager: it writes to a temporary file in the output's folder.
+
+    When the block ends normally, the file is completed, checked, synchronised to disk and renamed to `path`.
+    When it ends by an exception, the temporary file is removed and an existing file at `path` is kept.
+    """
+
+    options: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, path: Path, container_format: str, tags: dict[str, str]) -> None:
+        """Prepare a writer; the block creates the file.
+
+        Args:
+            path: the file to write.
+            container_format: FFmpeg's name of the container.
+            tags: metadata of the file.
+        """
+        self.path, self.format, self.tags = path, container_format, tags
+        self.packets = 0
+
+    def __enter__(self) -> Self:
+        folder = self.path.absolute().parent
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{self.path.stem[:40]}.", suffix=".part", dir=folder)
+        except OSError as error:
+            raise UserError(
+                f"cannot write into {folder} ({error_reason(error)}): choose another folder"
+            ) from error
+        os.close(handle)
+        self._temporary = Path(name)
+        try:
+            self._container = av.open(
+                f"file:{self._temporary}", "w", format=self.format, options=dict(self.options)
+            )
+            self._container.metadata.update(self.tags)
+            self.add_streams(self._container)
+        except BaseException:
+            self._temporary.unlink(missing_ok=True)
+            raise
+        return self
+
+    def add_streams(self, container: av.container.OutputContainer) -> None:
+        """Add the streams of the file; called once, before anything is written."""
+        raise NotImplementedError
+
+    def encoders(self) -> list[av.AudioStream | av.VideoStream]:
+        """The streams that are encoded here and must be flushed; called once, at the end."""
+        raise NotImplementedError
+
+    def mux(self, packets: Iterable[av.Packet]) -> None:
+        """Write packets of any stream."""
+        for packet in packets:
+            self._container.mux_one(packet)
+            self.packets += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+            else:
+                self._abandon()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        try:
+            for stream in self.encoders():
+                self.mux(stream.encode(None))
+            self._container.close()
+            with self._temporary.open("rb+") as file:
+                # FFmpeg does not report every failed write.
+                if self.format in ("mp4", "mov", "ipod"):
+                    check_boxes(file)
+                else:
+                    check_packets(file, self.packets)
+                os.fsync(file.fileno())
+            self._temporary.chmod(0o644)  # mkstemp creates private files
+            self._temporary.replace(self.path)
+        except (OSError, av.FFmpegError) as error:
+            raise cannot_write(self.path, error) from error
+
+    def _abandon(self) -> None:
+        with contextlib.suppress(OSError):  # closing may fail for the reason that ended the block
+            self._container.close()
+
+
+class AudioEncoder:
+    """A stream of mono sound at 24 kHz; timestamps are the count of samples."""
+
+    def __init__(self, container: av.container.OutputContainer, codec: str) -> None:
+        """Add the stream to a container; `codec` is FFmpeg's name of the encoder."""
+        stream: Any = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        if codec in LOSSY:
+            stream.bit_rate = AUDIO_BITS_PER_SECOND
+        self.stream = stream
+        self.samples = 0
+
+    def encode(self, pcm: np.ndarray) -> list[av.Packet]:
+        """Encode pcm (samples,) float32 in [-1, 1]; returns the packets that are complete, perhaps none."""
+        if not len(pcm):
+            return []
+        samples = np.ascontiguousarray(pcm, np.float32).clip(-1, 1)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        frame.pts, frame.time_base = self.samples, Fraction(1, SAMPLE_RATE)
+        self.samples += len(pcm)
+        packets: list[av.Packet] = self.stream.encode(frame)
+        return packets
+
+
+class VideoEncoder:
+    """An H.264 stream of square frames at 25 Hz; timestamps are the count of frames."""
+
+    def __init__(self, container: av.container.OutputContainer, size: int) -> None:
+        """Add the stream to a container; `size` is the side of the frames in pixels, even."""
+        assert size % 2 == 0, f"yuv420p needs an even frame size, not {size}"
+        self.stream = container.add_stream("libx264", rate=FRAME_RATE, options=H264)
+        self.stream.width = self.stream.height = size
+        self.stream.pix_fmt = "yuv420p"
+        context = self.stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        self.frames = 0
+
+    def encode(self, pixels: np.ndarray) -> list[av.Packet]:
+        """Encode one frame (size, size, 3) uint8 RGB; returns the packets that are complete, perhaps none."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame.pts, frame.time_base = self.frames, Fraction(1, FRAME_RATE)
+        self.frames += 1
+        return self.stream.encode(frame)
+
+
+class Mp4Writer(MediaWriter):
+    """Writes sound and frames to an mp4 file.
+
+    with Mp4Writer(path, size) as writer:
+        for chunk in chunks:
+            writer.write(chunk.pcm, chunk.frames)
+    """
+
+    options: ClassVar[dict[str, str]] = FASTSTART
+
+    def __init__(self, path: str | Path, size: int, tags: dict[str, str] | None = None) -> None:
+        """Prepare a writer.
+
+        Args:
+            path: the file to write, .mp4.
+            size: side of the frames in pixels, even.
+            tags: further metadata.
+
+        Raises:
+            UserError: as `check_output`.
+        """
+        super().__init__(check_output(path), "mp4", {**(tags or {}), **TAGS})
+        self.size = size
+
+    def add_streams(self, container: av.container.OutputContainer) -> None:
+        self._video, self._audio = VideoEncoder(container, self.size), AudioEncoder(container, "aac")
+
+    def encoders(self) -> list[av.AudioStream | av.VideoStream]:
+        difference = self._audio.samples - self._video.frames * HOP
+        assert abs(difference) <= HOP, f"the sound is {difference} samples longer than the video"
+        return [self._video.stream, self._audio.stream]
+
+    def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
+        """Append pcm (samples,) float32 in [-1, 1] and frames (n, size, size, 3) uint8; either may be empty.
+
+        Raises:
+            UserError: the file cannot be written, for example because the disk is full.
+        """
+        try:
+            for frame in frames:
+                self.mux(self._video.encode(frame))
+            self.mux(self._audio.encode(pcm))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+
+class SoundWriter(MediaWriter):
+    """Writes speech alone; the file extension selects container and codec."""
+
+    def __init__(self, path: str | Path) -> None:
+        """`path`: the file to write, with an extension of SOUND_FILES. Raises UserError as `check_output`."""
+        path = check_output(path, tuple(SOUND_FILES))
+        container_format, self.codec = SOUND_FILES[path.suffix.lower()]
+        super().__init__(path, container_format, TAGS)
+
+    def add_streams(self, container: av.container.OutputContainer) -> None:
+        self._audio = AudioEncoder(container, self.codec)
+
+    def encoders(self) -> list[av.AudioStream | av.VideoStream]:
+        return [self._audio.stream]
+
+    def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
+        """Append pcm (samples,) float32 in [-1, 1]; `frames` is ignored.
+
+        Raises:
+            UserError: the file cannot be written, for example because the disk is full.
+        """
+        try:
+            self.mux(self._audio.encode(pcm))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+
+def check_boxes(file: BinaryIO) -> None:
+    """Check that an mp4 file is complete: that its top-level boxes fill it, `moov` and `mdat` among them.
+
+    Raises:
+        OSError: the file is cut off.
+    """
+    end = file.seek(0, os.SEEK_END)
+    position, names = 0, []
+    while position + 8 <= end:
+        file.seek(position)
+        header = file.read(16)
+        size = int.from_bytes(header[:4], "big")
+        names.append(header[4:8])
+        position += int.from_bytes(header[8:16], "big") if size == 1 else size
+        if size == 0:
+            break
+    if position != end or b"moov" not in names or b"mdat" not in names:
+        raise OSError("the file is incomplete; is the disk full?")
+
+
+def check_packets(file: BinaryIO, expected: int) -> None:
+    """Check that a media file has the expected number of packets, less 1 % and 2 for encoders' empty packets.
+
+    Raises:
+        OSError: the file is cut off.
+        av.FFmpegError: the file cannot be read.
+    """
+    file.seek(0)
+    with av.open(file, "r") as container:
+        found = sum(packet.size > 0 for packet in container.demux())
+    if found < 0.99 * expected - 2:
+        raise OSError("the file is incomplete; is the disk full?")

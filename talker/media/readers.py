@@ -1,0 +1,387 @@
+"""Readers of sound and video: any file that PyAV decodes -> mono samples at 24 kHz, or frames at 25 Hz."""
+
+from __future__ import annotations
+
+import functools
+import heapq
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torchaudio
+from av.stream import Disposition
+from torch import Tensor
+
+from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.errors import UserError
+from talker.media.files import check_input, error_reason
+
+MAX_VOICE_SECONDS = 30.0  # the speaker embedding hardly changes after this; more only costs time
+MIN_VOICE_SECONDS = 0.3
+SILENCE_RMS = 1e-3  # -60 dBFS, in the loudest tenth of a second
+SAMPLE_RATES = (2_000, 400_000)  # a header that claims a rate outside this range is wrong
+MAX_GAP_SECONDS = 60.0  # a larger jump of the timestamps is an error of the file, a smaller one is silence
+TIMESTAMP_TOLERANCE = 0.05  # seconds by which a timestamp may differ from the count of samples
+MAX_FRAME_PIXELS = 8192 * 4320  # 8K
+MAX_STILL_SECONDS = 600  # time for which frames stay on screen beyond one second each, summed over a file
+# Timestamps are rounded, for example to milliseconds: by this share of a frame, a frame may end early.
+FRAME_SLACK = Fraction(1, 10)
+# A media file may refer to further files or addresses (playlists); without protocols PyAV opens none of them.
+NO_PROTOCOLS = {"protocol_whitelist": "none"}
+
+
+@contextmanager
+def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a media file for reading; whatever else it refers to is not opened.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    with path.open("rb") as file, av.open(file, "r", options=NO_PROTOCOLS) as container:
+        yield container
+
+
+def resample(pcm: Tensor, rate: int) -> Tensor:
+    """Samples (..., N) at `rate` Hz -> (..., about N * 24000 / rate) at 24 kHz.
+
+    The filter for a rate that has no common factor with 24 kHz would need gigabytes. So the ratio is rounded
+    to the nearest fraction with a denominator of at most 1000, an error of at most one part per million.
+    """
+    if rate == SAMPLE_RATE:
+        return pcm
+    ratio = resample_ratio(rate)
+    return _resampler(ratio.numerator, ratio.denominator)(pcm)
+
+
+def resample_ratio(rate: int) -> Fraction:
+    """`rate` / 24 kHz, as `resample` rounds it."""
+    return Fraction(rate, SAMPLE_RATE).limit_denominator(1000)
+
+
+@functools.lru_cache(maxsize=8)
+def _resampler(before: int, after: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(before, after)
+
+
+def read_audio(path: str | Path, seconds: float = MAX_VOICE_SECONDS) -> Tensor:
+    """Read the start of a file's first audio track: (N,) float32, mono, 24 kHz, in [-1, 1].
+
+    Accepts any container and codec that PyAV reads, videos included, at any sample rate, sample width and
+    number of channels. Packets that cannot be decoded are skipped. The duration in the header is ignored:
+    decoding stops after `seconds`.
+
+    Raises:
+        UserError: the file is missing or unreadable, or has no sound.
+    """
+    path = check_input(path)
+    with _open_audio(path) as container:
+        pcm, rate = _decode_mono(container, seconds)
+    if not len(pcm):
+        raise _no_sound(path)
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+        raise UserError(f"{path} claims {rate} samples per second: convert it to a usual rate such as 24000")
+    return resample(torch.from_numpy(pcm), rate)
+
+
+def read_voice(path: str | Path) -> Tensor:
+    """Read the recording of a voice, at most 30 s of it: (N,) float32, mono, 24 kHz, in [-1, 1].
+
+    Raises:
+        UserError: the recording is unreadable, shorter than 0.3 s, or silent.
+    """
+    pcm = read_audio(path)
+    seconds = len(pcm) / SAMPLE_RATE
+    if seconds < MIN_VOICE_SECONDS:
+        raise UserError(
+            f"{path} is {seconds:.2f} s long: give at least {MIN_VOICE_SECONDS} s of speech, better 5 s"
+        )
+    tenth = SAMPLE_RATE // 10
+    tenths = pcm[: len(pcm) // tenth * tenth].view(-1, tenth)
+    if tenths.square().mean(1).max().sqrt() < SILENCE_RMS:
+        raise UserError(f"{path} is silent: give a recording of speech")
+    return pcm
+
+
+def stream_audio(path: str | Path) -> Iterator[Tensor]:
+    """Read a file's first audio track piece by piece: tensors (n,) float32, mono, 24 kHz, in [-1, 1].
+
+    Memory does not grow with the length of the file. Every sample is at the time that its timestamp gives,
+    counted from the first sample; missing and damaged samples are replaced by silence. The duration in the
+    header is ignored.
+
+    Raises:
+        UserError: the file is missing or unreadable, or has no sound.
+    """
+    path = check_input(path)
+    resampler: _StreamResampler | None = None
+    with _open_audio(path) as container:
+        for silent, frame in timed_frames(container):
+            resampler = resampler or _StreamResampler(frame.sample_rate)
+            while silent:
+                part = min(silent, resampler.rate)
+                yield from resampler.push(np.zeros(part, np.float32))
+                silent -= part
+            yield from resampler.push(np.nan_to_num(_to_mono(frame)).clip(-1, 1))
+    if resampler is None:
+        raise _no_sound(path)
+    yield from resampler.push(np.zeros(0, np.float32), last=True)
+
+
+def blocks(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Regroup a stream of samples (n,) into blocks (size,); the last block may be shorter."""
+    held: list[Tensor] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        if count >= size:
+            *whole, rest = torch.cat(held).split(size)
+            if len(rest) == size:
+                whole, rest = [*whole, rest], rest[:0]
+            yield from whole
+            held, count = [rest], len(rest)
+    if count:
+        yield torch.cat(held)
+
+
+def decode_audio(container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
+    """Decoded frames of the first audio track. Packets that cannot be decoded are skipped."""
+    for packet in container.demux(container.streams.audio[0]):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            continue
+
+
+def timed_frames(container: av.container.InputContainer) -> Iterator[tuple[int, av.AudioFrame]]:
+    """Decoded frames of the first audio track, each with the number of samples that are missing before it.
+
+    Raises:
+        UserError: the sample rate is impossible, or changes.
+    """
+    count, rate, start = 0, 0, None
+    for frame in decode_audio(container):
+        rate = rate or frame.sample_rate
+        if frame.sample_rate != rate or not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+            raise UserError(
+                f"the recording's sample rate is {frame.sample_rate}, or changes: convert it to wav first"
+            )
+        missing = 0
+        if frame.pts is not None and frame.time_base:
+            time = float(frame.pts * frame.time_base)
+            start = time if start is None else start
+            gap = time - start - count / rate
+            missing = round(gap * rate) if TIMESTAMP_TOLERANCE < gap <= MAX_GAP_SECONDS else 0
+        count += missing + frame.samples
+        yield missing, frame
+
+
+@contextmanager
+def _open_audio(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a file with an audio track. Errors of PyAV inside the block become UserError."""
+    try:
+        with open_media(path) as container:
+            if not container.streams.audio:
+                raise UserError(
+                    f"{path} has no audio track: give a recording of speech (wav, mp3, m4a, ogg, ...)"
+                )
+            yield container
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read as audio ({error_reason(error)}): give a wav, mp3, m4a or ogg file"
+        ) from error
+
+
+def _no_sound(path: Path) -> UserError:
+    return UserError(f"{path} has no sound that can be decoded: convert it to wav or record it again")
+
+
+def _decode_mono(container: av.container.InputContainer, seconds: float) -> tuple[np.ndarray, int]:
+    """The first `seconds` of the first audio track, (N,) float32 mono in [-1, 1], and its sample rate."""
+    parts: list[np.ndarray] = []
+    rate = count = 0
+    for frame in decode_audio(container):
+        rate = rate or frame.sample_rate
+        if frame.sample_rate != rate:
+            raise UserError("the sample rate changes in the middle of the recording: convert it to wav first")
+        parts.append(_to_mono(frame))
+        count += len(parts[-1])
+        if rate <= 0 or count >= seconds * rate:
+            break
+    if not parts:
+        return np.zeros(0, np.float32), rate
+    return np.nan_to_num(np.concatenate(parts)[: int(seconds * max(rate, 1))]).clip(-1, 1), rate
+
+
+def _to_mono(frame: av.AudioFrame) -> np.ndarray:
+    """A frame as (samples,) float32: the mean of the channels; integers of any width scaled to [-1, 1]."""
+    raw = frame.to_ndarray()
+    raw = raw if frame.format.is_planar else raw.reshape(-1, frame.layout.nb_channels).T
+    samples: np.ndarray = raw.astype(np.float32)
+    if raw.dtype == np.uint8:
+        samples = (samples - 128) / 128
+    elif raw.dtype.kind == "i":
+        samples = samples / 2.0 ** (8 * raw.dtype.itemsize - 1)
+    return samples.mean(0)
+
+
+class _StreamResampler:
+    """`resample` for a stream: every block is resampled with enough context to equal the whole resampled."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        ratio = resample_ratio(rate)
+        # Samples are counted in groups: each `_before` input samples give `_after` output samples.
+        self._before, self._after = ratio.numerator, ratio.denominator
+        # The filter covers about seven periods of the slower rate on either side.
+        self._context = -(-8 * max(self._before, self._after) // self._after // self._before) + 1
+        self._block = max(1, rate // 5 // self._before)
+        self._held = np.zeros(0, np.float32)
+        self._done = 0  # groups at the start of `_held` whose output was returned; kept as context
+
+    def push(self, pcm: np.ndarray, last: bool = False) -> Iterator[Tensor]:
+        """Append input samples; return the output samples (n,) that have become known."""
+        if self._before == self._after:
+            if len(pcm):
+                yield torch.from_numpy(np.ascontiguousarray(pcm))
+            return
+        self._held = np.concatenate([self._held, pcm])
+        while True:
+            available = len(self._held) // self._before - self._done - self._context
+            if not last and available < self._block:
+                return
+            stop = None if last else (self._done + self._block + self._context) * self._before
+            resampled = resample(torch.from_numpy(self._held[:stop]), self.rate)
+            first = self._done * self._after
+            yield resampled[first:] if last else resampled[first : first + self._block * self._after]
+            if last:
+                return
+            done = self._done + self._block
+            drop = max(0, done - self._context)
+            self._held, self._done = self._held[drop * self._before :], done - drop
+
+
+class VideoReader:
+    """Reads a video at 25 frames per second: frames (H, W, 3) uint8 RGB, upright.
+
+    Frame n is what a viewer sees n / 25 seconds after the first frame. Any frame rate, constant or variable,
+    is read by the timestamps: a frame stays on screen until the next one. One frame is in memory at a time.
+    Each iteration reads the file from the start.
+
+    Attributes:
+        start: time of the first frame in seconds, once it has been read.
+        seconds: time from there to the end of the last frame that has been read.
+    """
+
+    def __init__(self, path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> None:
+        """Check that the file exists.
+
+        Args:
+            path: the video file.
+            max_pixels: limit of the width times the height of a frame.
+
+        Raises:
+            UserError: the file does not exist.
+        """
+        self.path, self.max_pixels = check_input(path), max_pixels
+        self.start = self.seconds = Fraction(0)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Raises UserError if the file is unreadable, has no video track, or its frames are too large."""
+        sent = 0
+        try:
+            with open_media(self.path) as container:
+                if not has_video(container):
+                    raise UserError(f"{self.path} has no video track: give a video file")
+                self._limit_frame_size(container)
+                for frame, stop in self._frame_spans(container):
+                    pixels = _upright(frame) if sent < stop else None
+                    while pixels is not None and sent < stop:
+                        yield pixels
+                        sent += 1
+        except (av.FFmpegError, OSError) as error:
+            raise UserError(
+                f"{self.path} cannot be read as a video ({error_reason(error)}): convert it to mp4 first"
+            ) from error
+        if not sent:
+            raise UserError(f"{self.path} has no frame that can be decoded: convert it to mp4 first")
+
+    def _frame_spans(self, container: av.container.InputContainer) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Each decoded frame with the number, at 25 per second, of the first output frame after it."""
+        stream = container.streams.video[0]
+        held: av.VideoFrame | None = None
+        shown = still = Fraction(0)
+        usual = 1 / Fraction(stream.average_rate or FRAME_RATE)
+        for frame in _decode_video(container):
+            time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
+            if held is None:
+                self.start = time
+            time -= self.start
+            still += max(Fraction(0), time - shown - 1)
+            if time < shown or still > MAX_STILL_SECONDS:
+                raise UserError(f"{self.path} has timestamps that jump: convert it to mp4 first")
+            if held is not None:
+                yield held, ceil(time * FRAME_RATE - FRAME_SLACK)
+            held, shown = frame, time
+            duration = Fraction(frame.duration or 0) * Fraction(frame.time_base or 0)
+            self.seconds = shown + (duration if usual / 2 <= duration < 10 * usual else usual)
+        if held is not None:
+            yield held, max(1, ceil(self.seconds * FRAME_RATE - FRAME_SLACK))
+
+    def _limit_frame_size(self, container: av.container.InputContainer) -> None:
+        context = container.streams.video[0].codec_context
+        if context is None:
+            return
+        if context.width * context.height > self.max_pixels:
+            raise UserError(
+                f"{self.path} has frames of {context.width} x {context.height} pixels, more than the limit of "
+                f"{self.max_pixels:,}: scale the video down first"
+            )
+        context.options = {"max_pixels": str(self.max_pixels)}  # for frames larger than the header claims
+
+
+def read_frames(path: str | Path, seconds: float = float("inf")) -> Iterator[np.ndarray]:
+    """The frames of the first `seconds` of a `VideoReader`, one at a time.
+
+    Raises:
+        UserError: the file is missing or unreadable, or has no video track.
+    """
+    for number, frame in enumerate(VideoReader(path)):
+        if number >= seconds * FRAME_RATE:
+            return
+        yield frame
+
+
+def has_video(container: av.container.InputContainer) -> bool:
+    """Whether a file has a video track; a cover picture is none."""
+    return any(Disposition.attached_pic not in track.disposition for track in container.streams.video)
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Pixels (H, W, 3), turned by the rotation in the metadata: phones do not turn the pixels themselves."""
+    pixels = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+
+
+def _decode_video(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    """Decoded frames with the time at which they are shown. Packets that cannot be decoded are skipped."""
+    track = container.streams.video[0]
+    # AVI gives H.264 frames the times at which they are decoded: the right times, in the wrong order.
+    times_in_order = container.format.name != "avi" or track.codec_context.codec.canonical_name != "h264"
+    due: list[int] = []
+    for packet in container.demux(track):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        if not times_in_order and packet.size and packet.pts is not None:
+            heapq.heappush(due, packet.pts)
+        for frame in frames:
+            if due:
+                frame.pts = heapq.heappop(due)
+            yield frame

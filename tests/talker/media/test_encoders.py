@@ -1,0 +1,220 @@
+"""Written media files: sound and video stay together, and a file is complete or does not exist."""
+
+from __future__ import annotations
+
+import io
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_files import person, write_sound
+
+from talker.errors import UserError
+from talker.media import encoders
+from talker.media.encoders import Mp4Writer, SoundWriter, check_boxes, check_packets
+from talker.media.files import SOUND_FILES
+from talker.media.readers import read_audio, read_frames
+from talker.media.remux import AnimationWriter
+
+NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
+
+
+def flash_and_click(patches: int, events: list[int], size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Silence and dark frames, 4 per patch; at each frame in `events` a white frame and a click start."""
+    frames = np.full((patches * 4, size, size, 3), 30, np.uint8)
+    pcm = np.zeros(patches * 3840, np.float32)
+    for frame in events:
+        frames[frame] = 255
+        pcm[frame * 960 : frame * 960 + 480] = 0.8 * np.sin(np.arange(480))
+    return pcm, frames
+
+
+def write(path: Path, patches: int, events: list[int] = ()) -> None:
+    pcm, frames = flash_and_click(patches, list(events))
+    with Mp4Writer(path, 64) as writer:
+        for k in range(patches):
+            writer.write(pcm[k * 3840 : (k + 1) * 3840], frames[k * 4 : (k + 1) * 4])
+
+
+def write_noise(path: Path, patches: int = 10) -> None:
+    """Write noise, which compresses badly; without frames if the extension is one of SOUND_FILES."""
+    rng = np.random.default_rng(0)
+    with SoundWriter(path) if path.suffix in SOUND_FILES else Mp4Writer(path, 32) as writer:
+        for _ in range(patches):
+            writer.write(0.3 * rng.normal(size=3840), rng.integers(0, 255, (4, 32, 32, 3), np.uint8))
+
+
+def test_flash_and_click_stay_together(tmp_path: Path) -> None:
+    events = [3, 50, 101]
+    write(tmp_path / "a.mp4", 27, events)
+    shades = np.array([frame.mean() for frame in read_frames(tmp_path / "a.mp4")])
+    pcm = read_audio(tmp_path / "a.mp4").numpy()
+    assert len(shades) == 108
+    assert np.flatnonzero(shades > 150).tolist() == events
+    for frame in events:
+        near = np.abs(pcm[max(0, frame * 960 - 2000) : frame * 960 + 2000]) > 0.4
+        assert abs(np.argmax(near) + max(0, frame * 960 - 2000) - frame * 960) < 960
+
+
+def test_mp4_has_the_streams_and_metadata_that_players_expect(tmp_path: Path) -> None:
+    path = tmp_path / "naïve name: %d 100%.mp4"
+    write(path, 26)
+    with av.open(path.open("rb")) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        stored = (video.codec.name, video.pix_fmt, video.average_rate, video.frames)
+        assert stored == ("h264", "yuv420p", 25, 104)
+        assert (audio.codec.name, audio.rate, audio.layout.nb_channels) == ("aac", 24_000, 1)
+        assert video.start_time == audio.start_time == 0
+        assert abs(float(video.duration * video.time_base) - float(audio.duration * audio.time_base)) <= 0.04
+        assert "AI-generated" in container.metadata["title"]
+        assert "AI-generated" in container.metadata["comment"]
+        stamps = [frame.pts * video.time_base for frame in container.decode(video)]
+        assert stamps == [k * stamps[1] for k in range(104)]
+        assert stamps[1] == video.time_base * round(1 / (25 * video.time_base))
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # faststart
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("kind", ["speech", "recording"])
+def test_decoding_order_is_presentation_order(tmp_path: Path, kind: str) -> None:
+    picture = person(64)
+    frames = np.stack([np.roll(picture, (k, 2 * k), (0, 1)) for k in range(40)])
+    if kind == "speech":
+        writer = Mp4Writer(tmp_path / "a.mp4", 64)
+    else:
+        sound = write_sound(tmp_path / "a.mp3", "libmp3lame", 24_000, seconds=1.6)
+        writer = AnimationWriter(tmp_path / "a.mp4", 64, sound)
+    with writer:
+        for chunk in frames.reshape(10, 4, 64, 64, 3):
+            writer.write(np.zeros(3840, np.float32), chunk)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        step = packets[0].duration
+    assert [packet.pts for packet in packets] == [k * step for k in range(40)]
+    assert [packet.dts for packet in packets] == [packet.pts for packet in packets]
+
+
+def test_colours_survive(tmp_path: Path) -> None:
+    frames = np.zeros((4, 64, 64, 3), np.uint8)
+    frames[:, :32, :32] = (200, 60, 40)
+    frames[:, 32:, :32] = (40, 180, 80)
+    frames[:, :, 32:] = (220, 180, 160)
+    with Mp4Writer(tmp_path / "a.mp4", 64) as writer:
+        writer.write(np.zeros(3840, np.float32), frames)
+    decoded = next(read_frames(tmp_path / "a.mp4")).astype(int)
+    for y, x in ((16, 16), (48, 16), (32, 48)):
+        assert np.abs(decoded[y, x] - frames[0, y, x]).max() <= 6
+
+
+def test_equal_chunks_give_equal_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", 5, [7])
+    write(tmp_path / "b.mp4", 5, [7])
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_keeps_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"the old one")
+
+    def interrupted() -> None:
+        with Mp4Writer(path, 64) as writer:
+            writer.write(*flash_and_click(1, []))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert path.read_bytes() == b"the old one"
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Writing to a file beyond `size` bytes fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.wav", "a.ogg"])
+def test_full_disk_raises_one_error_and_leaves_no_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write_noise(path)
+    size = path.stat().st_size
+    path.unlink()
+    for limit in (0, size // 3, size - 1):
+        with pytest.raises(UserError, match="cannot be written") as caught, file_size_limit(limit):
+            write_noise(path)
+        assert "\n" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+    with file_size_limit(size):
+        write_noise(path)
+    assert path.stat().st_size == size
+
+
+class _Truncating:
+    """An output container that loses the end of its file without an error."""
+
+    def __init__(self, container: av.container.OutputContainer, path: Path) -> None:
+        self._container, self._path = container, path
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._container, name)
+
+    def close(self) -> None:
+        self._container.close()
+        data = self._path.read_bytes()
+        self._path.write_bytes(data[: len(data) * 2 // 3])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.m4a", "a.mp3"])
+def test_unreported_loss_raises_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    open_container = av.open
+
+    def truncating(file: object, mode: str = "r", **options: object) -> object:
+        container = open_container(file, mode, **options)
+        return _Truncating(container, Path(file.removeprefix("file:"))) if mode == "w" else container
+
+    monkeypatch.setattr(encoders.av, "open", truncating)
+    with pytest.raises(UserError, match="cannot be written"):
+        write_noise(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_proper_prefix_of_an_mp4_is_incomplete(tmp_path: Path) -> None:
+    write_noise(tmp_path / "a.mp4", patches=1)
+    data = (tmp_path / "a.mp4").read_bytes()
+    check_boxes(io.BytesIO(data))
+    for length in range(len(data)):
+        with pytest.raises(OSError, match="incomplete"):
+            check_boxes(io.BytesIO(data[:length]))
+
+
+def test_boxes_may_have_64_bit_sizes(tmp_path: Path) -> None:
+    moov = b"\0\0\0\x08moov"
+    mdat = b"\0\0\0\x01mdat" + (20).to_bytes(8, "big") + b"data"
+    check_boxes(io.BytesIO(moov + mdat))
+    for broken in (moov + mdat[:-1], moov + mdat + b"\0", moov, mdat):
+        with pytest.raises(OSError, match="incomplete"):
+            check_boxes(io.BytesIO(broken))
+
+
+def test_missing_packets_are_noticed(tmp_path: Path) -> None:
+    write_noise(tmp_path / "a.mp3", patches=20)
+    data = (tmp_path / "a.mp3").read_bytes()
+    with av.open(io.BytesIO(data)) as container:
+        count = sum(packet.size > 0 for packet in container.demux())
+    check_packets(io.BytesIO(data), count)
+    for length in range(0, len(data) * 9 // 10, len(data) // 8):
+        with pytest.raises((OSError, av.FFmpegError)):
+            check_packets(io.BytesIO(data[:length]), count)

@@ -1,0 +1,75 @@
+"""Loudness of recordings and its normalisation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media_files import chirps, write_sound
+
+from talker.media.loudness import (
+    SPEECH_LEVEL,
+    LoudnessNormalizer,
+    LoudnessProfile,
+    loudness_profile,
+    measure_loudness,
+)
+
+
+def tone(amplitude: float, seconds: float = 2.0) -> torch.Tensor:
+    time = torch.arange(round(24_000 * seconds)) / 24_000
+    return (amplitude * torch.sin(2 * torch.pi * 150 * time)).clamp(-1, 1)
+
+
+def test_profile_finds_speech_and_its_level(tmp_path: Path) -> None:
+    pcm = np.concatenate([np.zeros(24_000, np.float32), chirps(1.0, 24_000)[0]])[None]
+    profile = measure_loudness(write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm))
+    assert (profile.samples, profile.frames, profile.seconds) == (48_000, 50, 2.0)
+    assert not profile.speech_mask[:24].any()
+    assert profile.speech_mask[26:].mean() > 0.8
+    assert 0.1 < profile.level < 0.3
+
+
+def test_profile_does_not_depend_on_the_pieces() -> None:
+    pcm = torch.cat([tone(0.3), torch.zeros(5000), tone(0.1, 0.77)])
+    whole = loudness_profile([pcm])
+    for size in (1000, 24_001):
+        profile = loudness_profile(pcm.split(size))
+        assert profile.samples == whole.samples == len(pcm)
+        assert np.array_equal(profile.power, whole.power)
+
+
+def test_level_of_a_tone_is_its_root_mean_square() -> None:
+    assert loudness_profile([tone(0.2)]).level == pytest.approx(0.2 / 2**0.5, rel=1e-3)
+    with_gap = torch.cat([tone(0.2), tone(0.002)])
+    assert loudness_profile([with_gap]).level == pytest.approx(0.2 / 2**0.5, rel=1e-3)
+    silent = loudness_profile([torch.zeros(3000)])
+    assert (silent.level, silent.frames, silent.speech_mask.any()) == (0.0, 4, False)
+    assert LoudnessProfile(0, np.zeros(0, np.float32)).frames == 0
+
+
+def test_frame_with_sound_in_either_half_is_speech() -> None:
+    pcm = torch.zeros(5 * 960)
+    pcm[480:960] = pcm[2 * 960 : 2 * 960 + 480] = 0.3
+    assert loudness_profile([pcm]).speech_mask.tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("amplitude", [0.006, 0.06, 0.6])
+def test_speech_of_any_loudness_is_scaled_to_one_level(amplitude: float) -> None:
+    pcm = tone(amplitude)
+    following, constant = LoudnessNormalizer(), LoudnessNormalizer(loudness_profile([pcm]).level)
+    for normalizer in (following, constant):
+        scaled = torch.cat([normalizer(block) for block in pcm.split(3840)])
+        assert scaled.square().mean().sqrt() == pytest.approx(SPEECH_LEVEL, rel=0.05)
+
+
+def test_silence_keeps_the_gain() -> None:
+    silence, speech = torch.zeros(3840), tone(0.02, 0.16)
+    normalizer = LoudnessNormalizer()
+    assert torch.equal(normalizer(silence), silence)
+    before = normalizer(speech)
+    for _ in range(10):
+        normalizer(silence)
+    assert torch.allclose(normalizer(speech), before, rtol=1e-4)
