@@ -1,7 +1,7 @@
 """Write the averaged weights of a run as a native component folder: config.json, model.safetensors, run.json.
 
 python -m recipes.export talker runs/talker OUT
-python -m recipes.export audio_vae runs/audio_vae          into the package: the embedded default
+python -m recipes.export audio_vae runs/audio_vae          replaces the embedded default in the package
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from recipes.checkpoints import STATE
 from recipes.record import NAME
 from talker.checkpoint import PUPPET, save_component
 
-HOMES = {name: PUPPET / name for name in ("talker", "audio_vae", "motion_ae", "speaker")} | {
+PACKAGE_FOLDERS = {name: PUPPET / name for name in ("talker", "audio_vae", "motion_ae", "speaker")} | {
     "recogniser": RECOGNISER,
     "sync": SYNC,
 }
-WITHOUT_HOME = ("audio_vae_adversarial", "motion_ae_selfsupervised")  # not what the package holds
+NOT_IN_PACKAGE = ("audio_vae_adversarial", "motion_ae_selfsupervised")
 
 
 def export(component: str, run: Path, folder: Path) -> None:
-    """The averaged weights of `run`, of the recipe `train_<component>`, into `folder`.
+    """Write the averaged weights of `run`, a run of the recipe `train_<component>`, to `folder`.
 
     Raises:
-        ValueError: the run has no checkpoint, or is another recipe's.
+        ValueError: the run has no checkpoint, or is a run of another recipe.
     """
     if not (run / STATE).exists():
-        raise ValueError(f"{run / STATE} is missing: train first, or name another run folder")
+        raise ValueError(f"{run / STATE} is missing: train first, or choose another run folder")
     trained = json.loads((run / NAME).read_text())["recipe"] if (run / NAME).exists() else component
     if trained != component:
-        raise ValueError(f"{run} is a run of train_{trained}: export {trained}")
+        raise ValueError(f"{run} is a run of train_{trained}: export {trained} instead of {component}")
     recipe = importlib.import_module(f"recipes.train_{component}")
     save_component(recipe.averaged(run), folder)
     if (run / NAME).exists():
@@ -43,17 +43,17 @@ def export(component: str, run: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Export one run."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("component", choices=(*HOMES, *WITHOUT_HOME))
+    parser.add_argument("component", choices=(*PACKAGE_FOLDERS, *NOT_IN_PACKAGE))
     parser.add_argument("run", type=Path)
-    parser.add_argument("folder", type=Path, nargs="?", help="the package's own, where it is left out")
+    parser.add_argument("folder", type=Path, nargs="?", help="default: the component's folder in the package")
     options = parser.parse_args()
-    folder = options.folder or HOMES.get(options.component)
+    folder = options.folder or PACKAGE_FOLDERS.get(options.component)
     if folder is None:
-        parser.error(f"{options.component} is not part of the package: name a folder")
+        parser.error(f"the package does not contain {options.component}: name a folder to write to")
     try:
         export(options.component, options.run, folder)
     except ValueError as error:

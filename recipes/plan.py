@@ -1,9 +1,9 @@
-"""What a training of the talker takes, before it starts: parameters, memory by ZeRO stage, tokens, FLOPs.
+"""Print what a training of the talker needs: parameters, memory for each ZeRO stage, tokens, FLOPs.
 
     python -m recipes.plan release [--set batch.micro=120] [--ranks 8] [--seconds 10] [--text 120]
 
-Weights, gradients and the two moments of AdamW are float32: 16 bytes a parameter, divided among ranks as the
-stage has it, and 4 for the average. Activations are an estimate, of what the backward pass keeps.
+Weights, gradients and the two moments of AdamW are float32: 16 bytes a parameter, divided among the ranks
+according to the stage. The average takes 4 more. The memory of activations is estimated.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
 from talker.model.training_batch import TrainingBatch
 
-FLOAT = 4  # bytes
+FLOAT_BYTES = 4
 
 
 def parameters(config: TalkerConfig) -> dict[str, int]:
-    """Parameters by part; no memory is taken."""
+    """Return the number of parameters of each part of the model, without allocating them."""
     with torch.device("meta"):
         model = TalkerModel(config)
     found = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
@@ -34,20 +34,27 @@ def parameters(config: TalkerConfig) -> dict[str, int]:
 
 
 def _blocks(layers: int, width: int, ffn: int, tokens: float, context: float) -> float:
-    """FLOPs of a forward pass of `tokens` through blocks of attention to `context` tokens and SwiGLU."""
+    """Return the FLOPs of `tokens` tokens through blocks of SwiGLU and of attention to `context` tokens."""
     return layers * tokens * (2 * (4 * width**2 + 3 * width * ffn) + 4 * context * width)
 
 
 def forward_flops(
     config: TalkerConfig, rows: int, length: int, patches: int, predicted: dict[str, int]
 ) -> float:
-    """FLOPs of a forward pass: `rows` sequences of `length` tokens, `patches` encoded ones, and so many
-    `predicted` of each stream, repeats counted. Embeddings, norms and the small heads are left out."""
+    """Return the FLOPs of a forward pass, without embeddings, norms and the small heads.
+
+    Args:
+        config: the model.
+        rows: sequences.
+        length: tokens in each, padding included.
+        patches: patches that the patch encoders encode.
+        predicted: patches that each head predicts, repeats included, by stream.
+    """
     backbone, encoder, frames = config.backbone, config.patch_encoder, config.patch_frames
     attention = backbone.head_dim * (2 * backbone.heads + 2 * backbone.kv_heads)
     matrices = backbone.width * (attention + 3 * backbone.ffn)
-    seen = 4 * backbone.heads * backbone.head_dim * length / 2  # half of what is seen is masked
-    total = rows * length * backbone.layers * (2 * matrices + seen)
+    scores = 4 * backbone.heads * backbone.head_dim * length / 2  # the causal mask leaves half
+    total = rows * length * backbone.layers * (2 * matrices + scores)
     total += _blocks(encoder.layers, backbone.width, encoder.ffn, patches * (frames + 1), frames + 1)
     for name, count in predicted.items():
         head = getattr(config.heads, name)
@@ -58,28 +65,35 @@ def forward_flops(
 
 
 def step_flops(config: TalkerConfig, batch: TrainingBatch, repeat: int) -> float:
-    """FLOPs of a batch forward and backward; what is computed twice to save memory counts once."""
+    """Return the FLOPs of a batch forward and backward, without what gradient checkpointing recomputes."""
     encoded = sum(int(mask.sum()) for _, mask in batch.encoded.items())
     predicted = {name: repeat * int(mask.sum()) for name, mask in batch.predicted.items()}
     rows, length = batch.tokens.shape
     return 3 * forward_flops(config, rows, length, encoded, predicted)
 
 
-def kept_by_rank(count: int, stage: int, ranks: int) -> dict[str, float]:
-    """Bytes that each rank keeps of `count` parameters, between steps and at the end of a backward pass."""
-    whole = count * FLOAT
+def memory_per_rank(count: int, stage: int, ranks: int) -> dict[str, float]:
+    """Return the bytes that each of `ranks` processes holds for `count` parameters at a ZeRO stage."""
+    whole = count * FLOAT_BYTES
     return {
         "weights": whole / (ranks if stage >= 3 else 1),
         "gradients": whole / (ranks if stage >= 2 else 1),
         "optimiser": 2 * whole / (ranks if stage >= 1 else 1),
-        # ZeRO keeps float32 masters of its own, beside float32 weights.
+        # ZeRO holds float32 master weights besides the float32 weights.
         "masters": whole / ranks if stage else 0.0,
         "average": float(whole),
     }
 
 
 def activations(run: TalkerRun, rows: int, length: int, patches: int) -> float:
-    """Bytes, estimated, that the backward pass of `rows` clips at a time needs: what matrix products read."""
+    """Return the estimated bytes that the backward pass needs: the inputs of matrix products.
+
+    Args:
+        run: the config.
+        rows: clips in a forward pass.
+        length: tokens of each.
+        patches: patches of each.
+    """
     config = run.model
     value = 2 if run.precision == "bfloat16" else 4
     backbone = config.backbone
@@ -94,29 +108,29 @@ def activations(run: TalkerRun, rows: int, length: int, patches: int) -> float:
 
 
 def plan(run: TalkerRun, ranks: int, seconds: float, text: int) -> list[str]:
-    """Lines to print, for clips of `seconds` with `text` tokens."""
+    """Return the lines to print, for `ranks` processes and clips of `seconds` seconds with `text` tokens."""
     config = run.model
     parts = parameters(config)
     count = sum(parts.values())
     patches = math.ceil(seconds * FRAME_RATE / config.patch_frames)
     length = 1 + text + patches
     rows = run.batch.rows
-    heard = {"audio": rows * patches * run.batch.repeat}
-    predicted = heard | {"motion": round(heard["audio"] * (1 - run.mix.tts))}
+    repeated = rows * patches * run.batch.repeat
+    predicted = {"audio": repeated, "motion": round(repeated * (1 - run.mix.tts))}
     flops = 3 * forward_flops(config, rows, length, 2 * rows * patches, predicted)
     lines = [f"{name:16} {size / 1e6:10.2f} M parameters" for name, size in parts.items()]
     lines.append(f"{'all':16} {count / 1e6:10.2f} M")
     lines.append("")
     lines.append(f"GiB on each of {ranks} rank(s), without activations:")
     for stage in range(4):
-        kept = kept_by_rank(count, stage, ranks)
-        inside = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in kept.items() if size)
+        held = memory_per_rank(count, stage, ranks)
+        details = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in held.items() if size)
         mark = "  <- this config" if stage == run.zero else ""
-        lines.append(f"  ZeRO-{stage}  {sum(kept.values()) / 2**30:7.2f}  ({inside}){mark}")
+        lines.append(f"  ZeRO-{stage}  {sum(held.values()) / 2**30:7.2f}  ({details}){mark}")
     passes = run.passes(ranks, seconds)
     together = math.ceil(rows / (passes * ranks))
     lines.append(
-        f"activations of {together} clips of {seconds:g} s at a time: about "
+        f"activations of {together} clips of {seconds:g} s in one pass: about "
         f"{activations(run, together, length, patches) / 2**30:.2f} GiB"
     )
     lines.append("")
@@ -131,17 +145,17 @@ def plan(run: TalkerRun, ranks: int, seconds: float, text: int) -> list[str]:
 
 
 def main() -> None:
-    """Print the plan of a config."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", choices=PRESETS)
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of the config"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change one value of the config"
     )
-    parser.add_argument("--ranks", type=int, default=1, help="processes that share the work")
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of a usual clip")
-    parser.add_argument("--text", type=int, default=80, help="text tokens of a usual clip")
+    parser.add_argument("--ranks", type=int, default=1, help="number of processes")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of a typical clip")
+    parser.add_argument("--text", type=int, default=80, help="text tokens of a typical clip")
     options = parser.parse_args()
     try:
         if options.ranks < 1 or not options.seconds > 0 or options.text < 0:

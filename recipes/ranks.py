@@ -1,4 +1,4 @@
-"""One process or many: the few collectives that recipes need, each an identity where one process is alone."""
+"""Collective operations of one training in one or more processes. Each is an identity in a single process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def join(threads: int = 1) -> torch.device:
-    """Join the processes that a launcher (torchrun, deepspeed) started; returns this one's device.
+def join() -> torch.device:
+    """Join the processes that a launcher (torchrun, deepspeed) started; returns the device of this one.
 
-    A plain `python -m` is a world of one. GPUs talk through NCCL, processors through gloo.
+    Without a launcher this is the only process. GPUs communicate through NCCL, CPUs through gloo.
     """
-    torch.set_num_threads(threads)
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        # Ranks wait for rank 0, which makes the data where none is kept, and validates.
+        # The other ranks wait while rank 0 makes data or validates, which can take hours.
         dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(hours=6))
     return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
 
@@ -34,24 +33,31 @@ def rank() -> int:
 
 
 def size() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def check_share(samples: int, group: int = 1) -> None:
-    """Raises ValueError where all ranks cannot take equally many `samples` of a step, whole groups each."""
+def check_divisible(samples: int, group: int = 1) -> None:
+    """Check that every rank gets equally many of a step's samples, in whole groups of `group`.
+
+    Raises:
+        ValueError: it does not.
+    """
     if size() > 1 and samples % (size() * group):
-        of = f" in groups of {group}" if group > 1 else ""
-        raise ValueError(f"{samples} samples a step do not divide among {size()} processes{of}; set rows")
+        groups = f" in groups of {group}" if group > 1 else ""
+        raise ValueError(
+            f"{samples} samples a step cannot be divided among {size()} processes{groups}: "
+            f"set rows to a multiple of {size() * group}"
+        )
 
 
 def own(samples: int) -> list[int]:
-    """Numbers of this rank's samples among all of a step: every `size()`-th one."""
+    """Return the indices of this rank's samples among the `samples` of a step: every `size()`-th one."""
     return list(range(rank(), samples, size()))
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum of `values` (any shape) over all ranks, detached."""
+    """Return the sum of `values` (any shape) over all ranks, detached."""
     values = values.detach().clone()
     if size() > 1:
         dist.all_reduce(values)
@@ -59,17 +65,17 @@ def total(values: Tensor) -> Tensor:
 
 
 def average(values: Tensor) -> Tensor:
-    """The mean of `values` (any shape) over all ranks, value by value, detached."""
+    """Return the elementwise mean of `values` (any shape) over all ranks, detached."""
     return total(values) / size()
 
 
 def mean(values: Tensor) -> Tensor:
-    """The mean (a scalar) of all values of all ranks, detached."""
+    """Return the mean, a scalar, of all elements of `values` on all ranks, detached."""
     return average(values.mean())
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over ranks, through which gradients flow: what a rank gave counts in the losses of all."""
+    """Sum over ranks, with the gradient summed over ranks too: a rank's values affect the losses of all."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -81,9 +87,15 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(rows: Tensor) -> Tensor:
-    """`own` samples (b, ...) of every rank -> all samples (b size, ...) of the step in order, on all ranks.
+    """Return the samples of all ranks in the order of the step, on every rank.
 
-    Differentiable: a loss of all samples, the same on all ranks, has the gradient that one process finds.
+    Differentiable: a loss of all samples, computed on every rank, has the gradient that one process computes.
+
+    Args:
+        rows: (b, ...) this rank's samples, those of `own`.
+
+    Returns:
+        (b * size, ...) all samples.
     """
     if size() == 1:
         return rows
@@ -94,10 +106,10 @@ def gather(rows: Tensor) -> Tensor:
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """Normalises by the samples of all ranks while it trains; torch's SyncBatchNorm does on GPUs alone."""
+    """Batch norm over the samples of all ranks, on CPUs too, where torch's SyncBatchNorm does not run."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C) or (B, C, T) to the same."""
+        """(B, C) or (B, C, T) -> the same shape."""
         if not self.training:
             return super().forward(x)
         rows = x.movedim(1, -1).flatten(0, -2)
@@ -115,32 +127,32 @@ class _BatchNorm(nn.BatchNorm1d):
         return normal.unflatten(0, (len(x), *x.shape[2:])).movedim(-1, 1)
 
 
-def share_norms(module: nn.Module) -> None:
-    """Make every batch norm inside `module` see the samples of all ranks, where there are several."""
+def synchronise_batch_norms(module: nn.Module) -> None:
+    """Make every 1D batch norm inside `module` use the samples of all ranks, if there are several."""
     for child in module.modules():
         if size() > 1 and isinstance(child, nn.BatchNorm1d):
             child.__class__ = _BatchNorm
 
 
-def anyone(*flags: bool) -> list[bool]:
-    """Whether any rank says so, flag by flag: all ranks leave with one answer."""
+def any_rank(*flags: bool) -> list[bool]:
+    """Return for each flag whether it is true on any rank: the same answer on all ranks."""
     if size() == 1:
         return list(flags)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     return [count > 0 for count in total(torch.tensor(flags, dtype=torch.int32, device=device)).tolist()]
 
 
-def wait() -> None:
-    """Until all ranks are here."""
+def barrier() -> None:
+    """Wait until all ranks arrive here."""
     if size() > 1:
         dist.barrier()
 
 
 @contextmanager
-def in_turn() -> Iterator[None]:
-    """Rank 0 first, the others when it is through: for what is made once and then kept on disk."""
+def rank_zero_first() -> Iterator[None]:
+    """Run the body on rank 0 first, then on the others, which find on disk what rank 0 made."""
     if rank() > 0:
-        wait()
+        barrier()
     yield
     if rank() == 0:
-        wait()
+        barrier()

@@ -1,8 +1,7 @@
-"""What a run was: its resolved config, the code, the data and the machine, written beside the weights."""
+"""The record of a run, `run.json`: its resolved config, the code, the data and the machine."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -20,17 +19,27 @@ from recipes.checkpoints import STATE
 from talker.checkpoint import atomic, config_from_dict, config_to_dict
 
 NAME = "run.json"
+PACKAGE = Path(__file__).parent
+NEW_NAMES = {  # of fields that had other names when runs were recorded
+    "noise.fed": "feedback",
+    "noise.read": "motion",
+    "noise.shake": "position",
+    "noise.memory": "correlation",
+    "slip": "latent_noise",
+    "glance": "centre_jitter",
+}
 
 
-def record(run: Path, recipe: str, config: Any, data: str) -> None:
-    """Write `run/run.json`: recipe, config (a frozen dataclass), fingerprint of data, code, environment.
+def write_record(run: Path, recipe: str, config: Any, data: str) -> None:
+    """Write `run/run.json`: recipe, config (a frozen dataclass), fingerprint of the data, code, environment.
 
-    Says it where a run that has a checkpoint goes on with other data or another config than it was recorded.
+    If the run continues from a checkpoint with other data or another config than recorded, print what
+    changed.
     """
     if ranks.rank() > 0:
         return
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")}
-    said = {
+    record = {
         "recipe": recipe,
         "config": config_to_dict(config),
         "data": data,
@@ -43,77 +52,108 @@ def record(run: Path, recipe: str, config: Any, data: str) -> None:
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         },
     }
-    text = json.dumps(said, indent=1) + "\n"
+    text = json.dumps(record, indent=1) + "\n"
     if (run / NAME).exists() and (run / STATE).exists():
-        for change in _changes(json.loads((run / NAME).read_text()), json.loads(text)):
+        before = json.loads((run / NAME).read_text())
+        before["config"] = _with_defaults(type(config), before["config"])
+        for change in _changes(before, json.loads(text)):
             print(f"{run}: {change}", flush=True)
     run.mkdir(parents=True, exist_ok=True)
     with atomic(run / NAME) as path:
         path.write_text(text)
 
 
+def _with_defaults(config_class: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of an old record with defaults for fields that did not exist then."""
+    try:
+        found = config_to_dict(config_from_dict(config_class, _with_new_names(values)))
+    except ValueError:  # of another recipe, or with fields that no longer exist
+        return values
+    return json.loads(json.dumps(found))
+
+
+def _with_new_names(config: Any, prefix: str = "") -> Any:
+    """Return a recorded config whose renamed fields have their new names."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        NEW_NAMES.get(prefix + name, name): _with_new_names(value, f"{prefix}{name}.")
+        for name, value in config.items()
+    }
+
+
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What has changed since a run was recorded, one line each."""
+    """Yield a message for each difference between a run's record and the present."""
     if before["data"] != now["data"]:
         yield (
-            f"goes on with other data than it was trained on ({before['data']}, now {now['data']}): latents "
-            "keep the units of the old data, and the place in its order means nothing in the new; "
-            "choose another --run to begin anew"
+            f"the data changed since this run was trained ({before['data']}, now {now['data']}): latents "
+            "keep the units of the old data, and the order of the clips is another one; "
+            "choose another --run to start anew"
         )
-    old, new = _values(before["config"]), _values(now["config"])
+    old, new = _flat(before["config"]), _flat(now["config"])
     changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if changed:
-        told = ", ".join(f"{name} {old.get(name)} -> {new.get(name)}" for name in changed)
-        yield f"goes on with another config: {told}"
+        listed = ", ".join(f"{name} {old.get(name)} -> {new.get(name)}" for name in changed)
+        yield f"the config changed since this run was trained: {listed}"
 
 
-def _values(config: Any, name: str = "") -> dict[str, Any]:
-    """Each value of a nested config by its name, as --set has it."""
+def _flat(config: Any, name: str = "") -> dict[str, Any]:
+    """Return the values of a nested config by the names that --set takes."""
     if not isinstance(config, dict):
         return {name: config}
-    parts = (_values(value, f"{name}.{key}".lstrip(".")) for key, value in config.items())
+    parts = (_flat(value, f"{name}.{key}".lstrip(".")) for key, value in config.items())
     return {key: value for part in parts for key, value in part.items()}
 
 
-def recorded(run: Path, config_class: type, otherwise: Any) -> Any:
-    """The config that a run was trained with; `otherwise` where the run is older than such records."""
-    path = run / NAME
-    return (
-        config_from_dict(config_class, json.loads(path.read_text())["config"]) if path.exists() else otherwise
-    )
-
-
-def recorded_model(run: Path, config_class: type, otherwise: Any) -> Any:
-    """The config of the network that a run trained, which older runs recorded by itself."""
+def read_config(run: Path, config_class: type, default: Any) -> Any:
+    """Return the config that a run was trained with; `default` if the run has no record."""
     path = run / NAME
     if not path.exists():
-        return otherwise
+        return default
+    return config_from_dict(config_class, _with_new_names(json.loads(path.read_text())["config"]))
+
+
+def read_model_config(run: Path, config_class: type, default: Any) -> Any:
+    """Return the config of the network that a run trained; `default` if the run has no record.
+
+    Old records hold the network's config alone.
+    """
+    path = run / NAME
+    if not path.exists():
+        return default
     values = json.loads(path.read_text())["config"]
     return config_from_dict(config_class, values.get("model", values))
 
 
-def code_version() -> str:
-    """The package's version, and the commit where the code is a checkout (+: with changes)."""
+def code_version(folder: Path = PACKAGE) -> str:
+    """Return the package's version and, if the code is a checkout, its commit (+: with changes).
+
+    Args:
+        folder: a top-level folder of the code, whose parent is the checkout.
+    """
     version = importlib.metadata.version("talker")
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    # An installed package may lie inside the repository of another project, in its .venv for example.
+    if not top or Path(top).resolve() != folder.resolve().parent:
         return version
-    return f"{version} {found}"
+    return f"{version} {_git(folder, 'describe', '--always', '--dirty=+', '--abbrev=12')}".strip()
+
+
+def _git(folder: Path, *command: str) -> str:
+    """Return the output of a git command in `folder`; empty if it fails or git is not installed."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *command], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
 
 
 def fingerprint(arrays: Iterable[np.ndarray]) -> str:
-    """The first 16 digits of the SHA-256 of arrays: shapes, types and values."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of arrays: their shapes, types and values."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()[:16]
-
-
-def tensors_of(value: Any) -> Any:
-    """Dataclasses as dictionaries, in lists and tuples too: what torch loads without executing anything."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: tensors_of(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return [tensors_of(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""What a talker can do while it is still in training: a few held-out clips, performed and measured."""
+"""Sample clips in training: the averaged model generates a few held-out clips, which are measured."""
 
 from __future__ import annotations
 
@@ -32,61 +32,65 @@ from talker.shipped import shipped
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 
 CLIPS = 3
-SECONDS = (2, 10)  # shortest and longest
+SECONDS = (2, 10)  # shortest and longest clip
 TASKS = ("t2av", "tts", "a2v", "v2a")
 
 
 class Samples:
-    """The same few clips every time, by each task that a run trains.
+    """Generates the same few held-out clips at every call, once for each task of the mix.
 
     Args:
-        model: what will be heard and seen; its weights may change between calls.
-        weights: native checkpoint of the autoencoders and the speaker encoder whose latents it learns.
-        held: held-out clips to perform; None: those of the corpus, made anew with sound and pictures.
+        model: the model that generates; its weights may change between calls.
+        codecs: folder of the native checkpoint whose autoencoders and speaker encoder made the training data.
+        held: held-out clips; None for clips of the corpus, which are rendered.
+
+    Raises:
+        ValueError: `codecs` is missing or damaged, or its latents have other widths than `model`.
     """
 
-    def __init__(self, model: TalkerModel, weights: Path, held: Prepared | None) -> None:
-        """Raises ValueError where these weights are missing, damaged, or not what `model` is made for."""
+    def __init__(self, model: TalkerModel, codecs: Path, held: Prepared | None) -> None:
         device = model.motion_pad_emb.device
-        with torch.random.fork_rng([]):  # networks are drawn before they are loaded
-            vae = load_component(AudioVAE, AudioVAEConfig, weights / "audio_vae", device)
-            motion_ae = load_component(MotionAE, MotionAEConfig, weights / "motion_ae", device)
-            speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, weights / "speaker", device)
+        with torch.random.fork_rng([]):  # creating a network draws random numbers
+            vae = load_component(AudioVAE, AudioVAEConfig, codecs / "audio_vae", device)
+            motion_ae = load_component(MotionAE, MotionAEConfig, codecs / "motion_ae", device)
+            speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, codecs / "speaker", device)
         made = {"audio": vae.latent_dim, "motion": motion_ae.config.motion_dim}
         if made != model.config.widths:
             raise ValueError(
-                f"{weights} has autoencoders of widths {made}, the model {model.config.widths}: "
-                f"name with --weights the checkpoint that made the latents"
+                f"the autoencoders in {codecs} have widths {made}, the model has {model.config.widths}: "
+                f"set --codecs to the checkpoint that made the latents"
             )
         self.talker = Talker(model, vae, motion_ae, speaker)
         self._held, self._clips = held, list[Performance]()
-        # Elsewhere the measures, which are trained on the corpus, know neither the voices nor the faces.
-        self._measured = weights == PUPPET
+        # The measures are trained on the corpus: they do not work for other voices and faces.
+        self._measured = codecs == PUPPET
 
     def __call__(self, run: TalkerRun, folder: Path) -> dict[str, float]:
-        """Write clips and `clips.json` into `folder`; PER, mean distance of the offset from 0 in frames and
-        mean confidence by task, where the weights are the default's.
+        """Write clips and `clips.json` to `folder`.
 
-        What goes wrong is one line that is printed: no training ends because of what is made on its way.
-        Nothing of the training changes, its random state included.
+        An error is printed as one line and does not end the training. The random state and the number of
+        threads stay as they are.
+
+        Returns:
+            The values of `task_means`; empty if the codecs are not the default's, or after an error.
         """
         threads = torch.get_num_threads()
         try:
             with torch.random.fork_rng([]):
-                rows = self._performed(run, folder)
+                rows = self._generate(run, folder)
             return task_means(rows) if self._measured else {}
         except Exception as error:
-            said = " ".join(str(error).split())
-            tqdm.write(f"no samples in {folder} ({type(error).__name__}: {said})")
+            message = " ".join(str(error).split())
+            tqdm.write(f"no samples in {folder} ({type(error).__name__}: {message})")
             return {}
         finally:
             torch.set_num_threads(threads)
 
-    def _performed(self, run: TalkerRun, folder: Path) -> list[Row]:
+    def _generate(self, run: TalkerRun, folder: Path) -> list[Row]:
         folder.mkdir(parents=True, exist_ok=True)
         if not self._clips:
-            own = self._held and islice(given_back(self.talker, self._held), CLIPS)
-            self._clips = list(own or performances("heldout", CLIPS))
+            prepared = self._held and islice(decoded_clips(self.talker, self._held), CLIPS)
+            self._clips = list(prepared or performances("heldout", CLIPS))
         tasks = [name for name in TASKS if getattr(run.mix, name)]
         rows: list[Row] = []
         for clip in self._clips:
@@ -95,19 +99,27 @@ class Samples:
         return rows
 
 
-def samples_of(model: TalkerModel, run: TalkerRun, weights: Path, held: Prepared | None) -> Samples | None:
-    """`Samples` for rank 0; None where a run wants none, or, with a line that says why, can have none."""
+def samples_for(model: TalkerModel, run: TalkerRun, codecs: Path, held: Prepared | None) -> Samples | None:
+    """Return `Samples` for this run, or None.
+
+    It is None on all ranks but 0, if `run.generate_every` is 0, or if the codecs cannot be used, which is
+    printed.
+    """
     if ranks.rank() > 0 or not run.generate_every:
         return None
     try:
-        return Samples(model, weights, held)
+        return Samples(model, codecs, held)
     except ValueError as error:
-        print(f"no samples will be made: {error}", flush=True)
+        print(f"no samples will be generated: {error}", flush=True)
         return None
 
 
 def task_means(rows: Sequence[Row]) -> dict[str, float]:
-    """By task: PER over all clips, mean distance of the offset from 0 in frames, mean confidence."""
+    """Return the means of the measures of `rows` by task.
+
+    PER is pooled over all clips; `offset` is the mean distance of the audio-visual offset from 0 in frames;
+    `confidence` is its mean confidence. Measures without a finite value are left out.
+    """
     found: dict[str, float] = {}
     for task in dict.fromkeys(str(row["task"]) for row in rows):
         own = [row for row in rows if row["task"] == task]
@@ -120,13 +132,13 @@ def task_means(rows: Sequence[Row]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def given_back(talker: Talker, held: Prepared) -> Iterator[Performance]:
-    """Clips of a prepared data set as the autoencoders give them back, with the first shipped face.
+def decoded_clips(talker: Talker, held: Prepared) -> Iterator[Performance]:
+    """Yield clips of a prepared data set: decoded latents, and frames of the first shipped portrait.
 
-    Nobody knows their phonemes: what the recogniser hears in them takes their place.
+    Their phonemes are those that the recogniser transcribes from the decoded sound.
 
     Raises:
-        ValueError: no clip has a text and a fitting length.
+        ValueError: no clip has a text and a length within SECONDS.
     """
     portrait, size = shipped("portraits", None), talker.patch_frames
     face = talker.portrait(portrait)

@@ -6,12 +6,13 @@
         --freeze-encoder runs/audio_vae                                      stage two: decoder refinement
     python -m recipes.export audio_vae runs/audio_vae FOLDER                  write the averaged weights
 
-Stage one ends when the talker needs latents: from then on encoder and bottleneck stay as they are. Stage two
-starts from the averaged weights of another run and trains the decoder alone, so that the latents of a trained
-talker remain valid. The decoder always learns from draws of the posterior, never from its means, and in stage
-two from noisier ones still: it must bear latents that are a little off, for a talker's are.
+Stage one trains encoder, bottleneck and decoder. It ends when a talker is trained on the latents: the encoder
+must not change afterwards. Stage two starts from the averaged weights of another run and trains only the
+decoder, so the latents stay valid. The decoder learns from samples of the posterior, not from its means, and
+in stage two with additional noise: the latents that a talker generates are slightly wrong, too.
 
-Objective: differences of log-mel spectrograms (`audio_vae.losses`) and the divergence from a standard normal.
+Objective: differences of log-mel spectrograms (`audio_vae.losses`) and the KL divergence from a standard
+normal.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from evaluation.speech import Errors, phoneme_errors, recogniser
 from puppet.corpus import Corpus
 from puppet.sentences import Split
 from recipes import ranks
-from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.launch import Engine, generator
-from recipes.record import fingerprint, record, recorded_model
+from recipes.draws import generator
+from recipes.engine import Engine
+from recipes.launch import argument_parser, launch
+from recipes.record import fingerprint, read_model_config, write_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,13 @@ class AudioVAERun(Run):
 
     Args:
         model: the network.
-        rows, frames: crops a step over all ranks, and latent frames a crop.
-        kl: weight of the divergence, summed over dimensions.
-        free_nats: a dimension whose divergence is below is not pushed further: none dies.
-        slip: stage two: noise on the latents up to this share of their deviation.
-        clips, heldout: how many of the corpus, held in memory.
+        rows: crops in a step, over all ranks.
+        frames: latent frames in a crop.
+        kl: weight of the KL divergence, summed over dimensions.
+        free_nats: the divergence of a dimension is not reduced below this value, so that no dimension
+            collapses.
+        latent_noise: stage two: largest noise on the latents, as a share of their standard deviation.
+        clips, heldout: clips of the corpus to train on and to validate on; they are held in memory.
     """
 
     model: AudioVAEConfig
@@ -57,7 +61,7 @@ class AudioVAERun(Run):
     frames: int = 24
     kl: float = 1.5e-3
     free_nats: float = 0.3
-    slip: float = 0.2
+    latent_noise: float = 0.2
     clips: int = 1000
     heldout: int = 24
 
@@ -72,9 +76,10 @@ def puppet() -> AudioVAERun:
 
 
 def release() -> AudioVAERun:
-    """The published convolutions, without their Whisper branch, whose losses the adversarial recipe has.
+    """The published convolutional network, without its Whisper branch, which the adversarial recipe trains.
 
-    Published: the sizes. Ours: all else; the rate and Adam's betas are those of published relatives.
+    Published: the sizes. Ours: everything else; the learning rate and Adam's betas are those of similar
+    published models.
     """
     return AudioVAERun(
         model=AudioVAEConfig(convolutional=ConvolutionalConfig()),
@@ -88,7 +93,7 @@ def release() -> AudioVAERun:
 
 
 def tiny() -> AudioVAERun:
-    """For tests: seconds."""
+    """For tests: a tiny network; seconds."""
     few = dataclasses.replace(puppet(), model=AudioVAEConfig.tiny(), steps=4, rows=2, clips=4, heldout=2)
     return dataclasses.replace(few, log_every=1, validate_every=2)
 
@@ -97,7 +102,10 @@ PRESETS = {preset.__name__: preset for preset in (puppet, release, tiny)}
 
 
 def speech(split: Split, clips: int, samples: int) -> list[Tensor]:
-    """PCM of the first `clips` clips that hold at least `samples`, as int16 to save memory."""
+    """Return the first `clips` spoken clips of a split that have at least `samples` samples.
+
+    Each is int16 PCM, to save memory.
+    """
     corpus, found, index = Corpus(split), list[Tensor](), 0
     while len(found) < clips:
         clip = corpus.clip(index)
@@ -107,13 +115,13 @@ def speech(split: Split, clips: int, samples: int) -> list[Tensor]:
     return found
 
 
-def own_draws(run: AudioVAERun, step: int) -> list[torch.Generator]:
-    """The generators of this rank's crops of a step."""
+def crop_generators(run: AudioVAERun, step: int) -> list[torch.Generator]:
+    """Return one generator for each of this rank's crops of a step."""
     return [generator(run.seed, step, number) for number in ranks.own(run.rows)]
 
 
 def crops(clips: list[Tensor], samples: int, each: list[torch.Generator]) -> Tensor:
-    """A piece of `samples` samples from a random place of a random clip each: (B, samples) in [-1, 1]."""
+    """Return a random crop of a random int16 clip for each generator: (B, samples) in [-1, 1]."""
     rows = []
     for draws in each:
         clip = clips[int(torch.randint(len(clips), (), generator=draws))]
@@ -122,30 +130,44 @@ def crops(clips: list[Tensor], samples: int, each: list[torch.Generator]) -> Ten
     return torch.stack(rows) / 32767
 
 
-def normal(like: Tensor, each: list[torch.Generator]) -> Tensor:
-    """Standard normal numbers of the shape of `like` (B, ...), row by row."""
+def normal_like(like: Tensor, each: list[torch.Generator]) -> Tensor:
+    """Return standard normal noise of the shape of `like` (B, ...), one generator for each row."""
     return torch.stack([torch.randn(like.shape[1:], generator=draws) for draws in each]).to(like)
 
 
-def slips(mean: Tensor, most: float, each: list[torch.Generator]) -> Tensor:
-    """Noise (B, T, C) as a talker might err: up to `most` deviations of all ranks' `mean` (B, T, C); its
-    strength varies by crop."""
-    strength = most * torch.stack([torch.rand(1, 1, generator=draws) for draws in each])
-    return strength.to(mean) * ranks.gather(mean.detach()).std(dim=(0, 1)) * normal(mean, each)
+def latent_noise(mean: Tensor, strength: float, each: list[torch.Generator]) -> Tensor:
+    """Return noise (B, T, C) like the error of generated latents.
+
+    Its standard deviation is that of `mean` (B, T, C) over all ranks, times a random factor of each crop, at
+    most `strength`.
+    """
+    factor = strength * torch.stack([torch.rand(1, 1, generator=draws) for draws in each])
+    return factor.to(mean) * ranks.gather(mean.detach()).std(dim=(0, 1)) * normal_like(mean, each)
 
 
 @torch.no_grad()
 def validate(model: AudioVAE, loss: SpectralLoss, heldout: Tensor) -> dict[str, float]:
-    """Spectral loss of the round trip of held-out speech (B, samples), the share of phonemes that the
-    recogniser hears in it otherwise than in the original, and how much the latents say."""
+    """Encode and decode held-out speech and measure it.
+
+    Args:
+        model: the averaged autoencoder.
+        loss: the spectral loss.
+        heldout: (B, samples) speech.
+
+    Returns:
+        heldout: spectral loss;
+        heldout_phonemes: PER of the decoded speech against the recogniser's transcript of the original;
+        heldout_nats, least_nats: KL divergence, in all and of the least used dimension;
+        latent_std, posterior_std: mean standard deviations of the latents and of the posterior.
+    """
     mean, log_std = model.posterior(heldout)
-    nats, made, listener = divergence(mean, log_std), model.decode(mean), recogniser()
+    nats, decoded, transcribe = divergence(mean, log_std), model.decode(mean), recogniser().transcribe
     errors = [
-        phoneme_errors(listener.transcribe(copy), listener.transcribe(clip))
-        for copy, clip in zip(made.cpu(), heldout.cpu(), strict=True)
+        phoneme_errors(transcribe(copy), transcribe(clip))
+        for copy, clip in zip(decoded.cpu(), heldout.cpu(), strict=True)
     ]
     return {
-        "heldout": float(loss(made, heldout)),
+        "heldout": float(loss(decoded, heldout)),
         "heldout_phonemes": sum(errors, Errors()).rate,
         "heldout_nats": float(nats.sum()),
         "least_nats": float(nats.min()),
@@ -155,7 +177,11 @@ def validate(model: AudioVAE, loss: SpectralLoss, heldout: Tensor) -> dict[str, 
 
 
 def build(config: AudioVAEConfig, encoder_from: Path | None, seed: int = 0) -> AudioVAE:
-    """A fresh network, or one whose encoder and bottleneck are another run's and stay so."""
+    """Return a new network with weights that depend on `seed`.
+
+    If `encoder_from` names a run folder, the network has that run's averaged weights, and its encoder and
+    bottleneck are frozen.
+    """
     torch.manual_seed(seed)
     model = AudioVAE(config)
     if config.convolutional is not None:
@@ -175,26 +201,36 @@ def train(
     encoder_from: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train on `clips` (training, held out) up to `run.steps`, or until the run has taken `minutes`."""
+    """Train until `run.steps` steps are done or the run has taken `minutes`; continues from the run folder.
+
+    Args:
+        folder: the run folder.
+        run: the config.
+        clips: int16 PCM to train on and to validate on.
+        minutes: training time of the run, over all resumes.
+        encoder_from: stage two: the run folder whose weights it starts from.
+        device: where to train.
+    """
     model, optim = build(run.model, encoder_from, run.seed).to(device), run.optim
     loss, samples = SpectralLoss(model.sample_rate, model.hop).to(device), run.frames * model.hop
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay)
-    engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
+    schedule = optim.factor(run.steps)
+    engine = Engine(model, optimiser, folder, schedule, optim.clip, optim.ema, zero=run.zero)
     heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     engine.load()
-    record(folder, "audio_vae", run, fingerprint(clip.numpy() for clip in clips[0]))
+    write_record(folder, "audio_vae", run, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(run.steps, minutes, run.save_seconds):
-        each = own_draws(run, step)
+        each = crop_generators(run, step)
         pcm = crops(clips[0], samples, each).to(device)
         mean, log_std = model.posterior(pcm)
-        latents = sample(mean, log_std, normal(mean, each))
+        latents = sample(mean, log_std, normal_like(mean, each))
         if encoder_from is not None:
-            latents = latents + slips(mean, run.slip, each)
+            latents = latents + latent_noise(mean, run.latent_noise, each)
         spectral = loss(model.decode(latents), pcm)
         nats = divergence(mean, log_std)
-        pushed = ranks.average(nats) > run.free_nats
-        engine.backward(spectral + run.kl * nats[pushed].sum())
+        above = ranks.average(nats) > run.free_nats
+        engine.backward(spectral + run.kl * nats[above].sum())
         engine.step(pcm, spectral=spectral, nats=nats.sum())
         if engine.step_count % run.log_every == 0:
             engine.log(**engine.means(), **engine.meter(run.rows))
@@ -205,21 +241,21 @@ def train(
 
 
 def averaged(folder: Path) -> AudioVAE:
-    """The averaged network of a run, for use."""
-    model = build(recorded_model(folder, AudioVAEConfig, AudioVAEConfig.puppet()), None)
+    """Return the averaged network of a run."""
+    model = build(read_model_config(folder, AudioVAEConfig, AudioVAEConfig.puppet()), None)
     model.load_state_dict(averaged_weights(folder))
     fold_weights(model)
     return model
 
 
 def main() -> None:
-    """Train."""
-    parser = arguments("audio_vae", __doc__, PRESETS)
+    """Run the command line."""
+    parser = argument_parser("audio_vae", __doc__, PRESETS)
     parser.add_argument(
-        "--freeze-encoder", type=Path, metavar="RUN", help="stage two, from this run's weights"
+        "--freeze-encoder", type=Path, metavar="RUN", help="stage two: the run folder to start from"
     )
-    with started(parser) as (options, run, device):
-        ranks.check_share(run.rows)
+    with launch(parser) as (options, run, device):
+        ranks.check_divisible(run.rows)
         samples = run.frames * run.model.hop
         clips = speech("train", run.clips, samples), speech("heldout", run.heldout, samples)
         train(options.run, run, clips, options.minutes, options.freeze_encoder, device)

@@ -1,18 +1,20 @@
 """Train the audio autoencoder on corpus speech, against discriminators.
 
-    python -m recipes.train_audio_vae_adversarial                        the whole network, from nothing
+    python -m recipes.train_audio_vae_adversarial                        the whole network
     python -m recipes.train_audio_vae_adversarial --run runs/audio_vae_adversarial_decoder \\
-        --freeze-encoder runs/audio_vae                                  the decoder alone, from another run's
+        --freeze-encoder runs/audio_vae                                  only the decoder, from another run
     python -m recipes.train_audio_vae_adversarial --config release \\
-        --whisper large-v3.pt                                            the published form and its losses
+        --whisper large-v3.pt                                            the published network and losses
     python -m recipes.export audio_vae_adversarial RUN FOLDER            write the averaged weights
 
-`recipes.train_audio_vae` compares spectra, and the best guess of what a spectrum leaves open is its average.
-Discriminators of waveforms and spectra (`audio_vae.discriminator`) learn meanwhile what speech is like, and
-the decoder learns to pass for it: least-squares losses and matching features, beside the same spectral loss
-and divergence. With a Whisper branch, decoded frames must also still tell Whisper's features.
+`recipes.train_audio_vae` compares spectra. A spectrum leaves details of the signal open, and the decoder
+learns their average, which sounds blurred. Here discriminators of waveforms and spectra
+(`audio_vae.discriminator`) learn to tell decoded from real speech, and the decoder learns to deceive them:
+least-squares adversarial losses and feature matching are added to the spectral loss and the KL divergence.
+With a Whisper branch, a loss requires that Whisper's features can be predicted from the decoder's input.
 
-Both sides learn in one step, each from the other as it was before: one module, one optimiser, one checkpoint.
+Autoencoder and discriminators are updated in the same step, each with the gradient at the other's former
+weights: one module, one optimiser, one checkpoint.
 """
 
 from __future__ import annotations
@@ -33,12 +35,23 @@ from audio_vae.discriminator import Discriminator, DiscriminatorConfig
 from audio_vae.losses import MeaningLoss, SpectralLoss, divergence, feature_matching, least_squares
 from audio_vae.model import AudioVAE
 from recipes import ranks, train_audio_vae
-from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim
-from recipes.launch import Engine, fast_arithmetic, generator
-from recipes.record import fingerprint, record, recorded_model
-from recipes.train_audio_vae import AudioVAERun, build, crops, normal, own_draws, slips, speech, validate
+from recipes.device import bfloat16_autocast
+from recipes.draws import generator
+from recipes.engine import Engine
+from recipes.launch import argument_parser, launch
+from recipes.record import fingerprint, read_model_config, write_record
+from recipes.train_audio_vae import (
+    AudioVAERun,
+    build,
+    crop_generators,
+    crops,
+    latent_noise,
+    normal_like,
+    speech,
+    validate,
+)
 from talker.checkpoint import CheckpointError, load_strict
 
 
@@ -47,24 +60,28 @@ class AdversarialRun(AudioVAERun):
     """A training of the audio autoencoder against discriminators.
 
     Args:
-        discriminator: all of them.
-        discriminator_lr: theirs, beside the autoencoder's `optim.lr`.
-        judged: latent frames of a crop that the discriminators see.
-        adversarial, matching, meaning: weights beside the spectral loss's 1.
+        discriminator: config of all discriminators.
+        discriminator_lr: learning rate of the discriminators; `optim.lr` is the autoencoder's.
+        judged: latent frames of a crop that the discriminators get.
+        adversarial, matching, meaning: weights of the losses; the spectral loss has weight 1.
     """
 
     discriminator: DiscriminatorConfig
     discriminator_lr: float = 5e-4
-    judged: int = 9  # 0.36 s, about as long as HiFi-GAN's crops
-    # About HiFi-GAN's 1 and 2 beside 45 (X-Codec's 5 beside 15), which are sums over discriminators, layers
-    # and windows where ours are means.
+    judged: int = 9  # 0.36 s, about the length of HiFi-GAN's crops
+    # Comparable to HiFi-GAN's weights 1 and 2 with a spectral weight of 45 (X-Codec: 5 with 15): theirs are
+    # sums over discriminators, layers and windows, ours are means.
     adversarial: float = 0.2
     matching: float = 2.0
     meaning: float = 0.1
 
+    def without_zero(self) -> str:
+        """Return why this training cannot run under DeepSpeed's ZeRO."""
+        return "two networks are trained against each other, each with its own backward pass"
 
-# Adam divides by the gradients' size: to clip two rivals by the norm of both would only let each disturb the
-# other. A step that is not finite is still skipped.
+
+# Adam normalises the size of gradients. Clipping both networks by their common norm would only let one
+# disturb the other. Steps with a gradient that is not finite are still skipped.
 UNCLIPPED = math.inf
 
 
@@ -79,11 +96,10 @@ def puppet() -> AdversarialRun:
 
 
 def release() -> AdversarialRun:
-    """The published form, WhisperX-VAE, which needs the weights of Whisper Large-v3.
+    """The published network, WhisperX-VAE, which needs the weights of Whisper Large-v3.
 
-    Published: the sizes of both sides, and which losses there are. Ours: all else; rate, Adam's betas and the
-    proportion of the losses, a third of the spectral one's weight for Whisper's features among them, are
-    those of published relatives.
+    Published: the sizes of all networks and the kinds of losses. Ours: everything else; learning rate, Adam's
+    betas and the weights of the losses are those of similar published models.
     """
     plain = train_audio_vae.release()
     return AdversarialRun(
@@ -101,7 +117,7 @@ def release() -> AdversarialRun:
 
 
 def tiny() -> AdversarialRun:
-    """For tests: seconds."""
+    """For tests: tiny networks; seconds."""
     few = dataclasses.replace(puppet(), steps=4, rows=2, clips=4, heldout=2, log_every=1, validate_every=2)
     return dataclasses.replace(few, model=AudioVAEConfig.tiny(), discriminator=DiscriminatorConfig.tiny())
 
@@ -109,8 +125,16 @@ def tiny() -> AdversarialRun:
 PRESETS = {preset.__name__: preset for preset in (puppet, release, tiny)}
 
 
-def heard(model: AudioVAE, pcm: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """`AudioVAE.posterior` of pcm (B, samples), and Whisper's features (B, T, width) where they are part."""
+def posterior(model: AudioVAE, pcm: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return mean and log standard deviation of the latents, and Whisper's features if `model` uses them.
+
+    Args:
+        model: the autoencoder.
+        pcm: (B, samples) speech.
+
+    Returns:
+        mean, log_std: (B, T, C) each; features: (B, T, width), or None.
+    """
     if model.whisper is None:
         return *model.posterior(pcm), None
     count = pcm.shape[1] // model.hop
@@ -118,8 +142,8 @@ def heard(model: AudioVAE, pcm: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     return *model.bottleneck.posterior(model.encoder(pcm)[:, :count] + features), features
 
 
-def rivals(model: AudioVAE, run: AdversarialRun) -> nn.ModuleDict:
-    """All that is trained: the autoencoder, its discriminators, and what reads Whisper's features."""
+def trained_modules(model: AudioVAE, run: AdversarialRun) -> nn.ModuleDict:
+    """Return autoencoder, discriminators and, with a Whisper branch, the predictor of its features."""
     torch.manual_seed(run.seed + 1)
     modules = {"vae": model, "discriminator": Discriminator(run.discriminator)}
     if model.whisper is not None:
@@ -128,7 +152,10 @@ def rivals(model: AudioVAE, run: AdversarialRun) -> nn.ModuleDict:
 
 
 def optimiser_of(modules: nn.ModuleDict, run: AdversarialRun) -> torch.optim.Optimizer:
-    """One AdamW over everything that is not frozen; the discriminators have their own rate."""
+    """Return one AdamW for all parameters that are not frozen.
+
+    The discriminators have their own learning rate.
+    """
     groups = [
         {
             "params": [parameter for parameter in module.parameters() if parameter.requires_grad],
@@ -147,43 +174,52 @@ def train(
     minutes: float = float("inf"),
     device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train on `clips` (training, held out) up to `run.steps`, or until the run has taken `minutes`."""
-    modules = rivals(model, run).to(device)
+    """Train until `run.steps` steps are done or the run has taken `minutes`; continues from the run folder.
+
+    Args:
+        folder: the run folder.
+        run: the config.
+        model: the autoencoder that `train_audio_vae.build` returns.
+        clips: int16 PCM to train on and to validate on.
+        minutes: training time of the run, over all resumes.
+        device: where to train.
+    """
+    modules = trained_modules(model, run).to(device)
     discriminator, frozen = modules["discriminator"], not model.bottleneck.project.weight.requires_grad
     loss, samples = SpectralLoss(model.sample_rate, model.hop).to(device), run.frames * model.hop
     optimiser, schedule = optimiser_of(modules, run), run.optim.factor(run.steps)
     engine = Engine(modules, optimiser, folder, schedule, run.optim.clip, run.optim.ema, averaged="vae")
     heldout = torch.stack([clip[:samples] for clip in clips[1]]).to(device) / 32767
     engine.load()
-    record(folder, "audio_vae_adversarial", run, fingerprint(clip.numpy() for clip in clips[0]))
+    write_record(folder, "audio_vae_adversarial", run, fingerprint(clip.numpy() for clip in clips[0]))
     for step in engine.steps(run.steps, minutes, run.save_seconds):
-        each = own_draws(run, step)
+        each = crop_generators(run, step)
         pcm = crops(clips[0], samples, each).to(device)
-        mean, log_std, features = heard(model, pcm)
-        latents = sample(mean, log_std, normal(mean, each))
+        mean, log_std, features = posterior(model, pcm)
+        latents = sample(mean, log_std, normal_like(mean, each))
         if frozen:
-            latents = latents + slips(mean, run.slip, each)
+            latents = latents + latent_noise(mean, run.latent_noise, each)
         frames = model.bottleneck.expand(latents)
-        made = model.decoder(frames)
-        place = generator(run.seed + 1, step)
-        first = model.hop * int(torch.randint(run.frames - run.judged + 1, (), generator=place))
-        spoken, copy = (signal[:, first : first + model.hop * run.judged] for signal in (pcm, made))
+        decoded = model.decoder(frames)
+        draws = generator(run.seed + 1, step)
+        first = model.hop * int(torch.randint(run.frames - run.judged + 1, (), generator=draws))
+        spoken, copy = (signal[:, first : first + model.hop * run.judged] for signal in (pcm, decoded))
 
-        with fast_arithmetic(device):
+        with bfloat16_autocast(device):
             real, detached = discriminator(spoken), discriminator(copy.detach())
         judged = least_squares(real, 1.0) + least_squares(detached, 0.0)
         engine.backward(judged)
 
-        discriminator.requires_grad_(False)  # it does not learn to be deceived
-        with fast_arithmetic(device):
+        discriminator.requires_grad_(False)  # the losses below train the autoencoder alone
+        with bfloat16_autocast(device):
             fake = discriminator(copy)
         nats = divergence(mean, log_std)
-        pushed = ranks.average(nats) > run.free_nats
+        above = ranks.average(nats) > run.free_nats
         parts = {
-            "spectral": loss(made, pcm),
+            "spectral": loss(decoded, pcm),
             "adversarial": run.adversarial * least_squares(fake, 1.0),
             "matching": run.matching * feature_matching(fake, real),
-            "kl": run.kl * nats[pushed].sum(),
+            "kl": run.kl * nats[above].sum(),
         }
         if features is not None:
             parts["meaning"] = run.meaning * modules["meaning"](frames, features)
@@ -200,10 +236,10 @@ def train(
 
 
 def whisper_weights(path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
-    """The sizes of the encoder of an openai-whisper file, and its weights.
+    """Return the sizes and the weights of the encoder in a model file of openai-whisper.
 
     Raises:
-        CheckpointError: it is no such file.
+        CheckpointError: `path` is not such a file.
     """
     try:
         held = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
@@ -224,40 +260,45 @@ def whisper_weights(path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
     }
 
 
-def beside(whisper: WhisperConfig, run: AdversarialRun) -> AdversarialRun:
-    """`run` with another Whisper's sizes.
+def with_whisper(whisper: WhisperConfig, run: AdversarialRun) -> AdversarialRun:
+    """Return `run` with the sizes of another Whisper encoder.
 
     Raises:
-        ValueError: its network has no Whisper branch.
+        ValueError: the network of `run` has no Whisper branch.
     """
     form = run.model.convolutional
     if form is None or form.whisper is None:
-        raise ValueError("this network has no Whisper branch: --whisper goes with --config release")
+        raise ValueError("this network has no Whisper branch: leave out --whisper, or use --config release")
     form = dataclasses.replace(form, hidden=whisper.width, whisper=whisper)
     return dataclasses.replace(run, model=dataclasses.replace(run.model, convolutional=form))
 
 
 def averaged(folder: Path) -> AudioVAE:
-    """The averaged autoencoder of a run, for use."""
-    model = build(recorded_model(folder, AudioVAEConfig, AudioVAEConfig.puppet()), None)
+    """Return the averaged autoencoder of a run."""
+    model = build(read_model_config(folder, AudioVAEConfig, AudioVAEConfig.puppet()), None)
     model.load_state_dict(averaged_weights(folder, "vae"))
     fold_weights(model)
     return model
 
 
 def main() -> None:
-    """Train."""
-    parser = arguments("audio_vae_adversarial", __doc__, PRESETS)
+    """Run the command line."""
+    parser = argument_parser("audio_vae_adversarial", __doc__, PRESETS)
     parser.add_argument(
-        "--freeze-encoder", type=Path, metavar="RUN", help="train the decoder alone, from this run's weights"
+        "--freeze-encoder",
+        type=Path,
+        metavar="RUN",
+        help="train only the decoder: the run folder to start from",
     )
-    parser.add_argument("--whisper", type=Path, metavar="FILE", help="weights of the Whisper branch")
-    with started(parser) as (options, run, device):
-        ranks.check_share(run.rows)
+    parser.add_argument(
+        "--whisper", type=Path, metavar="FILE", help="openai-whisper model file for the Whisper branch"
+    )
+    with launch(parser) as (options, run, device):
+        ranks.check_divisible(run.rows)
         weights: dict[str, Tensor] | None = None
         if options.whisper is not None:
             whisper, weights = whisper_weights(options.whisper)
-            run = beside(whisper, run)
+            run = with_whisper(whisper, run)
         model = build(run.model, options.freeze_encoder, run.seed)
         if model.whisper is not None:
             if weights is None:

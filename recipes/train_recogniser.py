@@ -1,11 +1,11 @@
-"""Train the phoneme recogniser of `evaluation.speech` on corpus audio, and on nothing else.
+"""Train the phoneme recogniser of `evaluation.speech` on speech of the corpus alone.
 
     python -m recipes.train_recogniser [--config puppet] [--set clips=2000] [--run runs/recogniser]
     torchrun --nproc-per-node 2 -m -- recipes.train_recogniser       the same, shared
     python -m recipes.export recogniser runs/recogniser FOLDER       write the averaged weights
 
-It never hears what a codec or a talker made, so that its errors on those are theirs. CTC loss (Graves et al.,
-2006).
+It is never trained on the output of a codec or a talker, so errors in such output are not learned as normal.
+CTC loss (Graves et al., 2006).
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ from puppet.sentences import Split, sentence
 from puppet.speech import speak
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes import ranks
-from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
 from recipes.data.shards import shards
-from recipes.launch import Engine, generator, on
-from recipes.record import fingerprint, record, recorded_model
+from recipes.device import to_device
+from recipes.draws import generator
+from recipes.engine import Engine
+from recipes.launch import argument_parser, launch
+from recipes.record import fingerprint, read_model_config, write_record
 from talker.checkpoint import atomic
 from talker.clock import SAMPLE_RATE
 
 SHARD = 250
 Spoken = tuple[NDArray[np.float32], list[str]]
-"""One clip: PCM (samples,) in [-1, 1] and its normalised phonemes."""
+"""One clip: PCM (samples,) in [-1, 1], and its normalised phonemes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +53,10 @@ class RecogniserRun(Run):
     """A training of the phoneme recogniser.
 
     Args:
-        model: the network; what is spoken decides its symbols when the run begins.
-        seconds: of speech in a step, about, over all ranks.
-        clips, heldout: how many are spoken.
-        measured: how many of the held-out ones are transcribed to validate.
+        model: the network; its symbols are replaced by those of the training clips when the run begins.
+        seconds: approximate seconds of speech in a step, over all ranks.
+        clips, heldout: clips to train on and to validate on.
+        measured: number of held-out clips to transcribe in a validation.
     """
 
     model: RecogniserConfig
@@ -63,9 +65,13 @@ class RecogniserRun(Run):
     heldout: int = 250
     measured: int = 60
 
+    def without_zero(self) -> str:
+        """Return why this training cannot run under DeepSpeed's ZeRO."""
+        return "a process can be without a clip in a step, and DeepSpeed needs a backward pass of each"
+
 
 def puppet() -> RecogniserRun:
-    """The shipped one."""
+    """The recogniser that the package contains."""
     return RecogniserRun(
         model=RecogniserConfig.puppet(("a",)),
         steps=1600,
@@ -75,7 +81,7 @@ def puppet() -> RecogniserRun:
 
 
 def tiny() -> RecogniserRun:
-    """For tests: seconds."""
+    """For tests: a tiny network; seconds."""
     few = replace(puppet(), model=RecogniserConfig.tiny(), steps=4, seconds=2.0, clips=20, heldout=4)
     return replace(few, log_every=1, validate_every=2)
 
@@ -85,7 +91,13 @@ PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
 
 @dataclass(frozen=True)
 class Sounds:
-    """Clips held as one int16 signal; clip i is pcm[starts[i]:starts[i + 1]] with phonemes labels[i]."""
+    """Clips in one int16 signal.
+
+    Attributes:
+        pcm: (samples,) all clips.
+        starts: (clips + 1,) clip i is pcm[starts[i] : starts[i + 1]].
+        labels: phonemes of each clip.
+    """
 
     pcm: NDArray[np.int16]
     starts: NDArray[np.int64]
@@ -93,17 +105,17 @@ class Sounds:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Samples of each clip."""
+        """(clips,) number of samples of each clip."""
         return np.diff(self.starts)
 
     def clip(self, index: int) -> Tensor:
-        """(samples,) float32."""
+        """Return clip `index`: (samples,) float32 in [-1, 1]."""
         part = self.pcm[self.starts[index] : self.starts[index + 1]]
         return torch.from_numpy(part.astype(np.float32)) / 32768
 
 
 def corpus_speech(split: Split, index: int) -> Spoken:
-    """Sentence `index` of the corpus, each in the next of the split's voices."""
+    """Return sentence `index` of a split of the corpus; the voices of the split take turns."""
     voices = TRAIN_VOICES if split == "train" else HELDOUT_VOICES
     speech = speak(sentence(split, index), voice(voices[index % len(voices)]))
     return speech.pcm, normalise_phonemes(p.symbol for p in speech.phonemes)
@@ -112,14 +124,14 @@ def corpus_speech(split: Split, index: int) -> Spoken:
 def prepare(
     run: Path, split: Split, count: int, clip: Callable[[Split, int], Spoken] = corpus_speech
 ) -> Sounds:
-    """Speak clips 0..count-1 of a split once, into shards under `run`; a cut run goes on at its shard."""
+    """Return the first `count` clips of a split, which are synthesised once into shards under `run`."""
 
     def make(numbers: range) -> dict[str, NDArray[Any]]:
-        spoken = [clip(split, i) for i in numbers]
+        clips = [clip(split, i) for i in numbers]
         return {
-            "pcm": np.concatenate([(p * 32767).round().astype(np.int16) for p, _ in spoken]),
-            "lengths": np.array([len(p) for p, _ in spoken]),
-            "labels": np.array([" ".join(labels) for _, labels in spoken]),
+            "pcm": np.concatenate([(p * 32767).round().astype(np.int16) for p, _ in clips]),
+            "lengths": np.array([len(p) for p, _ in clips]),
+            "labels": np.array([" ".join(labels) for _, labels in clips]),
         }
 
     held = shards(run / split, count, SHARD, make)
@@ -129,7 +141,14 @@ def prepare(
 
 @dataclass(frozen=True)
 class Batch:
-    """pcm (B, samples), samples (B,), targets (sum of sizes,) class numbers, sizes (B,)."""
+    """Clips of one step.
+
+    Attributes:
+        pcm: (B, samples), padded.
+        samples: (B,) length of each clip.
+        targets: (sum of sizes,) class numbers of the phonemes of all clips.
+        sizes: (B,) number of phonemes of each clip.
+    """
 
     pcm: Tensor
     samples: Tensor
@@ -137,7 +156,7 @@ class Batch:
     sizes: Tensor
 
     def share(self) -> Batch:
-        """This rank's rows, perhaps none."""
+        """Return this rank's clips; there may be none."""
         own = ranks.own(len(self.sizes))
         targets = self.targets.split(self.sizes.tolist())
         mine = torch.cat([self.targets[:0], *(targets[i] for i in own)])
@@ -145,10 +164,10 @@ class Batch:
 
 
 def draw(sounds: Sounds, symbols: tuple[str, ...], seconds: float, seed: int, step: int) -> Batch:
-    """The clips of one step: of similar length, about `seconds` in all, after some silence, louder or
-    softer, a little noisy.
+    """Return the clips of one step: of similar length, about `seconds` in all.
 
-    A function of (seed, step) alone.
+    Random silence is put before each clip, its gain is changed and noise is added. The result is a function
+    of (seed, step) alone.
     """
     g = generator(seed, step)
     order = np.argsort(sounds.lengths, kind="stable")
@@ -173,7 +192,7 @@ def draw(sounds: Sounds, symbols: tuple[str, ...], seconds: float, seed: int, st
 
 
 def loss_of(model: Recogniser, batch: Batch, phonemes: int) -> Tensor:
-    """CTC's negative log-likelihood of the batch, divided by a number of `phonemes`."""
+    """Return the CTC loss of a batch, a scalar: negative log-likelihood divided by `phonemes`."""
     scores = model(batch.pcm, batch.samples)
     lengths = model.lengths(batch.samples)
     nats = nn.functional.ctc_loss(
@@ -183,23 +202,25 @@ def loss_of(model: Recogniser, batch: Batch, phonemes: int) -> Tensor:
 
 
 def error_rate(model: Recogniser, sounds: Sounds, count: int) -> float:
-    """PER over the first `count` clips."""
+    """Return the phoneme error rate over the first `count` clips."""
     pairs = (
         (model.transcribe(sounds.clip(i)), sounds.labels[i]) for i in range(min(count, len(sounds.labels)))
     )
-    return sum((phoneme_errors(said, meant) for said, meant in pairs), Errors()).rate
+    return sum((phoneme_errors(found, label) for found, label in pairs), Errors()).rate
 
 
 def symbols_of(run: Path, sounds: Sounds | None = None) -> tuple[str, ...]:
-    """The phonemes that a run tells apart, in order: those of `sounds` when it begins, later those it kept.
+    """Return the phonemes that a run distinguishes, in the order of its classes.
+
+    The first call for a run takes them from `sounds` and writes them to the run folder.
 
     Raises:
-        ValueError: neither is there.
+        ValueError: the run folder has none, and `sounds` is None.
     """
     path = run / "symbols.json"
     if not path.exists():
         if sounds is None:
-            raise ValueError(f"{path} is missing: train first, with the same --run")
+            raise ValueError(f"{path} is missing: train first, or choose another --run")
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(sorted({s for labels in sounds.labels for s in labels})))
     return tuple(json.loads(path.read_text()))
@@ -213,7 +234,16 @@ def train(
     minutes: float = float("inf"),
     device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 transcribes `unseen` clips."""
+    """Train until `run.steps` steps are done or the run has taken `minutes`; continues from the run folder.
+
+    Args:
+        folder: the run folder.
+        run: the config.
+        sounds: data to train on.
+        unseen: held-out data to validate on.
+        minutes: training time of the run, over all resumes.
+        device: where to train.
+    """
     torch.manual_seed(run.seed)
     model, optim = Recogniser(run.model).to(device), run.optim
     optimiser = torch.optim.AdamW(
@@ -221,11 +251,11 @@ def train(
     )
     engine = Engine(model, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     engine.load()
-    record(folder, "recogniser", run, fingerprint([sounds.pcm]))
+    write_record(folder, "recogniser", run, fingerprint([sounds.pcm]))
     for step in engine.steps(run.steps, minutes, run.save_seconds):
         whole = draw(sounds, run.model.symbols, run.seconds, run.seed, step)
-        batch, loss = on(device, whole.share()), torch.zeros((), device=device)
-        if len(batch.sizes):  # where clips are fewer than ranks, some have nothing to add
+        batch, loss = to_device(device, whole.share()), torch.zeros((), device=device)
+        if len(batch.sizes):  # a rank has no clip if there are fewer clips than ranks
             loss = ranks.size() * loss_of(model, batch, int(whole.sizes.sum()))
             engine.backward(loss)
         engine.step(batch, loss=loss)
@@ -238,17 +268,17 @@ def train(
 
 
 def averaged(folder: Path) -> Recogniser:
-    """The averaged network of a run, for use."""
-    otherwise = RecogniserConfig.puppet(symbols_of(folder)) if (folder / "symbols.json").exists() else None
-    model = Recogniser(recorded_model(folder, RecogniserConfig, otherwise))
+    """Return the averaged network of a run."""
+    default = RecogniserConfig.puppet(symbols_of(folder)) if (folder / "symbols.json").exists() else None
+    model = Recogniser(read_model_config(folder, RecogniserConfig, default))
     model.load_state_dict(averaged_weights(folder))
     return model
 
 
 def main() -> None:
-    """Train."""
-    with started(arguments("recogniser", __doc__, PRESETS)) as (options, run, device):
-        with ranks.in_turn():
+    """Run the command line."""
+    with launch(argument_parser("recogniser", __doc__, PRESETS)) as (options, run, device):
+        with ranks.rank_zero_first():
             sounds = prepare(options.run, "train", run.clips)
             unseen = prepare(options.run, "heldout", run.heldout)
             symbols = symbols_of(options.run, sounds)

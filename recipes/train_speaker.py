@@ -1,21 +1,21 @@
-"""Train the filter-bank speaker encoder to tell the corpus's voices apart.
+"""Train the filter-bank speaker encoder to distinguish the voices of the corpus.
 
     python -m recipes.train_speaker [--config puppet] [--set steps=500] [--run runs/speaker]
     python -m recipes.train_speaker --config margin --run runs/speaker_margin    with AAM-softmax
     torchrun --nproc-per-node 2 -m -- recipes.train_speaker    the same, shared
     python -m recipes.export speaker runs/speaker FOLDER       write the averaged weights
 
-Every step hears some voices saying two things each; an utterance has to find its partner among all others
-(the contrastive loss of arXiv 1807.03748). What counts is how well voices that it never heard are told apart,
-printed as the equal error rate.
+A step has two utterances of each of some voices, and each utterance is classified as the partner of the other
+one among all utterances of the step (the contrastive loss of arXiv 1807.03748). The measure is the equal
+error rate on voices that are not in the training data.
 
-With `margin` an utterance has to find its voice instead, among one direction a training voice, by additive
-angular margin softmax (AAM-softmax, ArcFace, arXiv 1801.07698), as ECAPA-TDNN was published (arXiv
-2005.07143). The directions are of the training alone: what is averaged and exported is the encoder. 250
-steps, which draw each voice eight times, left 4.2 % equal errors, on pairs 1.3 %.
+With `margin` each utterance is classified among all training voices instead, by additive angular margin
+softmax (AAM-softmax, ArcFace, arXiv 1801.07698), as in the publication of ECAPA-TDNN (arXiv 2005.07143). The
+directions of the voices belong to the training; the encoder alone is averaged and exported. After 250 steps,
+which draw each voice eight times, its equal error rate was 4.2 %, that of pairs 1.3 %.
 
-There is no `release` preset: the published size reads WavLM's features, which are learned on unlabelled
-speech first, and hears 16 kHz; this recipe trains from nothing, on 24 kHz.
+There is no `release` preset: the published encoder uses features of WavLM, which is pretrained on unlabelled
+speech at 16 kHz; this recipe trains from random weights at 24 kHz.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from puppet.sentences import sentence
 from puppet.speech import speak
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes import ranks
-from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
 from recipes.data.shards import shards
-from recipes.launch import Engine, generator
-from recipes.record import fingerprint, record, recorded_model
+from recipes.draws import generator
+from recipes.engine import Engine
+from recipes.launch import argument_parser, launch
+from recipes.record import fingerprint, read_model_config, write_record
 from talker.speaker.encoder import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
 
 SHARD = 256
@@ -55,11 +56,12 @@ class SpeakerRun(Run):
 
     Args:
         model: the network.
-        rows, seconds: voices a step over all ranks, two utterances of each, cropped to so many seconds.
-        loss: what an utterance has to find: its partner (`pair_loss`) or its voice (`margin_loss`).
-        scale: of the cosines in the loss.
-        margin: of `margin_loss`, in radians.
-        sentences, heldout: how many of every voice, and of every unseen one.
+        rows: voices in a step, over all ranks; each has two utterances.
+        seconds: length to which utterances are cropped.
+        loss: "pairs" for `pair_loss`, "margin" for `margin_loss`.
+        scale: factor of the cosines in the loss.
+        margin: the margin of `margin_loss`, in radians.
+        sentences, heldout: sentences of each training voice and of each unseen voice.
     """
 
     model: SpeakerEncoderConfig
@@ -70,6 +72,11 @@ class SpeakerRun(Run):
     margin: float = 0.2
     sentences: int = 4
     heldout: int = 3
+
+    def without_zero(self) -> str:
+        """Return why this training cannot run under DeepSpeed's ZeRO; empty if it can."""
+        reason = "the margin loss uses weights outside of a forward pass"
+        return reason if self.loss == "margin" else ""
 
 
 def puppet() -> SpeakerRun:
@@ -83,12 +90,12 @@ def puppet() -> SpeakerRun:
 
 
 def margin() -> SpeakerRun:
-    """The same network by AAM-softmax. Published: scale and margin; ours: all else."""
+    """The same network with AAM-softmax. Published: scale and margin. Ours: everything else."""
     return replace(puppet(), loss="margin", scale=30.0)
 
 
 def tiny() -> SpeakerRun:
-    """For tests: seconds."""
+    """For tests: a tiny network; seconds."""
     few = replace(puppet(), model=SpeakerEncoderConfig.tiny(), steps=4, rows=4, sentences=2, heldout=2)
     return replace(few, log_every=1, validate_every=2)
 
@@ -98,7 +105,13 @@ PRESETS = {preset.__name__: preset for preset in (puppet, margin, tiny)}
 
 @dataclass(frozen=True)
 class Sounds:
-    """Utterances as one int16 signal; number i is pcm[starts[i]:starts[i + 1]], spoken by voice labels[i]."""
+    """Utterances in one int16 signal.
+
+    Attributes:
+        pcm: (samples,) all utterances.
+        starts: (utterances + 1,) utterance i is pcm[starts[i] : starts[i + 1]].
+        labels: (utterances,) number of the voice of each.
+    """
 
     pcm: NDArray[np.int16]
     starts: NDArray[np.int64]
@@ -106,11 +119,20 @@ class Sounds:
 
     @property
     def voices(self) -> int:
-        """How many; labels are below."""
+        """Number of voices; labels are below it."""
         return int(self.labels.max()) + 1
 
     def crop(self, index: int, samples: int, where: float) -> Tensor:
-        """(samples,) float32 of utterance `index`, at `where` (0 to 1) of the room; short ones repeat."""
+        """Return a crop of utterance `index`, which is repeated if it is too short.
+
+        Args:
+            index: number of the utterance.
+            samples: length of the crop.
+            where: position of the crop: 0 at the beginning, 1 at the end.
+
+        Returns:
+            (samples,) float32 in [-1, 1].
+        """
         whole = self.pcm[self.starts[index] : self.starts[index + 1]]
         whole = np.tile(whole, math.ceil(samples / len(whole)))
         first = int(where * (len(whole) - samples))
@@ -118,7 +140,10 @@ class Sounds:
 
 
 def prepare(run: Path, split: Split, each: int) -> Sounds:
-    """`each` sentences of every voice of a split, spoken once into shards under `run`."""
+    """Return `each` sentences of every voice of a split.
+
+    They are synthesised once, into shards under `run`.
+    """
     voices = VOICES[split]
 
     def make(numbers: range) -> dict[str, NDArray[Any]]:
@@ -134,9 +159,11 @@ def prepare(run: Path, split: Split, each: int) -> Sounds:
 
 
 def draw(sounds: Sounds, run: SpeakerRun, step: int) -> tuple[Tensor, Tensor]:
-    """pcm (2 voices, samples), a little noisy, and labels (2 voices,): rows 2 v and 2 v + 1 are of one voice.
+    """Return the utterances of one step, with noise: a function of (seed, step) alone.
 
-    A function of (seed, step) alone.
+    Returns:
+        pcm: (2 voices, samples); rows 2 v and 2 v + 1 are of one voice.
+        labels: (2 voices,) numbers of the voices.
     """
     g = generator(run.seed, step)
     samples = int(run.seconds * PCM_RATE)
@@ -152,62 +179,96 @@ def draw(sounds: Sounds, run: SpeakerRun, step: int) -> tuple[Tensor, Tensor]:
 
 
 def pair_loss(embeddings: Tensor, scale: float = 20.0) -> Tensor:
-    """Cross entropy (a scalar) of finding rows' partners, 2 v and 2 v + 1, in embeddings (2 voices, D)."""
+    """Return the cross entropy, a scalar, of classifying each row's partner among all other rows.
+
+    Args:
+        embeddings: (2 voices, D); rows 2 v and 2 v + 1 are partners.
+        scale: factor of the cosines.
+    """
     direction = F.normalize(embeddings, dim=-1)
     itself = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
     cosine = (direction @ direction.T).masked_fill(itself, -1.0)
     return F.cross_entropy(scale * cosine, torch.arange(len(embeddings), device=embeddings.device) ^ 1)
 
 
-def widened(cosine: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """cosine (B, voices), where each row's own voice, of labels (B,), has cos(theta + margin).
+def add_margin(cosine: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Return `cosine` with cos(theta) of each row's own voice replaced by cos(theta + margin).
 
-    Beyond pi - margin, where that would rise again, cos(theta) - margin sin(margin) keeps falling.
+    For theta above pi - margin, where cos(theta + margin) would rise, it is cos(theta) - margin sin(margin),
+    which falls.
+
+    Args:
+        cosine: (B, voices) cosines of the angles theta between embeddings and voices.
+        labels: (B,) each row's own voice.
+        margin: in radians.
     """
     own = cosine.gather(1, labels[:, None])
-    sine = (1 - own.square()).clamp(min=1e-7).sqrt()  # the root's slope at 0 is infinite
-    turned = own * math.cos(margin) - sine * math.sin(margin)
+    sine = (1 - own.square()).clamp(min=1e-7).sqrt()  # the gradient of the root at 0 is infinite
+    shifted = own * math.cos(margin) - sine * math.sin(margin)
     falling = own - margin * math.sin(margin)
-    return cosine.scatter(1, labels[:, None], torch.where(own > -math.cos(margin), turned, falling))
+    return cosine.scatter(1, labels[:, None], torch.where(own > -math.cos(margin), shifted, falling))
 
 
 def margin_loss(
     embeddings: Tensor, labels: Tensor, directions: Tensor, scale: float = 30.0, margin: float = 0.2
 ) -> Tensor:
-    """Additive angular margin softmax (a scalar): embeddings (B, D) find the voices labels (B,) among their
-    directions (voices, D), each as if it stood `margin` radians further from its own."""
+    """Return the additive angular margin softmax loss, a scalar.
+
+    Args:
+        embeddings: (B, D).
+        labels: (B,) voice of each embedding.
+        directions: (voices, D) direction of each voice.
+        scale: factor of the cosines.
+        margin: added to the angle between an embedding and its own voice, in radians.
+    """
     cosine = F.normalize(embeddings, dim=-1) @ F.normalize(directions, dim=-1).T
-    return F.cross_entropy(scale * widened(cosine, labels, margin), labels)
+    return F.cross_entropy(scale * add_margin(cosine, labels, margin), labels)
 
 
-def hear(encoder: nn.Module, pcm: Tensor) -> Tensor:
-    """Embeddings (2 voices, D) of all voices' utterances (2 voices, samples), of which this rank hears its
-    share."""
+def embed(encoder: nn.Module, pcm: Tensor) -> Tensor:
+    """Return the embeddings (2 voices, D) of all utterances `pcm` (2 voices, samples) of a step.
+
+    Each rank computes its share.
+    """
     pairs = pcm.unflatten(0, (-1, 2))
     own = pairs[ranks.own(len(pairs))]
     return ranks.gather(encoder(own.flatten(0, 1)).unflatten(0, (-1, 2))).flatten(0, 1)
 
 
 def loss_of(module: nn.Module, run: SpeakerRun, pcm: Tensor, labels: Tensor) -> Tensor:
-    """The loss (a scalar) of a step's draws, the same on all ranks; `module` is what `trained` gives."""
+    """Return the loss of a step, a scalar, the same on all ranks.
+
+    Args:
+        module: what `trained_modules` returned.
+        run: the config.
+        pcm, labels: what `draw` returned.
+    """
     if isinstance(module, SpeakerEncoder):
-        return pair_loss(hear(module, pcm), run.scale)
-    embeddings, directions = hear(module.get_submodule("encoder"), pcm), module.get_parameter("voices.weight")
+        return pair_loss(embed(module, pcm), run.scale)
+    embeddings, directions = (
+        embed(module.get_submodule("encoder"), pcm),
+        module.get_parameter("voices.weight"),
+    )
     return margin_loss(embeddings, labels, directions, run.scale, run.margin)
 
 
 def equal_error_rate(same: Tensor, different: Tensor) -> float:
-    """Where as many pairs of one voice score below a threshold as pairs of two voices above it."""
+    """Return the error rate at the threshold where both kinds of error are equally frequent.
+
+    Args:
+        same: (n,) scores of pairs of one voice; an error is a score below the threshold.
+        different: (m,) scores of pairs of two voices; an error is a score above the threshold.
+    """
     thresholds = torch.cat([same, different]).sort().values
-    missed = torch.searchsorted(same.sort().values, thresholds) / len(same)
-    alarms = 1 - torch.searchsorted(different.sort().values, thresholds) / len(different)
-    best = (missed - alarms).abs().argmin()
-    return float((missed[best] + alarms[best]) / 2)
+    misses = torch.searchsorted(same.sort().values, thresholds) / len(same)
+    false_alarms = 1 - torch.searchsorted(different.sort().values, thresholds) / len(different)
+    best = (misses - false_alarms).abs().argmin()
+    return float((misses[best] + false_alarms[best]) / 2)
 
 
 @torch.no_grad()
 def separation(encoder: SpeakerEncoder, sounds: Sounds, seconds: float = 3.0) -> float:
-    """Equal error rate over all pairs of the utterances of `sounds`."""
+    """Return the equal error rate over all pairs of utterances of `sounds`, cropped to `seconds`."""
     samples, device = int(seconds * PCM_RATE), next(encoder.parameters()).device
     crops = [sounds.crop(i, samples, 0.0) for i in range(len(sounds.labels))]
     found = F.normalize(torch.cat([encoder.embed(crop[None].to(device)) for crop in crops]), dim=-1).cpu()
@@ -218,8 +279,8 @@ def separation(encoder: SpeakerEncoder, sounds: Sounds, seconds: float = 3.0) ->
     return equal_error_rate(cosine[equal], cosine[~equal])
 
 
-def trained(run: SpeakerRun, voices: int) -> nn.Module:
-    """The encoder; for the loss of the margin, in a dictionary with a direction for each of the voices."""
+def trained_modules(run: SpeakerRun, voices: int) -> nn.Module:
+    """Return the encoder; for the margin loss, a dictionary of the encoder and a direction for each voice."""
     encoder = SpeakerEncoder(run.model)
     if run.loss == "pairs":
         return encoder
@@ -234,17 +295,26 @@ def train(
     minutes: float = float("inf"),
     device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 tells `unseen` voices apart."""
+    """Train until `run.steps` steps are done or the run has taken `minutes`; continues from the run folder.
+
+    Args:
+        folder: the run folder.
+        run: the config.
+        sounds: data to train on.
+        unseen: held-out data to validate on.
+        minutes: training time of the run, over all resumes.
+        device: where to train.
+    """
     torch.manual_seed(run.seed)
-    model, optim = trained(run, sounds.voices).to(device), run.optim
-    ranks.share_norms(model)
+    model, optim = trained_modules(run, sounds.voices).to(device), run.optim
+    ranks.synchronise_batch_norms(model)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay
     )
     part, schedule = "" if run.loss == "pairs" else "encoder", optim.factor(run.steps)
-    engine = Engine(model, optimiser, folder, schedule, optim.clip, optim.ema, averaged=part)
+    engine = Engine(model, optimiser, folder, schedule, optim.clip, optim.ema, averaged=part, zero=run.zero)
     engine.load()
-    record(folder, "speaker", run, fingerprint([sounds.pcm]))
+    write_record(folder, "speaker", run, fingerprint([sounds.pcm]))
     for step in engine.steps(run.steps, minutes, run.save_seconds):
         pcm, labels = (part.to(device) for part in draw(sounds, run, step))
         loss = loss_of(model, run, pcm, labels)
@@ -260,17 +330,17 @@ def train(
 
 
 def averaged(folder: Path) -> SpeakerEncoder:
-    """The averaged encoder of a run, for use."""
-    model = SpeakerEncoder(recorded_model(folder, SpeakerEncoderConfig, SpeakerEncoderConfig.puppet()))
-    model.load_state_dict(averaged_weights(folder, "encoder"))  # or all: pairs train it alone
+    """Return the averaged encoder of a run."""
+    model = SpeakerEncoder(read_model_config(folder, SpeakerEncoderConfig, SpeakerEncoderConfig.puppet()))
+    model.load_state_dict(averaged_weights(folder, "encoder"))  # pairs: the encoder is all of the module
     return model
 
 
 def main() -> None:
-    """Train."""
-    with started(arguments("speaker", __doc__, PRESETS)) as (options, run, device):
-        ranks.check_share(run.rows)
-        with ranks.in_turn():
+    """Run the command line."""
+    with launch(argument_parser("speaker", __doc__, PRESETS)) as (options, run, device):
+        ranks.check_divisible(run.rows)
+        with ranks.rank_zero_first():
             sounds = prepare(options.run, "train", run.sentences)
             unseen = prepare(options.run, "heldout", run.heldout)
         train(options.run, run, sounds, unseen, options.minutes, device)

@@ -1,11 +1,12 @@
-"""Train the audio-visual offset estimator of `evaluation.sync` on rendered corpus clips.
+"""Train the audio-visual offset estimator of `evaluation.sync` on rendered clips of the corpus.
 
     python -m recipes.train_sync [--config puppet] [--set clips=300] [--run runs/sync]
     torchrun --nproc-per-node 2 -m -- recipes.train_sync    the same, shared
     python -m recipes.export sync runs/sync FOLDER          write the averaged weights
 
-The true shift of a clip must win against fifteen others to either side (over the whole clip and over windows
-of ten frames), and its sound against the sounds of other clips; the picture tower also tells what lips do.
+Two classifications are trained: the true shift between picture and sound among fifteen others to either side
+(over the whole clip and over windows of ten frames), and the clip's own sound among those of other clips. The
+network of the pictures also predicts the motion of the lips.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluation.sync import (
-    HOP,
-    MAX_OFFSET,
+    REACH,
+    SAMPLES_PER_FRAME,
     SIDE,
     SyncConfig,
     SyncNet,
@@ -34,12 +35,14 @@ from puppet.corpus import Corpus
 from puppet.motion import MOTION
 from puppet.sentences import Split
 from recipes import ranks
-from recipes.arguments import arguments, started
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
 from recipes.data.shards import Arrays, shards
-from recipes.launch import Engine, generator, on
-from recipes.record import fingerprint, record, recorded_model
+from recipes.device import to_device
+from recipes.draws import generator
+from recipes.engine import Engine
+from recipes.launch import argument_parser, launch
+from recipes.record import fingerprint, read_model_config, write_record
 
 SHARD = 25
 FRAMES = 64
@@ -53,9 +56,9 @@ class SyncRun(Run):
 
     Args:
         model: the network.
-        rows: clips a step over all ranks.
-        pair, lips: weights beside the shift's 1.
-        clips, heldout: how many are rendered.
+        rows: clips in a step, over all ranks.
+        pair, lips: weights of these losses; the loss of the shift has weight 1.
+        clips, heldout: clips to train on and to validate on.
     """
 
     model: SyncConfig
@@ -65,9 +68,13 @@ class SyncRun(Run):
     clips: int = 600
     heldout: int = 50
 
+    def without_zero(self) -> str:
+        """Return why this training cannot run under DeepSpeed's ZeRO."""
+        return "the network has a parameter without dimensions, which DeepSpeed cannot divide"
+
 
 def puppet() -> SyncRun:
-    """The shipped one."""
+    """The estimator that the package contains."""
     return SyncRun(
         model=SyncConfig.puppet(),
         steps=1000,
@@ -77,7 +84,7 @@ def puppet() -> SyncRun:
 
 
 def tiny() -> SyncRun:
-    """For tests: seconds."""
+    """For tests: a tiny network; seconds."""
     few = replace(puppet(), model=SyncConfig.tiny(), steps=4, rows=2, clips=4, heldout=2)
     return replace(few, log_every=1, validate_every=2)
 
@@ -87,7 +94,13 @@ PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip: frames (64, S, S, 3) uint8, pcm (64 x 960,) float32, lips (64, L): `SyncConfig.lips`."""
+    """One clip.
+
+    Attributes:
+        frames: (64, S, S, 3) uint8.
+        pcm: (64 * 960,) float32.
+        lips: (64, L) motion values named by `SyncConfig.lips`.
+    """
 
     frames: NDArray[np.uint8]
     pcm: NDArray[np.float32]
@@ -95,16 +108,19 @@ class Scene:
 
 
 def corpus_scene(split: Split, index: int) -> Scene:
-    """64 frames of the first clip from 3 index on that speaks for so long, from anywhere inside."""
+    """Return 64 frames at a random position of a clip of the corpus.
+
+    It is clip 3 * `index`, or, if that is idle or too short, the first suitable one at steps of 1,000,003.
+    """
     corpus, number = Corpus(split), index * 3
     while True:
         clip = corpus.clip(number)
         if not clip.idle and len(clip.motion) >= FRAMES:
             break
-        number += 1_000_003  # far from the numbers of all other scenes
+        number += 1_000_003  # a clip that no other scene uses
     start = int(np.random.default_rng([index, 5]).integers(0, len(clip.motion) - FRAMES + 1))
     stop = start + FRAMES
-    pcm = clip.pcm[start * HOP : stop * HOP]
+    pcm = clip.pcm[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
     lips = clip.motion[start:stop, [MOTION.index(name) for name in SyncConfig.puppet().lips]]
     return Scene(clip.frames(size=SIDE, start=start, stop=stop), pcm, lips)
 
@@ -112,7 +128,13 @@ def corpus_scene(split: Split, index: int) -> Scene:
 def prepare(
     run: Path, split: Split, count: int, scene: Callable[[Split, int], Scene] = corpus_scene
 ) -> Arrays:
-    """crops (N, 64, 56, 56) uint8, pcm (N, 61440) int16, lips (N, 64, L) of `count` clips, rendered once."""
+    """Return `count` clips of a split, which are rendered once into shards under `run`.
+
+    Returns:
+        crops: (N, 64, 56, 56) uint8, lower halves of the faces;
+        pcm: (N, 61440) int16;
+        lips: (N, 64, L) float32.
+    """
 
     def make(numbers: range) -> Arrays:
         scenes = [scene(split, i) for i in numbers]
@@ -129,20 +151,20 @@ def prepare(
 
 @dataclass(frozen=True)
 class Batch:
-    """crops (B, T, 48, 48) in [0, 1], pcm (B, 960 T), lips (B, T, L)."""
+    """Clips of one step: crops (B, T, 48, 48) in [0, 1], pcm (B, 960 T), lips (B, T, L)."""
 
     crops: Tensor
     pcm: Tensor
     lips: Tensor
 
     def share(self) -> Batch:
-        """This rank's rows."""
+        """Return this rank's clips."""
         own = ranks.own(len(self.lips))
         return Batch(self.crops[own], self.pcm[own], self.lips[own])
 
 
 def draw(scenes: Arrays, size: int, seed: int, step: int) -> Batch:
-    """The clips of one step, a function of (seed, step): shifted, mirrored, blurred, noisy."""
+    """Return `size` clips, shifted, mirrored, blurred and with noise: a function of (seed, step) alone."""
     g = generator(seed, step)
     chosen = torch.randint(len(scenes["crops"]), (size,), generator=g).numpy()
     top, left, mirrored = (int(n) for n in torch.randint(0, 2 * MARGIN + 1, (3,), generator=g))
@@ -161,7 +183,7 @@ def draw(scenes: Arrays, size: int, seed: int, step: int) -> Batch:
 
 
 def blur(crops: Tensor, deviation: float) -> Tensor:
-    """crops (B, T, H, W) under a Gaussian of `deviation` pixels (below 0.3: untouched)."""
+    """Return crops (B, T, H, W) blurred by a Gaussian of `deviation` pixels, if it is 0.3 or more."""
     if deviation < 0.3:
         return crops
     axis = torch.arange(-4.0, 5.0)
@@ -173,19 +195,24 @@ def blur(crops: Tensor, deviation: float) -> Tensor:
 
 
 def losses(net: SyncNet, batch: Batch) -> dict[str, Tensor]:
-    """Of this rank's batch of at least 2 MAX_OFFSET + WINDOW frames a clip. shift: nats of telling the true shift;
-    pair: of telling the true sound among those of all ranks; lips: mean squared error."""
-    seen, lips = net.embed_faces(batch.crops)
-    heard = net.embed_audio(batch.pcm)
+    """Return the losses of this rank's batch, whose clips have at least 2 REACH + WINDOW frames.
+
+    Returns:
+        shift: cross entropy of classifying the true shift;
+        pair: cross entropy of classifying the clip's own sound among those of all ranks;
+        lips: mean squared error of the predicted lips.
+    """
+    pictures, lips = net.picture(batch.crops)
+    sounds = net.sound(batch.pcm)
     sharpness = net.sharpness.clamp(1, 100)
-    inside = seen[:, MAX_OFFSET : seen.shape[1] - MAX_OFFSET]
-    windows = heard.unfold(1, inside.shape[1], 1)
+    inside = pictures[:, REACH : pictures.shape[1] - REACH]
+    windows = sounds.unfold(1, inside.shape[1], 1)
     at_shift = torch.einsum("bte,bset->bst", inside, windows)
     local = F.avg_pool1d(at_shift, WINDOW, WINDOW // 2)
     logits = sharpness * torch.cat([local, at_shift.mean(-1, keepdim=True)], -1)
-    truth = torch.full((len(seen), logits.shape[-1]), MAX_OFFSET, device=logits.device)
-    everyone, others = ranks.gather(seen), ranks.gather(heard)
-    pairs = sharpness * torch.einsum("ite,jte->ij", everyone, others) / seen.shape[1]
+    truth = torch.full((len(pictures), logits.shape[-1]), REACH, device=logits.device)
+    all_pictures, all_sounds = ranks.gather(pictures), ranks.gather(sounds)
+    pairs = sharpness * torch.einsum("ite,jte->ij", all_pictures, all_sounds) / pictures.shape[1]
     return {
         "shift": F.cross_entropy(logits, truth),
         "pair": F.cross_entropy(pairs, torch.arange(len(pairs), device=pairs.device)),
@@ -194,14 +221,19 @@ def losses(net: SyncNet, batch: Batch) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def check(net: SyncNet, scenes: Arrays) -> dict[str, float]:
-    """Share of unseen clips whose true shift wins within one frame, and the lips' error."""
+def validate(net: SyncNet, scenes: Arrays) -> dict[str, float]:
+    """Measure on held-out clips.
+
+    Returns:
+        right: share of clips whose shift is found within one frame;
+        lips_unseen: mean squared error of the lips.
+    """
     right, wrong, device = 0, 0.0, net.sharpness.device
     for i in range(len(scenes["crops"])):
         one = {name: values[i : i + 1] for name, values in scenes.items()}
-        batch = on(device, draw(one, 1, seed=1, step=i))
-        seen, lips = net.embed_faces(batch.crops)
-        right += abs(best(offset_scores(seen, net.embed_audio(batch.pcm))[0].cpu()).offset) <= 1
+        batch = to_device(device, draw(one, 1, seed=1, step=i))
+        pictures, lips = net.picture(batch.crops)
+        right += abs(best(offset_scores(pictures, net.sound(batch.pcm))[0].cpu()).offset) <= 1
         wrong += float((lips - batch.lips).square().mean())
     return {"right": right / len(scenes["crops"]), "lips_unseen": wrong / len(scenes["crops"])}
 
@@ -214,15 +246,24 @@ def train(
     minutes: float = float("inf"),
     device: torch.device | str = "cpu",
 ) -> Engine:
-    """Train up to `run.steps`, or until the run has taken `minutes`; rank 0 checks on `unseen` clips."""
+    """Train until `run.steps` steps are done or the run has taken `minutes`; continues from the run folder.
+
+    Args:
+        folder: the run folder.
+        run: the config.
+        scenes: data to train on.
+        unseen: held-out data to validate on.
+        minutes: training time of the run, over all resumes.
+        device: where to train.
+    """
     torch.manual_seed(run.seed)
     net, optim = SyncNet(run.model).to(device), run.optim
     optimiser = torch.optim.AdamW(net.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.decay)
     engine = Engine(net, optimiser, folder, optim.factor(run.steps), optim.clip, optim.ema)
     engine.load()
-    record(folder, "sync", run, fingerprint(scenes.values()))
+    write_record(folder, "sync", run, fingerprint(scenes.values()))
     for step in engine.steps(run.steps, minutes, run.save_seconds):
-        batch = on(device, draw(scenes, run.rows, run.seed, step).share())
+        batch = to_device(device, draw(scenes, run.rows, run.seed, step).share())
         parts = losses(net, batch)
         engine.backward(parts["shift"] + run.pair * parts["pair"] + run.lips * parts["lips"])
         engine.step(batch, **parts)
@@ -230,22 +271,22 @@ def train(
             engine.log(**engine.means(), **engine.meter(run.rows))
         if engine.step_count % run.validate_every == 0 and ranks.rank() == 0:
             assert isinstance(engine.ema_module, SyncNet)
-            engine.log(**check(engine.ema_module, unseen))
+            engine.log(**validate(engine.ema_module, unseen))
     return engine
 
 
 def averaged(folder: Path) -> SyncNet:
-    """The averaged network of a run, for use."""
-    net = SyncNet(recorded_model(folder, SyncConfig, SyncConfig.puppet()))
+    """Return the averaged network of a run."""
+    net = SyncNet(read_model_config(folder, SyncConfig, SyncConfig.puppet()))
     net.load_state_dict(averaged_weights(folder))
     return net
 
 
 def main() -> None:
-    """Train."""
-    with started(arguments("sync", __doc__, PRESETS)) as (options, run, device):
-        ranks.check_share(run.rows)
-        with ranks.in_turn():
+    """Run the command line."""
+    with launch(argument_parser("sync", __doc__, PRESETS)) as (options, run, device):
+        ranks.check_divisible(run.rows)
+        with ranks.rank_zero_first():
             scenes = prepare(options.run, "train", run.clips)
             unseen = prepare(options.run, "heldout", run.heldout)
         train(options.run, run, scenes, unseen, options.minutes, device)

@@ -1,4 +1,4 @@
-"""Every recipe at tiny size on made-up data, as a program that a launcher can start.
+"""Every recipe at tiny size on random data, as functions and as a program that a launcher can start.
 
 torchrun --nproc-per-node 2 tests/tiny_recipes.py NAME FOLDER [--set NAME=VALUE]
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny_talker import made_up
+from tiny_talker import random_clips
 from torch import Tensor
 
 from motion_ae.perceptual import FilterDistance
@@ -32,12 +32,12 @@ from recipes import (
 from recipes.configs.override import override
 from recipes.configs.talker import TalkerRun
 from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
-from recipes.launch import Engine
+from recipes.engine import Engine
 from talker.speaker.encoder import PCM_RATE
 
 
 class Bank:
-    """Stands in for a bank of rendered frames: people of noise, `size` pixels wide."""
+    """A replacement for FrameBank with frames of noise, `size` pixels wide."""
 
     people, frames = 20, 4
 
@@ -78,7 +78,7 @@ def speech(count: int, samples: int = 30_000) -> list[Tensor]:
 
 
 def hum(voices: int) -> train_speaker.Sounds:
-    """Two tones of two seconds a voice."""
+    """Return two utterances of each voice: tones of two seconds with a frequency of their own."""
     time = np.arange(2 * PCM_RATE) / PCM_RATE
     tones = [np.sin(2 * math.pi * 50 * (v + 4) * time) * 9000 for v in range(2 * voices)]
     starts = np.arange(2 * voices + 1) * len(time)
@@ -135,7 +135,7 @@ def sync(folder: Path, run: train_sync.SyncRun) -> Engine:
 
 
 def talker(folder: Path, run: TalkerRun) -> Engine:
-    data, trainer = made_up(), train_talker.build(run, folder)
+    data, trainer = random_clips(), train_talker.build(run, folder)
     train_talker.train(trainer, run, data, data)
     return trainer
 
@@ -150,7 +150,7 @@ RECIPES: dict[str, Callable[[Path, Any], Engine]] = {
 
 
 def tiny(name: str, *settings: str) -> Any:
-    """The run config of `train_<name>` for tests."""
+    """Return the tiny config of `train_<name>` with settings changed."""
     return override(importlib.import_module(f"recipes.train_{name}").PRESETS["tiny"](), settings)
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     ranks.join()
-    # In bfloat16 a batch and its halves round differently by far more than the law allows.
+    # In bfloat16, a batch and its halves differ by more than the tests permit: report a CPU without it.
     torch.cpu.get_capabilities = dict  # type: ignore[assignment]
     RECIPES[options.name](options.run, tiny(options.name, *options.set))
 

@@ -1,4 +1,4 @@
-"""The talker's recipe at tiny size on made-up latents, as a program that a launcher can start.
+"""The talker's recipe at tiny size on random latents, as a program that a launcher can start.
 
 torchrun --nproc-per-node 2 tests/tiny_talker.py FOLDER [--pause SECONDS] [--set NAME=VALUE]
 """
@@ -24,8 +24,8 @@ from recipes.data.latents import Latents
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def made_up(count: int = 40) -> train_talker.Data:
-    """Clips of three to five patches; one is idle."""
+def random_clips(count: int = 40) -> train_talker.Data:
+    """Return random clips of three to five patches; clip 3 is idle."""
     config, rng = tiny().model, np.random.default_rng(0)
     frames, letters = rng.integers(3, 6, count) * 4, rng.integers(4, 9, count)
     letters[3] = 0
@@ -45,7 +45,7 @@ def made_up(count: int = 40) -> train_talker.Data:
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """Return the number of a free TCP port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -54,7 +54,7 @@ def free_port() -> int:
 def start(
     folder: Path, processes: int, *arguments: str, program: tuple[str, ...] = (__file__,)
 ) -> list[subprocess.Popen[str]]:
-    """`program` in `processes` processes (1: plain python)."""
+    """Start `program` in `processes` processes that train together, or in one without a process group."""
     port = free_port()
     shared = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     if processes > 1:
@@ -72,18 +72,20 @@ def start(
 
 
 def finish(processes: list[subprocess.Popen[str]], seconds: float = 600) -> str:
-    """What rank 0 printed; fails with what all printed where one failed."""
+    """Wait for processes and return the output of rank 0; fails with all outputs if a process failed."""
     try:
-        said = [process.communicate(timeout=seconds)[0] for process in processes]
+        outputs = [process.communicate(timeout=seconds)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert not any(process.returncode for process in processes), "\n---\n".join(one[-3000:] for one in said)
-    return said[0]
+    assert not any(process.returncode for process in processes), "\n---\n".join(
+        output[-3000:] for output in outputs
+    )
+    return outputs[0]
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
-    """The logged steps of a run, each as it was done last."""
+    """Return the logged steps of a run; of a step that was repeated after a kill, the last row."""
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return list({row["step"]: row for row in rows if "audio" in row}.values())
 
@@ -96,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     device = ranks.join()
     run = override(tiny(), options.set)
-    data = made_up()
+    data = random_clips()
     trainer = train_talker.build(run, options.run, device)
     step = trainer.step
     trainer.step = lambda *given, **parts: (time.sleep(options.pause), step(*given, **parts))[1]  # type: ignore

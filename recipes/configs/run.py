@@ -1,4 +1,4 @@
-"""What the run configs of recipes have in common; the rest of each stands at the top of its recipe."""
+"""The values that the configs of all recipes share. Each recipe adds its own at the top of its file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from recipes.launch import warmup_cosine
+from recipes.schedule import warmup_cosine, warmup_linear_decay
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """Adam and its rate.
+    """The optimiser: Adam, or AdamW if `decay` is above 0, with its learning rate.
 
     Args:
-        lr, betas, decay: of Adam, or AdamW where weights decay.
-        warmup: steps of a linear rise; below 1 a share of all steps.
-        schedule: after the warm-up a cosine to `floor` of the rate, or constant with a linear fall to nothing
-            over the last fifth.
-        clip: most norm of the gradient.
-        ema: decay of the averaged weights, which are the ones exported.
+        lr: learning rate after the warm-up.
+        betas: decays of Adam's two moments.
+        decay: weight decay.
+        warmup: length of the linear rise in steps, or, below 1, as a share of all steps.
+        schedule: "cosine" falls to `floor` times `lr` at the last step; "fall" stays at `lr` and falls
+            linearly to nearly 0 over the last fifth of the steps.
+        floor: see `schedule`.
+        clip: gradients are scaled to at most this norm.
+        ema: decay of the averaged weights, which are the ones that are exported.
     """
 
     lr: float
@@ -34,18 +37,16 @@ class Optim:
     def __post_init__(self) -> None:
         wrong = [f"{name} must be above 0" for name in ("lr", "clip") if not getattr(self, name) > 0]
         wrong += [f"{name} must be 0 or more" for name in ("decay", "warmup") if not getattr(self, name) >= 0]
-        wrong += [f"{n} must lie between 0 and 1" for n in ("floor", "ema") if not 0 <= getattr(self, n) <= 1]
+        wrong += [f"{n} must be from 0 to 1" for n in ("floor", "ema") if not 0 <= getattr(self, n) <= 1]
         if wrong:
             raise ValueError(f"optim.{', optim.'.join(wrong)}")
 
     def factor(self, steps: int) -> Callable[[int], float]:
-        """Factor on the rate at each step of a training of `steps`."""
+        """Return the learning-rate factor of each step, counted from 0, in a training of `steps` steps."""
         warmup = max(1, round(self.warmup * steps) if self.warmup < 1 else int(self.warmup))
         if self.schedule == "cosine":
             return warmup_cosine(warmup, steps, self.floor)
-        # Before the fall the rate does not depend on `steps`: a run may be given more of them.
-        fall = max(1, steps // 5)
-        return lambda step: min(1.0, (step + 1) / warmup, (steps - step) / fall)
+        return warmup_linear_decay(warmup, steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,19 @@ class Run:
     """A training.
 
     Args:
-        steps: how many in all; the rate reaches its floor at the last.
-        seed: of the first weights and of every draw.
-        optim: see there.
-        log_every, validate_every: steps.
-        save_seconds: between checkpoints.
+        steps: number of steps in all; the learning rate reaches its floor at the last one.
+        seed: seed of the initial weights and of every random draw.
+        optim: the optimiser.
+        zero: stage of DeepSpeed's ZeRO: 1, 2 or 3; 0 is plain PyTorch.
+        log_every: steps between two lines of losses in the log.
+        validate_every: steps between two validations.
+        save_seconds: seconds between two checkpoints.
     """
 
     steps: int
     seed: int = 0
     optim: Optim
+    zero: Literal[0, 1, 2, 3] = 0
     log_every: int = 50
     validate_every: int = 250
     save_seconds: float = 120.0
@@ -72,3 +76,9 @@ class Run:
         wrong = [name for name in counts if getattr(self, name, 1) < 1]
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} must be 1 or more")
+        if self.zero and (reason := self.without_zero()):
+            raise ValueError(f"this recipe cannot run with zero={self.zero}, because {reason}: set zero=0")
+
+    def without_zero(self) -> str:
+        """Return why this training cannot run under DeepSpeed's ZeRO; empty if it can."""
+        return ""

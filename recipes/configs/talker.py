@@ -1,4 +1,4 @@
-"""Everything that decides a training of the talker: presets as functions that return frozen run configs."""
+"""The config of a talker training, and its presets: functions that return a frozen `TalkerRun`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from talker.text.tokenizer import PhonemeTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step: `rows` clips over all ranks; on each at most `micro` seconds at a time, padding counted;
-    `repeat` draws of a patch."""
+    """The batch of one step.
+
+    Args:
+        rows: clips in a step, over all ranks.
+        micro: longest forward pass of a rank, in seconds of clips, padding included.
+        repeat: draws of the flow-matching loss for each patch.
+    """
 
     rows: int
     micro: float
@@ -30,7 +35,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Of the losses."""
+    """Weights of the parts of the loss."""
 
     audio: float = 1.0
     motion: float
@@ -42,8 +47,14 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Shares of the tasks, and of A2V clips without their text; `speech_first`: the share of all steps, at
-    the beginning, in which every clip that has a text is TTS, so that the voice is there before the face."""
+    """How often each task is drawn.
+
+    Args:
+        t2av, tts, a2v, v2a: shares of the tasks; they need not sum to 1.
+        without_text: share of A2V samples whose text is left out.
+        speech_first: share of all steps, at the beginning, in which every clip that has a text is a TTS
+            sample: the model learns to speak before it learns to move.
+    """
 
     t2av: float
     tts: float
@@ -54,23 +65,24 @@ class Mix:
 
     def __post_init__(self) -> None:
         if min(self.t2av, self.tts, self.a2v, self.v2a) < 0:
-            raise ValueError("the mix's t2av, tts, a2v and v2a must be 0 or more")
+            raise ValueError("mix.t2av, mix.tts, mix.a2v and mix.v2a must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What the model is made to bear in training.
+    """Noise on the inputs of the model in training.
 
     Args:
-        fed: most noise on fed-back patches, in deviations.
-        read: how far a given motion may be from the true one, as an encoder reads it off a video.
-        shake, memory: most deviation of a slot's place in text tokens, and how much of it stays.
+        feedback: largest noise on latents that are fed back, in standard deviations.
+        motion: largest error of a given motion, as a motion encoder would make it, in standard deviations.
+        position: largest standard deviation of the jitter of text positions, in tokens.
+        correlation: correlation of that jitter between neighbouring patches.
     """
 
-    fed: float = 0.0
-    read: float = 0.0
-    shake: float = 0.0
-    memory: float = 0.7
+    feedback: float = 0.0
+    motion: float = 0.0
+    position: float = 0.0
+    correlation: float = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +91,12 @@ class TalkerRun(Run):
 
     Args:
         model: the network.
-        batch, weights, mix, noise: see there.
-        sampling: how clips are drawn from these weights, in validation.
-        zero: stage of ZeRO; 0 is the plain engine.
+        batch, weights, mix, noise: see their classes.
+        sampling: how clips are generated in validation.
         precision: of the forward pass; weights and their updates are float32.
-        recompute: keep a backbone layer's input alone and compute the rest again going backwards.
-        clips, heldout: how many of the corpus.
-        generate_every: steps after which clips are made, which takes seconds each; 0: never.
+        recompute: gradient checkpointing: keep only the input of each backbone layer for the backward pass.
+        clips, heldout: clips of the corpus to train on and to validate on.
+        generate_every: steps between two generations of sample clips, which take seconds each; 0: never.
     """
 
     model: TalkerConfig
@@ -94,7 +105,6 @@ class TalkerRun(Run):
     mix: Mix
     noise: Noise
     sampling: Sampling
-    zero: Literal[0, 1, 2, 3] = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     recompute: bool = False
     clips: int = 12_000
@@ -108,38 +118,42 @@ class TalkerRun(Run):
             raise ValueError("generate_every must be 0 (never) or more")
 
     def mix_at(self, step: int) -> Mix:
-        """What a step trains."""
+        """Return the mix of a step, counted from 0."""
         speech = step < round(self.mix.speech_first * self.steps)
         return dataclasses.replace(self.mix, t2av=0, tts=1, a2v=0, v2a=0) if speech else self.mix
 
     def passes(self, ranks: int, seconds: float) -> int:
-        """Forward passes on each of `ranks` for a step whose longest clip has so many seconds.
+        """Return the number of forward passes of each rank in a step.
+
+        Args:
+            ranks: number of processes.
+            seconds: length of the longest clip of the step.
 
         Raises:
-            ValueError: there are more ranks than rows to share.
+            ValueError: there are more ranks than rows.
         """
         if ranks > self.batch.rows:
-            raise ValueError(f"{ranks} processes cannot share {self.batch.rows} clips; set batch.rows higher")
+            raise ValueError(f"{ranks} processes cannot share {self.batch.rows} clips: set batch.rows higher")
         together = max(1, int(self.batch.micro / seconds))
         return min(math.ceil(self.batch.rows / (ranks * together)), self.batch.rows // ranks)
 
 
 def puppet() -> TalkerRun:
-    """The embedded default: hours on one core, with the helps that a synthetic corpus can give."""
+    """The embedded default: hours on one core, with the auxiliary losses that a synthetic corpus allows."""
     return TalkerRun(
         model=TalkerConfig.puppet(PhonemeTokenizer().vocab_size),
         steps=8000,
         optim=Optim(lr=1e-3, betas=(0.9, 0.95), decay=0.01, warmup=200, schedule="fall"),
-        batch=Batch(rows=16, micro=480, repeat=1),  # the release repeats 2; on a CPU more clips teach more
+        batch=Batch(rows=16, micro=480, repeat=1),  # the release repeats 2; on a CPU more clips are better
         weights=Weights(motion=1.0, stop=0.2, forecast_audio=1.0, forecast_motion=0.5, reading=0.5),
         mix=Mix(t2av=0.45, tts=0.20, a2v=0.20, v2a=0.15),
-        noise=Noise(fed=0.3, read=0.6, shake=1.0),
+        noise=Noise(feedback=0.3, motion=0.6, position=1.0),
         sampling=Sampling.puppet(),
     )
 
 
 def paper() -> TalkerRun:
-    """As the paper says it."""
+    """The training that the paper describes."""
     return TalkerRun(
         model=TalkerConfig.base(),
         steps=200_000,
@@ -157,20 +171,20 @@ def paper() -> TalkerRun:
 
 
 def release() -> TalkerRun:
-    """As the public release does it."""
-    found = paper()
+    """The training of the public release."""
+    run = paper()
     return dataclasses.replace(
-        found,
-        optim=dataclasses.replace(found.optim, warmup=0.1),
+        run,
+        optim=dataclasses.replace(run.optim, warmup=0.1),
         weights=Weights(motion=10.0, stop=1.0),
         sampling=Sampling.release(),
     )
 
 
 def tiny() -> TalkerRun:
-    """For tests: seconds, on the corpus's latents."""
-    found, model = puppet(), TalkerConfig.tiny()
-    widths, voices = found.model.widths, found.model.global_widths
+    """For tests: a tiny model with the widths of the corpus's latents; seconds."""
+    run, model = puppet(), TalkerConfig.tiny()
+    widths, voices = run.model.widths, run.model.global_widths
     small = TwoDiTHeadsConfig.both(
         audio=(widths["audio"], voices["audio"]),
         motion=(widths["motion"], voices["motion"]),
@@ -181,13 +195,13 @@ def tiny() -> TalkerRun:
         ffn=128,
     )
     backbone = dataclasses.replace(
-        model.backbone, vocab=found.model.backbone.vocab, max_positions=found.model.backbone.max_positions
+        model.backbone, vocab=run.model.backbone.vocab, max_positions=run.model.backbone.max_positions
     )
     return dataclasses.replace(
-        found,
+        run,
         model=dataclasses.replace(model, backbone=backbone, heads=small),
         steps=50,
-        optim=dataclasses.replace(found.optim, warmup=5),
+        optim=dataclasses.replace(run.optim, warmup=5),
         batch=Batch(rows=8, micro=240, repeat=1),
         log_every=1,
         validate_every=25,

@@ -1,5 +1,4 @@
-"""Every command that trains and that a page or a recipe's docstring shows is taken as it is written: by its
-launcher, by the recipe, and by the config."""
+"""Every training command in the docs and in a recipe's docstring is accepted by launcher and recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch.distributed.run as torchrun
 
-from recipes.arguments import started
+from recipes.launch import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -25,14 +24,13 @@ COMMAND = re.compile(r"^ *((?:python|torchrun|deepspeed) .*\brecipes\.train_.*?)
 
 
 def commands() -> list[str]:
-    """Continued lines are joined, brackets about what may be left out are gone, and so is what is said
-    beside the command."""
+    """Return the commands, with continued lines joined and without brackets and comments."""
     texts = (re.sub(r" *\\\n *", " ", text or "") for text in (*PAGES.values(), *RECIPES.values()))
     return sorted({re.sub(r"[][]", "", found) for text in texts for found in COMMAND.findall(text)})
 
 
-def told_to_recipe(command: str) -> list[str]:
-    """The recipe's module and what its launcher hands on to it."""
+def recipe_arguments(command: str) -> list[str]:
+    """Return the recipe's module and the arguments that the launcher passes to it."""
     launcher, *arguments = shlex.split(command)
     if launcher == "python":
         return arguments[arguments.index("-m") + 1 :]
@@ -46,26 +44,26 @@ def told_to_recipe(command: str) -> list[str]:
     return [options.user_script, *options.user_args]
 
 
-class TakenError(Exception):
-    """The command line is read, and nothing is trained."""
+class AcceptedError(Exception):
+    """Raised once the command line is accepted, so that nothing is trained."""
 
 
-def only_started(parser: ArgumentParser) -> None:
-    with started(parser):
-        raise TakenError
+def accept_only(parser: ArgumentParser) -> None:
+    with launch(parser):
+        raise AcceptedError
 
 
-def test_every_recipe_is_shown_and_every_launcher() -> None:
+def test_docs_show_every_recipe_and_every_launcher() -> None:
     shown = commands()
     assert {path.stem for path in RECIPES} == {re.findall(r"recipes\.(train_\w+)", one)[0] for one in shown}
     assert {one.split()[0] for one in shown} == {"python", "torchrun", "deepspeed"}
 
 
 @pytest.mark.parametrize("command", commands())
-def test_command(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    module, *arguments = told_to_recipe(command)
+def test_command_is_accepted(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    module, *arguments = recipe_arguments(command)
     recipe = importlib.import_module(module)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
-    monkeypatch.setattr(recipe, "started", only_started)
-    with pytest.raises(TakenError):
+    monkeypatch.setattr(recipe, "launch", accept_only)
+    with pytest.raises(AcceptedError):
         recipe.main()

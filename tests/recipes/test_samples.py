@@ -1,4 +1,4 @@
-"""Clips made in validation: they are written, and neither they nor their failing change a training."""
+"""Sample clips are written in validation; neither they nor their errors change the training."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from heads.config import TwoDiTHeadsConfig
 from recipes import ranks
 from recipes.configs.talker import Batch, tiny
 from recipes.data.prepared import Prepared
-from recipes.samples import samples_of, task_means
+from recipes.samples import samples_for, task_means
 from recipes.train_talker import Data, build, train
 from talker.checkpoint import PUPPET
 from talker.media.audio import read_audio
 from talker.media.video import read_frames
 
-NARROW = dataclasses.replace(tiny().model, heads=TwoDiTHeadsConfig.tiny())  # the tiny autoencoders' latents
+NARROW = dataclasses.replace(tiny().model, heads=TwoDiTHeadsConfig.tiny())  # widths of the tiny autoencoders
 RUN = dataclasses.replace(
     tiny(), model=NARROW, steps=2, batch=Batch(rows=2, micro=60, repeat=1), validate_every=2, generate_every=2
 )
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def codecs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("weights"))
 
 
@@ -39,24 +39,24 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_prepared(tmp_path_factory.mktemp("prepared"), clips)
 
 
-def trained(run: Path, prepared: Path, weights: Path | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """All weights of a run of two steps, with samples where there are `weights`, and the random state."""
+def trained(run: Path, prepared: Path, codecs: Path | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weights and random state after two steps; with `codecs`, samples are generated."""
     engine = build(RUN, run)
     data, heldout = (Prepared(prepared, split) for split in ("train", "heldout"))
-    samples = samples_of(engine.ema_module, RUN, weights, heldout) if weights else None
+    samples = samples_for(engine.ema_module, RUN, codecs, heldout) if codecs else None
     train(engine, RUN, Data.of(data), Data.of(heldout), samples=samples)
     return torch.nn.utils.parameters_to_vector(engine.module.parameters()), torch.get_rng_state()
 
 
 @pytest.mark.long
-def test_clips_of_every_task_are_written_and_nothing_else_changes(
-    tmp_path: Path, prepared: Path, weights: Path
+def test_samples_of_every_task_are_written_and_do_not_change_the_training(
+    tmp_path: Path, prepared: Path, codecs: Path
 ) -> None:
     threads = torch.get_num_threads()
-    with_samples = trained(tmp_path / "with", prepared, weights)
+    with_samples = trained(tmp_path / "with", prepared, codecs)
     assert torch.get_num_threads() == threads
-    for ours, theirs in zip(with_samples, trained(tmp_path / "without", prepared), strict=True):
-        assert torch.equal(ours, theirs)
+    for found, expected in zip(with_samples, trained(tmp_path / "without", prepared), strict=True):
+        assert torch.equal(found, expected)
     assert not (tmp_path / "without" / "samples").exists()
     folder = tmp_path / "with" / "samples" / "00000002"
     rows = json.loads((folder / "clips.json").read_text())
@@ -70,10 +70,10 @@ def test_clips_of_every_task_are_written_and_nothing_else_changes(
             assert row["exact"]
 
 
-def test_what_fails_is_a_line_and_training_goes_on(
+def test_error_in_samples_is_printed_and_training_continues(
     tmp_path: Path,
     prepared: Path,
-    weights: Path,
+    codecs: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -81,29 +81,29 @@ def test_what_fails_is_a_line_and_training_goes_on(
         raise ImportError("No module named 'numba'")
 
     monkeypatch.setattr("recipes.samples.perform_clip", missing)
-    ended, _ = trained(tmp_path / "failing", prepared, weights)
-    said = [line for line in capsys.readouterr().out.splitlines() if "no samples" in line]
-    assert len(said) == 1
-    assert "No module named 'numba'" in said[0]
+    ended, _ = trained(tmp_path / "failing", prepared, codecs)
+    printed = [line for line in capsys.readouterr().out.splitlines() if "no samples" in line]
+    assert len(printed) == 1
+    assert "No module named 'numba'" in printed[0]
     assert torch.equal(ended, trained(tmp_path / "without", prepared)[0])
 
 
-def test_a_run_without_samples_says_why(
-    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_run_without_samples_prints_why(
+    codecs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(RUN, Path()).ema_module
-    assert samples_of(model, dataclasses.replace(RUN, generate_every=0), weights, None) is None
+    assert samples_for(model, dataclasses.replace(RUN, generate_every=0), codecs, None) is None
     assert not capsys.readouterr().out
-    assert samples_of(model, RUN, PUPPET, None) is None
-    assert "name with --weights the checkpoint that made the latents" in capsys.readouterr().out
-    assert samples_of(model, RUN, weights / "nowhere", None) is None
+    assert samples_for(model, RUN, PUPPET, None) is None
+    assert "set --codecs to the checkpoint that made the latents" in capsys.readouterr().out
+    assert samples_for(model, RUN, codecs / "nowhere", None) is None
     assert "config.json is missing" in capsys.readouterr().out
     monkeypatch.setattr(ranks, "rank", lambda: 1)
-    assert samples_of(model, RUN, weights, None) is None
+    assert samples_for(model, RUN, codecs, None) is None
     assert not capsys.readouterr().out
 
 
-def test_means_pool_edits_and_leave_out_what_is_not_known() -> None:
+def test_means_pool_edits_and_leave_out_missing_measures() -> None:
     rows = [
         {"task": "t2av", "edits": 1, "phonemes": 10, "offset": -3, "confidence": 0.5},
         {"task": "t2av", "edits": 5, "phonemes": 20, "offset": 1, "confidence": 0.3},

@@ -1,4 +1,4 @@
-"""The adversarial recipe teaches both sides, keeps frozen latents, and reads Whisper's weights."""
+"""The adversarial recipe trains all networks, keeps frozen latents, and reads Whisper's weights."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ PUBLISHED = AudioVAEConfig(
 
 
 @pytest.mark.parametrize("model", [RUN.model, pytest.param(PUBLISHED, marks=pytest.mark.long)])
-def test_both_sides_learn(tmp_path: Path, model: AudioVAEConfig) -> None:
+def test_autoencoder_and_discriminators_learn(tmp_path: Path, model: AudioVAEConfig) -> None:
     run = dataclasses.replace(RUN, model=model)
     after = RECIPES["audio_vae_adversarial"](tmp_path, run).module.state_dict()
-    before = recipe.rivals(plain.build(model, None), run).state_dict()
-    still = {key for key, tensor in before.items() if torch.equal(tensor, after[key])}
-    assert all(key.startswith("vae.whisper.") for key in still), "everything else has learned"
+    before = recipe.trained_modules(plain.build(model, None), run).state_dict()
+    unchanged = {key for key, tensor in before.items() if torch.equal(tensor, after[key])}
+    assert all(key.startswith("vae.whisper.") for key in unchanged)
 
 
-def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
+def test_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
     RECIPES["audio_vae"](tmp_path / "first", tiny("audio_vae", "steps=1"))
     before = plain.build(RUN.model, tmp_path / "first")
     clips = speech(4), speech(2)
@@ -44,7 +44,7 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
         assert not torch.equal(before.decode(latents), after.decode(latents))
 
 
-def test_whisper_files_are_read_or_refused(tmp_path: Path) -> None:
+def test_whisper_files_are_read_or_are_errors(tmp_path: Path) -> None:
     dims = {"n_mels": 8, "n_audio_ctx": 50, "n_audio_state": 16, "n_audio_head": 2, "n_audio_layer": 1}
     branch = plain.build(PUBLISHED, None).whisper
     assert branch is not None
@@ -54,10 +54,10 @@ def test_whisper_files_are_read_or_refused(tmp_path: Path) -> None:
     config, weights = recipe.whisper_weights(tmp_path / "whisper.pt")
     assert config == WHISPER
     assert weights.keys() == encoder.keys()
-    sized = recipe.beside(WHISPER, recipe.release()).model.convolutional
+    sized = recipe.with_whisper(WHISPER, recipe.release()).model.convolutional
     assert sized == ConvolutionalConfig(hidden=16, whisper=WHISPER)
     with pytest.raises(ValueError, match="--config release"):
-        recipe.beside(WHISPER, RUN)
+        recipe.with_whisper(WHISPER, RUN)
     (tmp_path / "other.pt").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="openai-whisper"):
         recipe.whisper_weights(tmp_path / "other.pt")

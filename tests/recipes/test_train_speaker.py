@@ -1,4 +1,4 @@
-"""The speaker recipe: its draws, its loss, its measure."""
+"""The speaker encoder's recipe: draws, losses and measure."""
 
 import dataclasses
 import math
@@ -8,13 +8,13 @@ import torch
 from tiny_recipes import hum, tiny
 from torch.nn import functional as F
 
-from recipes.train_speaker import draw, equal_error_rate, margin_loss, pair_loss, widened
+from recipes.train_speaker import add_margin, draw, equal_error_rate, margin_loss, pair_loss
 from talker.speaker.encoder import PCM_RATE
 
 RUN = tiny("speaker", "rows=2", "seconds=0.5")
 
 
-def test_draws_are_of_the_step_alone():
+def test_draws_depend_on_seed_and_step_alone():
     (pcm, labels), (again, same), (other, _) = (draw(hum(3), RUN, step) for step in (7, 7, 8))
     assert pcm.equal(again)
     assert labels.equal(same)
@@ -23,20 +23,20 @@ def test_draws_are_of_the_step_alone():
     assert pcm.shape == (4, PCM_RATE // 2)
 
 
-def test_labels_name_the_voice_that_is_heard():
+def test_labels_are_the_voices_of_the_utterances():
     pcm, labels = draw(hum(3), RUN, 7)
     assert labels[::2].equal(labels[1::2])
     heard = torch.fft.rfft(pcm).abs().argmax(-1) * 2  # half a second: bins of 2 Hz
     assert (heard // 50 - 4).div(2, rounding_mode="floor").equal(labels)
 
 
-def test_partners_side_by_side_cost_nothing():
+def test_loss_of_equal_partners_is_zero():
     one, two = torch.eye(2, 8)
     assert pair_loss(torch.stack([one, one, two, two])) < 1e-6
     assert pair_loss(torch.stack([one, two, one, two])) > 10
 
 
-def test_equal_error_rate_of_known_scores():
+def test_equal_error_rate_of_known_distributions():
     assert equal_error_rate(torch.tensor([0.8, 0.9]), torch.tensor([0.1, 0.2])) == 0
     line = torch.linspace(0, 1, 101)
     assert abs(equal_error_rate(line, line) - 0.5) < 0.02
@@ -46,7 +46,7 @@ def test_equal_error_rate_of_known_scores():
 VOICES = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_no_margin_is_a_softmax_of_scaled_cosines():
+def test_loss_without_margin_is_cross_entropy_of_scaled_cosines():
     rows, labels = VOICES + VOICES.flip(0), torch.arange(5)
     cosine = F.cosine_similarity(rows[:, None], VOICES[None], dim=-1)
     found = margin_loss(rows, labels, VOICES, scale=30.0, margin=0.0)
@@ -54,22 +54,22 @@ def test_no_margin_is_a_softmax_of_scaled_cosines():
     assert margin_loss(rows, labels, VOICES, 30.0, 0.2) > found
 
 
-def test_a_margin_is_added_to_the_angle_of_the_own_voice_alone():
+def test_margin_is_added_to_the_angle_of_the_own_voice_alone():
     theta = torch.linspace(0.01, math.pi - 0.21, 50, dtype=torch.float64)
     cosine = torch.stack([theta.cos(), theta.sin()], dim=1)
-    found = widened(cosine, torch.zeros(50, dtype=torch.long), 0.2)
+    found = add_margin(cosine, torch.zeros(50, dtype=torch.long), 0.2)
     torch.testing.assert_close(found[:, 0], (theta + 0.2).cos())
     assert found[:, 1].equal(cosine[:, 1])
 
 
-def test_a_larger_angle_always_scores_lower():
+def test_score_falls_with_the_angle():
     theta = torch.linspace(0, math.pi, 1000, dtype=torch.float64)
-    found = widened(theta.cos()[:, None], torch.zeros(1000, dtype=torch.long), 0.2)
+    found = add_margin(theta.cos()[:, None], torch.zeros(1000, dtype=torch.long), 0.2)
     assert (found.diff(dim=0) < 0).all()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_gradients_are_finite_where_an_angle_has_none(sign: int):
+def test_gradients_are_finite_at_angles_zero_and_pi(sign: int):
     rows = (sign * VOICES).requires_grad_()
     margin_loss(rows, torch.arange(5), VOICES).backward()
     assert rows.grad is not None

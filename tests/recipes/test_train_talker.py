@@ -1,4 +1,4 @@
-"""The talker's recipe on a tiny model and made-up latents."""
+"""The talker's recipe, with a tiny model and random latents."""
 
 import dataclasses
 from pathlib import Path
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_talker import made_up
+from tiny_talker import random_clips
 
 from puppet.speech import PAUSE, Phoneme
 from recipes import ranks
-from recipes.arguments import begin
+from recipes.checkpoints import place_initial_weights
 from recipes.configs.talker import PRESETS, Batch, Mix, tiny
 from recipes.data.latents import made_by
 from recipes.data.reading import tokens_read
+from recipes.engine import Engine
 from recipes.export import export
-from recipes.launch import Engine
 from recipes.train_talker import Data, build, check_widths, counts_of, draw, loss_of, train
 from talker.checkpoint import load_component
 from talker.model.config import TalkerConfig
@@ -28,18 +28,18 @@ FEW = dataclasses.replace(tiny(), steps=4)
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return made_up()
+    return random_clips()
 
 
 def train_to(folder: Path, data: Data, steps: int, run=FEW) -> Engine:
-    """A run of four steps, up to the first `steps` of them."""
+    """Return the engine of a run of `run.steps` steps after the first `steps` of them."""
     engine = build(run, folder)
     train(engine, dataclasses.replace(run, steps=steps), data, data)
     return engine
 
 
 def gradients(run, data: Data, step: int = 0) -> dict[str, torch.Tensor]:
-    """Of one step, as `train` forms them, before clipping."""
+    """Return the gradients of one step, as `train` computes them, before clipping."""
     model = build(run, Path()).module
     batches = draw(data, step, next(data.from_step(step, run.batch.rows)), run, model.stats)
     counts = sum(counts_of(batch, run.batch.repeat) for batch, _ in batches)
@@ -49,29 +49,19 @@ def gradients(run, data: Data, step: int = 0) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters()}
 
 
-def test_resumes_bit_by_bit_and_exports(tmp_path, data):
-    straight = train_to(tmp_path / "straight", data, 4)
-    train_to(tmp_path / "broken", data, 2)
-    resumed = train_to(tmp_path / "broken", data, 4)
-    for name, value in straight.module.state_dict().items():
-        assert torch.equal(value, resumed.module.state_dict()[name]), name
-    assert straight.step_count == resumed.step_count == 4
-
-    export("talker", tmp_path / "broken", tmp_path / "talker")
+def test_export_leaves_out_what_only_training_uses(tmp_path, data):
+    train_to(tmp_path / "run", data, 1)
+    export("talker", tmp_path / "run", tmp_path / "talker")
     loaded = load_component(TalkerModel, TalkerConfig, tmp_path / "talker")
     assert loaded.forecast is None
     assert loaded.config.tasks == FEW.model.tasks
     assert loaded.stats.audio_std.mean() > 1.5
     assert (tmp_path / "talker" / "run.json").exists()
-
-
-def test_only_a_runs_own_component_is_exported(tmp_path, data):
-    train_to(tmp_path / "run", data, 1)
-    with pytest.raises(ValueError, match="a run of train_talker"):
+    with pytest.raises(ValueError, match="a run of train_talker: export talker instead of audio_vae"):
         export("audio_vae", tmp_path / "run", tmp_path / "talker")
 
 
-def test_latents_of_other_weights_are_refused(tmp_path):
+def test_latents_of_other_weights_are_an_error(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"ones")
     folder = made_by(tmp_path, tmp_path / "latents")
     assert made_by(tmp_path, folder) == folder
@@ -80,59 +70,59 @@ def test_latents_of_other_weights_are_refused(tmp_path):
         made_by(tmp_path, folder)
 
 
-def test_begins_with_the_weights_of_a_folder_and_keeps_their_units(tmp_path, data):
+def test_run_starts_from_given_weights_and_keeps_their_units(tmp_path, data):
     train_to(tmp_path / "first", data, 2)
     export("talker", tmp_path / "first", tmp_path / "exported")
-    begin(tmp_path / "second", tmp_path / "exported")
-    held = load_component(TalkerModel, TalkerConfig, tmp_path / "exported").state_dict()
+    place_initial_weights(tmp_path / "second", tmp_path / "exported")
+    given = load_component(TalkerModel, TalkerConfig, tmp_path / "exported").state_dict()
     engine = build(FEW, tmp_path / "second")
     assert engine.load() == 0
     for network in (engine.module, engine.ema_module):
         own = network.state_dict()
-        assert all(torch.equal(value, own[name]) for name, value in held.items())
+        assert all(torch.equal(value, own[name]) for name, value in given.items())
     other = Data.of(dataclasses.replace(data.held, audio=5 * data.held.audio))
     trained = train_to(tmp_path / "second", other, 2)
-    assert torch.equal(trained.module.stats.audio_std, held["stats.audio_std"])
-    begin(tmp_path / "second", tmp_path / "exported")
-    assert build(FEW, tmp_path / "second").load() == 2, "a checkpoint counts more"
+    assert torch.equal(trained.module.stats.audio_std, given["stats.audio_std"])
+    place_initial_weights(tmp_path / "second", tmp_path / "exported")
+    assert build(FEW, tmp_path / "second").load() == 2, "the run continues from its checkpoint"
 
     (tmp_path / "third").mkdir()
     save_file({"other": torch.zeros(2)}, tmp_path / "third" / "begin.safetensors")
     with pytest.raises(ValueError, match="no weights for this model"):
         build(FEW, tmp_path / "third").load()
     with pytest.raises(ValueError, match=r"model\.safetensors cannot be read"):
-        begin(tmp_path / "fourth", tmp_path / "nowhere")
+        place_initial_weights(tmp_path / "fourth", tmp_path / "nowhere")
 
 
-def test_a_step_is_the_same_in_one_pass_and_in_several(data):
+def test_gradients_do_not_depend_on_the_number_of_passes(data):
     whole = gradients(tiny(), data)
     several = gradients(dataclasses.replace(tiny(), batch=Batch(rows=8, micro=2.4, repeat=1)), data)
     for name, gradient in whole.items():
         torch.testing.assert_close(several[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_ranks_draw_what_one_process_draws(data, monkeypatch):
+def test_ranks_draw_together_what_one_process_draws(data, monkeypatch):
     run = tiny()
     stats = build(run, Path()).module.stats
     clips = next(data.from_step(0, run.batch.rows))
-    (alone, _), *_ = draw(data, 0, clips, run, stats)
+    (whole, _), *_ = draw(data, 0, clips, run, stats)
     monkeypatch.setattr(ranks, "size", lambda: 2)
     for rank in range(2):
         monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
         (own, _), *_ = draw(data, 0, clips, run, stats)
         wide = own.read.shape[1]
-        assert own.task_row.tolist() == alone.task_row[rank::2].tolist()
+        assert own.task_row.tolist() == whole.task_row[rank::2].tolist()
         for name, fed in own.fed.items():
-            assert torch.equal(fed, alone.fed[name][rank::2, :wide])
+            assert torch.equal(fed, whole.fed[name][rank::2, :wide])
 
 
-def test_every_parameter_learns_from_a_mixed_batch(data):
+def test_every_parameter_has_a_gradient_from_a_mixed_batch(data):
     for run in (tiny(), dataclasses.replace(tiny(), recompute=True)):
-        silent = [name for name, gradient in gradients(run, data).items() if not gradient.abs().sum() > 0]
-        assert not silent
+        without = [name for name, gradient in gradients(run, data).items() if not gradient.abs().sum() > 0]
+        assert not without
 
 
-def test_speech_alone_leaves_no_gradient_out(data):
+def test_speech_alone_has_gradients_of_zero_in_the_motion_head(data):
     speech = dataclasses.replace(tiny(), mix=Mix(t2av=0.0, tts=1.0))
     spoken = next(k for k, clips in enumerate(data.from_step(0, 8)) if all(map(data.held.ids, clips)))
     found = gradients(speech, data, spoken)
@@ -141,18 +131,18 @@ def test_speech_alone_leaves_no_gradient_out(data):
     assert not moving
 
 
-def test_bfloat16_trains(tmp_path, data):
+def test_weights_stay_float32_under_bfloat16(tmp_path, data):
     run = dataclasses.replace(FEW, precision="bfloat16", recompute=True)
     weights = train_to(tmp_path, data, 2, run).module.state_dict()
     assert all(value.dtype == torch.float32 for value in weights.values())
 
 
-def test_clips_of_other_widths_are_refused(data):
-    with pytest.raises(ValueError, match="latents of widths"):
+def test_clips_of_other_widths_are_an_error(data):
+    with pytest.raises(ValueError, match="other --codecs"):
         check_widths(data.held, PRESETS["release"]().model)
 
 
-def test_batches_are_a_function_of_seed_and_step(data):
+def test_batches_depend_on_seed_and_step_alone(data):
     first = data.from_step(0, 16)
     six = [next(first) for _ in range(6)]
     later = data.from_step(3, 16)
@@ -160,15 +150,7 @@ def test_batches_are_a_function_of_seed_and_step(data):
     assert not set(six[0]) & set(six[1])
 
 
-def test_rate_does_not_depend_on_the_end_before_the_fall():
-    optim = PRESETS["puppet"]().optim
-    short, long = optim.factor(1000), optim.factor(2000)
-    assert [short(s) for s in range(800)] == [long(s) for s in range(800)]
-    assert short(999) < 0.01 + 1e-9
-    assert short(900) == pytest.approx(0.5)
-
-
-def test_reading_follows_the_sounds():
+def test_tokens_are_read_at_the_times_of_their_phonemes():
     tokenizer = PhonemeTokenizer()
     ids = tokenizer.encode("Hi, you.")  # h ˈaɪ , j u .
     sounds = [

@@ -1,4 +1,4 @@
-"""DeepSpeed's engine in one process does what the plain one does; each continues the other's checkpoints."""
+"""In one process the DeepSpeed backend equals the plain one; each continues the other's checkpoints."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ import pytest
 import torch
 from torch import nn
 
-from recipes import launch
-from recipes.launch import Engine, engine, generator, warmup_cosine
+from recipes.draws import generator
+from recipes.engine import Engine
+from recipes.schedule import warmup_cosine
 
 pytest.importorskip("deepspeed")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore the variables that the backend sets."""
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch.setenv("LOCAL_RANK", "0")
 
 
 def engine_in(folder: Path, stage: int, precision: str = "float32") -> Engine:
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(4, 80), nn.SiLU(), nn.Linear(80, 40), nn.Linear(40, 1))
     optimiser = torch.optim.AdamW(net.parameters(), lr=0.01)
-    return engine(stage, net, optimiser, folder, schedule=warmup_cosine(2, 20), precision=precision)
+    return Engine(net, optimiser, folder, warmup_cosine(2, 20), precision=precision, zero=stage)
 
 
 def train(trainer: Engine, steps: int) -> dict[str, torch.Tensor]:
-    """Go on to `steps`, two passes a step; the weights, and the averaged ones."""
+    """Continue to `steps`, with two passes a step; returns the weights and the averaged ones."""
     for step in trainer.steps(steps):
         for part in torch.randn(2, 8, 4, generator=generator(0, step)):
             trainer.backward((trainer(part).square().mean() - 1).square())
@@ -32,7 +40,7 @@ def train(trainer: Engine, steps: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_any_stage_continues_what_any_other_began(tmp_path: Path, stage: int) -> None:
+def test_any_stage_continues_a_run_of_any_other(tmp_path: Path, stage: int) -> None:
     plain = train(engine_in(tmp_path / "plain", 0), 6)
     for path in ((0, stage), (stage, stage), (stage, 0)):
         folder = tmp_path / f"{path}"
@@ -45,27 +53,25 @@ def test_any_stage_continues_what_any_other_began(tmp_path: Path, stage: int) ->
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_bad_steps_are_skipped_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int
-) -> None:
-    monkeypatch.setattr(launch, "SETTLED", 2)
+def test_unusable_gradients_are_skipped_and_counted(tmp_path: Path, stage: int) -> None:
     trainer = engine_in(tmp_path, stage)
+    trainer.guard.settled = 2
     train(trainer, 3)
-    kept = {name: value.clone() for name, value in trainer._weights().items()}
+    before = {name: value.clone() for name, value in trainer.backend.weights().items()}
     for factor in (torch.nan, 1e9):
         trainer.backward(trainer(torch.ones(2, 4)).sum() * factor)
         trainer.step()
     assert trainer.skipped == 2
-    assert all(torch.equal(value, kept[name]) for name, value in trainer._weights().items())
+    assert all(torch.equal(value, before[name]) for name, value in trainer.backend.weights().items())
     train(trainer, 6)
     assert trainer.skipped == 2
 
 
-def test_bfloat16_reaches_the_forward_pass(tmp_path: Path) -> None:
+def test_forward_pass_is_in_bfloat16(tmp_path: Path) -> None:
     found = [engine_in(tmp_path, stage, "bfloat16")(torch.ones(2, 4)) for stage in (0, 1, 2)]
     assert all(value.dtype == torch.bfloat16 for value in found)
 
 
-def test_there_is_no_fourth_stage(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="choose 0"):
+def test_stage_four_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no ZeRO stage 4: choose zero=0"):
         engine_in(tmp_path, 4)
