@@ -46,7 +46,7 @@ class WhisperBranch(Float32Buffers):
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> WhisperBranch:
-        """Moves and converts the module; Whisper's layer norms stay in float32, as they convert their input."""
+        """Moves and converts the module; Whisper's layer norms, which read float32, stay in float32."""
         super()._apply(fn, recurse)
         for part in self.encoder.modules():
             if isinstance(part, nn.LayerNorm):

@@ -36,7 +36,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+            raise ValueError(f"sampling needs at least one step, got {self.steps}")
 
     @classmethod
     def paper(cls) -> Sampling:

@@ -27,6 +27,7 @@ class Encoder(nn.Module):
 
         Both outputs have the data type of the weights.
         """
+        image = image.float()
         if image.shape[-1] != self.config.feature_resolution:
             image = F.interpolate(image, size=self.config.feature_resolution, mode="area")
         x = self.stem(channels_last(image.to(self.stem.weight.dtype)))
