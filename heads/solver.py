@@ -68,8 +68,8 @@ def euler_steps(steps: int, sway: float) -> tuple[tuple[float, float], ...]:
     """(time, length) of each step, exact float32 values.
 
     As in the published sampler, each time is the previous time minus the previous length, and each length is
-    the time minus the next time of the schedule. Reading the times from the schedule would differ in the last
-    bit; the time embedding multiplies them by 1000, so the results would differ too.
+    the time minus the next time of the schedule. For a sway of 0 or more this equals the schedule to the bit;
+    for a negative sway the last bit can differ, and the time embedding multiplies times by 1000.
     """
     times = schedule(steps, sway)
     taken = []

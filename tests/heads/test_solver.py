@@ -1,4 +1,4 @@
-"""Euler steps to the bit: the time embedding multiplies times by 1000, so that the last bit matters."""
+"""The times and lengths of Euler steps to the bit, and guidance in half precision."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,11 @@ import torch
 
 from heads.solver import euler_steps, guide, schedule
 
+LAST_BIT = [(3, -0.6), (18, -0.5), (20, -0.4)]
+"""Steps and sway for which the carried times or lengths differ from those of the schedule."""
 
-@pytest.mark.parametrize("sway", [0.0, 1.0])
-@pytest.mark.parametrize("steps", [1, 2, 5, 10, 25])
+
+@pytest.mark.parametrize(("steps", "sway"), [(1, 1.0), (2, 0.0), (5, 1.0), (10, 1.0), (25, 0.0), *LAST_BIT])
 def test_each_time_is_the_previous_time_minus_the_previous_length(steps, sway):
     """And each length leads from that time, not from the scheduled one, to the next scheduled time."""
     scheduled = schedule(steps, sway).numpy()
@@ -19,12 +21,20 @@ def test_each_time_is_the_previous_time_minus_the_previous_length(steps, sway):
         time = time - np.float32(length)
 
 
-def test_carried_times_differ_from_the_schedule():
-    """Otherwise the test above could not tell one from the other."""
-    carried = [time for time, _ in euler_steps(25, 1.0)]
-    lengths = [length for _, length in euler_steps(25, 1.0)]
-    assert carried != schedule(25, 1.0)[:-1].tolist()
-    assert lengths != (-schedule(25, 1.0).diff()).tolist()
+def from_schedule(steps: int, sway: float) -> tuple[tuple[float, float], ...]:
+    times = schedule(steps, sway)
+    return tuple(zip(times[:-1].tolist(), (times[:-1] - times[1:]).tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("steps", "sway"), LAST_BIT)
+def test_carried_steps_differ_from_the_schedule_in_the_last_bit(steps, sway):
+    assert euler_steps(steps, sway) != from_schedule(steps, sway)
+
+
+@pytest.mark.parametrize("sway", [0.0, 0.5, 1.0])
+def test_carried_steps_equal_the_schedule_without_negative_sway(sway):
+    for steps in range(1, 30):
+        assert euler_steps(steps, sway) == from_schedule(steps, sway)
 
 
 def test_cache_of_steps_is_bounded():
