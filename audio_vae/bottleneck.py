@@ -1,4 +1,4 @@
-"""The Gaussian bottleneck: hidden frames to means and deviations, and latents back to hidden frames."""
+"""The Gaussian bottleneck: hidden frames to means and standard deviations, latents to hidden frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """Two pointwise linear maps around a diagonal Gaussian of `latent_dim` dimensions a frame."""
+    """Linear layers before and after a diagonal Gaussian of `latent_dim` dimensions per frame."""
 
     def __init__(self, width_in: int, latent_dim: int, width_out: int) -> None:
         super().__init__()
@@ -14,11 +14,15 @@ class Bottleneck(nn.Module):
         self.expand = nn.Linear(latent_dim, width_out)
 
     def posterior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation, each (B, T, C), of hidden frames (B, T, width)."""
-        mean, scale = self.project(hidden).chunk(2, dim=-1)
-        return mean, scale.clamp(-7.0, 2.0)
+        """Mean and log standard deviation, each (B, T, C) in float32, for hidden frames (B, T, width)."""
+        mean, log_std = self.project(hidden).float().chunk(2, dim=-1)
+        return mean, log_std.clamp(-7.0, 2.0)
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        """Latents (B, T, C) -> hidden frames (B, T, width) in the data type of the weights."""
+        return self.expand(latents.to(self.expand.weight.dtype))
 
 
 def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
-    """The draw from the posterior that standard normal noise of the same shape gives."""
+    """A sample of the posterior (B, T, C), from standard normal noise of the same shape."""
     return mean + log_std.exp() * noise

@@ -1,4 +1,4 @@
-"""What an audio autoencoder is made of. Exactly one of the two forms is present in a configuration."""
+"""Sizes of the audio autoencoder. A configuration holds exactly one of the two forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class WhisperConfig:
-    """The frozen Whisper encoder whose features are added to the codec's (Whisper Large-v3 by default)."""
+    """The frozen Whisper encoder whose features are added to the encoder's (default: Whisper Large-v3)."""
 
     mels: int = 128
     positions: int = 1500
@@ -19,9 +19,9 @@ class WhisperConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvolutionalConfig:
-    """The published form: DAC-style convolutions on the waveform, and optionally a Whisper branch.
+    """The published form: DAC-style convolutions on the waveform, optionally with a Whisper branch.
 
-    `strides` are the encoder's; the decoder uses them in reverse. Every encoder stage doubles
+    `strides` are those of the encoder; the decoder uses them in reverse order. Every encoder stage doubles
     `encoder_width`, every decoder stage halves `decoder_width`.
     """
 
@@ -35,21 +35,22 @@ class ConvolutionalConfig:
     def __post_init__(self) -> None:
         if self.whisper is not None and self.whisper.width != self.hidden:
             raise ValueError(
-                f"the Whisper branch is added: its width {self.whisper.width} must be {self.hidden}"
+                f"whisper.width {self.whisper.width} must equal hidden {self.hidden}: the features are added"
             )
 
     @property
     def hop(self) -> int:
-        """Samples a latent frame."""
+        """Samples per latent frame."""
         return math.prod(self.strides)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralConfig:
-    """The puppet's form: ConvNeXt blocks from a log-mel spectrogram to latents, and on to spectra to invert.
+    """The puppet's form: ConvNeXt blocks from a log-mel spectrogram to latents and from latents to spectra.
 
-    Spectra are `size` samples long and `shift` apart; `fold` of them make one latent frame. Widths and
-    numbers of blocks come in two: at the spectrogram's rate and at the latents' rate.
+    `size` is the FFT length (n_fft) and `shift` the hop length of the spectra in samples; `fold` spectra make
+    one latent frame. Pairs of widths and block counts are for the frame rate of the spectra and for the frame
+    rate of the latents.
     """
 
     size: int = 960
@@ -70,44 +71,44 @@ class SpectralConfig:
 
     @property
     def hop(self) -> int:
-        """Samples a latent frame."""
+        """Samples per latent frame."""
         return self.shift * self.fold
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioVAEConfig:
-    """An audio autoencoder: `spectral` (the puppet's form) or `convolutional` (the published form)."""
+    """An audio autoencoder of one form: `spectral` (the puppet's) or `convolutional` (the published one)."""
 
     sample_rate: int = 24_000
     latent_dim: int = 32
-    chunk: int = 4  # latent frames decoded together while streaming: one patch of the talker
+    chunk: int = 4  # latent frames that are encoded or decoded together in a stream: one patch of the talker
     spectral: SpectralConfig | None = None
     convolutional: ConvolutionalConfig | None = None
 
     def __post_init__(self) -> None:
         if (self.spectral is None) == (self.convolutional is None):
-            raise ValueError("choose one form: either `spectral` or `convolutional`")
+            raise ValueError("exactly one form must be set: either `spectral` or `convolutional`")
 
     @property
     def form(self) -> SpectralConfig | ConvolutionalConfig:
-        """The form that is present."""
+        """The form that is set."""
         form = self.spectral or self.convolutional
         assert form is not None
         return form
 
     @property
     def hop(self) -> int:
-        """Samples a latent frame."""
+        """Samples per latent frame."""
         return self.form.hop
 
     @property
     def frame_rate(self) -> float:
-        """Latent frames a second."""
+        """Latent frames per second."""
         return self.sample_rate / self.hop
 
     @classmethod
     def tiny(cls) -> AudioVAEConfig:
-        """A small puppet form for tests."""
+        """For tests: a small puppet form."""
         spectral = SpectralConfig(
             mels=20,
             encoder_widths=(16, 24),
@@ -119,14 +120,14 @@ class AudioVAEConfig:
 
     @classmethod
     def tiny_convolutional(cls) -> AudioVAEConfig:
-        """A small published form for tests, without Whisper."""
+        """For tests: a small published form without Whisper."""
         return cls(
             latent_dim=8, convolutional=ConvolutionalConfig(encoder_width=4, hidden=32, decoder_width=32)
         )
 
     @classmethod
     def puppet(cls) -> AudioVAEConfig:
-        """The embedded default's."""
+        """The embedded default."""
         return cls(spectral=SpectralConfig())
 
     @classmethod

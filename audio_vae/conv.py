@@ -1,8 +1,8 @@
-"""Building blocks: height-1 convolutions of the published form, ConvNeXt blocks of the puppet's.
+"""Building blocks: convolutions of the published form, ConvNeXt blocks of the puppet's form.
 
-On a CPU a convolution over time runs up to twice as fast (depthwise: three times) when it is written as one
-over pictures of height 1 whose channels are innermost in memory. Both forms keep signals so: (B, C, 1, T) in
-the channels-last format, or plainly (B, T, C).
+On a CPU a convolution over time is up to twice as fast (depthwise: three times) when it is written as a 2-D
+convolution over pictures of height 1 in the channels-last format. The published form therefore stores signals
+as (B, C, 1, T), channels-last; the puppet's form as (B, T, C).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def convolution(channels: int, out: int, kernel: int, *, dilation: int = 1) -> nn.Conv2d:
-    """A convolution over (B, C, 1, T) that keeps T; `kernel` is odd."""
+    """A convolution over (B, C, 1, T) that preserves T; `kernel` must be odd."""
     padding = (0, dilation * (kernel - 1) // 2)
     return _last(nn.Conv2d(channels, out, (1, kernel), padding=padding, dilation=(1, dilation)))
 
 
 def downsample(channels: int, out: int, stride: int) -> nn.Conv2d:
-    """A convolution of kernel 2 `stride` over (B, C, 1, T): T becomes T / stride."""
+    """A strided convolution with kernel size 2 stride: (B, C, 1, T) -> (B, out, 1, T / stride)."""
     padding = (0, (stride + 1) // 2)
     return _last(nn.Conv2d(channels, out, (1, 2 * stride), stride=(1, stride), padding=padding))
 
 
 def upsample(channels: int, out: int, stride: int) -> nn.ConvTranspose2d:
-    """A transposed convolution of kernel 2 `stride` over (B, C, 1, T): T becomes T stride."""
+    """A transposed convolution with kernel size 2 stride: (B, C, 1, T) -> (B, out, 1, T stride)."""
     padding, extra = (0, (stride + 1) // 2), (0, stride % 2)
     return _last(
         nn.ConvTranspose2d(channels, out, (1, 2 * stride), (1, stride), padding, output_padding=extra)
@@ -42,7 +42,7 @@ def _last(module: Module) -> Module:
 
 
 class Snake(nn.Module):
-    """x + sin(a x)^2 / a with a learned a per channel, over (B, C, 1, T) (Ziyin et al., 2020)."""
+    """Activation x + sin(a x)^2 / a over (B, C, 1, T), a learned per channel (Ziyin et al., 2020)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Snake(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """x + two convolutions of it, the first one dilated; (B, C, 1, T) -> the same."""
+    """x + conv_out(conv_in(x)) with Snake activations and a dilated conv_in; keeps the shape (B, C, 1, T)."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -67,9 +67,10 @@ class ResidualUnit(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """Depthwise convolution, norm, and a two-layer network, added to the input; (B, T, C) -> the same.
+    """ConvNeXt block in one dimension (Liu et al., 2022); keeps the shape (B, T, C).
 
-    A `causal` block sees no later frame (Liu et al., 2022, in one dimension).
+    Adds a depthwise convolution, a layer norm and a two-layer network to its input. With `causal`, a frame
+    does not depend on later frames.
     """
 
     def __init__(self, width: int, kernel: int, expansion: float, *, causal: bool) -> None:
@@ -83,16 +84,15 @@ class ConvNeXt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         padded = F.pad(x, (0, 0, *self.margins))
-        as_image = padded.unsqueeze(1).permute(0, 3, 1, 2)  # (B, C, 1, T), channels-last without a copy
+        as_image = padded.unsqueeze(1).permute(0, 3, 1, 2)  # (B, C, 1, T): channels-last, no copy
         mixed = F.conv2d(as_image, self.mix, groups=self.mix.shape[0]).permute(0, 2, 3, 1).squeeze(1)
         return x + self.scale * self.reduce(F.gelu(self.expand(self.norm(mixed))))
 
 
 def normalise_weights(module: nn.Module) -> None:
-    """Reparametrise every convolution inside `module` by direction and length, as the published training
-    does.
+    """Apply weight normalisation to every convolution inside `module`, in place.
 
-    A recipe calls it after building the network; `fold_weights` undoes it.
+    The published training does so. `fold_weights` is the inverse.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
@@ -100,7 +100,7 @@ def normalise_weights(module: nn.Module) -> None:
 
 
 def fold_weights(module: nn.Module) -> None:
-    """Replace reparametrised weights by their values."""
+    """Remove weight normalisation inside `module`, in place; the weights keep their values."""
     for part in module.modules():
         if nn.utils.parametrize.is_parametrized(part, "weight"):
             nn.utils.parametrize.remove_parametrizations(part, "weight")

@@ -1,4 +1,4 @@
-"""From hidden frames at the latents' rate to a waveform, in both forms, and how far each one looks."""
+"""Decoders of both forms, from hidden frames to a waveform, and their receptive fields."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from audio_vae.config import ConvolutionalConfig, SpectralConfig
 from audio_vae.conv import ConvNeXt, ResidualUnit, Snake, convolution, upsample
-from audio_vae.spectral import inverse
+from audio_vae.spectral import Float32Buffers, inverse
 
 
-class SpectralDecoder(nn.Module):
-    """Causal blocks -> each frame split into `fold` -> blocks -> magnitude and phase -> inverse transform.
+class SpectralDecoder(Float32Buffers):
+    """The puppet's decoder: predicts a complex spectrogram and inverts it, as Vocos does (Siuzdak, 2023).
 
-    (B, T, width) -> (B, hop T). Predicting a spectrogram at a constant rate instead of upsampling to samples
-    follows Vocos (Siuzdak, 2023). The slow blocks are causal because every frame they look ahead delays a
-    live stream.
+    Causal blocks at the frame rate of the latents, a linear layer that splits every frame into `fold` frames,
+    blocks at the frame rate of the spectra, magnitude and phase, inverse transform. The first blocks are
+    causal because every frame of lookahead delays a live stream.
     """
 
     window: Tensor
@@ -39,18 +39,17 @@ class SpectralDecoder(nn.Module):
         self.width = coarse
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden frames (B, T, width) -> waveform (B, hop T) in [-1, 1], in float32."""
         coarse = self.split(self.coarse(hidden))
         batch, count, width = coarse.shape
         fine = self.fine(coarse.reshape(batch, count * self.fold, width // self.fold))
-        level, phase = self.head(self.norm(fine)).chunk(2, dim=-1)
+        level, phase = self.head(self.norm(fine)).float().chunk(2, dim=-1)
         spectra = torch.polar(level.clamp(max=6.0).exp(), phase)
         return inverse(spectra, self.window, self.shift).clamp(-1.0, 1.0)
 
 
 class DecoderStage(nn.Module):
-    """Transposed convolution to half the channels, residual units: (B, C, 1, T) -> (B, C / 2, 1, T
-    stride).
-    """
+    """A transposed convolution to half the channels, then residual units."""
 
     def __init__(self, channels: int, stride: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -59,11 +58,12 @@ class DecoderStage(nn.Module):
         self.units = nn.Sequential(*[ResidualUnit(channels // 2, dilation) for dilation in dilations])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, 1, T) -> (B, C / 2, 1, T stride)."""
         return self.units(self.up(self.snake(x)))
 
 
 class ConvolutionalDecoder(nn.Module):
-    """The published decoder: (B, T, hidden) -> (B, hop T), through a final tanh."""
+    """The published decoder: convolutions, up-sampling stages and a final tanh."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         super().__init__()
@@ -78,19 +78,20 @@ class ConvolutionalDecoder(nn.Module):
         self.width = config.hidden
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden frames (B, T, hidden) -> waveform (B, hop T) in [-1, 1], in float32."""
         image = hidden.unsqueeze(1).permute(0, 3, 1, 2)
-        return self.out(self.snake(self.stages(self.stem(image)))).flatten(1).tanh()
+        return self.out(self.snake(self.stages(self.stem(image)))).flatten(1).float().tanh()
 
 
-def reach(form: SpectralConfig | ConvolutionalConfig) -> tuple[int, int]:
-    """Latent frames before and after its own that a decoded frame depends on: (context, lookahead)."""
+def decoder_receptive_field(form: SpectralConfig | ConvolutionalConfig) -> tuple[int, int]:
+    """(context, lookahead): how many latent frames before and after it a decoded frame depends on."""
     if isinstance(form, SpectralConfig):
         fine = form.decoder_blocks[0] * (form.fine_kernel // 2) + form.size // (2 * form.shift)
         slow = form.decoder_blocks[1] * (form.coarse_kernel - 1)
         first, last = -fine, form.fold - 1 + fine
         return slow - first // form.fold, last // form.fold
     unit = sum(3 * dilation for dilation in form.dilations)
-    first, last = -3, form.hop - 1 + 3  # the samples before the last convolution
+    first, last = -3, form.hop - 1 + 3  # samples at the input of the last convolution
     for stride in form.strides:
         padding = (stride + 1) // 2
         first, last = first - unit, last + unit

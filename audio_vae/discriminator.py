@@ -1,7 +1,7 @@
-"""Discriminators of waveforms: what the decoder must deceive while it is trained adversarially.
+"""Discriminators of waveforms for adversarial training of the decoder.
 
-Each returns its feature maps, first to last; the last one holds its logits. Signals are (B, samples) of any
-length from one sample on.
+Each returns its feature maps in the order of its layers; the last one holds the logits. Signals are
+(B, samples) with at least one sample.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ Maps = list[Tensor]
 class DiscriminatorConfig:
     """Sizes of the discriminators.
 
-    `periods` of the multi-period part and the widths of its layers, of which all but the last keep one row in
-    three; window lengths of the spectral part in samples, its width, and where its `bands` begin and end, in
-    parts of half the sample rate.
+    Attributes:
+        periods: periods of the multi-period discriminators, in samples.
+        period_widths: channels of their layers; all layers but the last have a stride of 3.
+        windows: FFT lengths of the spectral discriminators, in samples.
+        spectral_width: channels of their layers.
+        bands: borders of their frequency bands, as fractions of half the sample rate.
     """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
@@ -37,30 +40,32 @@ class DiscriminatorConfig:
 
     @classmethod
     def base(cls) -> DiscriminatorConfig:
-        """Published sizes: HiFi-GAN's periods and the spectral ones of DAC (41 and 1.4 M parameters)."""
+        """Published sizes: the periods of HiFi-GAN, the spectral part of DAC (41 M and 1.4 M parameters)."""
         return cls()
 
     @classmethod
     def puppet(cls) -> DiscriminatorConfig:
-        """For a CPU: up to eight times narrower."""
+        """For a CPU: up to eight times fewer channels."""
         return cls(period_widths=(8, 16, 64, 128, 128), spectral_width=8)
 
     @classmethod
     def tiny(cls) -> DiscriminatorConfig:
-        """For tests: every part once or twice, a few thousand parameters."""
+        """For tests: one or two discriminators of each kind, a few thousand parameters."""
         return cls(
             periods=(2, 3), period_widths=(4, 4), windows=(64, 32), spectral_width=4, bands=(0.0, 0.5, 1.0)
         )
 
 
 def fold(pcm: Tensor, period: int) -> Tensor:
-    """Signals (B, samples) -> (B, 1, rows, period), time running along the rows; the end is filled up with
-    zeros (HiFi-GAN mirrors the signal there, which a signal shorter than that has no samples for)."""
+    """Signals (B, samples) -> (B, 1, rows, period): consecutive samples fill the rows, zeros the last row.
+
+    HiFi-GAN pads by reflection instead, which is impossible for a signal shorter than the padding.
+    """
     return F.pad(pcm, (0, -pcm.shape[1] % period)).unflatten(1, (-1, period))[:, None]
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges every `period`-th sample beside its neighbours (HiFi-GAN, section 2.3)."""
+    """Compares every `period`-th sample with the ones before and after it (HiFi-GAN, section 2.3)."""
 
     def __init__(self, period: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -72,13 +77,13 @@ class PeriodDiscriminator(nn.Module):
         self.judge = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
 
     def forward(self, pcm: Tensor) -> Maps:
-        """(B, samples) -> maps (B, C, rows, period)."""
+        """Signals (B, samples) -> feature maps (B, C, rows, period)."""
         maps = through(self.convs, fold(pcm, self.period))
         return [*maps, self.judge(maps[-1])]
 
 
 class SpectralDiscriminator(nn.Module):
-    """Judges complex spectra of one window length, each band by layers of its own (DAC, section 3.4)."""
+    """Reads complex spectra of one FFT length; each frequency band has its own layers (DAC, section 3.4)."""
 
     window: Tensor
 
@@ -99,7 +104,7 @@ class SpectralDiscriminator(nn.Module):
         self.judge = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, pcm: Tensor) -> Maps:
-        """(B, samples) -> maps (B, C, frames, bins), those of one band after those of another."""
+        """Signals (B, samples) -> feature maps (B, C, frames, bins), band after band."""
         shift = len(self.window) // 4
         spectra = spectrum(F.pad(pcm, (0, -pcm.shape[1] % shift)), self.window, shift)
         planes = torch.view_as_real(spectra).permute(0, 3, 1, 2) * (2.0 / self.window.sum())
@@ -112,7 +117,7 @@ class SpectralDiscriminator(nn.Module):
 
 
 def through(convs: nn.ModuleList, x: Tensor) -> Maps:
-    """What every convolution in turn makes of x, activated."""
+    """Apply convolutions with leaky ReLUs to x one after the other; returns the output of each."""
     maps = Maps()
     for conv in convs:
         x = F.leaky_relu(conv(x), 0.1)
@@ -121,7 +126,7 @@ def through(convs: nn.ModuleList, x: Tensor) -> Maps:
 
 
 class Discriminator(nn.Module):
-    """All of a configuration's discriminators, weight-normalised as published."""
+    """All discriminators of a configuration, with weight normalisation as published."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -133,5 +138,5 @@ class Discriminator(nn.Module):
         normalise_weights(self)
 
     def forward(self, pcm: Tensor) -> list[Maps]:
-        """(B, samples) in [-1, 1] -> the feature maps of each."""
+        """Signals (B, samples) in [-1, 1] -> the feature maps of each discriminator."""
         return [part(pcm) for part in self.parts]

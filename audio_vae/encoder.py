@@ -1,4 +1,4 @@
-"""From a waveform to hidden frames at the latents' rate, in both forms; incomplete frames are dropped."""
+"""Encoders of both forms, from a waveform to hidden frames, and their receptive fields."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from audio_vae.config import ConvolutionalConfig, SpectralConfig
 from audio_vae.conv import ConvNeXt, ResidualUnit, Snake, convolution, downsample
-from audio_vae.spectral import log_mel, mel_filters
+from audio_vae.spectral import Float32Buffers, log_mel, mel_filters
 
 
-class SpectralEncoder(nn.Module):
-    """Log-mel -> blocks -> `fold` frames merged into one -> blocks: (B, samples) -> (B, T, width)."""
+class SpectralEncoder(Float32Buffers):
+    """The puppet's encoder: a log-mel spectrogram, ConvNeXt blocks, and `fold` frames merged into one."""
 
     filters: Tensor
     window: Tensor
@@ -31,9 +31,11 @@ class SpectralEncoder(nn.Module):
         self.width = coarse
 
     def forward(self, pcm: Tensor) -> Tensor:
+        """Waveform (B, samples) -> hidden frames (B, samples // hop, width)."""
         whole = pcm[:, : pcm.shape[1] // self.hop * self.hop]
         mel = log_mel(whole, self.window, self.filters, self.shift)
-        hidden = self.fine(self.stem(mel * 0.4 + 2))  # about zero mean and unit variance for speech
+        scaled = (mel * 0.4 + 2).to(self.stem.weight.dtype)  # about zero mean and unit variance for speech
+        hidden = self.fine(self.stem(scaled))
         batch, count, width = hidden.shape
         merged = self.merge(hidden.reshape(batch, count // self.fold, self.fold * width))
         return self.norm(self.coarse(merged))
@@ -44,7 +46,7 @@ def _blocks(width: int, count: int, kernel: int, expansion: float) -> nn.Sequent
 
 
 class EncoderStage(nn.Module):
-    """Residual units, strided convolution to twice the channels: (B, C, 1, T) -> (B, 2 C, 1, T / stride)."""
+    """Residual units, then a strided convolution to twice the channels."""
 
     def __init__(self, channels: int, stride: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -53,13 +55,12 @@ class EncoderStage(nn.Module):
         self.down = downsample(channels, 2 * channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, 1, T) -> (B, 2 C, 1, T / stride)."""
         return self.down(self.snake(self.units(x)))
 
 
 class ConvolutionalEncoder(nn.Module):
-    """The published encoder: (B, samples) -> (B, T, hidden). An incomplete frame is still heard by the
-    last.
-    """
+    """The published encoder: convolutions and down-sampling stages."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         super().__init__()
@@ -74,13 +75,18 @@ class ConvolutionalEncoder(nn.Module):
         self.width = config.hidden
 
     def forward(self, pcm: Tensor) -> Tensor:
-        image = pcm[:, None, None].contiguous(memory_format=torch.channels_last)
+        """Waveform (B, samples) -> hidden frames (B, T, hidden), T >= samples // hop.
+
+        The last complete frame also depends on samples of an incomplete frame after it.
+        """
+        assert self.stem.bias is not None
+        image = pcm.to(self.stem.bias.dtype)[:, None, None].contiguous(memory_format=torch.channels_last)
         hidden = self.out(self.snake(self.stages(self.stem(image))))
         return hidden.squeeze(2).transpose(1, 2)
 
 
-def heard(form: SpectralConfig | ConvolutionalConfig) -> tuple[int, int]:
-    """Frames before and after its own whose samples an encoded frame depends on: (context, lookahead)."""
+def encoder_receptive_field(form: SpectralConfig | ConvolutionalConfig) -> tuple[int, int]:
+    """(context, lookahead): how many frames of samples before and after it an encoded frame depends on."""
     if isinstance(form, SpectralConfig):
         before, after = (form.coarse_kernel - 1) // 2, form.coarse_kernel // 2
         first, last = -form.encoder_blocks[1] * before * form.fold, form.encoder_blocks[1] * after * form.fold

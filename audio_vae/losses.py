@@ -1,8 +1,8 @@
-"""What the autoencoder is trained with: spectra that agree, a bottleneck that stays near a Gaussian, and what
-discriminators and Whisper make of it.
+"""Training losses of the audio autoencoder: spectral, divergence, adversarial and semantic.
 
-Discriminators' losses take what they return: for each a list of feature maps, the last of which holds logits.
-They are means, so that a weight does not depend on how many discriminators and layers there are.
+Adversarial losses take the outputs of several discriminators: for each a list of feature maps, the last of
+which holds the logits. They are means, so that their weights do not depend on the number of discriminators
+and layers.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from audio_vae.spectral import log_mel, mel_filters
 
 FLOOR = 1e-4
-"""Magnitudes below are taken for silence; a full-scale sine is near one half."""
+"""Magnitudes below count as silence; the magnitude of a full-scale sine is about one half."""
 
 
 class MelLoss(nn.Module):
-    """Mean absolute difference of log-mel spectrograms at one window length, frames a quarter of it apart.
+    """Mean absolute difference of log-mel spectrograms of one FFT length; the hop length is a quarter of it.
 
-    With `block`, frames are first sorted by level within blocks of so many samples, in each band and in the
-    sum of the bands. The latents do not say where in a frame a glottal pulse lies; compared in place, the
-    best guess would be to spread its energy evenly, which sounds like many voices in a tube. Sorted, it
-    costs nothing to put a pulse elsewhere but much to have none.
+    With `block`, the frames of every block of so many samples are first sorted by level, in each band and in
+    the sum of the bands. The latents do not encode the position of a glottal pulse within a frame. Without
+    sorting, the loss would be lowest for energy spread evenly over the frame, which sounds like many voices
+    in a tube. With sorting, a pulse at another position costs nothing, but a missing pulse costs much.
     """
 
     filters: Tensor
@@ -38,8 +38,9 @@ class MelLoss(nn.Module):
         self.register_buffer("filters", mel_filters(sample_rate, size, mels), persistent=False)
 
     def levels(self, pcm: Tensor) -> Tensor:
-        """Logarithmic levels of pcm (B, samples): (B, frames, bands), or sorted (B, blocks, frames, bands +
-        1).
+        """Log-mel levels of pcm (B, samples): (B, frames, bands).
+
+        With `block`: sorted, and with the sum of the bands, (B, blocks, frames of a block, bands + 1).
         """
         mel = log_mel(pcm, self.window, self.filters, self.shift, FLOOR)
         if self.block is None:
@@ -49,18 +50,14 @@ class MelLoss(nn.Module):
         return blocks.sort(dim=2).values
 
     def forward(self, made: Tensor, wanted: Tensor) -> Tensor:
-        """Scalar loss of two signals (B, samples); samples divide by the block, or by a quarter of the
-        window.
-        """
+        """Scalar loss of two signals (B, samples); samples must be a multiple of the block or hop length."""
         with torch.no_grad():
             goal = self.levels(wanted)
         return (self.levels(made) - goal).abs().mean()
 
 
 class SpectralLoss(nn.Module):
-    """The mean of `MelLoss` over several windows: long ones in place, short ones sorted within a latent
-    frame.
-    """
+    """The mean of `MelLoss` over five FFT lengths; the two short ones are sorted within latent frames."""
 
     def __init__(self, sample_rate: int = 24_000, hop: int = 960) -> None:
         super().__init__()
@@ -74,7 +71,7 @@ class SpectralLoss(nn.Module):
 
 
 def divergence(mean: Tensor, log_std: Tensor) -> Tensor:
-    """Kullback-Leibler divergence from the standard normal in nats, a mean over all but the last axis: (C,).
+    """Kullback-Leibler divergence from the standard normal in nats, (C,), averaged over B and T.
 
     `mean` and `log_std` are (B, T, C).
     """
@@ -83,16 +80,19 @@ def divergence(mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def least_squares(judged: Sequence[Sequence[Tensor]], wanted: float) -> Tensor:
-    """Mean squared distance of all logits from `wanted` (Mao et al., 2017).
+    """Mean squared difference of all logits from `wanted` (Mao et al., 2017).
 
-    A discriminator wants 1 of speech and 0 of what is made, the decoder 1 of what it makes.
+    `wanted` is 1 for real speech and 0 for decoded speech when a discriminator is trained, and 1 for decoded
+    speech when the decoder is trained.
     """
     return torch.stack([(maps[-1].float() - wanted).square().mean() for maps in judged]).mean()
 
 
 def feature_matching(made: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Mean absolute difference of feature maps, logits aside; `real` is the goal, without a gradient
-    (Larsen et al., 2016; HiFi-GAN, section 2.4)."""
+    """Mean absolute difference of the feature maps without the logits (HiFi-GAN, section 2.4).
+
+    Gradients flow into `made` only.
+    """
     differences = [
         (ours.float() - goal.detach().float()).abs().mean()
         for maps, goals in zip(made, real, strict=True)
@@ -102,10 +102,10 @@ def feature_matching(made: Sequence[Sequence[Tensor]], real: Sequence[Sequence[T
 
 
 class MeaningLoss(nn.Module):
-    """Reads Whisper's features off decoded frames with two layers that only training has.
+    """Semantic loss: two layers, used in training only, predict Whisper's features from hidden frames.
 
-    The published description puts them at the decoder's output, a waveform; here they read the frames that
-    the decoder starts from, the only ones at Whisper's rate.
+    In the published description they read the output of the decoder, a waveform; here they read its input,
+    which has the frame rate of the features.
     """
 
     def __init__(self, width: int, features: int) -> None:
@@ -113,7 +113,7 @@ class MeaningLoss(nn.Module):
         self.read = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, features))
 
     def forward(self, frames: Tensor, features: Tensor) -> Tensor:
-        """Frames (B, T, width), features (B, T, features) -> mean squared error + (1 - cosine), a scalar."""
+        """Frames (B, T, width), features (B, T, features) -> mean squared error + 1 - cosine similarity."""
         read = self.read(frames)
         cosine = F.cosine_similarity(read, features, dim=-1).mean()
         return (read - features).square().mean() + 1 - cosine

@@ -1,4 +1,4 @@
-"""The audio autoencoder: speech at 24 kHz to 32 numbers every 40 ms, and back."""
+"""The audio autoencoder: a waveform to latents and back, for whole signals and for streams."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from torch import Tensor, nn
 
 from audio_vae.bottleneck import Bottleneck
 from audio_vae.config import AudioVAEConfig
-from audio_vae.decoder import ConvolutionalDecoder, SpectralDecoder, reach
-from audio_vae.encoder import ConvolutionalEncoder, SpectralEncoder, heard
+from audio_vae.decoder import ConvolutionalDecoder, SpectralDecoder, decoder_receptive_field
+from audio_vae.encoder import ConvolutionalEncoder, SpectralEncoder, encoder_receptive_field
 
 
 @dataclass
 class DecoderState:
-    """What one stream has still to decode: the caller owns it, `AudioVAE.decode` updates it.
+    """The state of one decoded stream. The caller owns it; `AudioVAE.decode` updates it.
 
-    `pending` (B, n, C) are the latents from frame `first` on that some window still needs; `done` counts the
-    frames decoded. Windows follow from the position of a chunk in the stream alone, so it does not matter to
-    the samples how the latents arrived.
+    Attributes:
+        pending: latents (B, n, C) from frame `first` on, which later windows still need.
+        first: index of the first pending frame.
+        done: number of frames decoded so far.
+
+    The window of latents that a chunk is decoded from depends only on the position of the chunk. The samples
+    therefore do not depend on the lengths of the pieces in which the latents arrive.
     """
 
     pending: Tensor | None = field(default=None)
@@ -29,10 +33,14 @@ class DecoderState:
 
 @dataclass
 class EncoderState:
-    """What one stream has still to encode: the caller owns it, `AudioVAE.encode` updates it.
+    """The state of one encoded stream. The caller owns it; `AudioVAE.encode` updates it.
 
-    `pending` (B, n) are the samples from frame `first` on that some window still needs; `done` counts the
-    frames encoded. Windows follow from a chunk's position alone, as in `DecoderState`.
+    Attributes:
+        pending: samples (B, n) from frame `first` on, which later windows still need.
+        first: index of the first pending frame.
+        done: number of frames encoded so far.
+
+    As in `DecoderState`, windows depend only on the position of a chunk.
     """
 
     pending: Tensor | None = field(default=None)
@@ -41,10 +49,17 @@ class EncoderState:
 
 
 class AudioVAE(nn.Module):
-    """A variational autoencoder of speech whose latents have one frame for each video frame.
+    """A variational autoencoder of speech whose latents have the frame rate of the video.
 
-    `hop` samples make a latent frame of `latent_dim` numbers. A decoded frame depends on `context` frames
-    before and `lookahead` frames after it at most, an encoded one on `heard_before` and `heard_after`.
+    The weights may be float32, bfloat16 or float16. Inputs of any floating-point type are converted; latents
+    and waveforms are returned in float32.
+
+    Attributes:
+        sample_rate, frame_rate: samples and latent frames per second.
+        hop: samples per latent frame.
+        latent_dim: numbers per latent frame.
+        context, lookahead: a decoded frame depends on at most so many frames before and after it.
+        encoder_context, encoder_lookahead: the same for an encoded frame.
     """
 
     def __init__(self, config: AudioVAEConfig) -> None:
@@ -52,8 +67,8 @@ class AudioVAE(nn.Module):
         self.config = config
         self.sample_rate, self.hop = config.sample_rate, config.hop
         self.frame_rate, self.latent_dim = config.frame_rate, config.latent_dim
-        self.context, self.lookahead = reach(config.form)
-        self.heard_before, self.heard_after = heard(config.form)
+        self.context, self.lookahead = decoder_receptive_field(config.form)
+        self.encoder_context, self.encoder_lookahead = encoder_receptive_field(config.form)
         self.encoder: SpectralEncoder | ConvolutionalEncoder
         self.decoder: SpectralDecoder | ConvolutionalDecoder
         self.whisper: nn.Module | None = None
@@ -65,22 +80,22 @@ class AudioVAE(nn.Module):
             self.encoder = ConvolutionalEncoder(config.convolutional)
             self.decoder = ConvolutionalDecoder(config.convolutional)
             if config.convolutional.whisper is not None:
-                from audio_vae.whisper import WhisperBranch  # its library takes seconds to import
+                from audio_vae.whisper import WhisperBranch  # imported here because it takes seconds
 
                 self.whisper = WhisperBranch(config.convolutional.whisper, config.sample_rate)
         self.bottleneck = Bottleneck(self.encoder.width, config.latent_dim, self.decoder.width)
 
     def posterior(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation, each (B, T, C), of pcm (B, samples) in [-1, 1].
+        """Mean and log standard deviation, each (B, T, C) in float32, of pcm (B, samples) in [-1, 1].
 
-        T = samples // hop: an incomplete last frame is dropped.
+        T is samples // hop: an incomplete last frame is dropped.
 
         Raises:
-            ValueError: `pcm` is not (B, samples) or shorter than one frame.
+            ValueError: `pcm` does not have two dimensions or is shorter than one frame.
         """
         if pcm.ndim != 2 or pcm.shape[1] < self.hop:
             raise ValueError(
-                f"pcm must be (batch, samples), {self.hop} samples at least; got {tuple(pcm.shape)}"
+                f"pcm must be (batch, samples) with at least {self.hop} samples, not {tuple(pcm.shape)}"
             )
         count = pcm.shape[1] // self.hop
         hidden = self.encoder(pcm)[:, :count]
@@ -90,57 +105,61 @@ class AudioVAE(nn.Module):
 
     @property
     def encodes_streams(self) -> bool:
-        """Whether `encode` takes a state: Whisper, where it is part, hears a clip only as a whole."""
+        """Whether `encode` accepts a state: False with a Whisper branch, which needs the whole signal."""
         return self.whisper is None
 
     def encode(self, pcm: Tensor, state: EncoderState | None = None, last: bool = False) -> Tensor:
-        """Latents (B, T, C) of pcm (B, samples): the means, nothing drawn.
+        """Latents (B, T, C) of pcm (B, samples): the means of the posterior, without sampling.
 
-        Without `state` the samples are the whole signal. With a state they are the next piece of a stream,
-        of any length: the result holds all chunks whose `heard_after` frames have come, and every whole frame
-        that is left when `last` is set.
+        Without `state`, `pcm` is the whole signal. With a state, `pcm` is the next piece of a stream, of any
+        length. The result then holds every chunk whose lookahead has arrived, and with `last` also the
+        remaining complete frames.
 
         Raises:
-            ValueError: a state, and weights that do not encode streams.
+            ValueError: a state was passed, but the model has a Whisper branch.
         """
         if state is None:
             return self.posterior(pcm)[0]
         if not self.encodes_streams:
-            raise ValueError("the Whisper branch hears a clip as a whole: give it without a state")
+            raise ValueError(
+                "a model with a Whisper branch encodes whole signals only: call encode without a state"
+            )
+        pcm = pcm.float()
         held = pcm if state.pending is None else torch.cat((state.pending, pcm), dim=1)
         end = state.first + held.shape[1] // self.hop
         pieces = [pcm.new_zeros(pcm.shape[0], 0, self.latent_dim)]
         while state.done < end:
             stop = state.done + self.config.chunk
-            if not last and stop + self.heard_after > end:
+            if not last and stop + self.encoder_lookahead > end:
                 break
-            begin = max(0, state.done - self.heard_before)
-            until = (stop + self.heard_after - state.first) * self.hop
+            begin = max(0, state.done - self.encoder_context)
+            until = (stop + self.encoder_lookahead - state.first) * self.hop
             latents = self.encode(held[:, (begin - state.first) * self.hop : until])
             pieces.append(latents[:, state.done - begin : stop - begin])
             state.done = min(stop, end)
-        keep = max(state.first, state.done - self.heard_before)
+        keep = max(state.first, state.done - self.encoder_context)
         state.pending, state.first = held[:, (keep - state.first) * self.hop :].clone(), keep
         return torch.cat(pieces, dim=1)
 
     def decode(self, latents: Tensor, state: DecoderState | None = None, last: bool = False) -> Tensor:
-        """Waveform of latents (B, T, C).
+        """Waveform of latents (B, T, C), in float32.
 
-        Without `state` they are the whole signal and the result is (B, hop T). With a state they are the
-        next piece of a stream (T may be 0): the result holds all chunks that now have their `lookahead`, and
-        everything that is left when `last` is set.
+        Without `state`, the latents are the whole signal and the result is (B, hop T). With a state, they are
+        the next piece of a stream; T may be 0. The result then holds every chunk whose lookahead has arrived,
+        and with `last` also the remaining frames.
 
         Raises:
-            ValueError: the latents have another dimension than the model's.
+            ValueError: the latents do not have the shape (batch, frames, latent_dim).
         """
         if latents.ndim != 3 or latents.shape[2] != self.latent_dim:
             raise ValueError(
-                f"latents must be (batch, frames, {self.latent_dim}); got {tuple(latents.shape)}"
+                f"latents must be (batch, frames, {self.latent_dim}), not {tuple(latents.shape)}"
             )
+        latents = latents.float()
         if state is None:
             if latents.shape[1] == 0:
                 return latents.new_zeros(latents.shape[0], 0)
-            return self.decoder(self.bottleneck.expand(latents))
+            return self.decoder(self.bottleneck.hidden(latents))
         return self._decode_ready(latents, state, last)
 
     def _decode_ready(self, latents: Tensor, state: DecoderState, last: bool) -> Tensor:

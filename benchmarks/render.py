@@ -49,7 +49,7 @@ def measure() -> dict[str, float]:
 
     @torch.inference_mode()
     def render() -> None:
-        model.decode(motion, portrait)
+        model.decode(motion, source)
 
     def train() -> None:
         identity, features = model.encoder(images)
@@ -57,7 +57,7 @@ def measure() -> dict[str, float]:
         model.decoder(style, features, images).abs().mean().backward()
 
     with torch.inference_mode():
-        portrait = model.portrait(images[:1])
+        source = model.encode_source(images[:1])
     render()
     train()
     return {"frame_ms": milliseconds(render) / PATCH, "training_pair_ms": milliseconds(train) / PAIRS}

@@ -13,10 +13,10 @@ class DiTConfig:
     Attributes:
         channels: latent channels of a frame.
         global_channels: channels of the global condition (a speaker embedding, or the first motion frame).
-        hidden_width: width of the language model's hidden state; projected only where it is not `width`.
-        width, layers, heads, ffn: the transformer; `ffn` is SwiGLU's inner width.
-        hidden_to_tokens: also add the hidden state, projected, to every noisy token: a small head then
-            learns sooner to use it. Not part of the published heads.
+        hidden_width: width of the language model's hidden state; it is projected only if it is not `width`.
+        width, layers, heads, ffn: sizes of the transformer; `ffn` is the inner width of SwiGLU.
+        hidden_to_tokens: also add a projection of the hidden state to every noisy token, so that a small head
+            learns faster to use it. The published heads do not.
     """
 
     channels: int
@@ -30,12 +30,12 @@ class DiTConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width // self.heads % 2:
-            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
+            raise ValueError(f"width {self.width} must be a multiple of 2 * heads = {2 * self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoDiTHeadsConfig:
-    """Two independent heads on one hidden state; a stream without a head is None."""
+    """Two independent heads on one hidden state; the configuration of an absent head is None."""
 
     audio: DiTConfig | None
     motion: DiTConfig | None
@@ -63,7 +63,7 @@ class TwoDiTHeadsConfig:
     def both(
         cls, *, audio: tuple[int, int], motion: tuple[int, int], hidden_width: int, **sizes: Any
     ) -> TwoDiTHeadsConfig:
-        """One transformer size (width, layers, heads, ffn) for (channels, global channels) of each stream."""
+        """Two heads of the same transformer `sizes`; `audio` and `motion` are (channels, global_channels)."""
         return cls(
             audio=DiTConfig(channels=audio[0], global_channels=audio[1], hidden_width=hidden_width, **sizes),
             motion=DiTConfig(
@@ -80,9 +80,10 @@ class TwoDiTHeadsConfig:
 
     @classmethod
     def puppet(cls, hidden_width: int = 256) -> TwoDiTHeadsConfig:
-        """The embedded default, below 2 M parameters a head; multiples of 64 keep rows bit-identical.
+        """The embedded default, fewer than 2 M parameters per head.
 
-        Motion is a few smooth curves: its head can be the smaller one.
+        Widths are multiples of 64, see `layers.pad_inner_widths`. Motion consists of a few smooth curves, so
+        its head is smaller.
         """
         return cls(
             audio=DiTConfig(
@@ -109,7 +110,7 @@ class TwoDiTHeadsConfig:
 
     @classmethod
     def base(cls) -> TwoDiTHeadsConfig:
-        """The published size."""
+        """The published sizes."""
         return cls.both(
             audio=(32, 256), motion=(40, 40), hidden_width=1024, width=1024, layers=8, heads=8, ffn=2730
         )

@@ -1,11 +1,11 @@
-"""From noise to data: Euler steps over the sway schedule, with classifier-free guidance, for any callable."""
+"""Euler steps from noise to data over the sway schedule, with classifier-free guidance, for any velocity."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,14 +17,15 @@ Velocity = Callable[[Streams, float], Streams]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a patch is drawn.
+    """Settings for sampling a patch.
 
     Attributes:
-        steps: Euler steps.
-        guidance: 1 follows the conditional velocity alone.
-        temperature: factor on the initial noise.
-        sway: how far the schedule leans towards small steps near the noise; 0 is uniform.
-        zero_star: rescale the unconditional velocity, and stand still for the first 4 % of the steps.
+        steps: number of Euler steps.
+        guidance: scale of classifier-free guidance; 1 uses the conditional velocity only.
+        temperature: factor of the initial noise.
+        sway: coefficient of the sway schedule; 0 is uniform, 1 takes smaller steps near the noise.
+        zero_star: CFG-Zero*: rescale the unconditional velocity, and use a zero velocity for the first 4 % of
+            the steps.
     """
 
     steps: int = 10
@@ -35,21 +36,21 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"sampling takes at least one step, got {self.steps}")
+            raise ValueError(f"sampling needs at least one step, got {self.steps}")
 
     @classmethod
     def paper(cls) -> Sampling:
-        """As the paper reports it."""
+        """The settings of the paper."""
         return cls()
 
     @classmethod
     def release(cls) -> Sampling:
-        """As the released command line runs."""
+        """The settings of the released command line."""
         return cls(temperature=0.3)
 
     @classmethod
     def puppet(cls) -> Sampling:
-        """As the embedded default runs: fewer steps, less noise, more guidance; see docs/log.md."""
+        """The settings of the embedded default: fewer steps, less noise, more guidance; see docs/log.md."""
         return cls(steps=5, temperature=0.6, guidance=3.0)
 
 
@@ -62,12 +63,13 @@ def schedule(steps: int, sway: float) -> Tensor:
     return u + sway * (torch.cos(math.pi / 2 * u) - 1 + u)
 
 
-@cache
+@lru_cache(maxsize=64)
 def euler_steps(steps: int, sway: float) -> tuple[tuple[float, float], ...]:
-    """(time, length) of each step, float32 values.
+    """(time, length) of each step, exact float32 values.
 
-    The time is carried by subtraction instead of read from the schedule: the time embedding multiplies it by
-    1000, so that a last-bit difference would be seen in the result.
+    As in the published sampler, each time is the previous time minus the previous length, and each length is
+    the time minus the next time of the schedule. For a sway of 0 or more this equals the schedule to the bit;
+    for a negative sway the last bit can differ, and the time embedding multiplies times by 1000.
     """
     times = schedule(steps, sway)
     taken = []
@@ -81,24 +83,26 @@ def euler_steps(steps: int, sway: float) -> tuple[tuple[float, float], ...]:
 
 
 def still_steps(steps: int) -> int:
-    """How many first steps take a zero velocity under zero-star guidance."""
+    """Number of steps at the start that use a zero velocity with `zero_star`."""
     return max(1, int(0.04 * (steps + 1)))
 
 
 def guide(conditional: Tensor, unconditional: Tensor, guidance: float, zero_star: bool) -> Tensor:
-    """Classifier-free guidance of velocities (B, ...); zero-star first scales the unconditional one to fit.
+    """Classifier-free guidance of velocities (B, ...).
 
-    The scale is the projection <v+, v-> / |v-|^2 of each row (CFG-Zero*, arXiv 2503.18886).
+    With `zero_star`, each row of the unconditional velocity v- is first multiplied by <v+, v-> / |v-|^2,
+    where v+ is the conditional velocity (CFG-Zero*, arXiv 2503.18886). The factor is computed in float32; the
+    result is then float32.
     """
     if zero_star:
-        plus, minus = conditional.flatten(1), unconditional.flatten(1)
+        plus, minus = conditional.flatten(1).float(), unconditional.flatten(1).float()
         scale = (plus * minus).sum(1) / (minus.square().sum(1) + 1e-8)
         unconditional = unconditional * scale.view(-1, *[1] * (conditional.dim() - 1))
     return unconditional + guidance * (conditional - unconditional)
 
 
 def euler(velocity: Velocity, noise: Streams, sampling: Sampling) -> Streams:
-    """Follow `velocity(x, time)` from `noise` (B, ...) at time 1 to data at time 0; same shapes."""
+    """Integrate `velocity(x, time)` from `noise` (B, ...) at time 1 to data of the same shapes at time 0."""
     x = noise.map(lambda z: z * sampling.temperature)
     still = still_steps(sampling.steps) if sampling.zero_star else 0
     for time, length in euler_steps(sampling.steps, sampling.sway)[still:]:

@@ -8,27 +8,33 @@ _PUPPET_SCALE = (
     *(0.1, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1),  # jaw, lip width, rounding, ..., tongue
     *(0.12, 0.12, 0.15, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1),  # lids, gaze, brows, cheek, breath
 )
-"""A third of each motion value's usual spread: codes of about 3 move a style as far as people differ."""
+"""A third of the usual spread of each motion value: a code of 3 moves the style by about that spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionAEConfig:
-    """A LIA-X-style autoencoder. The levels run from 8 pixels wide to `feature_resolution`, coarse to fine.
+    """Sizes of a LIA-X-style autoencoder. Levels run from 8 pixels to `feature_resolution`, coarse to fine.
 
-    `channels`, `flow_blocks` and `rgb_blocks` have one entry a level; `style_dim` is the width of the
-    identity code. The last seven fields are not in the published network, whose values are the defaults:
+    The defaults of the last seven attributes are the values of the published network.
 
-    - `lean`: resample beside the convolution, not inside it: convolve at the lower resolution, then up-sample
-      (a quarter of the multiplications), and average 2x2 instead of blurring before a strided convolution;
-    - `blend`: features end at half the resolution, and the picture is the warped source image itself, mixed
-      by a predicted mask with what the network paints: sharp where the source shows it, and cheap;
-    - `inpaint`: the picture is painted from what the hidden path knows too, where the mask hides the warped
-      source: an open mouth that the source keeps shut;
-    - `relative`: a style leaves the identity code by how far the motion is from the portrait's own, so that
-      the decoder need not find out from the identity code where the portrait already stands;
-    - `glimpses`: so many parts of the face (mouth, eyes) are found and looked at closely when motion is read;
-    - `motion_mean`, `motion_scale` (one a dimension): raw motion = code x scale + mean, which gives the code
-      the units of a motion vector known from elsewhere.
+    Attributes:
+        resolution: width and height of pictures in pixels.
+        style_dim: width of the identity code and of a style.
+        motion_dim: number of directions, the width of a motion code.
+        channels, flow_blocks, rgb_blocks: one entry per level: channels of the feature maps, residual blocks
+            of the hidden path, residual blocks of the paint path.
+        norm_groups: groups of the group normalisation in the flow blocks.
+        lean: convolve at the lower resolution before up-sampling (a quarter of the multiplications), and
+            average 2x2 pixels before a strided convolution instead of blurring.
+        blend: the features end at half the resolution; a predicted mask mixes the painted picture with the
+            warped source image. This is sharp where the source shows the content, and cheap.
+        inpaint: the paint path also reads the hidden path, so that it can paint content that the source does
+            not show, such as an open mouth.
+        relative: the motion code is the difference from the motion of the source, so that the decoder need
+            not infer the pose of the source from the identity code.
+        glimpses: number of parts of the face (mouth, eyes) whose crops are read; see `glimpses.py`.
+        motion_mean, motion_scale: one entry per dimension, or empty for 0 and 1. Raw motion is
+            code * scale + mean, which gives it the units of an existing motion vector.
     """
 
     resolution: int
@@ -47,30 +53,36 @@ class MotionAEConfig:
     motion_scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the fields do not fit together."""
+        """Check that the fields agree.
+
+        Raises:
+            ValueError: a tuple has the wrong length, or a width is not divisible as required.
+        """
         levels = log2(self.feature_resolution / 4)
         for name in ("channels", "flow_blocks", "rgb_blocks"):
             if len(getattr(self, name)) != levels:
                 raise ValueError(
-                    f"{name} needs {levels:g} entries, one a level, at resolution {self.resolution}"
+                    f"{name} needs one entry per level, {levels:g} at resolution {self.resolution}"
                 )
         if self.motion_dim > self.style_dim:
-            raise ValueError("motion_dim directions cannot be orthogonal in a smaller style_dim")
+            raise ValueError(f"motion_dim {self.motion_dim} must not exceed style_dim {self.style_dim}")
         for width, blocks in zip(self.channels, self.flow_blocks, strict=True):
             if blocks and width % self.norm_groups:
-                raise ValueError(f"{width} channels do not divide into {self.norm_groups} groups")
+                raise ValueError(f"{width} channels must be a multiple of norm_groups {self.norm_groups}")
         for scale in (self.motion_mean, self.motion_scale):
             if scale and len(scale) != self.motion_dim:
-                raise ValueError("motion_mean and motion_scale have one entry a motion dimension, or none")
+                raise ValueError(
+                    f"motion_mean and motion_scale need {self.motion_dim} entries, one per dimension, or none"
+                )
 
     @property
     def feature_resolution(self) -> int:
-        """Width of the finest feature map in pixels."""
+        """Width of the finest feature map in cells."""
         return self.resolution // 2 if self.blend else self.resolution
 
     @classmethod
     def base(cls, scale: int = 2) -> "MotionAEConfig":
-        """LIA-X as published (512 pixels; scale 2 is the released size, scale 1 half as wide)."""
+        """LIA-X as published, 512 pixels; scale 2 is the released size, scale 1 has half the channels."""
         wide = 512 * scale
         return cls(
             resolution=512,
@@ -83,7 +95,7 @@ class MotionAEConfig:
 
     @classmethod
     def puppet(cls) -> "MotionAEConfig":
-        """The embedded default: 256 pixels, its code is the puppet corpus's motion vector."""
+        """The embedded default, 256 pixels; raw motion is the motion vector of the puppet corpus."""
         return cls(
             resolution=256,
             style_dim=256,
@@ -102,7 +114,7 @@ class MotionAEConfig:
 
     @classmethod
     def small(cls) -> "MotionAEConfig":
-        """The published form, but for `lean`, at a size that a CPU can train: 128 pixels."""
+        """The published form except for `lean`, at a size that a CPU can train: 128 pixels."""
         return cls(
             resolution=128,
             style_dim=256,
@@ -116,7 +128,7 @@ class MotionAEConfig:
 
     @classmethod
     def tiny(cls) -> "MotionAEConfig":
-        """For tests: 32 pixels, a few thousand parameters, every option of the puppet on."""
+        """For tests: 32 pixels, a few thousand parameters, every option of the puppet enabled."""
         return cls(
             resolution=32,
             style_dim=16,
@@ -136,7 +148,7 @@ class MotionAEConfig:
 
     @classmethod
     def tiny_published(cls) -> "MotionAEConfig":
-        """For tests: the published form, but for `lean`, at 32 pixels."""
+        """For tests: the published form except for `lean`, at 32 pixels."""
         return cls(
             resolution=32,
             style_dim=16,

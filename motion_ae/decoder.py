@@ -1,8 +1,11 @@
-"""The decoder: a style -> flows and masks that warp the source's features, and the picture painted from them.
+"""The decoder: a style predicts flows and masks, which warp the source's features; these give the picture.
 
-Two paths climb the levels side by side. The *hidden* path predicts each level's flow and mask, and takes up
-the warped features; the *paint* path sees only warped features, and adds its RGB to that of the coarser
-levels.
+Every level has two paths. The *hidden* path predicts the flow and the mask of the level and mixes the warped
+features into its own. The *paint* path reads the warped features only (with `inpaint`, the hidden path too)
+and adds its RGB to the RGB of the coarser levels.
+
+Data types: features and paths have the type of the weights. Flows, masks of the blend, coordinates and
+pictures are float32, because half precision cannot address single pixels.
 """
 
 from dataclasses import dataclass
@@ -17,8 +20,16 @@ from motion_ae.upfirdn import upsample
 
 
 @dataclass(frozen=True)
-class Canvas:
-    """What one level hands to the next. `flow` holds raw values: two of displacement, one of mask."""
+class LevelOutput:
+    """The output of one level, and the input of the next.
+
+    Attributes:
+        hidden: the hidden path (B, C, H, W).
+        paint: the paint path (B, C, H, W).
+        flow: raw flow (B, 3, H, W) in float32: two channels of displacement before tanh, one of the mask
+            before sigmoid.
+        rgb: the picture so far (B, 3, H, W) in float32.
+    """
 
     hidden: Tensor
     paint: Tensor | None = None
@@ -27,65 +38,73 @@ class Canvas:
 
 
 def warp(source: Tensor, displacement: Tensor) -> Tensor:
-    """Sample (B or 1, C, H, W) at the identity grid plus (B, 2, H, W), x then y, where a picture is 2 wide.
+    """Sample source (B or 1, C, H, W) at the identity grid plus displacement (B, 2, H, W), x before y.
 
-    Outside the picture are zeros; the corners' pixel centres are at -1 and 1.
+    Coordinates run from -1 to 1 between the centres of the outermost pixels; outside the picture the source
+    is zero. Samples in float32 and returns the type of `source`.
     """
     batch, _, height, width = displacement.shape
+    displacement = displacement.float()
     xs, ys = _axis(displacement, width), _axis(displacement, height)[:, None]
     grid = torch.stack([xs.expand(height, width), ys.expand(height, width)])
     where = (displacement + grid).permute(0, 2, 3, 1)
-    source = source.expand(batch, -1, -1, -1)
-    return F.grid_sample(source, where, mode="bilinear", padding_mode="zeros", align_corners=True)
+    pixels = source.float().expand(batch, -1, -1, -1)
+    sampled = F.grid_sample(pixels, where, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return sampled.to(source.dtype)
 
 
 def gather(source: Tensor, displacement: Tensor) -> Tensor:
-    """`warp`, channels-last: a pixel is the weighted sum of four rows of a table of the source's pixels.
+    """The same function as `warp`, with a channels-last result: pixels are weighted sums of four table rows.
 
-    On a CPU several times as fast as `warp` and what then lays its result out, but its backward pass is slow.
+    On a CPU it is several times as fast as `warp` followed by a change of format. Its backward pass is slow.
     """
     batch, _, height, width = displacement.shape
+    displacement = displacement.float()
     table = source.permute(0, 2, 3, 1).reshape(-1, source.shape[1])
     left, across = _taps(displacement[:, 0], _axis(displacement, width))
     top, down = _taps(displacement[:, 1], _axis(displacement, height)[:, None])
     first = torch.arange(len(source), device=table.device)[:, None, None] * (height * width)
     corner = first + top * width + left
     rows = corner[..., None] + torch.tensor([0, 1, width, width + 1], device=table.device)
-    weights = (down[..., :, None] * across[..., None, :]).flatten(3)
+    weights = (down[..., :, None] * across[..., None, :]).flatten(3).to(table.dtype)
     summed = F.embedding_bag(rows.view(-1, 4), table, per_sample_weights=weights.view(-1, 4), mode="sum")
     return summed.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _axis(like: Tensor, size: int) -> Tensor:
-    """Pixel centres (size,) along an axis of the identity grid."""
+    """Coordinates of the pixel centres along one axis of the identity grid, (size,)."""
     return torch.linspace(-1.0, 1.0, size, device=like.device, dtype=like.dtype)
 
 
 def _taps(displacement: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, H, W) along one axis -> the first of the two pixels to sample, int64, and the weights (B, H, W, 2).
+    """Linear interpolation along one axis, from displacements (B, H, W).
 
-    The two are always inside; a weight is 1 - distance or 0, and so beyond the border as well.
+    Returns the index of the first of the two pixels to sample, (B, H, W) int64, and the weights of both,
+    (B, H, W, 2). Both pixels are always inside the picture. A weight is max(0, 1 - distance), which is also
+    right beyond the border.
     """
     size = axis.numel()
-    at = (displacement + (axis + 1)) * ((size - 1) / 2)
-    first = at.floor().clamp(0, size - 2)
-    return first.long(), torch.stack([1 - (at - first).abs(), 1 - (at - first - 1).abs()], -1).relu()
+    position = (displacement + (axis + 1)) * ((size - 1) / 2)
+    first = position.floor().clamp(0, size - 2)
+    offset = position - first
+    return first.long(), torch.stack([1 - offset.abs(), 1 - (offset - 1).abs()], -1).relu()
 
 
-def sketch(canvas: Canvas, image: Tensor) -> Tensor:
-    """A level's picture (B, 3, h, h) without parameters of its own: the small image warped, or paint.
+def coarse_picture(level: LevelOutput, image: Tensor) -> Tensor:
+    """The picture (B, 3, h, h) of a coarse level, from its RGB and the source image (B or 1, 3, H, W).
 
-    Stands in for the blend while only the coarser levels are trained.
+    Replaces the blend while only the coarser levels are trained: the image is averaged down and warped by the
+    level's flow; where the level's mask is 1 the result shows the image, where it is 0 the RGB.
     """
-    assert canvas.flow is not None
-    assert canvas.rgb is not None
-    small = F.interpolate(image, size=canvas.flow.shape[-2:], mode="area")
-    warped = warp(small, torch.tanh(canvas.flow[:, :2]))
-    return torch.lerp(canvas.rgb, warped, torch.sigmoid(canvas.flow[:, 2:]))
+    assert level.flow is not None
+    assert level.rgb is not None
+    small = F.interpolate(image.float(), size=level.flow.shape[-2:], mode="area")
+    warped = warp(small, torch.tanh(level.flow[:, :2]))
+    return torch.lerp(level.rgb, warped, torch.sigmoid(level.flow[:, 2:]))
 
 
 class ToFlow(nn.Module):
-    """Predicts flow and mask, and warps the source's features by them."""
+    """Predicts the flow and the mask of a level, and warps the source's features by the flow."""
 
     def __init__(self, width: int, style: int) -> None:
         super().__init__()
@@ -96,19 +115,22 @@ class ToFlow(nn.Module):
     def forward(
         self, hidden: Tensor, style: Tensor, feature: Tensor, coarser: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> warped features (B, C, H, W), mask (B, 1, H, W), raw flow and mask (B, 3, H, W)."""
-        raw = self.conv(hidden, style) + self.bias
+        """Hidden path (B, C, H, W), style (B, S), source features (B or 1, C, H, W), raw flow of the coarser
+        level (B, 3, H/2, W/2) or None -> warped features (B, C, H, W), mask (B, 1, H, W), raw flow
+        (B, 3, H, W) in float32 (see `LevelOutput`).
+        """
+        raw = self.conv(hidden, style).float() + self.bias
         if coarser is not None:
             raw = raw + upsample(coarser)
-        mask = torch.sigmoid(raw[:, 2:])
+        mask = torch.sigmoid(raw[:, 2:]).to(hidden.dtype)
         flow = torch.tanh(raw[:, :2])
         if flow.is_cpu and not torch.is_grad_enabled():
-            return gather(feature, flow), mask, raw
-        return channels_last(warp(feature, flow)), mask, raw
+            return gather(feature, flow).to(hidden.dtype), mask, raw
+        return channels_last(warp(feature, flow)).to(hidden.dtype), mask, raw
 
 
 class ToRGB(nn.Module):
-    """RGB of one level, added to that of the coarser ones."""
+    """The RGB of one level, added to the RGB of the coarser levels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -117,18 +139,18 @@ class ToRGB(nn.Module):
         self.conv.weight.data *= 0.1  # training starts from nearly nothing painted
 
     def forward(self, paint: Tensor, coarser: Tensor | None) -> Tensor:
-        """(B, C, H, W), (B, 3, H/2, W/2) or None -> (B, 3, H, W)."""
-        rgb: Tensor = self.conv(paint) + self.bias
+        """Paint path (B, C, H, W), coarser RGB (B, 3, H/2, W/2) or None -> RGB (B, 3, H, W) in float32."""
+        rgb: Tensor = self.conv(paint).float() + self.bias
         return rgb if coarser is None else rgb + upsample(coarser)
 
 
 class Level(nn.Module):
-    """One resolution of the decoder. `coarser` is the width of the level below."""
+    """One resolution of the decoder; level 0 is the coarsest."""
 
     def __init__(self, config: MotionAEConfig, index: int) -> None:
         super().__init__()
         width, style = config.channels[index], config.style_dim
-        coarser = config.channels[max(index - 1, 0)]
+        coarser = config.channels[max(index - 1, 0)]  # channels of the previous level
         self.up = StyledConv(coarser, width, style, up=True, lean=config.lean)
         self.flow_blocks = nn.ModuleList(
             FlowResBlock(width, style, config.norm_groups) for _ in range(config.flow_blocks[index])
@@ -139,26 +161,27 @@ class Level(nn.Module):
         self.to_rgb = ToRGB(width)
         self.inpaint, self.finest = config.inpaint, index == len(config.channels) - 1
 
-    def forward(self, canvas: Canvas, style: Tensor, feature: Tensor) -> Canvas:
-        """The coarser level's canvas, style (B, S), source feature (B or 1, C, H, W) -> this level's."""
-        hidden = self.up(canvas.hidden, style)
+    def forward(self, coarser: LevelOutput, style: Tensor, feature: Tensor) -> LevelOutput:
+        """Output of the coarser level, style (B, S), source features (B or 1, C, H, W) -> output."""
+        hidden = self.up(coarser.hidden, style)
         for block in self.flow_blocks:
             hidden = block(hidden, style)
-        warped, mask, flow = self.to_flow(hidden, style, feature, canvas.flow)
+        warped, mask, flow = self.to_flow(hidden, style, feature, coarser.flow)
         if self.inpaint or not self.finest:
             hidden = torch.lerp(hidden, warped, mask)
         paint = hidden if self.inpaint else warped * mask
         if self.paint_up is not None:
-            paint = paint + self.paint_up(canvas.paint)
+            paint = paint + self.paint_up(coarser.paint)
         for block in self.rgb_blocks:
             paint = block(paint)
-        return Canvas(hidden, paint, flow, self.to_rgb(paint, canvas.rgb))
+        return LevelOutput(hidden, paint, flow, self.to_rgb(paint, coarser.rgb))
 
 
 class Blend(nn.Module):
-    """The warped source image mixed with the painted picture, at twice the features' resolution.
+    """Mixes the warped source image with the painted picture, at twice the resolution of the features.
 
-    Convolutions at the features' resolution see both and make four sub-pixels of mask and RGB correction.
+    Convolutions at the resolution of the features read both; for each cell they predict the mask and an RGB
+    correction of its four pixels.
     """
 
     def __init__(self, width: int) -> None:
@@ -168,26 +191,30 @@ class Blend(nn.Module):
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
         assert self.from_paint.bias is not None
-        nn.init.ones_(self.from_paint.bias[12:])  # of the mask: training starts from mostly the source
+        nn.init.ones_(self.from_paint.bias[12:])  # mask: training starts from mostly the warped source
 
-    def forward(self, canvas: Canvas, image: Tensor) -> Tensor:
-        """Finest canvas (H/2 wide) and source image (B or 1, 3, H, W) -> picture (B, 3, H, W)."""
-        assert canvas.flow is not None
-        assert canvas.rgb is not None
-        assert canvas.paint is not None
-        # Displacements count from first to last pixel centre: at more pixels, a little more of the picture.
-        unit = 2 * (canvas.flow.shape[-1] - 1) / (image.shape[-1] - 1)
-        flow = F.interpolate(torch.tanh(canvas.flow[:, :2]) * unit, scale_factor=2, mode="bilinear")
-        warped = warp(image, flow)
-        # The 1x1 convolution of every 2x2 pixels' values is a convolution of kernel and stride 2.
+    def forward(self, finest: LevelOutput, image: Tensor) -> Tensor:
+        """Output of the finest level (H/2 wide), source image (B or 1, 3, H, W) -> picture (B, 3, H, W).
+
+        The picture is float32.
+        """
+        assert finest.flow is not None
+        assert finest.rgb is not None
+        assert finest.paint is not None
+        # Coordinates span the outermost pixel centres, a larger part of the picture at a higher resolution:
+        # one pixel of the flow is 2 / (W/2 - 1) there and must become two pixels of 2 / (W - 1) here.
+        unit = 2 * (finest.flow.shape[-1] - 1) / (image.shape[-1] - 1)
+        flow = F.interpolate(torch.tanh(finest.flow[:, :2]) * unit, scale_factor=2, mode="bilinear")
+        warped = warp(image.float(), flow)
+        # A 1x1 convolution of the values of 2x2 pixels is a convolution of kernel size and stride 2.
         kernel = channels_last(self.from_warp.weight.view(-1, 3, 2, 2))
-        seen = self.from_paint(canvas.paint) + F.conv2d(warped, kernel, stride=2)
-        detail = F.pixel_shuffle(seen, 2).to(image.dtype)  # narrower under autocast
-        return torch.lerp(upsample(canvas.rgb) + detail[:, :3], warped, torch.sigmoid(detail[:, 3:]))
+        mixed = self.from_paint(finest.paint) + F.conv2d(warped.to(kernel.dtype), kernel, stride=2)
+        detail = F.pixel_shuffle(mixed, 2).float()
+        return torch.lerp(upsample(finest.rgb) + detail[:, :3], warped, torch.sigmoid(detail[:, 3:]))
 
 
 class Decoder(nn.Module):
-    """Style (B, S) and the source's features -> picture (B, 3, H, W), not clamped."""
+    """Styles and the features of the source -> pictures, which are not clamped."""
 
     def __init__(self, config: MotionAEConfig) -> None:
         super().__init__()
@@ -197,24 +224,29 @@ class Decoder(nn.Module):
         self.levels = nn.ModuleList(Level(config, i) for i in range(len(config.channels)))
         self.blend = Blend(config.channels[-1]) if config.blend else None
 
-    def canvases(self, style: Tensor, features: tuple[Tensor, ...]) -> list[Canvas]:
-        """The levels' canvases, coarse to fine; features as `Encoder` gives them, batch B or 1.
+    def level_outputs(self, style: Tensor, features: tuple[Tensor, ...]) -> list[LevelOutput]:
+        """The output of every level, coarse to fine, for styles (B, S).
 
-        Fewer features than levels give the coarser canvases alone, for training in stages.
+        `features` come from `Encoder` with a batch of B or 1. If there are fewer features than levels, the
+        finer levels are left out (training in stages).
         """
+        style = style.to(self.constant.dtype)
         constant = channels_last(self.constant).expand(len(style), -1, -1, -1)
-        canvas = Canvas(self.first(constant, style))
-        made = []
+        output = LevelOutput(self.first(constant, style))
+        outputs = []
         for level, feature in zip(self.levels, features, strict=False):
-            canvas = level(canvas, style, feature)
-            made.append(canvas)
-        return made
+            output = level(output, style, feature)
+            outputs.append(output)
+        return outputs
 
     def forward(self, style: Tensor, features: tuple[Tensor, ...], image: Tensor) -> Tensor:
-        """(B, S), features, source image (B or 1, 3, H, W; read only by the blend) -> (B, 3, H, W)."""
-        return self.picture(self.canvases(style, features)[-1], image)
+        """Styles (B, S), features, source image (B or 1, 3, H, W) -> pictures (B, 3, H, W) in float32.
 
-    def picture(self, finest: Canvas, image: Tensor) -> Tensor:
-        """The finest canvas and the source image -> (B, 3, H, W)."""
+        Only the blend reads the source image.
+        """
+        return self.picture(self.level_outputs(style, features)[-1], image)
+
+    def picture(self, finest: LevelOutput, image: Tensor) -> Tensor:
+        """Output of the finest level and the source image (B or 1, 3, H, W) -> pictures (B, 3, H, W)."""
         assert finest.rgb is not None
         return finest.rgb if self.blend is None else self.blend(finest, image)

@@ -1,4 +1,4 @@
-"""The discriminator of frames: StyleGAN2's residual one (Karras et al., 2020, appendix B), which LIA uses."""
+"""The discriminator of frames: the residual one of StyleGAN2 (Karras et al., 2020, appendix B), as in LIA."""
 
 from dataclasses import dataclass
 from math import log2
@@ -11,8 +11,13 @@ from motion_ae.layers import ConvLayer, EqualLinear, ResBlock, channels_last, le
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """`channels` has one entry a resolution, from 4 pixels to the widest picture judged, coarse to fine; a
-    sample is told how much its group of `group` samples varies."""
+    """Sizes of the discriminator.
+
+    Attributes:
+        channels: one entry per resolution from 4 pixels up, coarse to fine.
+        group: samples per group of the minibatch standard deviation.
+        lean: as in `MotionAEConfig`.
+    """
 
     channels: tuple[int, ...]
     group: int = 4
@@ -20,12 +25,12 @@ class DiscriminatorConfig:
 
     @classmethod
     def base(cls) -> "DiscriminatorConfig":
-        """StyleGAN2's for 512 pixels."""
+        """The sizes of StyleGAN2 for 512 pixels."""
         return cls(channels=(512, 512, 512, 512, 512, 256, 128, 64))
 
     @classmethod
     def puppet(cls) -> "DiscriminatorConfig":
-        """For a CPU: 128 pixels, as wide as the puppet's encoder."""
+        """For a CPU: 128 pixels, with the channels of the puppet's encoder."""
         return cls(channels=(128, 128, 96, 64, 32, 16), lean=True)
 
     @classmethod
@@ -35,9 +40,9 @@ class DiscriminatorConfig:
 
 
 class Discriminator(nn.Module):
-    """Pictures of any of its resolutions -> logits: residual blocks halve them to 4 pixels.
+    """Pictures of any supported resolution -> logits; residual blocks halve the resolution down to 4 pixels.
 
-    Every resolution has a stem of its own, so that training in stages keeps what the coarser ones have learnt
+    Every resolution has its own stem, so that training in stages keeps the weights of the coarser resolutions
     (Karras et al., 2018).
     """
 
@@ -57,26 +62,29 @@ class Discriminator(nn.Module):
         """(B, 3, H, H) in [-1, 1], H = 4, 8, ... -> logits (B,) in float32.
 
         Raises:
-            ValueError: H is none of the resolutions.
+            ValueError: H is not a supported resolution.
         """
         index = log2(pictures.shape[-1] / 4)
         if index not in range(len(self.stems)):
             raise ValueError(
-                f"pictures {pictures.shape[-1]} pixels wide: the discriminator judges 4, 8, ..., "
+                f"pictures are {pictures.shape[-1]} pixels wide; the discriminator supports 4, 8, ..., "
                 f"{4 << (len(self.blocks))}"
             )
         level = int(index)
         x = self.stems[level](channels_last(pictures))
         for block in reversed(self.blocks[:level]):
             x = block(x)
-        x = self.last(torch.cat([x, variety(x, self.config.group)], dim=1))
+        x = self.last(torch.cat([x, minibatch_deviation(x, self.config.group)], dim=1))
         logits: Tensor = self.judge(leaky(self.summary(x.flatten(1))))
         return logits[:, 0].float()
 
 
-def variety(x: Tensor, group: int) -> Tensor:
-    """Features (B, C, H, W) -> (B, 1, H, W): mean over features of their deviation among samples B/g apart,
-    where g is the largest divisor of B up to `group` (Karras et al., 2018, section 3)."""
+def minibatch_deviation(x: Tensor, group: int) -> Tensor:
+    """Minibatch standard deviation (Karras et al., 2018, section 3): features (B, C, H, W) -> (B, 1, H, W).
+
+    The standard deviation over the g samples of a group, averaged over all features. g is the largest divisor
+    of B up to `group`; the samples of a group are B / g apart.
+    """
     size = next(size for size in range(min(group, len(x)), 0, -1) if len(x) % size == 0)
     grouped = x.float().unflatten(0, (size, -1))
     deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)

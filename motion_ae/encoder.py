@@ -1,4 +1,4 @@
-"""The encoder: a picture -> feature pyramid, identity code, motion code (LIA-X, StyleGAN2-like)."""
+"""The encoder: from a picture to a feature pyramid, an identity code and a motion code (LIA-X)."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,7 +8,7 @@ from motion_ae.layers import ConvLayer, EqualLinear, ResBlock, channels_last, eq
 
 
 class Encoder(nn.Module):
-    """Residual blocks halve the picture down to 4 pixels, one convolution makes the identity code of that."""
+    """Residual blocks halve the picture down to 4x4 cells; one convolution gives the identity code."""
 
     def __init__(self, config: MotionAEConfig) -> None:
         super().__init__()
@@ -23,10 +23,14 @@ class Encoder(nn.Module):
         self.config = config
 
     def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(B, 3, H, W) in [-1, 1] -> identity code (B, S), features coarse to fine, each (B, C, h, h)."""
+        """Pictures (B, 3, H, W) in [-1, 1] -> identity codes (B, S), features (B, C, h, h) coarse to fine.
+
+        Both outputs have the data type of the weights.
+        """
+        image = image.float()
         if image.shape[-1] != self.config.feature_resolution:
             image = F.interpolate(image, size=self.config.feature_resolution, mode="area")
-        x = self.stem(channels_last(image))
+        x = self.stem(channels_last(image.to(self.stem.weight.dtype)))
         features = []
         for block in self.blocks:
             features.append(x)

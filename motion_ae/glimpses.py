@@ -1,7 +1,8 @@
-"""Closer looks at small parts of a face: where a part is, and what its crop says of the motion.
+"""Glimpses: crops of small parts of a face, from which motion is read in more detail.
 
-Lips fill a thirtieth of a picture. A network that sees the whole learns head poses in minutes and lips hardly
-ever; one that looks at the mouth alone learns lips in minutes. Not in the published network.
+The lips fill a thirtieth of a picture. A network that sees the whole picture learns head poses in minutes and
+lips hardly at all; a network that sees a crop of the mouth learns lips in minutes. The published network has
+no glimpses. The term is that of recurrent models of visual attention (Mnih et al., 2014).
 """
 
 from itertools import pairwise
@@ -13,13 +14,13 @@ from torch.nn import functional as F
 from motion_ae.config import MotionAEConfig
 from motion_ae.layers import channels_last
 
-SEARCHED = 1  # the level 16 cells wide
-CROP = 64  # pixels
-SPAN = 0.25  # width of a crop, in pictures
+LOCATING_LEVEL = 1  # the level of 16 x 16 cells
+CROP = 64  # width of a crop in its own pixels
+SPAN = 0.25  # width of a crop as a fraction of the picture
 
 
 class Glimpse(nn.Module):
-    """Reads a motion code's share off the crop of one part of the face."""
+    """A convolutional network that reads the motion code of one part of the face from its crop."""
 
     def __init__(self, width: int, motion_dim: int) -> None:
         super().__init__()
@@ -30,7 +31,7 @@ class Glimpse(nn.Module):
         self.to_motion = nn.Linear(4 * width, motion_dim)
 
     def forward(self, crop: Tensor) -> Tensor:
-        """(B, 3, CROP, CROP) -> (B, M)."""
+        """Crops (B, 3, CROP, CROP) -> motion codes (B, M)."""
         x = channels_last(crop)
         for conv in self.convs:
             x = F.avg_pool2d(F.leaky_relu(conv(x), 0.1), 2)
@@ -39,17 +40,19 @@ class Glimpse(nn.Module):
 
 
 class Glimpses(nn.Module):
-    """Parts of the face: finds each in the features of level `SEARCHED`, and reads a crop of it."""
+    """Locates every part of the face in the features of level `LOCATING_LEVEL` and reads a crop of it."""
 
     def __init__(self, config: MotionAEConfig) -> None:
         super().__init__()
-        count, self.level = config.glimpses, min(SEARCHED, len(config.channels) - 1)
+        count, self.level = config.glimpses, min(LOCATING_LEVEL, len(config.channels) - 1)
         self.find = nn.Conv2d(config.channels[self.level], count, 3, padding=1)
         self.parts = nn.ModuleList(Glimpse(2 * config.channels[-1], config.motion_dim) for _ in range(count))
 
-    def where(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Features coarse to fine -> centres (B, count, 2), x then y, -1 to 1 across the picture: each the
-        mean place under a softmax over the cells."""
+    def locate(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Features, coarse to fine -> centres of the parts (B, count, 2) in float32.
+
+        Centres are x, then y, from -1 to 1 across the picture: the mean position under a softmax over cells.
+        """
         feature = features[self.level]
         height, width = feature.shape[-2:]
         heat = self.find(feature).float().flatten(2).softmax(-1).unflatten(2, (height, width))
@@ -58,17 +61,18 @@ class Glimpses(nn.Module):
         return torch.stack([x.sum(-1), y.sum(-1)], -1)
 
     def forward(self, image: Tensor, centres: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W), where to look (B, count, 2) -> motion code (B, M), summed over the parts."""
+        """Pictures (B, 3, H, W), centres (B, count, 2) -> motion codes (B, M), the sum over the parts."""
+        image, centres, dtype = image.float(), centres.float(), self.find.weight.dtype
         offsets = SPAN * _centres(CROP, centres)
         square = torch.stack(torch.meshgrid(offsets, offsets, indexing="xy"), -1)
         codes = []
         for part, centre in zip(self.parts, centres.unbind(1), strict=True):
             grid = centre[:, None, None] + square
             crop = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-            codes.append(part(crop))
+            codes.append(part(crop.to(dtype)))
         return torch.stack(codes).sum(0)
 
 
 def _centres(count: int, like: Tensor) -> Tensor:
-    """Centres of `count` cells from -1 to 1."""
+    """Centres of `count` cells between -1 and 1, (count,)."""
     return (torch.arange(count, device=like.device, dtype=like.dtype) * 2 + 1) / count - 1

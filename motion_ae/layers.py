@@ -1,11 +1,19 @@
 """Layers of the motion autoencoder: equalised convolutions, modulated convolutions, residual blocks.
 
-Equalised learning rate: weights are stored with unit variance and divided by sqrt(fan_in) when used
-(StyleGAN; LIA-X keeps it). Parameter shapes are those of the published files, leading ones included.
-Shapes: x (B, C, H, W), style (B, S). Feature maps lie channels-last in memory, which on a CPU makes their
-convolutions twice and their up-sampling five times as fast; maps of three channels (flow, RGB) lie as usual.
+Equalised learning rate: weights are stored with unit variance and divided by sqrt(fan_in) in the forward
+pass (StyleGAN and LIA-X). Parameters have the shapes of the published files, including leading ones.
+
+Shapes: x (B, C, H, W), style (B, S). Feature maps use the channels-last memory format: on a CPU their
+convolutions are twice and their up-sampling is five times as fast. Maps of three channels (flow, RGB) use the
+default format.
+
+Data types: feature maps and styles have the type of the weights. Demodulation is computed in float32, because
+its squares underflow in float16.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from math import prod, sqrt
 from typing import Literal
 
@@ -13,32 +21,70 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from motion_ae.upfirdn import blur, upsample
+from motion_ae.upfirdn import blur, blur_kernel, upsample
 
 Resample = Literal["none", "down", "up"]
 GAIN, HALF = sqrt(2.0), sqrt(0.5)
 COLOURS = 3
 
 
+class Derived:
+    """A tensor that is computed from one parameter and kept until the parameter changes.
+
+    The kept tensor is used only while gradients are disabled. It is computed again when the parameter was
+    replaced, moved, converted or changed in place. Changes through `parameter.data` leave no trace, so
+    modules in training mode do not keep the tensor. Copies and pickles of the owner start without it.
+
+    Args:
+        compute: the function from the parameter to the tensor.
+    """
+
+    def __init__(self, compute: Callable[[Tensor], Tensor]) -> None:
+        self.compute = compute
+        self._kept: tuple[Tensor, int, Tensor] | None = None  # alias of the parameter, version, result
+
+    def __call__(self, parameter: Tensor, training: bool) -> Tensor:
+        """The computed tensor; `training` is the mode of the module that owns the parameter."""
+        traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if training or traced or parameter.is_inference():  # inference tensors do not count their changes
+            self._kept = None
+            return self.compute(parameter)
+        kept = self._kept
+        # The alias keeps the old memory allocated: an equal address means the same memory.
+        if kept is None or kept[0].data_ptr() != parameter.data_ptr() or kept[1] != parameter._version:
+            kept = (parameter.detach(), parameter._version, self.compute(parameter))
+            self._kept = kept
+        return kept[2]
+
+    def __reduce__(self) -> tuple[type[Derived], tuple[Callable[[Tensor], Tensor]]]:
+        return Derived, (self.compute,)
+
+
 def fan_gain(weight: Tensor) -> float:
-    """What a stored weight (out, in, ...) is multiplied by when used: 1 / sqrt(fan_in)."""
+    """The equalising factor 1 / sqrt(fan_in) of a stored weight (out, in, ...)."""
     return prod(weight.shape[1:]) ** -0.5
 
 
 def equalised(weight: Tensor) -> Tensor:
-    """The weight (out, in, ...) as used."""
+    """The stored weight (out, in, ...) multiplied by its `fan_gain`."""
     return weight * fan_gain(weight)
 
 
+def squared_weight(weight: Tensor) -> Tensor:
+    """Sum of squares over the kernel of a weight (1, out, in, h, w): (out, in) in float32."""
+    return weight[0].float().square().sum((2, 3))
+
+
 def channels_last(x: Tensor) -> Tensor:
-    """(B, C, H, W), the channels of a pixel side by side in memory."""
+    """The same (B, C, H, W) in the channels-last memory format."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """1x1 convolution of (B, in, H, W) by (out, in) or (B, out, in) to (B, out, H, W), not channels-last.
+    """1x1 convolution of x (B, in, H, W) by a weight (out, in) or (B, out, in): (B, out, H, W).
 
-    For the few maps of a flow or a picture a matrix product is faster than the library's convolution.
+    The result is not channels-last. With the three maps of a flow or a picture, a matrix product is faster
+    than the library's convolution.
     """
     return (weight @ x.flatten(2)).unflatten(2, x.shape[2:])
 
@@ -46,14 +92,14 @@ def pointwise(x: Tensor, weight: Tensor) -> Tensor:
 def leaky(x: Tensor) -> Tensor:
     """Leaky ReLU of slope 0.2, in place.
 
-    The published activation multiplies its output by sqrt(2). As a positive factor passes through a leaky
-    ReLU, it is applied to the weights and biases before it: one pass less over every feature map.
+    The published activation multiplies its output by sqrt(2). A leaky ReLU commutes with a positive factor,
+    so the layers multiply their weights and biases by it instead, which saves a pass over every feature map.
     """
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with an equalised weight (out, in) and a bias that starts at `bias`."""
+    """Linear layer with an equalised weight (out, in); every bias is initialised to `bias`."""
 
     def __init__(self, inner: int, outer: int, bias: float = 0.0) -> None:
         super().__init__()
@@ -66,11 +112,13 @@ class EqualLinear(nn.Module):
 
 
 class ConvLayer(nn.Module):
-    """Convolution, resampled by two if asked, then bias and activation (or neither).
+    """Convolution with optional resampling by two, then a bias and an activation if `activate`.
 
-    Published order: down = blur, then a strided convolution; up = up-sampling, then the convolution. `lean`
-    averages 2x2 instead of the blur, and up-samples after the convolution and its bias.
+    Published order: "down" blurs before a strided convolution, "up" up-samples before the convolution. With
+    `lean`, "down" averages 2x2 pixels instead of blurring, and "up" up-samples after convolution and bias.
     """
+
+    kernel: Tensor
 
     def __init__(
         self,
@@ -85,15 +133,17 @@ class ConvLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(outer, inner, size, size))
         self.bias = nn.Parameter(torch.zeros(outer)) if activate else None
         self.resample, self.lean = resample, lean
+        if resample == "down" and not lean:
+            self.register_buffer("kernel", blur_kernel(), persistent=False)
 
     def forward(self, x: Tensor, factor: float = 1.0) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W') with H' = H, H/2 or 2H; the result is multiplied by `factor`."""
+        """(B, in, H, W) -> (B, out, H', W'), where H' is H, H/2 or 2H; multiplies the result by `factor`."""
         gain = factor if self.bias is None else factor * GAIN
         weight = self.weight * (gain * fan_gain(self.weight))
         bias = None if self.bias is None else self.bias * gain
         pad = weight.shape[-1] // 2
         if self.resample == "down" and not self.lean:
-            y = F.conv2d(blur(x, pad=pad + 1), weight, bias, stride=2)
+            y = F.conv2d(blur(x, self.kernel, pad=pad + 1), weight, bias, stride=2)
         elif self.resample == "down":
             y = F.conv2d(F.avg_pool2d(x, 2), weight, bias, padding=pad)
         elif self.resample == "up" and self.lean:
@@ -108,12 +158,14 @@ class ConvLayer(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """A convolution whose input channels a style scales, in the fast form.
+    """Modulated convolution of StyleGAN2: a style scales the input channels (Karras et al., 2020).
 
-    The definition gives every sample its own kernel w s_i, normalised over each output channel
-    (demodulation), and needs a grouped convolution. Scaling the input by s_i and the output by 1 / |w s_i| is
-    the same function, and the whole batch shares one convolution.
+    By definition, sample i has its own kernel w s_i, which demodulation divides by its norm over each output
+    channel; this needs a grouped convolution. Multiplying the input by s_i and the output by 1 / |w s_i|
+    computes the same function with one convolution for the whole batch.
     """
+
+    kernel: Tensor
 
     def __init__(
         self,
@@ -129,34 +181,37 @@ class ModulatedConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(1, outer, inner, size, size))
         self.modulation = EqualLinear(style, inner, bias=1.0)
         self.demodulate, self.up, self.lean = demodulate, up, lean
+        self._power = Derived(squared_weight)
+        if up and not lean:
+            self.register_buffer("kernel", blur_kernel(4.0), persistent=False)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """(B, in, H, W), (B, S) -> (B, out, H, W), or twice as wide if `up`."""
+        """x (B, in, H, W), style (B, S) -> (B, out, H, W), or (B, out, 2H, 2W) if `up`."""
         y, norm = self.parts(x, style)
         y = y if norm is None else y * norm
         return upsample(y) if self.up and self.lean else y
 
     def parts(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The output before demodulation, and what demodulation multiplies it by, (B, out, 1, 1) or None.
+        """The output before demodulation, and the factor of demodulation (B, out, 1, 1), or None.
 
-        A lean up-sampling, left to the caller, may follow either: before it, there is a quarter to multiply.
+        Does not include the up-sampling of a `lean` layer: multiplying before it costs a quarter.
         """
         weight = self.weight[0]
-        scale = self.modulation(style) * fan_gain(weight)
+        scale = self.modulation(style).float() * fan_gain(weight)
         norm = None
         if self.demodulate:
-            power = F.linear(scale.square(), weight.square().sum((2, 3)))
-            norm = torch.rsqrt(power + 1e-8)[:, :, None, None]
+            power = F.linear(scale.square(), self._power(self.weight, self.training))
+            norm = torch.rsqrt(power + 1e-8)[:, :, None, None].to(x.dtype)
         if weight.shape[-1] == 1:
-            return pointwise(x, weight[:, :, 0, 0] * scale[:, None]), norm
-        x = x * scale[:, :, None, None]
+            return pointwise(x, (weight[:, :, 0, 0] * scale[:, None]).to(x.dtype)), norm
+        x = x * scale[:, :, None, None].to(x.dtype)
         if self.up and not self.lean:
-            return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), pad=1, gain=4.0), norm
+            return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), self.kernel, pad=1), norm
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2), norm
 
 
 class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, bias, activation."""
+    """Modulated 3x3 convolution, then a bias and an activation."""
 
     def __init__(self, inner: int, outer: int, style: int, up: bool = False, lean: bool = False) -> None:
         super().__init__()
@@ -164,7 +219,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outer))
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """(B, in, H, W), (B, S) -> (B, out, H, W), or twice as wide if `up`."""
+        """x (B, in, H, W), style (B, S) -> (B, out, H, W), or (B, out, 2H, 2W) if `up`."""
         y, norm = self.conv.parts(x, style)
         assert norm is not None
         bias = GAIN * self.bias[:, None, None]
@@ -174,7 +229,7 @@ class StyledConv(nn.Module):
 
 
 class FlowResBlock(nn.Module):
-    """h = conv1(x); h + gamma x conv2(norm(h)), both convolutions modulated."""
+    """h + gamma * conv2(norm(h)) with h = conv1(x); both convolutions are modulated."""
 
     def __init__(self, width: int, style: int, groups: int) -> None:
         super().__init__()
@@ -190,10 +245,10 @@ class FlowResBlock(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions beside a shortcut, their sum divided by sqrt(2); halves the picture if `down`.
+    """Residual block: (conv2(conv1(x)) + skip(x)) / sqrt(2); halves height and width if `down`.
 
-    The shortcut is a 1x1 convolution where width or size change, else the input itself. `lean` keeps the
-    first convolution, which is at the full resolution, as narrow as the input.
+    The skip connection is a 1x1 convolution if the number of channels or the resolution changes, else the
+    identity. With `lean` the first convolution, which runs at full resolution, keeps the number of channels.
     """
 
     def __init__(self, inner: int, outer: int, down: bool = False, lean: bool = False) -> None:
@@ -209,6 +264,6 @@ class ResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H, W), or half as wide if `down`."""
+        """(B, in, H, W) -> (B, out, H, W), or (B, out, H/2, W/2) if `down`."""
         y: Tensor = self.conv2(self.conv1(x), HALF)
         return torch.add(y, x, alpha=HALF) if self.skip is None else y + self.skip(x, HALF)

@@ -1,5 +1,6 @@
-"""How different two pictures look: distances of features at several scales, of a trained network or of fixed
-filters. Pictures are (B, 3, H, W) in [-1, 1]; a distance is a scalar, 0 for equal pictures.
+"""Perceptual distances: differences of features at several scales, from VGG19 or from fixed filters.
+
+Pictures are (B, 3, H, W) in [-1, 1]; a distance is a scalar, 0 for equal pictures.
 """
 
 from collections.abc import Mapping
@@ -9,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SCALES = 4  # of the picture: 1, 1/2, 1/4, 1/8
+SCALES = 4  # 1, 1/2, 1/4 and 1/8 of the resolution
 
 
 class VGGDistance(nn.Module):
-    """LIA's perceptual loss: mean absolute differences of five of VGG19's layers at four scales, summed.
+    """LIA's perceptual loss: mean absolute differences of five VGG19 layers at four scales, summed.
 
-    Scales narrower than 16 pixels, of which the last layer would see nothing, are left out.
+    Scales narrower than 16 pixels are left out, because the last layer would be empty.
 
     Args:
-        weights: of torchvision's `vgg19`, keys as there.
+        weights: state dict of torchvision's `vgg19`.
 
     Raises:
-        ValueError: these are other weights.
+        ValueError: the keys or shapes are not those of `vgg19`.
     """
 
     mean: Tensor
@@ -32,14 +33,16 @@ class VGGDistance(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
-        from torchvision.models import vgg  # takes seconds, and few train with it
+        from torchvision.models import vgg  # imported here because it takes seconds
 
         features = vgg.make_layers(vgg.cfgs["E"])[: self.LAYERS[-1] + 1]
         wanted = {f"features.{key}" for key in features.state_dict()}
         try:
             features.load_state_dict({key[9:]: weights[key] for key in wanted})
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"these are not torchvision's weights of vgg19: {error}") from error
+            raise ValueError(
+                f"the weights are not torchvision's vgg19 weights ({error}); export them from torchvision"
+            ) from error
         self.layers = features.requires_grad_(False).eval()
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406))[:, None, None], persistent=False)
         self.register_buffer(
@@ -47,7 +50,7 @@ class VGGDistance(nn.Module):
         )
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """What the chosen layers make of pictures, each (B, C, h, w)."""
+        """The outputs of `LAYERS` for pictures, each (B, C, h, w)."""
         x, chosen = (pictures / 2 + 0.5 - self.mean) / self.deviation, []
         for index, layer in enumerate(self.layers):
             x = layer(x)
@@ -66,12 +69,13 @@ class VGGDistance(nn.Module):
 
 
 class FilterDistance(nn.Module):
-    """A perceptual distance without trained weights: fixed oriented filters instead of a network's layers.
+    """A perceptual distance without trained weights: Gabor filters instead of the layers of a network.
 
-    Pairs of an even and an odd Gabor filter (4 orientations, wavelength 4 pixels) see the edges and lines of
-    every colour at four scales. What is compared, in absolute value: their responses, which say where an edge
-    lies, and the local energy of each pair (root of the sum of squares, then averaged over neighbours), which
-    says that there is one. It knows nothing of faces or objects, which is what VGG's deeper layers add.
+    Pairs of an even and an odd Gabor filter (4 orientations, wavelength 4 pixels) respond to edges and lines
+    in every colour channel at four scales. The distance is the mean absolute difference of the responses,
+    which encode the position of an edge, plus that of the local energy of each pair (root of the sum of
+    squares, averaged over neighbours), which encodes its presence. Unlike the deeper layers of VGG, the
+    filters do not represent faces or objects.
     """
 
     filters: Tensor
@@ -80,19 +84,19 @@ class FilterDistance(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        at = torch.arange(self.SIZE) - self.SIZE // 2
-        y, x = torch.meshgrid(at, at, indexing="ij")
+        offset = torch.arange(self.SIZE) - self.SIZE // 2
+        y, x = torch.meshgrid(offset, offset, indexing="ij")
         window = torch.exp(-(x.square() + y.square()) / (2 * self.WIDTH**2))
         pairs = []
         for angle in torch.arange(self.ORIENTATIONS) * (pi / self.ORIENTATIONS):
             phase = 2 * pi / self.WAVELENGTH * (x * angle.cos() + y * angle.sin())
             even, odd = window * phase.cos(), window * phase.sin()
-            pairs += [even - window * (even.sum() / window.sum()), odd]  # both blind to brightness
+            pairs += [even - window * (even.sum() / window.sum()), odd]  # both have a sum of zero
         filters = torch.stack([pair / pair.abs().sum() for pair in pairs])
         self.register_buffer("filters", filters[:, None], persistent=False)
 
     def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Responses (3 B, 8, h, w) inside the picture, and energies (3 B, 4, h', w')."""
+        """Responses (3 B, 8, h, w) without padding, and energies (3 B, 4, h, w)."""
         responses = F.conv2d(pictures.flatten(0, 1)[:, None], self.filters)
         energy = (responses.unflatten(1, (-1, 2)).float().square().sum(2) + 1e-6).sqrt()
         return responses, F.avg_pool2d(energy, 3, stride=1, padding=1)
@@ -106,7 +110,7 @@ class FilterDistance(nn.Module):
 
 
 def scales(picture: Tensor, target: Tensor, narrowest: int) -> list[tuple[Tensor, Tensor]]:
-    """Both pictures, averaged down by 1, 2, 4 and 8 as long as `narrowest` pixels are left."""
+    """Both pictures averaged down by 1, 2, 4 and 8, as long as they stay at least `narrowest` pixels wide."""
     pairs = [(picture, target)]
     while len(pairs) < SCALES and picture.shape[-1] // 2 >= narrowest:
         picture, target = F.avg_pool2d(picture, 2), F.avg_pool2d(target, 2)

@@ -1,4 +1,4 @@
-"""ECAPA-TDNN: frame features become one speaker embedding (arXiv 2005.07143, in the published variant)."""
+"""ECAPA-TDNN, from frame features to one speaker embedding (arXiv 2005.07143, the published variant)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SCALES = 8
 
 
 class ConvReluNorm(nn.Module):
-    """Convolution, ReLU, and only then batch norm, length kept."""
+    """Convolution, ReLU, then batch norm; keeps the length."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class ConvReluNorm(nn.Module):
 
 
 class Scales(nn.Module):
-    """Eight channel groups; each but the last is convolved after the former's result was added to it."""
+    """Res2Net block: every channel group but the last is added to the previous output and convolved."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Scales(nn.Module):
 
 
 class Gate(nn.Module):
-    """Squeeze and excitation: channels are scaled by what the whole clip holds."""
+    """Squeeze and excitation: scales the channels by factors computed from their means over time."""
 
     def __init__(self, channels: int, bottleneck: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Gate(nn.Module):
 
 
 class Block(nn.Module):
-    """Mix channels, look around in time at eight scales, mix, gate, add."""
+    """SE-Res2Block: 1x1 convolution, `Scales`, 1x1 convolution and `Gate`, added to the input."""
 
     def __init__(self, channels: int, dilation: int, bottleneck: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """Mean and deviation over time, weighted per channel by a small network on the frame alone."""
+    """Mean and standard deviation over time, weighted per channel and frame by a small network."""
 
     def __init__(self, channels: int, bottleneck: int) -> None:
         super().__init__()
@@ -80,20 +80,21 @@ class AttentiveStatistics(nn.Module):
         self.linear2 = nn.Conv1d(bottleneck, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, T) -> (B, 2 channels)"""
-        weight = torch.softmax(self.linear2(torch.tanh(self.linear1(x))), dim=-1)
-        mean = (weight * x).sum(-1)
-        variance = (weight * x.square()).sum(-1) - mean.square()
-        return torch.cat([mean, variance.clamp(min=1e-9).sqrt()], dim=-1)
+        """(B, channels, T) -> (B, 2 channels); the statistics are computed in float32."""
+        weight = torch.softmax(self.linear2(torch.tanh(self.linear1(x))).float(), dim=-1)
+        wide = x.float()
+        mean = (weight * wide).sum(-1)
+        variance = (weight * wide.square()).sum(-1) - mean.square()
+        return torch.cat([mean, variance.clamp(min=1e-9).sqrt()], dim=-1).to(x.dtype)
 
 
 class Ecapa(nn.Module):
-    """Features (B, features, T) -> embedding (B, embedding)."""
+    """The whole ECAPA-TDNN."""
 
     def __init__(self, *, features: int, channels: int, merged: int, bottleneck: int, embedding: int) -> None:
         super().__init__()
         if channels % SCALES:
-            raise ValueError(f"channels {channels} must divide into {SCALES} groups")
+            raise ValueError(f"channels {channels} must be a multiple of {SCALES}")
         self.entry = ConvReluNorm(features, channels, kernel=5)
         self.blocks = nn.ModuleList(Block(channels, dilation, bottleneck) for dilation in (2, 3, 4))
         self.merge = nn.Conv1d(3 * channels, merged, 1)
@@ -102,8 +103,8 @@ class Ecapa(nn.Module):
         self.projection = nn.Linear(2 * merged, embedding)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, features, T) -> (B, embedding)"""
-        x, levels = self.entry(features), []
+        """Features (B, features, T) -> embedding (B, embedding) in the data type of the weights."""
+        x, levels = self.entry(features.to(self.projection.weight.dtype)), []
         for block in self.blocks:
             x = block(x)
             levels.append(x)

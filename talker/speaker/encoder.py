@@ -1,7 +1,11 @@
-"""The speaker encoder: a voice becomes one vector. Published form: WavLM; the default's: a filter bank."""
+"""The speaker encoder, from a recording of a voice to one embedding.
+
+The published form reads WavLM features, the embedded default log-mel features.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks, resample
 
+from talker.clock import SAMPLE_RATE
 from talker.speaker.ecapa import Ecapa
 
-PCM_RATE = 24_000
 FLOOR = 14.0
-"""What lies further (in nepers of power, here 61 dB) below a voice's loudest moment counts as silence."""
+"""Natural logarithm of a power ratio (61 dB): features further below the loudest one count as silence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WavLMSizes:
-    """A WavLM of the "large" kind: layer norms in the convolutions, norms before the transformer's layers.
+    """Sizes of a WavLM of the "large" kind: layer norms in the convolutions, pre-norm transformer layers.
 
     Attributes:
-        conv: (channels, kernel, stride) of each convolution on the waveform.
-        position_kernel, position_groups: of the convolution that gives positions.
-        buckets, max_distance: of the relative position bias.
+        layers, width, heads, ffn: sizes of the transformer.
+        conv: (channels, kernel size, stride) of each convolution on the waveform.
+        position_kernel, position_groups: kernel size and groups of the positional convolution.
+        buckets, max_distance: number of buckets and largest distance of the relative position bias.
     """
 
     layers: int = 24
@@ -43,12 +48,13 @@ class SpeakerEncoderConfig:
     """Sizes of a speaker encoder.
 
     Attributes:
-        sample_rate: what the front end works at; `embed` resamples to it.
+        sample_rate: samples per second of the front end; `embed` resamples to it.
         channels, merged, bottleneck: inner widths of the ECAPA-TDNN.
-        embedding: width of the result.
-        normalise: scale the result to length sqrt(embedding), so that its values are about 1.
-        mels: filter-bank channels; used where there is no WavLM.
+        embedding: width of the embedding.
+        normalise: scale the embedding to length sqrt(embedding), so that its values are about 1.
+        mels: mel bands of the filter bank; ignored with WavLM.
         wavlm: sizes of the WavLM front end, or None for the filter bank.
+        pcm_rate: samples per second of the input of `embed`.
     """
 
     sample_rate: int
@@ -59,19 +65,26 @@ class SpeakerEncoderConfig:
     normalise: bool
     mels: int = 80
     wavlm: WavLMSizes | None = None
+    pcm_rate: int = SAMPLE_RATE
 
     @classmethod
     def tiny(cls) -> SpeakerEncoderConfig:
         """For tests."""
         return cls(
-            sample_rate=PCM_RATE, channels=32, merged=64, bottleneck=16, embedding=16, normalise=True, mels=40
+            sample_rate=SAMPLE_RATE,
+            channels=32,
+            merged=64,
+            bottleneck=16,
+            embedding=16,
+            normalise=True,
+            mels=40,
         )
 
     @classmethod
     def puppet(cls) -> SpeakerEncoderConfig:
         """The embedded default: half a million parameters, no resampling."""
         return cls(
-            sample_rate=PCM_RATE, channels=128, merged=384, bottleneck=64, embedding=128, normalise=True
+            sample_rate=SAMPLE_RATE, channels=128, merged=384, bottleneck=64, embedding=128, normalise=True
         )
 
     @classmethod
@@ -89,9 +102,9 @@ class SpeakerEncoderConfig:
 
 
 class FilterBank(nn.Module):
-    """Log-mel features measured from the loudest one down, so without the recording's level.
+    """Log-mel features relative to the loudest one, so that they do not depend on the recording level.
 
-    Their mean over time stays: the colour of a voice is part of it.
+    The mean over time is not removed, because it characterises the voice. Computed in float32.
     """
 
     bank: Tensor
@@ -100,20 +113,36 @@ class FilterBank(nn.Module):
     def __init__(self, sample_rate: int, mels: int) -> None:
         super().__init__()
         self.width = mels
-        self.hop, self.length, self.fft = sample_rate // 100, sample_rate // 40, 1024
-        bank = melscale_fbanks(self.fft // 2 + 1, 20.0, min(8000.0, sample_rate / 2), mels, sample_rate)
+        self.hop_length, self.win_length, self.n_fft = sample_rate // 100, sample_rate // 40, 1024
+        bank = melscale_fbanks(self.n_fft // 2 + 1, 20.0, min(8000.0, sample_rate / 2), mels, sample_rate)
         self.register_buffer("bank", bank, persistent=False)
-        self.register_buffer("window", torch.hann_window(self.length), persistent=False)
+        self.register_buffer("window", torch.hann_window(self.win_length), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FilterBank:
+        """Moves and converts the module; filters and window stay in float32."""
+        constants = {"bank": self.bank, "window": self.window}
+        super()._apply(fn, recurse)
+        for name, constant in constants.items():
+            converted = getattr(self, name)
+            if converted.dtype != constant.dtype:
+                setattr(self, name, constant.to(converted.device))
+        return self
 
     @property
     def shortest(self) -> int:
-        """Samples of the shortest waveform that has features."""
-        return self.fft
+        """The shortest waveform that has features, in samples."""
+        return self.n_fft
 
     def forward(self, waves: Tensor) -> Tensor:
-        """(B, samples) -> (B, mels, samples // hop + 1)"""
+        """Waveforms (B, samples) -> features (B, mels, samples // hop_length + 1)."""
         spectrum = torch.stft(
-            waves, self.fft, self.hop, self.length, self.window, return_complex=True, pad_mode="constant"
+            waves.float(),
+            self.n_fft,
+            self.hop_length,
+            self.win_length,
+            self.window,
+            return_complex=True,
+            pad_mode="constant",
         )
         mel = (spectrum.abs().square().transpose(1, 2) @ self.bank).transpose(1, 2)
         features = torch.log(mel + 1e-9)
@@ -122,27 +151,27 @@ class FilterBank(nn.Module):
 
 
 class StateMixture(nn.Module):
-    """A learned mixture of all hidden states, normalised over time."""
+    """A learned weighted sum of the hidden states of all layers, normalised over time."""
 
     def __init__(self, states: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(states))
 
     def forward(self, states: Tensor) -> Tensor:
-        """(states, B, T, width) -> (B, width, T)"""
-        weight = torch.softmax(self.weight, dim=0)
+        """Hidden states (states, B, T, width) -> features (B, width, T) in float32."""
+        weight = torch.softmax(self.weight.float(), dim=0)
         mixed = (weight[:, None, None, None] * states).sum(0).transpose(1, 2)
         return F.instance_norm(mixed + 1e-6)
 
 
 class WavLMFeatures(nn.Module):
-    """The mixture of a WavLM's hidden states."""
+    """The WavLM front end: a `StateMixture` of the hidden states of all layers."""
 
     shortest = 720
 
     def __init__(self, sizes: WavLMSizes) -> None:
         super().__init__()
-        # Loading transformers takes seconds, and the default has no WavLM.
+        # Imported here because it takes seconds, and the embedded default has no WavLM.
         from transformers import WavLMConfig, WavLMModel
 
         self.width = sizes.width
@@ -169,27 +198,32 @@ class WavLMFeatures(nn.Module):
         self.mixture = StateMixture(sizes.layers + 1)
 
     def train(self, mode: bool = True) -> WavLMFeatures:
-        """The WavLM stays in evaluation mode whatever the rest does: it has no dropout to train with."""
+        """Sets the mode of this module; the WavLM inside always stays in evaluation mode."""
         super().train(mode)
         self.wavlm.eval()
         return self
 
     def hidden_states(self, waves: Tensor) -> Tensor:
-        """(B, samples) at 16 kHz -> (layers + 1, B, T, width): the input of each layer, and the output.
+        """Waveforms (B, samples) at 16 kHz -> hidden states (layers + 1, B, T, width).
 
-        The output is the one after the encoder's last norm; transformers' own last entry is the one before.
+        These are the input of every layer, then the output after the last norm of the encoder (the last entry
+        of `hidden_states` in transformers is the one before that norm).
         """
-        # Each waveform is normalised alone. The published epsilon matters for quiet ones.
-        found: Any = self.wavlm(F.layer_norm(waves, waves.shape[-1:], eps=1e-5), output_hidden_states=True)
-        return torch.stack([*found.hidden_states[:-1], found.last_hidden_state])
+        # Normalises each waveform on its own; the published epsilon matters for quiet ones.
+        normalised = F.layer_norm(waves.float(), waves.shape[-1:], eps=1e-5)
+        outputs: Any = self.wavlm(normalised.to(self.mixture.weight.dtype), output_hidden_states=True)
+        return torch.stack([*outputs.hidden_states[:-1], outputs.last_hidden_state])
 
     def forward(self, waves: Tensor) -> Tensor:
-        """(B, samples) at 16 kHz -> (B, width, T)"""
+        """Waveforms (B, samples) at 16 kHz -> features (B, width, T) in float32."""
         return self.mixture(self.hidden_states(waves))
 
 
 class SpeakerEncoder(nn.Module):
-    """Front end and ECAPA-TDNN."""
+    """A front end and an ECAPA-TDNN.
+
+    The weights may be float32, bfloat16 or float16; embeddings are returned in float32.
+    """
 
     def __init__(self, config: SpeakerEncoderConfig) -> None:
         super().__init__()
@@ -208,21 +242,24 @@ class SpeakerEncoder(nn.Module):
         )
 
     def forward(self, waves: Tensor) -> Tensor:
-        """(B, samples) at `config.sample_rate` -> (B, embedding)"""
-        embedding = self.ecapa(self.front(waves))
+        """Waveforms (B, samples) at `config.sample_rate` -> embeddings (B, embedding) in float32."""
+        embedding = self.ecapa(self.front(waves)).float()
         if self.config.normalise:
             embedding = F.normalize(embedding, dim=-1) * self.config.embedding**0.5
         return embedding
 
     @torch.no_grad()
     def embed(self, pcm: Tensor) -> Tensor:
-        """(B, samples) at 24 kHz -> (B, embedding); all rows are of one length and without padding.
+        """Recordings (B, samples) at `config.pcm_rate`, not padded -> embeddings (B, embedding).
 
         Raises:
-            ValueError: the sound is too short.
+            ValueError: the recordings are too short.
         """
-        waves = resample(pcm, PCM_RATE, self.config.sample_rate)
+        waves = resample(pcm.float(), self.config.pcm_rate, self.config.sample_rate)
         if waves.shape[-1] < self.front.shortest:
             seconds = self.front.shortest / self.config.sample_rate
-            raise ValueError(f"a voice needs at least {seconds:.2f} s of sound, better some seconds")
+            raise ValueError(
+                f"the recording of the voice is too short: it must last at least {seconds:.2f} s, "
+                f"preferably several seconds"
+            )
         return self(waves)

@@ -1,4 +1,4 @@
-"""Discriminators of waveforms and the losses that they take part in."""
+"""Discriminators of waveforms, adversarial and semantic losses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from audio_vae.discriminator import Discriminator, DiscriminatorConfig, PeriodDi
 from audio_vae.losses import MeaningLoss, feature_matching, least_squares
 
 
-def judges() -> Discriminator:
+def tiny_discriminator() -> Discriminator:
     torch.manual_seed(0)
     return Discriminator(DiscriminatorConfig.tiny())
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 12, 1000])
 @pytest.mark.parametrize("period", [1, 2, 3, 11])
-def test_folding_loses_no_sample(samples: int, period: int) -> None:
+def test_fold_keeps_every_sample(samples: int, period: int) -> None:
     pcm = torch.randn(2, samples)
     folded = fold(pcm, period)
     assert folded.shape == (2, 1, -(-samples // period), period)
@@ -27,9 +27,9 @@ def test_folding_loses_no_sample(samples: int, period: int) -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 5, 31, 64, 1000, 1001])
-def test_any_length_is_judged(samples: int) -> None:
+def test_discriminator_accepts_any_length(samples: int) -> None:
     pcm = torch.randn(2, samples).requires_grad_()
-    maps = judges()(pcm)
+    maps = tiny_discriminator()(pcm)
     assert len(maps) == 4
     assert all(len(part) > 1 and part[-1].shape[:2] == (2, 1) for part in maps)
     least_squares(maps, 1.0).backward()
@@ -37,15 +37,15 @@ def test_any_length_is_judged(samples: int) -> None:
     assert pcm.grad.isfinite().all()
 
 
-def test_a_row_is_judged_alone() -> None:
-    discriminator, pcm = judges(), torch.randn(3, 500)
+def test_row_does_not_depend_on_the_other_rows() -> None:
+    discriminator, pcm = tiny_discriminator(), torch.randn(3, 500)
     together, alone = discriminator(pcm), discriminator(pcm[1:2])
     for part, single in zip(together, alone, strict=True):
         torch.testing.assert_close(part[-1][1:2], single[-1])
 
 
-def test_a_period_sees_its_own_samples_only() -> None:
-    part = judges().parts[0]  # period 2
+def test_column_of_a_period_depends_on_its_own_samples_only() -> None:
+    part = tiny_discriminator().parts[0]  # period 2
     pcm = torch.randn(1, 400)
     other = pcm.clone()
     other[:, 1::2] += 1
@@ -60,8 +60,8 @@ def test_least_squares_in_closed_form() -> None:
     assert least_squares(maps, 0.0).item() == pytest.approx((0.25 + 9) / 2)
 
 
-def test_features_match_themselves_and_teach_only_what_is_made() -> None:
-    real = judges()(torch.randn(1, 300))
+def test_feature_matching_has_a_gradient_for_the_decoded_speech_only() -> None:
+    real = tiny_discriminator()(torch.randn(1, 300))
     assert feature_matching(real, real) == 0
     made = [[maps[0] + 0.5, *maps[1:-1], maps[-1] + 100] for maps in real]
     layers = sum(len(maps) - 1 for maps in real)
@@ -72,16 +72,16 @@ def test_features_match_themselves_and_teach_only_what_is_made() -> None:
     assert goal.grad is None
 
 
-def test_meaning_is_an_error_and_an_angle() -> None:
+def test_semantic_loss_in_closed_form() -> None:
     loss = MeaningLoss(4, 4)
-    loss.read = torch.nn.Sequential()  # reads what it is given
+    loss.read = torch.nn.Sequential()  # the identity
     features = torch.tensor([[[1.0, 0, 0, 0]]])
     assert loss(features, features) == pytest.approx(0, abs=1e-6)
     assert loss(2 * features, features).item() == pytest.approx(1 / 4)
     assert loss(-features, features).item() == pytest.approx(4 / 4 + 2)
 
 
-def test_published_sizes() -> None:
+def test_period_discriminator_has_the_published_size() -> None:
     part = PeriodDiscriminator(2, DiscriminatorConfig.base().period_widths)
     weights = sum(p.numel() for name, p in part.named_parameters() if name.endswith("weight"))
     assert weights == 5 * (32 + 32 * 128 + 128 * 512 + 512 * 1024 + 1024 * 1024) + 3 * 1024

@@ -1,4 +1,4 @@
-"""Encoding as the sound arrives: the same latents, whatever the pieces, and no more held than needed."""
+"""Encoding a stream: the latents do not depend on the lengths of the pieces, and little is kept."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig, ConvolutionalConfig, WhisperConfig
-from audio_vae.encoder import heard
+from audio_vae.encoder import encoder_receptive_field
 from audio_vae.model import AudioVAE, EncoderState
 
 FORMS = {"spectral": AudioVAEConfig.tiny(), "convolutional": AudioVAEConfig.tiny_convolutional()}
-SAMPLES = 27 * 960 + 311
+SAMPLES = 19 * 960 + 311
 
 
 @pytest.fixture(params=FORMS, scope="module")
@@ -28,41 +28,41 @@ def stream(model: AudioVAE, pcm: Tensor, size: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def test_pieces_give_what_the_whole_gives(model: AudioVAE) -> None:
-    pcm = torch.randn(2, SAMPLES)
+def test_encoding_in_pieces_equals_encoding_the_whole(model: AudioVAE) -> None:
+    pcm = torch.randn(1, SAMPLES)
     whole = model.encode(pcm)
     first, second = (torch.cat(stream(model, pcm, size), dim=1) for size in (SAMPLES, 5000))
-    assert whole.shape == first.shape == (2, 27, model.latent_dim)
+    assert whole.shape == first.shape == (1, 19, model.latent_dim)
     assert torch.equal(first, second)
     assert (first - whole).abs().max() < 1e-5
 
 
 @torch.no_grad()
-def test_latents_lag_by_the_lookahead_and_little_is_held(model: AudioVAE) -> None:
+def test_encoded_stream_lags_by_the_lookahead_and_keeps_few_frames(model: AudioVAE) -> None:
     state, chunk, got = EncoderState(), model.config.chunk, 0
-    for given in range(1, 60):
+    for given in range(1, 30):
         got += model.encode(torch.randn(1, model.hop), state).shape[1]
-        assert got == max(0, (given - model.heard_after) // chunk * chunk)
+        assert got == max(0, (given - model.encoder_lookahead) // chunk * chunk)
         assert state.pending is not None
-        assert state.pending.shape[1] <= (model.heard_before + model.heard_after + chunk) * model.hop
+        assert state.pending.shape[1] <= (model.encoder_context + model.encoder_lookahead + chunk) * model.hop
 
 
-def test_reach_is_what_the_gradient_says(model: AudioVAE) -> None:
-    before, after = heard(model.config.form)
-    assert (before, after) == (model.heard_before, model.heard_after)
-    at, hop = 24, model.hop
-    pcm = torch.randn(1, 48 * hop, requires_grad=True)
-    model.encode(pcm)[0, at].square().sum().backward()
+def test_receptive_field_of_the_encoder_contains_the_gradient(model: AudioVAE) -> None:
+    before, after = encoder_receptive_field(model.config.form)
+    assert (before, after) == (model.encoder_context, model.encoder_lookahead)
+    frame, hop = 9, model.hop
+    pcm = torch.randn(1, 18 * hop, requires_grad=True)
+    model.encode(pcm)[0, frame].square().sum().backward()
     assert pcm.grad is not None
     touched = pcm.grad[0].nonzero().flatten() // hop
-    assert at - before <= int(touched.min())
-    assert int(touched.max()) <= at + after
+    assert frame - before <= int(touched.min())
+    assert int(touched.max()) <= frame + after
 
 
-def test_whisper_refuses_a_stream() -> None:
+def test_encoding_a_stream_with_whisper_raises_value_error() -> None:
     small = WhisperConfig(mels=80, positions=1500, width=32, heads=2, layers=1)
     form = ConvolutionalConfig(encoder_width=4, hidden=32, decoder_width=32, whisper=small)
     model = AudioVAE(dataclasses.replace(AudioVAEConfig.tiny_convolutional(), convolutional=form))
     assert not model.encodes_streams
-    with pytest.raises(ValueError, match="as a whole"):
+    with pytest.raises(ValueError, match="whole signals only"):
         model.encode(torch.zeros(1, 9600), EncoderState())

@@ -1,4 +1,4 @@
-"""The shipped weights say what went in."""
+"""The shipped weights of the audio autoencoder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from talker.checkpoint import PUPPET, load_component
 
 
 @torch.no_grad()
-def test_the_round_trip_of_unseen_speech() -> None:
+def test_round_trip_of_unseen_speech_is_close() -> None:
     pytest.importorskip("espeakng_loader", reason="corpus speech needs the extra `data`")
     from puppet.corpus import Corpus
 
     model = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
     assert model.config == AudioVAEConfig.puppet()
-    clips = [Corpus("heldout").clip(index) for index in range(6)]
+    clips = [Corpus("heldout").clip(index) for index in range(3)]
     spoken = [torch.from_numpy(clip.pcm)[None] for clip in clips if not clip.idle]
     loss = SpectralLoss()
     right = [float(loss(model.decode(model.encode(pcm)), pcm)) for pcm in spoken]

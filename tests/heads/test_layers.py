@@ -1,4 +1,4 @@
-"""The shared block: rotations, permutation, padding of inner widths."""
+"""The shared transformer block: rotary positions, normalisation, padding of inner widths."""
 
 import pytest
 import torch
@@ -7,24 +7,24 @@ from heads.layers import Block, RMSNorm, SwiGLU, ffn_width, pad_inner_widths
 from heads.rope import Rope, rotate
 
 
-def test_rotation_keeps_lengths_and_sees_only_distance():
+def test_rotated_products_depend_on_the_distance_only():
     table = Rope(16).w
     q, k = torch.randn(16), torch.randn(16)
-    turned = [rotate(x.expand(20, 16), table[:20]) for x in (q, k)]
-    torch.testing.assert_close(turned[0].norm(dim=-1), q.norm().expand(20))
-    products = turned[0] @ turned[1].T
+    rotated = [rotate(x.expand(20, 16), table[:20]) for x in (q, k)]
+    torch.testing.assert_close(rotated[0].norm(dim=-1), q.norm().expand(20))
+    products = rotated[0] @ rotated[1].T
     for distance in (-3, 0, 5):
         line = products.diagonal(distance)
         torch.testing.assert_close(line, line[:1].expand_as(line), atol=1e-4, rtol=1e-4)
 
 
-def test_position_zero_is_not_turned():
+def test_position_zero_is_not_rotated():
     x = torch.randn(1, 16)
     assert rotate(x, Rope(16)(1)).equal(x)
 
 
-def test_table_is_computed_not_loaded():
-    """Half-precision checkpoints would round the table; its own values stay."""
+def test_loaded_table_is_replaced_by_the_computed_one():
+    """A half-precision checkpoint has rounded the table."""
     rope = Rope(16)
     rope.load_state_dict({"w": rope.w.half().float()})
     assert rope.w.equal(Rope(16).w)
@@ -32,13 +32,45 @@ def test_table_is_computed_not_loaded():
         rope.load_state_dict({"w": torch.zeros(3)})
 
 
-def test_norm_ignores_scale():
+def test_positions_select_rows_of_the_table():
+    rope = Rope(16)
+    positions = torch.tensor([5, 0, 5, 1023])
+    assert rope(positions).equal(torch.stack([rope.w[position] for position in positions]))
+    assert rope(torch.arange(7)).equal(rope(7))
+    with pytest.raises(ValueError, match="1024 positions"):
+        rope(1025)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rotation_in_half_precision_uses_a_float32_table(dtype):
+    rope, x = Rope(16).to(dtype), torch.randn(6, 16).to(dtype)
+    assert rope.w.equal(Rope(16).w)
+    rotated = rotate(x, rope(6))
+    assert rotated.equal(rotate(x.float(), Rope(16)(6)).to(dtype))
+
+
+def test_norm_in_float16_does_not_overflow():
+    """300 squared exceeds the range of float16."""
+    norm, x = RMSNorm(64).half(), torch.full((1, 64), 300.0, dtype=torch.float16)
+    assert norm(x).equal(torch.ones(1, 64, dtype=torch.float16))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.005)])
+def test_block_in_half_precision_is_close_to_float32(dtype, tolerance):
+    block, rotation, x = Block(64, 4, ffn_width(64)), Rope(16)(6), torch.randn(2, 6, 64)
+    expected = block(x, rotation)
+    half = block.to(dtype)(x.to(dtype), rotation)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), expected, atol=tolerance, rtol=0)
+
+
+def test_norm_does_not_depend_on_the_scale_of_its_input():
     norm, x = RMSNorm(64), torch.randn(3, 64)
     torch.testing.assert_close(norm(x).square().mean(-1), torch.ones(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(norm(5 * x), norm(x), atol=1e-4, rtol=0)
 
 
-def test_padded_inner_width_computes_the_same():
+def test_padded_block_computes_the_same_function():
     block, rotation, x = Block(64, 4, ffn_width(64)), Rope(16)(6), torch.randn(2, 6, 64)
     assert block.mlp.fc1.out_features == 170
     before = block(x, rotation)
@@ -49,14 +81,15 @@ def test_padded_inner_width_computes_the_same():
     assert block.mlp.proj.weight.shape == (64, 192)
 
 
-@pytest.mark.parametrize("capacity", [4, 8, 16])
-@pytest.mark.parametrize("width", [64, 192, 1024])
-def test_padded_swiglu_is_the_same_in_every_slot(width, capacity):
+@pytest.mark.parametrize(
+    ("width", "capacity"), [(64, 4), (64, 8), (64, 16), (192, 4), (192, 8), (192, 16), (1024, 4)]
+)
+def test_row_of_padded_swiglu_is_the_same_in_every_slot(width, capacity):
     mlp = SwiGLU(width, ffn_width(width))
     pad_inner_widths(mlp)
     batch = torch.randn(capacity, 1, width)
-    outcome = mlp(batch)
+    expected = mlp(batch)
     for slot in range(capacity):
         moved = torch.randn(capacity, 1, width)
         moved[slot] = batch[0]
-        assert mlp(moved)[slot].equal(outcome[0]), slot
+        assert mlp(moved)[slot].equal(expected[0]), slot

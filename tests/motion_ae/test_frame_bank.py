@@ -1,4 +1,4 @@
-"""The bank of rendered frames: the same people in every run, and a flow that maps one frame onto another."""
+"""The bank of rendered frames: deterministic people, and a flow that maps one frame onto another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def person() -> dict[str, np.ndarray]:
     return render_person("train", 3, 2)
 
 
-def test_a_person_is_the_same_again_and_another_in_the_other_split(person: dict[str, np.ndarray]) -> None:
+def test_person_depends_on_split_and_index_only(person: dict[str, np.ndarray]) -> None:
     again = render_person("train", 3, 2)
     assert all(np.array_equal(person[name], again[name]) for name in person)
     assert not np.array_equal(person["pictures"], render_person("heldout", 3, 2)["pictures"])
@@ -37,11 +37,11 @@ def test_flow_maps_the_source_onto_the_target(person: dict[str, np.ndarray]) -> 
     moved = warp(source, F.interpolate(flow, size=(SIZE, SIZE), mode="bilinear"))
     left, top = person["boxes"][1, :, :2].min(0)
     right, bottom = person["boxes"][1, :, 2:].max(0)
-    face = np.s_[..., top:bottom, left:right]  # elsewhere the source hides part of the backdrop
+    face = np.s_[..., top:bottom, left:right]  # elsewhere the source occludes the background
     assert (moved - target)[face].abs().mean() < 0.5 * (source - target)[face].abs().mean()
 
 
-def test_boxes_hold_mouth_and_eyes(person: dict[str, np.ndarray]) -> None:
+def test_boxes_contain_mouth_and_eyes(person: dict[str, np.ndarray]) -> None:
     x0, y0, x1, y1 = person["boxes"].astype(int).transpose(2, 0, 1)
     assert (x1 > x0).all()
     assert (y1 > y0).all()
@@ -49,13 +49,13 @@ def test_boxes_hold_mouth_and_eyes(person: dict[str, np.ndarray]) -> None:
     assert ((x0 >= 0) & (y0 >= 0) & (x1 <= SIZE) & (y1 <= SIZE)).all()
 
 
-def test_the_bank_renders_once(
+def test_bank_renders_every_person_once(
     tmp_path: Path, person: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    rendered_people: list[int] = []
 
     def rendered(split: str, index: int, frames: int) -> dict[str, np.ndarray]:
-        asked.append(index)
+        rendered_people.append(index)
         return person
 
     monkeypatch.setattr(frame_bank, "render_person", rendered)
@@ -63,10 +63,10 @@ def test_the_bank_renders_once(
     bank.ensure(2)
     bank.ensure(3)
     FrameBank(tmp_path, "train", people=4, frames=2).ensure(3)
-    assert asked == [0, 1, 2]
+    assert rendered_people == [0, 1, 2]
     FrameBank(tmp_path, "train", people=2, frames=2).ensure(2)
     FrameBank(tmp_path, "train", people=ROOM["train"], frames=2).ensure(4)
-    assert asked == [0, 1, 2, 3], "banks of other numbers of people share the folder"
+    assert rendered_people == [0, 1, 2, 3], "banks of different sizes share the folder"
     pairs = bank.pairs(np.array([2, 0]), np.array([0, 1]), np.array([1, 0]))
     assert np.array_equal(pairs.source[0], person["pictures"][0])
     assert np.array_equal(pairs.flow[0], person["flow"][1, 0])
@@ -79,7 +79,7 @@ def test_the_bank_renders_once(
 
 
 @pytest.mark.long
-def test_workers_render_what_one_process_renders(tmp_path: Path) -> None:
+def test_worker_processes_render_the_same_frames_as_one_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "recipes.data.frame_bank", "--people", "3", "--workers", "2"]
     subprocess.run([*command, "--frames", str(tmp_path)], check=True)
     for index in range(3):

@@ -1,4 +1,4 @@
-"""The motion autoencoder's losses, and how its recipe measures and draws, on tiny pictures."""
+"""Losses of the motion autoencoder, and the measurements of its recipe, on tiny pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recipes import train_motion_ae as recipe
 RUN = tiny("motion_ae")
 
 
-def test_losses_vanish_on_the_target_alone() -> None:
+def test_losses_are_zero_for_the_target_only() -> None:
     target, weights = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
     drawn = target + 0.1
     assert weighted_l1(target, target, weights) == 0
@@ -27,7 +27,7 @@ def test_losses_vanish_on_the_target_alone() -> None:
     assert gradient_l1(drawn, target, weights) < 1e-6, "a constant offset has no gradient"
 
 
-def test_box_weights_mark_the_boxes() -> None:
+def test_box_weights_are_set_inside_the_boxes_only() -> None:
     marked = box_weights(torch.tensor([[[1, 2, 3, 5], [6, 6, 8, 8]]]), 8, 4.0)
     assert marked.shape == (1, 1, 8, 8)
     assert marked.sum() == 4.0 * (2 * 3 + 2 * 2)
@@ -35,7 +35,7 @@ def test_box_weights_mark_the_boxes() -> None:
     assert marked[0, 0, 1, 2] == 0
 
 
-def test_known_flow_costs_nothing() -> None:
+def test_flow_loss_of_the_true_flow_is_zero() -> None:
     size, wide = 64, 16
     flow = torch.full((1, 2, wide, wide), 6.0)
     cells = 6.0 * wide / size
@@ -44,12 +44,12 @@ def test_known_flow_costs_nothing() -> None:
     assert flow_l1([-raw], flow, size, torch.ones(1, 1, size, size)) > 0.1
 
 
-def test_code_error_is_measured_in_spreads() -> None:
+def test_code_error_is_relative_to_the_spread() -> None:
     spread = torch.tensor([0.5, 2.0])
     assert code_error(torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2), spread) == 1
 
 
-def test_looking_measures_copies_as_copies() -> None:
+def test_psnr_of_copying_is_that_of_the_source() -> None:
     batch = recipe.to_batch(Bank(256).first(4), RUN.weights)
     measured = recipe.look(MotionAE(RUN.model).eval(), batch)
     error = (batch.source - batch.target).div(2).square().mean()
@@ -57,7 +57,7 @@ def test_looking_measures_copies_as_copies() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
-def test_a_sheet_holds_any_number_of_pictures(tmp_path: Path, count: int) -> None:
+def test_sheet_holds_any_number_of_pictures(tmp_path: Path, count: int) -> None:
     pictures = torch.arange(count)[:, None, None, None].expand(count, 3, 4, 2) / 8
     recipe.save_sheet(pictures, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))

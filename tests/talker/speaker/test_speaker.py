@@ -1,16 +1,22 @@
-"""The speaker encoder of the default: one vector a voice, whatever its level; tables of published names."""
+"""Laws of the speaker encoder, and the names of the published parameters."""
+
+import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cosine_similarity
+from torchaudio.functional import resample
 
 from talker.checkpoint import load_component, save_component
-from talker.speaker.encoder import PCM_RATE, FilterBank, SpeakerEncoder, SpeakerEncoderConfig, WavLMSizes
+from talker.clock import SAMPLE_RATE
+from talker.speaker.encoder import FilterBank, SpeakerEncoder, SpeakerEncoderConfig, WavLMSizes
 from talker.weights.speaker import rename
 
 
 def voice(seconds: float = 1.0, rows: int = 1) -> torch.Tensor:
-    """(rows, samples): buzzing with a wavering pitch."""
-    time = torch.arange(int(seconds * PCM_RATE)) / PCM_RATE
+    """(rows, samples): harmonic tones with vibrato."""
+    time = torch.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     pitch = 100 * (1 + torch.arange(rows))[:, None]
     phase = 2 * torch.pi * pitch * (time + 0.01 * torch.sin(10 * time))
     return 0.1 * sum(torch.sin(k * phase) / k for k in range(1, 9))
@@ -18,48 +24,65 @@ def voice(seconds: float = 1.0, rows: int = 1) -> torch.Tensor:
 
 def tiny() -> SpeakerEncoder:
     encoder = SpeakerEncoder(SpeakerEncoderConfig.tiny())
-    for _ in range(3):  # batch norms take up statistics
+    for _ in range(3):  # updates the statistics of the batch norms
         encoder(voice(rows=4))
     return encoder.eval()
 
 
-def test_embedding_has_values_of_about_one():
+def test_embedding_is_normalised_to_values_of_about_one():
     encoder = tiny()
     embedding = encoder.embed(voice(rows=3))
     assert embedding.shape == (3, 16)
     torch.testing.assert_close(embedding.norm(dim=-1), torch.full((3,), 4.0))
 
 
-def test_level_does_not_matter():
-    bank, wave = FilterBank(PCM_RATE, 40), voice()
+def test_filter_bank_ignores_the_level():
+    bank, wave = FilterBank(SAMPLE_RATE, 40), voice()
     torch.testing.assert_close(bank(wave), bank(wave * 0.1), atol=1e-4, rtol=0)
 
 
-def test_row_alone_is_the_row_in_a_batch():
+def test_row_does_not_depend_on_the_other_rows():
     encoder, waves = tiny(), voice(rows=3)
     torch.testing.assert_close(encoder.embed(waves)[1:2], encoder.embed(waves[1:2]), atol=1e-5, rtol=0)
 
 
-def test_too_short_a_voice_says_so():
+def test_short_recording_raises_value_error():
     with pytest.raises(ValueError, match=r"at least 0\.04 s"):
         tiny().embed(voice(0.03))
 
 
-def test_puppet_is_small():
+def test_puppet_keeps_its_parameter_budget():
     encoder = SpeakerEncoder(SpeakerEncoderConfig.puppet())
     assert sum(parameter.numel() for parameter in encoder.parameters()) <= 700_000
 
 
-def test_config_survives_its_checkpoint(tmp_path):
+def test_checkpoint_round_trip_keeps_config_and_embedding(tmp_path):
     encoder = tiny()
     save_component(encoder, tmp_path, dtype=torch.float32)
-    again = load_component(SpeakerEncoder, SpeakerEncoderConfig, tmp_path)
-    assert again.config == encoder.config
-    assert again.embed(voice()).equal(encoder.embed(voice()))
+    loaded = load_component(SpeakerEncoder, SpeakerEncoderConfig, tmp_path)
+    assert loaded.config == encoder.config
+    assert loaded.embed(voice()).equal(encoder.embed(voice()))
 
 
-@pytest.mark.long
-def test_wavlm_takes_24_khz_and_never_leaves_evaluation_mode():
+def test_input_rate_comes_from_the_config():
+    encoder = tiny()
+    twice = SpeakerEncoder(replace(encoder.config, pcm_rate=2 * SAMPLE_RATE)).eval()
+    twice.load_state_dict(encoder.state_dict())
+    pcm = voice()
+    assert twice.embed(pcm).equal(encoder.embed(resample(pcm, 2 * SAMPLE_RATE, SAMPLE_RATE)))
+
+
+@pytest.mark.parametrize(("dtype", "least_cosine"), [(torch.bfloat16, 0.9995), (torch.float16, 0.99999)])
+def test_half_precision_is_close_to_float32(dtype, least_cosine):
+    encoder, waves = tiny(), voice(rows=2)
+    half = copy.deepcopy(encoder).to(dtype)
+    assert half.front.window.equal(encoder.front.window)
+    embedding = half.embed(waves)
+    assert embedding.dtype == torch.float32
+    assert cosine_similarity(embedding, encoder.embed(waves)).min() > least_cosine
+
+
+def tiny_wavlm() -> SpeakerEncoder:
     sizes = WavLMSizes(
         layers=2,
         width=32,
@@ -74,13 +97,28 @@ def test_wavlm_takes_24_khz_and_never_leaves_evaluation_mode():
     config = SpeakerEncoderConfig(
         sample_rate=16_000, channels=16, merged=32, bottleneck=8, embedding=12, normalise=False, wavlm=sizes
     )
-    encoder = SpeakerEncoder(config).train()
+    return SpeakerEncoder(config)
+
+
+@pytest.mark.long
+def test_wavlm_stays_in_evaluation_mode():
+    encoder = tiny_wavlm().train()
     assert encoder.ecapa.training
     assert not any(module.training for module in encoder.front.wavlm.modules())
     assert encoder.eval().embed(voice(rows=2)).shape == (2, 12)
 
 
-def test_published_names():
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_wavlm_in_half_precision_is_close_to_float32(dtype):
+    encoder, waves = tiny_wavlm().eval(), voice(rows=2)
+    full = encoder.embed(waves)
+    half = encoder.to(dtype).embed(waves)
+    assert half.dtype == torch.float32
+    assert cosine_similarity(half, full).min() > 0.9995
+
+
+def test_published_names_map_to_ours():
     stem = "feature_extract.model.encoder."
     layer = "front.wavlm.encoder.layers.3."
     names = {
