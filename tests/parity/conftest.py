@@ -15,7 +15,7 @@ from parity.harness import DEFAULT_FOLDER, RECORDED, Fixture, load_fixture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    # pytest's own `--fixtures` lists set-up functions. This option replaces it; `--funcargs` still lists them.
+    # This option replaces pytest's own `--fixtures`, which lists set-up functions; `--funcargs` still does.
     parser.optparser.conflict_handler = "resolve"
     group = parser.getgroup("parity", "recorded runs of the published systems")
     group.addoption(

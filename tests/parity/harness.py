@@ -5,8 +5,8 @@
         module = case.load(DiT(config_of(case.config)))
         case.close("velocity", module(case.inputs["x"], ...), 3e-5)
 
-A test runs once for every file whose metadata names one of its kinds; the file name does not matter. A file of
-an unknown kind is an error. All sizes come from the metadata.
+A test runs once for every file whose metadata names one of its kinds; the file name does not matter. A file
+of an unknown kind is an error. All sizes come from the metadata.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Fixture:
         return module.eval()
 
     def close(self, name: str, actual: Tensor, tolerance: float, relative: bool = False) -> None:
-        """Assert that `actual` equals the recorded output `name`: its shape, and its values within `tolerance`.
+        """Assert that `actual` has the shape and, within `tolerance`, the values of the output `name`.
 
         `tolerance` bounds the largest absolute difference, or the largest relative one with `relative`.
         A reduced copy compares the part that it contains, and nothing if it lacks this output.

@@ -128,12 +128,20 @@ REDUCTIONS: dict[str, Reduction] = {
         outputs={
             "out/direction": every(16, 1),
             "out/z": every(16, 1),
-            **{f"out/render_{kind}_crops": (slice(1), slice(4, None), ALL, _HALF, _HALF) for kind in _RENDERS},
+            **{
+                f"out/render_{kind}_crops": (slice(1), slice(4, None), ALL, _HALF, _HALF) for kind in _RENDERS
+            },
         },
     ),
     "speaker_wavlm": Reduction(
         drop=(
-            *("in/wav_2s", "out/embedding_2s", "out/head_input_2s", "out/hidden_states_2s", "out/projected_2s"),
+            *(
+                "in/wav_2s",
+                "out/embedding_2s",
+                "out/head_input_2s",
+                "out/hidden_states_2s",
+                "out/projected_2s",
+            ),
         ),
         outputs={"out/hidden_states_0p7s": every(8, 3), "out/projected_0p7s": every(8, 2)}
         | {"out/head_input_0p7s": every(8, 1)},
