@@ -6,11 +6,11 @@ A reduced copy holds a part of the tensors of a fixture, bit for bit; it contain
 computed. Its metadata has two more entries:
 
 - `reduced`: true. `Fixture.close` skips the outputs that the copy does not contain.
-- `compared`: output name -> slices [start, stop, step], one per dimension. `Fixture.close` applies them to the
-  value that our code computes before it compares.
+- `compared`: output name -> slices [start, stop, step], one per dimension. `Fixture.close` takes this part of
+  what our code computes before it compares.
 
-To fit into a few hundred kilobytes, the metadata is compressed and the manifest contains only shapes: the rule
-of a synthetic weight follows from its key (`weights.rule_of`). Integers are stored as int16.
+To keep the copies small, the metadata is compressed and the manifest contains only shapes: the rule of a
+synthetic weight follows from its key (`weights.rule_of`). Integers are stored as int16.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 Part = tuple[slice, ...]
 ALL = slice(None)
 _HALF, _FOURTH = slice(None, None, 2), slice(None, None, 4)
-_RENDERS = ("absolute", "relative")
+_RENDERS = ("out/render_absolute_crops", "out/render_relative_crops")
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,13 @@ REDUCTIONS: dict[str, Reduction] = {
         outputs={
             "out/direction": every(16, 1),
             "out/z": every(16, 1),
-            **{
-                f"out/render_{kind}_crops": (slice(1), slice(4, None), ALL, _HALF, _HALF) for kind in _RENDERS
-            },
+            **{name: (slice(1), slice(4, None), ALL, _HALF, _HALF) for name in _RENDERS},
         },
     ),
     "speaker_wavlm": Reduction(
         drop=(
-            *(
-                "in/wav_2s",
-                "out/embedding_2s",
-                "out/head_input_2s",
-                "out/hidden_states_2s",
-                "out/projected_2s",
-            ),
+            *("in/wav_2s", "out/embedding_2s", "out/head_input_2s"),
+            *("out/hidden_states_2s", "out/projected_2s"),
         ),
         outputs={"out/hidden_states_0p7s": every(8, 3), "out/projected_0p7s": every(8, 2)}
         | {"out/head_input_0p7s": every(8, 1)},

@@ -24,8 +24,8 @@ def check(
 ) -> None:
     """Assert that keys and shapes of `model` equal those of a published checkpoint.
 
-    `rename` maps a published key to ours, or to None for the keys in `unused`. `extra`: keys that only our model
-    has.
+    `rename` maps a published key to ours, or to None for the keys in `unused`. Only our model has the keys in
+    `extra`.
     """
     published = json.loads((MANIFESTS / f"{name}.json").read_text())
     own = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}

@@ -75,9 +75,7 @@ def test_patch_encoder_computes_the_recorded_tokens(case: Fixture) -> None:
     own = PatchEncoderConfig(layers=c["n_layer"], heads=c["n_head"], ffn=ffn_width(c["hidden_size"]))
     encoder = PatchEncoder(c["input_dim"], c["hidden_size"], own)
     del encoder.projector
-    encoder.input_proj = nn.Linear(
-        c["input_dim"], c["hidden_size"]
-    )  # in the talker both sides have its width
+    encoder.input_proj = nn.Linear(c["input_dim"], c["hidden_size"])  # the talker's has equal sides
     case.load(encoder)
     x = case.inputs["x"]
     case.close("y", encoder.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), 1e-5)
