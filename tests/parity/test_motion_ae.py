@@ -124,19 +124,26 @@ def _check_renderer(case: Fixture, tol: float) -> None:
     _check_render(case, "render_relative", model.render(moved, portrait), tol)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("two_threads")
 @fixtures("lia_x")
 @torch.no_grad()
 def test_renderer(case: Fixture) -> None:
-    torch.set_num_threads(2)
     _check_renderer(case, 2e-4)
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("two_threads")
 @fixtures("lia_x_scale2")
 @torch.no_grad()
 def test_renderer_at_the_published_size(case: Fixture) -> None:
-    torch.set_num_threads(2)
     _check_renderer(case, 5e-4)
 
 

@@ -1,6 +1,6 @@
 """Synthetic weights and images of the recorded runs, as functions of a key, a shape and a seed.
 
-`draw` takes standard normal numbers from numpy's legacy generator (the same in every version), seeded with the
+`draw` takes standard normal numbers from numpy's legacy generator (fixed across versions), seeded with the
 CRC-32 of "seed:key", applies the rule of the key in float64 and rounds to float32. `rule_of` returns
 the rule of an official checkpoint key.
 """
