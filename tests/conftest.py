@@ -28,7 +28,7 @@ def _from_pytest(handler: logging.Handler) -> bool:
 
 
 def _loggers() -> dict[str, tuple[object, ...]]:
-    """Level, handlers, `propagate` and `disabled` of each logger, and the level that `logging.disable` set."""
+    """Level, handlers, `propagate` and `disabled` of each logger, and the level of `logging.disable`."""
     manager = logging.Logger.manager
     named = {name: one for name, one in manager.loggerDict.items() if isinstance(one, logging.Logger)}
     found: dict[str, tuple[object, ...]] = {"logging.disable": (manager.disable,)}
