@@ -114,7 +114,7 @@ def test_silent_frames_do_not_count_as_repeated() -> None:
 
 
 def test_frames_before_the_first_one_repeat_nothing() -> None:
-    """A constant sound equals itself three frames earlier, so the first window is full after 3 + 50 frames."""
+    """A constant sound equals itself three frames earlier, so a window is full after 3 + 50 frames."""
     guard = dataclasses.replace(GUARD, quiet=QUIET + 3)
     assert verdict(QUIET.expand(100, -1), guard) == ("repetition", 3 + LIMIT)
 
