@@ -16,8 +16,12 @@ from module_graph import PACKAGES
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-SET_BY_OTHERS = {"PYTEST_CURRENT_TEST"}
-"""Environment variables that pytest and libraries set while tests run."""
+SET_BY_LIBRARIES = {
+    "PYTEST_CURRENT_TEST",
+    *("LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH"),  # by `import cv2`
+    "TORCHINDUCTOR_CACHE_DIR",  # by torch's compiler
+}
+"""Environment variables that other libraries set, usually on their first import."""
 
 
 NEW_LOGGER = (logging.NOTSET, (), True, False)
@@ -66,7 +70,7 @@ def _process_state() -> Iterator[None]:
         if now != before:
             changes.append(f"logger {name}: {before} became {now}")
             _restore_logger(name, before)
-    for name in (environment.keys() | os.environ.keys()) - SET_BY_OTHERS:
+    for name in (environment.keys() | os.environ.keys()) - SET_BY_LIBRARIES:
         before, after = environment.get(name), os.environ.get(name)
         if before == after:
             continue

@@ -54,7 +54,7 @@ def find_cycles(graph: Graph) -> list[list[str]]:
 
     After each cycle, its last edge is removed, so that one call lists what there is to repair.
     """
-    rest = {name: set(imported) for name, imported in graph.items()}
+    rest = {name: sorted(graph[name]) for name in sorted(graph)}  # sorted: the same paths every time
     cycles = []
     while True:
         try:
@@ -63,7 +63,7 @@ def find_cycles(graph: Graph) -> list[list[str]]:
             # graphlib lists each module before the one that imports it.
             cycle = list(reversed(error.args[1]))
             cycles.append(cycle)
-            rest[cycle[-2]].discard(cycle[-1])
+            rest[cycle[-2]].remove(cycle[-1])
         else:
             return cycles
 
