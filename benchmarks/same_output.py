@@ -2,9 +2,9 @@
 
 python benchmarks/same_output.py COMMIT [--threads 1]
 
-Checks COMMIT out as a git worktree in a temporary folder, runs ten requests in it and in the working tree, each
-tree in a process of its own with the same number of threads, and compares raw latents, PCM and frames. Prints
-one line per request. The exit status is 1 if any request differs.
+Checks COMMIT out as a git worktree in a temporary folder, runs ten requests with each of the two trees, each in
+a process of its own with the same number of threads, and compares raw latents, PCM and frames. Prints one line
+per request. The exit status is 1 if any request differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 BOTH, AUDIO, MOTION = ("audio", "motion"), ("audio",), ("motion",)
 SPOKEN = "The small dog sleeps near the fire."
-"""The words of clip.mp4, the input of the dubbing requests."""
+"""The words of clip.mp4, the input of the `animate` and `dub` requests."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,8 @@ def difference(name: str, old: np.ndarray, new: np.ndarray) -> str | None:
         return None
     unequal = (old != new).reshape(len(old), -1).any(1)
     largest = np.abs(old.astype(np.float64) - new.astype(np.float64)).max()
-    return f"{name}: {unequal.sum()} of {len(old)} differ, the first is {unequal.argmax()}, by at most {largest:.3g}"
+    first = unequal.argmax()
+    return f"{name}: {unequal.sum()} of {len(old)} differ by at most {largest:.3g}, the first is {first}"
 
 
 def compare(before: Path, after: Path) -> bool:
