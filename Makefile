@@ -14,7 +14,7 @@ test: .venv/ready check      ## the test suite, lint, types and import contracts
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/python tests/module_graph.py && $(BIN)/lint-imports
 
 long: .venv/ready            ## slow tests: empty-environment wheel, kills, large parity
 	$(BIN)/python -m pytest -m long

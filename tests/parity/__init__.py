@@ -1,1 +1,1 @@
-"""Numbers recorded from the published systems, and our networks held against them."""
+"""Tests that our networks compute the numbers recorded from the published systems."""

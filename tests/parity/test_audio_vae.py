@@ -1,4 +1,4 @@
-"""WhisperX-VAE: resampling and log-mel, the whole autoencoder, and the full-size key table."""
+"""WhisperX-VAE: resampling and log-mel, encoder and decoder, and the key table of the full size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from talker.weights import audio_vae as keys
 
 @fixtures("audio_frontend")
 @torch.no_grad()
-def test_frontend(case: Fixture) -> None:
+def test_resampling_and_log_mel(case: Fixture) -> None:
     given, resample = case.inputs, torchaudio.functional.resample
     for name, source, rates in (
         ("wav16k", "wav24k", (24_000, 16_000)),
@@ -26,7 +26,10 @@ def test_frontend(case: Fixture) -> None:
         ("wav44k_to_24k", "wav44k", (44_100, 24_000)),
         ("wav16k_to_24k", "wav16k_src", (16_000, 24_000)),
     ):
-        case.close(name, resample(given[source], *rates), 1e-5)
+        if source in given:
+            case.close(name, resample(given[source], *rates), 1e-5)
+    if "wav24k" not in given:
+        return
     mels = case.expected["log_mel_head"].shape[2]
     branch = WhisperBranch(WhisperConfig(mels=mels, width=8, heads=1, layers=0), 24_000)
     log_mel = branch.log_mel(given["wav24k"])
@@ -38,7 +41,7 @@ def test_frontend(case: Fixture) -> None:
 
 
 def _autoencoder(case: Fixture) -> AudioVAE:
-    """The recorded sizes; only Whisper's number of heads is not to be seen in the shapes."""
+    """The recorded autoencoder. Its sizes follow from the shapes, except the number of Whisper's heads."""
     config = keys.infer_config({key: tuple(row["shape"]) for key, row in case.manifest.items()})
     assert config.convolutional is not None
     assert config.convolutional.whisper is not None
@@ -59,7 +62,7 @@ def _autoencoder(case: Fixture) -> AudioVAE:
 
 
 def _recorded_mel(case: Fixture, suffix: str) -> Tensor:
-    """The recorded log-mel: its first frames, then silence at its floor."""
+    """The recorded log-mel spectrogram (1, mels, 3000): its first frames, then silence at the floor."""
     head, tail = case.inputs[f"log_mel_head{suffix}"].flatten(0, 1), case.inputs[f"log_mel_tail{suffix}"]
     missing = 2 * case.config["whisper"]["n_audio_ctx"] - head.shape[2]
     return torch.cat((head, tail.view(-1, 1, 1).expand(*head.shape[:2], missing)), dim=2)
@@ -67,27 +70,32 @@ def _recorded_mel(case: Fixture, suffix: str) -> Tensor:
 
 @fixtures("audio_vae")
 @torch.no_grad()
-def test_autoencoder(case: Fixture) -> None:
+def test_encode_and_decode(case: Fixture) -> None:
     model, tolerance = _autoencoder(case), 2e-5
     assert isinstance(model.whisper, WhisperBranch)
-    for suffix in ("", "_odd"):
+    for suffix in ("", "_odd"):  # "_odd": the last latent frame is incomplete
+        if f"wav{suffix}" not in case.inputs:
+            continue
         wav = case.inputs[f"wav{suffix}"][:, 0]
         count = wav.shape[1] // model.hop
         acoustic = model.encoder(wav)
         case.close(f"acoustic{suffix}", acoustic.transpose(1, 2), tolerance)
+        case.close(f"latent{suffix}", model.encode(wav), 1e-4)  # with our own log-mel spectrogram
+        if f"log_mel_head{suffix}" not in case.inputs:
+            continue
         mel = _recorded_mel(case, suffix)
+        assert (model.whisper.log_mel(wav) - mel).abs().max() < 1e-4
         if not suffix:
             fine = model.whisper.encoder(mel)[:, : 2 * count]
             case.close("semantic_50hz_head", fine, tolerance)
         mean, _ = model.bottleneck.posterior(acoustic + model.whisper.features(mel, count))
         case.close(f"latent{suffix}", mean, tolerance)
-        assert (model.whisper.log_mel(wav) - mel).abs().max() < 1e-4
-        assert (model.encode(wav) - mean).abs().max() < 1e-4
-    case.close("decoded", model.decode(case.expected["latent"])[:, None], tolerance)
+    if "latent" in case.expected:
+        case.close("decoded", model.decode(case.expected["latent"])[:, None], tolerance)
     case.close("decoded_random", model.decode(case.inputs["latent_random"])[:, None], tolerance)
 
 
-def test_key_table_of_the_released_size() -> None:
+def test_key_table_covers_the_published_checkpoint() -> None:
     manifest = json.loads((MANIFESTS / "whisperx_vae.json").read_text())
     shapes = {key: tuple(row["shape"]) for key, row in manifest.items()}
     config = AudioVAEConfig.base()

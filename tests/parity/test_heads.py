@@ -1,4 +1,4 @@
-"""The diffusion heads: one estimator call, the whole sampler, the training objective."""
+"""The diffusion heads: one estimator call, the sampler, the training objective."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parity.harness import Fixture, fixtures
 
 
 def head_config(case: Fixture) -> DiTConfig:
-    """The recorded sizes; the published heads are as wide as the language model."""
+    """The recorded sizes. The published heads have the width of the language model."""
     sizes = case.config
     return DiTConfig(
         channels=sizes["in_channels"],
@@ -30,7 +30,7 @@ def head_config(case: Fixture) -> DiTConfig:
 
 
 def motion_heads(case: Fixture) -> TwoDiTHeads:
-    """The recorded head in our two-headed module, as its motion head."""
+    """`TwoDiTHeads` with the recorded head as its motion head."""
     heads = TwoDiTHeads(TwoDiTHeadsConfig(audio=None, motion=head_config(case)))
     rename = {
         key: f"motion.{key.removeprefix(case.prefix).removeprefix('estimator.')}" for key in case.manifest
@@ -39,7 +39,7 @@ def motion_heads(case: Fixture) -> TwoDiTHeads:
 
 
 def frames(recorded: Tensor) -> Tensor:
-    """Recordings have channels before frames: (..., C, P) -> (..., P, C)."""
+    """Recorded layout to ours: (..., C, P) -> (..., P, C)."""
     return recorded.transpose(-1, -2)
 
 
@@ -51,10 +51,10 @@ def condition(case: Fixture) -> Condition:
 
 @fixtures("dit_head")
 @torch.no_grad()
-def test_estimator_call(case: Fixture) -> None:
+def test_estimator_computes_the_recorded_velocity(case: Fixture) -> None:
     head = case.load(DiT(head_config(case)))
     inputs = case.inputs
-    assert not inputs["dt"].any(), "the second time network is only ever fed zeros"
+    assert not inputs["dt"].any(), "the published code passes only zeros to the second time MLP"
     case.close("time_embedding", sinusoid(inputs["t"], case.config["hidden_size"]), 1e-4)
     case.close("time_token", head.time_token(inputs["t"]), 3e-5)
     velocity = head(
@@ -65,7 +65,7 @@ def test_estimator_call(case: Fixture) -> None:
 
 @fixtures("cfm_sample")
 @torch.no_grad()
-def test_sampler(case: Fixture) -> None:
+def test_sampler_computes_the_recorded_samples(case: Fixture) -> None:
     heads = motion_heads(case)
     calls: list[tuple[Tensor, Tensor, Tensor]] = []
     heads.motion.register_forward_hook(lambda _, arguments, out: calls.append((*arguments[:2], out)))
@@ -90,14 +90,14 @@ def test_sampler(case: Fixture) -> None:
             case.close(f"{name}/x_calls", frames(torch.stack([x[:rows] for x, _, _ in calls])), 5e-5)
             recorded = case.expected[f"{name}/velocity_calls"]
             velocity = frames(torch.stack([v for _, _, v in calls]))
-            if sampling.guidance == 1:  # ours leaves the unconditional half out, for it has no effect
+            if sampling.guidance == 1:  # our sampler skips the unconditional half, which has no effect
                 recorded = recorded[:, :rows]
             assert (velocity - recorded).abs().max() <= 5e-5
 
 
 @fixtures("cfm_loss")
 @torch.no_grad()
-def test_objective(case: Fixture) -> None:
+def test_training_objective_computes_the_recorded_losses(case: Fixture) -> None:
     heads, inputs = motion_heads(case), case.inputs
     data, noise = frames(inputs["x1"]), frames(inputs["draw_z"])
     time = logit_normal(inputs["draw_t_normal"])
@@ -114,7 +114,7 @@ def test_objective(case: Fixture) -> None:
     heads.motion.register_forward_hook(lambda _, given, out: calls.append((given[2], given[3], out)))
     errors = heads.errors(condition(case), Streams(motion=data), draws)["motion"]
     (hidden, context, velocity), mask = calls[0], inputs["tgt_mask"][:, 0]
-    assert not case.expected["dt"].any(), "the second time network is only ever fed zeros"
+    assert not case.expected["dt"].any(), "the published code passes only zeros to the second time MLP"
     case.close("mu_used", hidden, 0)
     case.close("cond_used", frames(context), 0)
     case.close("velocity", frames(velocity), 3e-5)

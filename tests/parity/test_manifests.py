@@ -1,6 +1,6 @@
-"""Full-size models, without memory, against the lists of what the published files hold.
+"""Full-size models on the meta device have the keys and shapes of the published checkpoints.
 
-The autoencoders' lists are checked beside their fixtures, in test_audio_vae.py and test_motion_ae.py.
+test_audio_vae.py and test_motion_ae.py check the manifests of the two autoencoders.
 """
 
 from __future__ import annotations
@@ -22,33 +22,37 @@ from talker.weights import speaker, talker
 def check(
     model: nn.Module, name: str, rename: Callable[[str], str | None], unused: set[str], extra: set[str]
 ) -> None:
-    """Every published key is ours with the same shape, `unused` ones excepted; ours has only `extra` more."""
+    """Assert that keys and shapes of `model` equal those of a published checkpoint.
+
+    `rename` maps a published key to ours, or to None for the keys in `unused`. Only our model has the keys in
+    `extra`.
+    """
     published = json.loads((MANIFESTS / f"{name}.json").read_text())
     own = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     ours = {key: rename(key) for key in published}
     assert {key for key, named in ours.items() if named is None} == unused
     theirs = {named: tuple(published[key]["shape"]) for key, named in ours.items() if named is not None}
-    assert len(theirs) == len(published) - len(unused), "two published keys fall on one of ours"
+    assert len(theirs) == len(published) - len(unused), "two published keys map to one of ours"
     assert theirs.keys() - own.keys() == set()
     assert own.keys() - theirs.keys() == extra
     assert {key: own[key] for key in theirs} == theirs
 
 
-def test_talker() -> None:
+def test_talker_keys_and_shapes() -> None:
     with torch.device("meta"):
         model = TalkerModel(TalkerConfig.base())
     stats = {key for key in model.state_dict() if key.startswith("stats.")}
     check(model, "talker", talker.ours, unused={talker.TIED}, extra=stats)
 
 
-def test_speaker_encoder() -> None:
+def test_speaker_encoder_keys_and_shapes() -> None:
     with torch.device("meta"):
         model = SpeakerEncoder(SpeakerEncoderConfig.base())
     check(model, "wavlm_speaker", speaker.rename, {"feature_extract.model.mask_emb"}, set())
 
 
-def test_speaker_file_tells_its_sizes() -> None:
-    """From tensors alone: the configuration, and a state dict that loads; training leftovers do no harm."""
+def test_speaker_config_follows_from_the_tensors() -> None:
+    """The conversion infers the configuration from shapes and ignores tensors that only training uses."""
     published = json.loads((MANIFESTS / "wavlm_speaker.json").read_text())
     state = {
         key: torch.empty(row["shape"], device="meta")
@@ -63,7 +67,7 @@ def test_speaker_file_tells_its_sizes() -> None:
     assert {key: tensor.shape for key, tensor in native.items()} == {key: t.shape for key, t in own.items()}
 
 
-def test_speaker_head_alone() -> None:
+def test_ecapa_keys_and_shapes() -> None:
     with torch.device("meta"):
         head = Ecapa(features=1024, channels=512, merged=1536, bottleneck=128, embedding=256)
 

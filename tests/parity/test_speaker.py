@@ -1,4 +1,4 @@
-"""The speaker encoder: the ECAPA-TDNN alone, and the whole of it from waveform to embedding."""
+"""The speaker encoder: the ECAPA-TDNN head, and the whole encoder from waveform to embedding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from talker.weights.speaker import rename
 
 
 def head_sizes(case: Fixture) -> dict[str, int]:
-    """The ECAPA-TDNN's sizes, from the shapes of its tensors."""
+    """Sizes of the ECAPA-TDNN head, from the shapes of its tensors."""
     shape = {key: entry["shape"] for key, entry in case.manifest.items()}
     return {
         "channels": shape["layer1.conv.weight"][0],
@@ -25,7 +25,7 @@ def head_sizes(case: Fixture) -> dict[str, int]:
 
 
 def wavlm_sizes(original: dict) -> WavLMSizes:
-    """Sizes from a configuration of the original code, whose convolutions are written as a Python sum."""
+    """Sizes from a configuration of the original code, where a Python expression lists the convolutions."""
     conv: list[tuple[int, int, int]] = []
     for some, times in re.findall(r"\[(.*?)\](?: *\* *(\d+))?", original["conv_feature_layers"]):
         numbers = [int(number) for number in re.findall(r"\d+", some)]
@@ -46,7 +46,7 @@ def wavlm_sizes(original: dict) -> WavLMSizes:
 
 @fixtures("ecapa")
 @torch.no_grad()
-def test_head(case: Fixture) -> None:
+def test_head_computes_the_recorded_embedding(case: Fixture) -> None:
     features = case.inputs["features"]
     head = Ecapa(features=features.shape[1], **head_sizes(case))
     case.load(head, lambda key: None if key == "feature_weight" else rename(key).removeprefix("ecapa."))
@@ -65,7 +65,7 @@ def test_head(case: Fixture) -> None:
 
 @fixtures("speaker_wavlm")
 @torch.no_grad()
-def test_whole_encoder(case: Fixture) -> None:
+def test_encoder_computes_the_recorded_hidden_states_and_embedding(case: Fixture) -> None:
     config = SpeakerEncoderConfig(
         sample_rate=case.config["sample_rate"],
         normalise=False,

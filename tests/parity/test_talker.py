@@ -1,4 +1,4 @@
-"""The talker, step by step, as recorded from the public model code."""
+"""The talker computes what the public model code computed: training pass, step and generation."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def load_talker(case: Fixture) -> TalkerModel:
 
 
 @fixtures("patch_encoder")
-def test_patch_encoder(case: Fixture) -> None:
+def test_patch_encoder_computes_the_recorded_tokens(case: Fixture) -> None:
     c = case.config
     own = PatchEncoderConfig(layers=c["n_layer"], heads=c["n_head"], ffn=ffn_width(c["hidden_size"]))
     encoder = PatchEncoder(c["input_dim"], c["hidden_size"], own)
     del encoder.projector
-    encoder.input_proj = nn.Linear(c["input_dim"], c["hidden_size"])  # in the talker both are its width
+    encoder.input_proj = nn.Linear(c["input_dim"], c["hidden_size"])  # the talker's has equal sides
     case.load(encoder)
     x = case.inputs["x"]
     case.close("y", encoder.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), 1e-5)
 
 
 @fixtures("stop_labels")
-def test_stop_labels(case: Fixture) -> None:
+def test_stop_labels_equal_the_recorded_labels(case: Fixture) -> None:
     size = case.config["patch_size"]
     labels, weight = stop_labels(
         case.inputs["start"], case.inputs["length"], case.config["T"], stop_ignored(size)
@@ -93,7 +93,7 @@ def test_stop_labels(case: Fixture) -> None:
 
 @torch.no_grad()
 @fixtures("talker_step")
-def test_talker_step(case: Fixture) -> None:
+def test_backbone_computes_the_recorded_layers_and_step(case: Fixture) -> None:
     model = load_talker(case)
     ids, mask = case.inputs["input_ids"], case.inputs["attention_mask"].bool()
     layers: list[torch.Tensor] = []
@@ -124,7 +124,7 @@ def test_talker_step(case: Fixture) -> None:
 
 
 def training_samples(case: Fixture) -> list[Sample]:
-    """The recorded batch; text behind the span is not part of our sequences, and no loss sees it."""
+    """The recorded batch. Our sequences end with the span; the recorded text after it enters no loss."""
     samples = []
     for i, (start, _) in enumerate(case.inputs["speech_span"].tolist()):
         speech, motion = int(case.inputs["mel_len"][i]), int(case.inputs["motion_len"][i])
@@ -162,7 +162,7 @@ def recorded_draws(case: Fixture) -> Draws:
 
 
 @fixtures("train_forward", "train_forward_delay")
-def test_train_forward(case: Fixture) -> None:
+def test_training_pass_computes_the_recorded_losses_and_gradients(case: Fixture) -> None:
     model = load_talker(case)
     seen: dict[str, torch.Tensor] = {}
     heads_errors = model.heads.errors
@@ -202,10 +202,10 @@ def test_train_forward(case: Fixture) -> None:
 
 @torch.no_grad()
 def check_sequences(case: Fixture, model: TalkerModel, batch: TrainingBatch) -> None:
-    """Our sequences, continued by the recorded text behind the span, are the recorded ones."""
+    """Compare our sequences with the recorded ones, after appending the recorded text after the span."""
     spans, embeds = case.inputs["speech_span"].tolist(), model.embed(batch)
     given = case.inputs["attention_mask"]
-    mask = torch.cat([torch.ones_like(given[:, :1]), given], dim=1)  # our task position in front
+    mask = torch.cat([torch.ones_like(given[:, :1]), given], dim=1)  # our sequences start with the task token
     case.close("attention_mask_used", mask, 0)
     whole = F.pad(model.backbone.embed_tokens(case.inputs["input_ids"]), (0, 0, 1, 0))
     labels = torch.full(mask.shape, IGNORED)
@@ -227,7 +227,7 @@ def noise_of(case: Fixture) -> Noise:
 
 @torch.no_grad()
 def check_generation(case: Fixture, model: TalkerModel, request: Request) -> list[Streams]:
-    """Run it, compare every patch, hidden state, token and logit with the recorded ones; the patches."""
+    """Generate, compare every patch, hidden state, token and logit with the recording, return the patches."""
     hidden, tokens, prefill = [], [], []
     sample, step = model.heads.sample, model.backbone.step
     whole = model.backbone.prefill
@@ -249,7 +249,7 @@ def check_generation(case: Fixture, model: TalkerModel, request: Request) -> lis
     patches = list(generate(model, request, noise_of(case)))
     case.close("prefill_embeds", prefill[0], 2e-4)
     case.close("hidden", torch.cat([c.hidden for c in hidden]), 2e-4)
-    if len(tokens) < len(patches):  # of a run cut by its limit we do not feed the very last patch
+    if len(tokens) < len(patches):  # at the length limit, generation does not encode the last patch
         encoded = [model.patch_encoders[name](patch[None]) for name, patch in patches[-1].items()]
         tokens.append(torch.stack(encoded).sum(0))
     fed = torch.stack(tokens, 1)
@@ -269,7 +269,7 @@ def sampling_of(case: Fixture) -> Sampling:
 
 
 @fixtures("talker_generate", "talker_generate_prefix", "talker_generate_stop")
-def test_generate(case: Fixture) -> None:
+def test_model_class_generation_computes_the_recorded_patches(case: Fixture) -> None:
     c, size = case.config, case.config["patch_size"]
     rule = StopRule.never()
     if c["use_stop"]:
@@ -290,8 +290,8 @@ def test_generate(case: Fixture) -> None:
 
 
 @fixtures("talker_continuation", "talker_continuation_noprefix")
-def test_continuation(case: Fixture) -> None:
-    """The released command: no task position, both streams in the prefix, the release's statistics."""
+def test_command_line_generation_computes_the_recorded_patches(case: Fixture) -> None:
+    """The published command line: no task token, audio and motion in the prefix, published statistics."""
     c, size = case.config, case.config["patch_size"]
     model = load_talker(case)
     model.config = replace(model.config, layout=Layout(task_token="first_patch"))
@@ -319,8 +319,8 @@ def test_continuation(case: Fixture) -> None:
     case.close("decoded_latents", torch.cat([prefix["audio"], *(p["audio"] for p in raw)])[None], 2e-4)
 
 
-def test_every_official_key_at_full_size() -> None:
-    """The published sizes, on the meta device, match the manifest key by key."""
+def test_key_table_covers_the_published_checkpoint() -> None:
+    """Every published key maps to one of ours and back, with the same shape."""
     manifest = json.loads((MANIFESTS / "talker.json").read_text())
     with torch.device("meta"):
         model = TalkerModel(TalkerConfig.base())

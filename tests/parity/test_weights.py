@@ -1,4 +1,4 @@
-"""The rule of synthetic weights: it follows from the key."""
+"""Synthetic weights: the rule of each tensor follows from its checkpoint key."""
 
 import json
 
@@ -9,7 +9,7 @@ from parity.harness import MANIFESTS
 
 
 @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.json")), ids=lambda path: path.stem)
-def test_rule_follows_from_key(path):
+def test_rule_follows_from_the_key(path):
     manifest = json.loads(path.read_text())
     for key, entry in manifest.items():
         assert weights.rule_of(entry.get("tied_to", key), entry["shape"]) == entry["rule"], key

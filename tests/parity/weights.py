@@ -1,8 +1,8 @@
-"""The fixtures' synthetic weights and images, made again from names, shapes and a seed.
+"""Synthetic weights and images of the recorded runs, as functions of a key, a shape and a seed.
 
-A tensor is a function of its official checkpoint key: standard normal numbers from numpy's frozen legacy
-generator, seeded with the CRC-32 of "seed:key", scaled in float64 by the rule of that key, rounded once to
-float32. Manifests say which rule a key has; `rule_of` is how it follows from the key.
+`draw` takes standard normal numbers from numpy's legacy generator (fixed across versions), seeded with the
+CRC-32 of "seed:key", applies the rule of the key in float64 and rounds to float32. `rule_of` returns
+the rule of an official checkpoint key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RULES: dict[str, Scale] = {
     "gamma": lambda n, shape: 0.3 * n,
 }
 
-# (endings, rule), in order of precedence; the renderer's keys have a table of their own.
+# (endings, rule): the first match counts. Keys of the LIA-X renderer use _RENDERER, all others _OTHERS.
 _COMPUTED = ("rope.w", ".kernel", "semantic_model.encoder.positional_embedding", "num_batches_tracked")
 _ENDINGS = (
     (_COMPUTED, COMPUTED),
@@ -55,7 +55,7 @@ _OTHERS = (
 
 
 def rule_of(key: str, shape: Sequence[int]) -> str:
-    """The name of the rule that an official checkpoint key follows."""
+    """The name of the rule of an official checkpoint key: a key of RULES, or COMPUTED."""
     renderer = key.startswith(("enc.", "dec."))
     for endings, rule in _ENDINGS + (_RENDERER if renderer else _OTHERS):
         if key.endswith(endings):
@@ -73,14 +73,14 @@ def _generator(text: str) -> np.random.RandomState:
 
 
 def draw(key: str, shape: Sequence[int], seed: int, rule: str | None = None) -> Tensor:
-    """The float32 tensor of one official key; `rule` as in the manifest, or None to derive it."""
+    """The float32 tensor of one official key. `rule` None: derive the rule from the key."""
     normal = _generator(f"{seed}:{key}").standard_normal(tuple(shape))
     values = RULES[rule or rule_of(key, shape)](normal, shape)
     return torch.from_numpy(np.array(values, dtype=np.float32))
 
 
 def draw_all(manifest: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, Tensor]:
-    """Tensors for a manifest's keys but the computed ones; tied keys share one tensor."""
+    """Tensors by official key, without those whose rule is COMPUTED. Tied keys share one tensor."""
     tensors: dict[str, Tensor] = {}
     for key, entry in manifest.items():
         source = entry.get("tied_to", key)
@@ -93,7 +93,7 @@ def draw_all(manifest: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, 
 
 
 def image(seed: int, size: int = 512) -> Tensor:
-    """A smooth picture, (3, size, size) in (-1, 1): a soft disc and twelve plane waves a channel."""
+    """A smooth image (3, size, size) in (-1, 1): a soft disc and twelve plane waves in each channel."""
     random = _generator(f"image:{seed}")
     axis = (np.arange(size) + 0.5) / size
     y, x = axis[:, None], axis[None, :]
