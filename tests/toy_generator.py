@@ -39,7 +39,7 @@ class ToyGenerator:
         return Scheduler(ToyBatch(self, capacity))
 
     def whole(self, request: Request) -> Streams:
-        """Frames (T, C) of each predicted stream: waves that depend on the words, the seed and what is given."""
+        """Frames (T, C) of each predicted stream: waves, a function of the words, the seed and the given."""
         given = [x.float().mean(1) for _, x in (request.given or Streams()).items()]
         frames = len(given[0]) if given else request.frames or self.longest(request.text, request.task)
         frames += -frames % self.chunk_frames
