@@ -135,14 +135,17 @@ def test_the_first_error_is_raised() -> None:
         raise KeyError("second")
         yield
 
-    with pytest.raises(KeyError, match="first"), Stages() as stages:
-        outputs = [stages.channel(1) for _ in range(2)]
-        stages.feed(first, outputs[0])
-        with pytest.raises(Cancelled):
-            list(outputs[0])
-        stages.feed(second, outputs[1])
-        failed.set()
-        list(outputs[1])
+    def run() -> None:
+        with Stages() as stages:
+            outputs = [stages.channel(1) for _ in range(2)]
+            stages.feed(second, outputs[1])
+            stages.feed(first, outputs[0])
+            with contextlib.suppress(Cancelled):
+                list(outputs[0])
+            failed.set()
+
+    with pytest.raises(KeyError, match="first"):
+        run()
 
 
 def test_leaving_early_joins_the_workers() -> None:
