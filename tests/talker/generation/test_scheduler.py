@@ -47,7 +47,7 @@ class CountingBatch:
         self.capacity = capacity
         self.rows: list[Counting] = []
         self.joined: list[str] = []
-        self.most_rows = 0
+        self.most_rows = self.steps = 0
 
     @property
     def free(self) -> int:
@@ -62,6 +62,7 @@ class CountingBatch:
         return self.rows[-1]
 
     def step(self) -> None:
+        self.steps += 1
         for row in [row for row in self.rows if not row.paused]:
             if row.request.text == "explosive":
                 raise RuntimeError("the batch failed")
@@ -124,6 +125,38 @@ def test_a_slow_reader_holds_few_patches_and_blocks_nobody(scheduler: Scheduler)
     assert int(next(slow)["audio"][0, 0]) == 0
     assert made(slow) <= QUEUED_PATCHES + 1
     assert numbers(slow) == list(range(1, 100))
+
+
+def test_a_step_is_taken_when_a_queue_is_half_full(scheduler: Scheduler) -> None:
+    ticket = scheduler.submit(counting(patches=100))
+    wait_until(lambda: len(ticket.queue) > QUEUED_PATCHES // 2)
+    time.sleep(0.02)
+    before = made(ticket)
+    assert before == QUEUED_PATCHES // 2 + 1
+    next(ticket)
+    wait_until(lambda: made(ticket) == before + 1)
+
+
+def test_no_step_is_taken_for_paused_tickets_alone(scheduler: Scheduler, batch: CountingBatch) -> None:
+    ticket = scheduler.submit(counting(patches=100))
+    next(ticket)
+    ticket.pause()
+    while ticket.queue:
+        next(ticket)
+    time.sleep(0.02)
+    before = batch.steps
+    time.sleep(0.02)
+    assert batch.steps == before
+
+
+def test_cancelling_frees_the_row_of_a_paused_ticket(scheduler: Scheduler, batch: CountingBatch) -> None:
+    ticket = scheduler.submit(counting(patches=100))
+    next(ticket)
+    ticket.pause()
+    time.sleep(0.02)
+    assert batch.free == 1
+    ticket.cancel()
+    wait_until(lambda: batch.free == 2)
 
 
 def test_a_paused_ticket_generates_nothing_until_it_is_resumed(scheduler: Scheduler) -> None:
