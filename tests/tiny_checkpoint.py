@@ -17,6 +17,7 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import save_component
 from talker.model.config import TalkerConfig
+from talker.model.defaults import Pace
 from talker.model.model import TalkerModel
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
@@ -30,7 +31,9 @@ def write_checkpoint(folder: Path, stops: bool = False) -> Path:
     torch.manual_seed(0)
     config = TalkerConfig.tiny()
     backbone = dataclasses.replace(config.backbone, vocab=PhonemeTokenizer().vocab_size, max_positions=512)
-    model = TalkerModel(dataclasses.replace(config, backbone=backbone, forecast=0))
+    # Sentences of one second instead of three.
+    defaults = dataclasses.replace(config.defaults, pace=Pace(slowest=0.1, pauses=0.4))
+    model = TalkerModel(dataclasses.replace(config, backbone=backbone, forecast=0, defaults=defaults))
     with torch.no_grad():
         model.stop_head.proj.weight.zero_()
         model.stop_head.proj.bias.fill_(1.0)
