@@ -10,7 +10,8 @@ from heads.solver import Sampling
 from talker.clips.clip import Chunk, Clip, Take
 from talker.generation.request import Request
 
-QUICK = Sampling(steps=1)
+# Zero-star guidance skips the first step: with it, one step would return the noise and not use the model.
+QUICK = Sampling(steps=1, zero_star=False)
 
 
 def joined(chunks: Iterable[Chunk]) -> tuple[np.ndarray, np.ndarray]:

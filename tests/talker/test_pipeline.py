@@ -179,7 +179,7 @@ def test_words_are_in_order_and_later_sentences_are_shifted(talker, voice, folde
     seen = [len(take.words) for _ in take.latents()]
     assert seen == sorted(seen)
     assert seen[0] < len(take.words)
-    assert [word for word, _ in take.words] == "Go on now. We will see.".split()
+    assert [word for word, _ in take.words] == ["Go", "on", "now.", "We", "will", "see."]
     starts = [start * 4 for start in take.starts]
     assert starts == [0, clip.longest(clip.sentences[0])]
     tokens = [token for s in clip.sentences for _, token in aligned.system.generator.tokenizer.words(s)]

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from takes import QUICK
 
-from heads.solver import Sampling
 from heads.streams import Streams
 from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.generation.request import Request
@@ -308,7 +308,7 @@ def requests(generator: AutoregressiveGenerator) -> list[Request]:
             given=Streams(**{name: latents[name] for name in task.given}) if task.given else None,
             frames=frames,
             seed=number,
-            sampling=Sampling(steps=1),
+            sampling=QUICK,
             stop=StopRule.never(),
         )
 
