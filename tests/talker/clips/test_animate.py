@@ -19,6 +19,7 @@ import torch
 from media_files import chirps, person, write_sound, write_video
 from takes import QUICK, frames_of, joined, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
+from toy_generator import ToyGenerator
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
@@ -311,9 +312,9 @@ def test_a_transcriber_gives_the_text(talker: Talker, portrait: Portrait, folder
 
 
 def test_a_text_with_more_words_than_fit_is_cut(talker: Talker, portrait: Portrait, folder: Path) -> None:
-    words = " ".join(f"word{chr(97 + k % 26)}" for k in range(400))
+    words = "go on " * 200
     _, (request,) = recorded(talker.animate(folder / "voice.wav", portrait, words, sampling=QUICK))
-    assert words.startswith(request.text)
+    assert words.startswith(request.text + " ")
     assert 0 < len(request.text.split()) < 400
     longest = talker.system.generator.longest
     more = " ".join(words.split()[: len(request.text.split()) + 1])
@@ -348,19 +349,8 @@ def test_a_gap_in_the_timestamps_is_read_as_silence(tmp_path: Path) -> None:
 
 def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
     picture = folder / "face.png"
-    options = [
-        "--portrait",
-        str(picture),
-        "--crop",
-        "none",
-        "--model",
-        str(folder),
-        "--steps",
-        "1",
-        "--json",
-        *more,
-    ]
-    return main(["animate", str(audio), "-o", str(out), *options])
+    options = ["--portrait", str(picture), "--crop", "none", "--model", str(folder), "--steps", "1", "--json"]
+    return main(["animate", str(audio), "-o", str(out), *options, *more])
 
 
 @pytest.mark.parametrize(("name", "codec"), [("part.opus", "libopus"), ("part.ts", "aac")])
@@ -454,9 +444,8 @@ def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
     talker: Talker, portrait: Portrait, tmp_path: Path
 ) -> None:
     system = talker.system
-    whole = System(
-        system.generator, WholeEncoder(AudioVAEConfig.tiny()).eval(), system.motion_ae, system.speaker
-    )
+    toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
+    whole = System(toy, WholeEncoder(AudioVAEConfig.tiny()).eval(), system.motion_ae, system.speaker)
     with pytest.raises(UserError, match="as a whole"):
         Talker(whole).animate_stream(Channel(1), portrait)
     pcm = np.concatenate([chirps(20.0, 24_000)[0], np.zeros(12_000, np.float32), chirps(15.0, 24_000)[0]])

@@ -84,6 +84,24 @@ def test_latents_are_the_generators_except_at_the_seam(talker, voice, portrait) 
     assert torch.equal(made["motion"][half + 12 :], whole["motion"][half + 12 :])
 
 
+def test_windows_without_a_text_are_short_carry_four_seconds_and_step_on(
+    talker, portrait, tmp_path: Path
+) -> None:
+    """Four patches each, behind at most 24; the motion may take up to twice its usual step at a border."""
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=chirps(5.5, 24_000))
+    take, requests = recorded(talker.animate(path, portrait))
+    assert [len(request.given["audio"]) for request in requests] == [16] * 8 + [10]
+    assert requests[0].prefix is None
+    for number, request in enumerate(requests[1:], start=1):
+        assert [len(request.prefix[name]) for name in ("audio", "motion")] == [min(16 * number, 96)] * 2
+    motion = Streams.cat(list(take.latents()))["motion"]
+    gap = talker.system.generator.whole(requests[1])["motion"][0] - motion[15]
+    usual = motion[:16].diff(dim=0).square().mean(0).sqrt()
+    step = motion[16] - motion[15]
+    assert torch.allclose(step, gap.sign() * torch.minimum(gap.abs(), 2 * usual), atol=1e-5)
+    assert step.abs().min() > 0
+
+
 @pytest.mark.parametrize("text", [None, SENTENCES])
 def test_animate_is_as_long_as_the_recording(talker, portrait, folder: Path, tmp_path: Path, text) -> None:
     clip = talker.animate(folder / "speech.wav", portrait, text)
