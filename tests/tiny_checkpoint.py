@@ -1,4 +1,4 @@
-"""A whole system of tiny real networks with random weights, as a native checkpoint folder."""
+"""A native checkpoint of tiny networks with random weights, and a portrait and a voice to use with it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker.checkpoint import save_component
 from talker.model.config import TalkerConfig
+from talker.model.defaults import Pace
 from talker.model.model import TalkerModel
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 
 
 def write_checkpoint(folder: Path, stops: bool = False) -> Path:
-    """`stops`: whether the stop predictor always or never wants to stop."""
+    """Write all four components to `folder`.
+
+    `stops`: whether the stop predictor's probability is 1 or 0; both are independent of its input.
+    """
     torch.manual_seed(0)
     config = TalkerConfig.tiny()
     backbone = dataclasses.replace(config.backbone, vocab=PhonemeTokenizer().vocab_size, max_positions=512)
-    model = TalkerModel(dataclasses.replace(config, backbone=backbone, forecast=0))
+    # Sentences of one second instead of three.
+    defaults = dataclasses.replace(config.defaults, pace=Pace(slowest=0.1, pauses=0.4))
+    model = TalkerModel(dataclasses.replace(config, backbone=backbone, forecast=0, defaults=defaults))
     with torch.no_grad():
         model.stop_head.proj.weight.zero_()
         model.stop_head.proj.bias.fill_(1.0)
@@ -42,13 +48,13 @@ def write_checkpoint(folder: Path, stops: bool = False) -> Path:
 
 
 def write_portrait(path: Path) -> Path:
-    """A photograph with one face."""
+    """Write a photograph with one face."""
     Image.fromarray(data.astronaut()[:256, 100:356]).save(path)
     return path
 
 
 def write_voice(path: Path, seconds: float = 1.0) -> Path:
-    """Something like a voice: a buzz that comes and goes."""
+    """Write a square wave at 120 Hz, mono at 24 kHz, whose amplitude varies at 6 Hz as in speech."""
     time = np.arange(round(seconds * 24_000)) / 24_000
     pcm = 0.4 * np.sign(np.sin(2 * np.pi * 120 * time)) * np.abs(np.sin(2 * np.pi * 3 * time))
     with wave.open(str(path), "wb") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -41,12 +41,16 @@ class Continuation:
         self.reasons: list[str] = []
 
     def part(self, request: Request, known: Streams = NO_STREAMS) -> Iterator[Streams]:
-        """Raw latents of each patch of the next part. `known`: the request's given frames (T, C)."""
+        """Raw latents of each patch of the next part. `known`: the request's given frames (T, C).
+
+        Raises:
+            ValueError: the generator yielded frames that are not whole patches.
+        """
         patches = self._generate(request)
         self._take.begins(patches)
         made = 0
         try:
-            for patch in patches:
+            for patch in self._split(patches):
                 if patch.motion is not None:
                     real = len(known["audio"]) - made if "audio" in known else self._size
                     motion = self._seam(patch.motion[:real], begins=made == 0)
@@ -70,6 +74,17 @@ class Continuation:
         self.tail, reasons, marks = state
         del self.reasons[reasons:]
         self._take.forget(marks)
+
+    def _split(self, results: Iterable[Streams]) -> Iterator[Streams]:
+        """Single patches; a model that generates a clip as a whole yields all of them at once."""
+        for frames in results:
+            for name, x in frames.items():
+                if len(x) % self._size:
+                    raise ValueError(
+                        f"the generator yielded {len(x)} frames of {name}: pad them to whole patches of "
+                        f"{self._size} frames"
+                    )
+            yield from frames.split(self._size)
 
     def add(self, *streams: Streams) -> None:
         """Append frames (T, C) to the tail."""

@@ -14,7 +14,8 @@ class Running(Protocol):
     """A request in a batch."""
 
     patches: deque[Streams]
-    """Raw latents (n, C) per stream, generated and not yet taken, from the left."""
+    """Raw latents (n, C) per stream, generated and not yet taken, from the left. n is a multiple of the
+    generator's `chunk_frames`; frames beyond the request's given ones are padding."""
     finish_reason: str | None
     """None while it runs, then "stop", "length", "overflow", "silence", "repetition" or "interrupted"."""
     paused: bool

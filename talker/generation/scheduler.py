@@ -83,6 +83,7 @@ class Scheduler:
     def __init__(self, batch: Batch, threads: int = 1) -> None:
         """`threads`: CPU threads of a step."""
         self.capacity, self._batch, self._threads = batch.capacity, batch, threads
+        self._threads_before = torch.get_num_threads()
         self._waiting: deque[Ticket] = deque()
         self._active: list[Ticket] = []
         self._changed = threading.Condition()
@@ -106,11 +107,12 @@ class Scheduler:
         return ticket
 
     def close(self) -> None:
-        """Interrupt all requests and end the thread."""
+        """Interrupt all requests and end the thread; the number of torch's threads is then what it was."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
+        torch.set_num_threads(self._threads_before)
 
     def __enter__(self) -> Scheduler:
         return self

@@ -1,4 +1,4 @@
-"""A tiny system for every module here that writes its checkpoint, voice.wav and face.png into `folder`."""
+"""A tiny system for test modules whose `folder` fixture holds a checkpoint, voice.wav and face.png."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def voice(talker: Talker, folder: Path) -> Voice:
 
 
 @pytest.fixture(scope="module")
-def face(talker: Talker, folder: Path) -> Portrait:
-    return talker.portrait(folder / "face.png")
+def portrait(talker: Talker, folder: Path) -> Portrait:
+    return talker.portrait(folder / "face.png", crop="none")

@@ -1,7 +1,8 @@
-"""The command: what it prints where, its exit codes, and one line for whatever the user got wrong."""
+"""The command: output and log, exit codes, and one line for each mistake of the user."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import signal
@@ -16,7 +17,10 @@ import pytest
 from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
+from heads.solver import Sampling
+from talker import Talker
 from talker.cli import main
+from talker.model.defaults import StopRule
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +36,10 @@ def say(folder: Path, *more: str | Path, text: str = "Hi.", out: Path) -> int:
     options = {"--portrait": folder / "face.png", "--voice": folder / "voice.wav", "--steps": "1"}
     options |= dict(zip(more[::2], more[1::2], strict=True))
     flat = [str(part) for pair in options.items() for part in pair]
-    return main(["say", text, "--weights", str(folder), "-o", str(out), "--json", *flat])
+    return main(["say", text, "--model", str(folder), "-o", str(out), "--json", *flat])
 
 
-def test_json_is_one_line_and_logs_go_to_stderr(folder: Path, tmp_path: Path, capsys) -> None:
+def test_json_is_one_line_on_stdout_and_logs_go_to_stderr(folder: Path, tmp_path: Path, capsys) -> None:
     assert say(folder, "--seed", "7", out=tmp_path / "out.mp4") == 0
     printed = capsys.readouterr()
     assert printed.out.count("\n") == 1
@@ -57,16 +61,16 @@ def test_json_is_one_line_and_logs_go_to_stderr(folder: Path, tmp_path: Path, ca
         assert container.duration / 1e6 == pytest.approx(report["duration_seconds"], abs=0.04)
 
 
-def test_the_callers_signals_are_left_alone(folder: Path, tmp_path: Path) -> None:
+def test_signal_handlers_of_the_caller_are_unchanged(folder: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert say(folder, text=" ", out=tmp_path / "a.mp4") == 2
     assert signal.getsignal(signal.SIGTERM) is before
-    with ThreadPoolExecutor() as pool:  # which may set none
+    with ThreadPoolExecutor() as pool:  # only the main thread may set handlers
         assert pool.submit(main, ["info"]).result() == 0
 
 
 @pytest.mark.long
-def test_standard_input_is_a_text(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_dash_reads_the_text_from_standard_input(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("Hi.\n"))
     assert say(folder, text="-", out=tmp_path / "a.mp4") == 0
     assert say(folder, out=tmp_path / "b.mp4") == 0
@@ -74,11 +78,11 @@ def test_standard_input_is_a_text(folder: Path, tmp_path: Path, capsys, monkeypa
 
 
 @pytest.mark.long
-def test_unusual_files_simply_work(folder: Path, tmp_path: Path, capsys) -> None:
+def test_unusual_files_are_read(folder: Path, tmp_path: Path, capsys) -> None:
     face = Image.open(folder / "face.png")
     face.convert("L").save(tmp_path / "grey portrait ü.png")
     face.convert("RGBA").save(tmp_path / "alpha.png")
-    eight_bit = tmp_path / "acht bit.wav"
+    eight_bit = tmp_path / "eight bit ü.wav"
     with av.open(str(eight_bit), "w") as container:
         stream = container.add_stream("pcm_u8", rate=11_025, layout="stereo")
         samples = np.random.default_rng(0).integers(60, 190, (1, 2 * 11_025), np.uint8)
@@ -107,7 +111,8 @@ WRONG = [
     (("--seed", "-1"), {}, "--seed"),
     (("--steps", "0"), {}, "--steps"),
     (("--temperature", "nan"), {}, "--temperature"),
-    (("--weights", "nowhere"), {}, "missing"),
+    (("--model", "nowhere"), {}, "shipped models"),
+    (("--model", "empty"), {}, "missing"),
 ]
 
 
@@ -115,13 +120,17 @@ WRONG = [
 def test_a_mistake_is_one_line_and_writes_nothing(
     folder: Path, tmp_path: Path, capsys, more, text, words
 ) -> None:
+    (folder / "empty").mkdir(exist_ok=True)
     Image.new("RGB", (200, 200), "green").save(folder / "green.png")
     write_voice(folder / "blip.wav", 0.05)
     write_voice(folder / "silence.wav", 0.0)
     data = bytearray(write_voice(folder / "silence.wav").read_bytes())
     (folder / "silence.wav").write_bytes(data[:44] + bytes(len(data) - 44))
-    here = {"--portrait", "--voice", "--weights"}
-    more = [folder / v if k in here and v != "nobody" else v for k, v in zip(("", *more), more, strict=False)]
+    files = {"--portrait", "--voice", "--model"}
+    more = [
+        folder / v if k in files and v not in ("nobody", "nowhere") else v
+        for k, v in zip(("", *more), more, strict=False)
+    ]
     assert say(folder, *more, **text, out=tmp_path / "out.mp4") == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -131,8 +140,10 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 
 
 @pytest.mark.parametrize("out", ["missing/out.mp4", "out.avi", "."])
-def test_a_bad_output_is_found_before_loading(folder: Path, tmp_path: Path, capsys, out: str) -> None:
-    assert say(folder, "--weights", "not even looked at", out=tmp_path / out) == 2
+def test_an_output_that_cannot_be_written_is_refused_before_loading(
+    folder: Path, tmp_path: Path, capsys, out: str
+) -> None:
+    assert say(folder, "--model", "not opened", out=tmp_path / out) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -140,7 +151,7 @@ def test_a_bad_output_is_found_before_loading(folder: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     "arguments", [[], ["sing"], ["say", "---", "-o", "a.mp4"], ["say", "Hi.", "--seed", "x"]]
 )
-def test_a_command_that_is_none_is_one_line(capsys, arguments: list[str]) -> None:
+def test_an_unknown_command_is_one_line(capsys, arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     printed = capsys.readouterr().err
@@ -148,12 +159,74 @@ def test_a_command_that_is_none_is_one_line(capsys, arguments: list[str]) -> Non
     assert "--help" in printed
 
 
-def test_info_lists_what_ships(capsys) -> None:
+def test_info_lists_models_portraits_and_voices(capsys) -> None:
     assert main(["info"]) == 0
-    assert "portraits:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for line in ("portraits: ", "voices: ", "model puppet: "):
+        assert line in printed
 
 
-def test_the_model_needs_no_media_library_and_help_needs_no_torch() -> None:
+def test_weights_is_a_deprecated_name_of_model(folder: Path, tmp_path: Path, capsys) -> None:
+    speech = ["say", "Hi.", "--audio-only", "--steps", "1", "--voice", str(folder / "voice.wav"), "--json"]
+    assert main([*speech, "--model", str(folder), "-o", str(tmp_path / "a.wav")]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*speech, "--weights", str(folder), "-o", str(tmp_path / "b.wav")]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "talker: --weights is deprecated and will be removed: use --model\n"
+    assert printed.out.count("\n") == 1
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    both = ["--weights", str(folder), "--model", str(folder)]
+    assert main([*speech, *both, "-o", str(tmp_path / "c.wav")]) == 2
+    assert "give --model alone" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def stopping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose stop predictor always answers yes."""
+    return write_checkpoint(tmp_path_factory.mktemp("stopping"), stops=True)
+
+
+OPTIONS = [
+    (["--preset", "release"], {"sampling": dataclasses.replace(Sampling.release(), steps=2)}),
+    (["--preset", "paper", "--sway", "0.5"], {"sampling": Sampling(steps=2, sway=0.5)}),
+    (["--temperature", "0.1", "--guidance", "1.5"], {"temperature": 0.1, "guidance": 1.5}),
+    (["--stop", "release"], {"stop": StopRule.release()}),
+    (["--seed", "7"], {"seed": 7}),
+    (["--voice-text", "So."], {"said": "So."}),
+    (["--voice-seconds", "0.4"], {"prefix_seconds": 0.4}),
+]
+
+
+@pytest.mark.parametrize(("options", "meaning"), OPTIONS, ids=lambda value: str(value)[:24])
+def test_each_option_is_an_argument_of_say(stopping: Path, folder: Path, tmp_path: Path, options, meaning):
+    """The command writes the bytes that the call writes, and not those of the defaults."""
+    wav = folder / "voice.wav"
+    speech = ["say", "Hi.", "--audio-only", "--steps", "2", "--voice", str(wav), "--model", str(stopping)]
+    assert main([*speech, *options, "-o", str(tmp_path / "command.wav")]) == 0
+    talker = Talker.from_pretrained(stopping)
+    own = dataclasses.replace(talker.system.generator.defaults.sampling, steps=2)
+    sampling = meaning.get("sampling") or dataclasses.replace(
+        own, **{name: value for name, value in meaning.items() if name in ("temperature", "guidance")}
+    )
+    voice = talker.voice(wav, meaning.get("said"), meaning.get("prefix_seconds"))
+    arguments = {name: value for name, value in meaning.items() if name in ("stop", "seed")}
+    clip = talker.say("Hi.", voice, sampling=sampling, audio_only=True, **arguments)
+    clip.save(tmp_path / "call.wav")
+    talker.say("Hi.", talker.voice(wav), sampling=own, audio_only=True).save(tmp_path / "default.wav")
+    command, call, default = (
+        (tmp_path / f"{name}.wav").read_bytes() for name in ("command", "call", "default")
+    )
+    assert command == call != default
+
+
+def test_values_out_of_range_are_refused(folder: Path, tmp_path: Path, capsys) -> None:
+    assert say(folder, "--sway", "2", out=tmp_path / "a.mp4") == 2
+    assert "--sway must be between" in capsys.readouterr().err
+    assert say(folder, "--voice-text", "word " * 300, out=tmp_path / "a.mp4") == 2
+    assert "the text of the voice's recording is too long" in capsys.readouterr().err
+
+
+def test_the_model_imports_no_media_library_and_the_command_imports_no_torch() -> None:
     code = """if True:
         import sys, talker, talker.cli
         assert "torch" not in sys.modules

@@ -1,24 +1,34 @@
-"""The pipeline's laws: streamed equals offline to the bit, timing changes nothing, no thread stays behind."""
+"""The pipeline: streamed equals offline to the bit, timing changes nothing, and no thread is left behind."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from takes import QUICK, joined
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
-from heads.solver import Sampling
+from heads.streams import Streams
 from talker import Talker, UserError
+from talker.checkpoint import load_component
+from talker.clips.clip import QUEUED_PATCHES, Chunk, Piece
+from talker.clips.continuation import part_seed
+from talker.clips.say import Utterance
+from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.media.audio import read_audio
+from talker.media.pixels import to_bytes
 from talker.media.video import read_frames
-from talker.pipeline import Chunk, part_seed
-from talker.stages import Stages
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
+from talker.system import System
+from talker.text.tokenizer import PhonemeTokenizer
 
 TEXT = "Go. We will."
 
@@ -32,77 +42,77 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-QUICK = Sampling(steps=1)
+# -- results -------------------------------------------------------------------------------------------------
 
 
-def joined(chunks: list[Chunk]) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([c.pcm for c in chunks]), np.concatenate([c.frames for c in chunks])
-
-
-def test_streamed_is_offline_to_the_bit(talker, voice, face) -> None:
-    utterance = talker.say(TEXT, voice, face, seed=3, sampling=QUICK)
-    whole = list(utterance)
+def test_streamed_equals_offline_to_the_bit(talker, voice, portrait) -> None:
+    clip = talker.say(TEXT, voice, portrait, seed=3, sampling=QUICK)
+    take = clip.take()
+    whole = list(take)
     streamed = []
-    for chunk in talker.stream(TEXT, voice, face, seed=3, sampling=QUICK):
+    for chunk in talker.stream(TEXT, voice, portrait, seed=3, sampling=QUICK):
         time.sleep(0.002 * (len(streamed) % 3))
         streamed.append(chunk)
-    for a, b in zip(joined(whole), joined(streamed), strict=True):
-        assert np.array_equal(a, b)
-    assert len(whole) == utterance.patches == utterance.most_patches
-    assert [c.start_seconds for c in whole] == [k * 4 / 25 for k in range(len(whole))]
+    for ours, theirs in zip(joined(whole), joined(streamed), strict=True):
+        assert np.array_equal(ours, theirs)
+    assert 4 * len(whole) == 4 * take.patches == sum(map(clip.longest, clip.sentences))
+    assert take.starts == [0, clip.longest(clip.sentences[0]) // 4]
+    assert [chunk.start_seconds for chunk in whole] == [k * 4 / 25 for k in range(len(whole))]
     assert all(c.pcm.shape == (3840,) and c.frames.shape == (4, 32, 32, 3) for c in whole)
     assert np.isfinite(joined(whole)[0]).all()
 
 
 @torch.inference_mode()
-def test_chunks_are_the_codecs_of_the_latents(talker, voice, face) -> None:
-    utterance = talker.say("Hi.", voice, face, sampling=QUICK)
-    pcm, frames = joined(list(utterance))
-    latents = list(utterance.latents())
-    whole = talker.audio_vae.decode(torch.cat([p["audio"] for p in latents])[None])[0]
+def test_chunks_are_decoded_and_rendered_latents(talker, voice, portrait) -> None:
+    clip = talker.say("Hi.", voice, portrait, sampling=QUICK)
+    pcm, frames = joined(clip)
+    latents = Streams.cat(list(clip.take().latents()))
+    whole = talker.system.audio_vae.decode(latents["audio"][None])[0]
     assert np.allclose(pcm, whole.clamp(-1, 1).numpy(), atol=1e-4)
-    render = talker.motion_ae.decode(torch.cat([p["motion"] for p in latents]), face.portrait)
-    expected = (render.permute(0, 2, 3, 1) + 1) * 127.5
-    assert np.abs(frames - expected.numpy()).max() <= 0.51
+    rendered = to_bytes(talker.system.motion_ae.decode(latents["motion"], portrait.source))
+    assert np.abs(frames - rendered.permute(0, 2, 3, 1).numpy().astype(int)).max() <= 1
 
 
-def test_seeds_and_their_sentences_differ(talker, voice, face) -> None:
-    text = "Go. Go."
+def test_different_seeds_and_sentences_have_different_noise(talker, voice, portrait) -> None:
     one, again, other = (
-        list(talker.say(text, voice, face, seed=s, sampling=QUICK).latents()) for s in (1, 1, 2)
+        list(talker.say("Go. Go.", voice, portrait, seed=seed, sampling=QUICK).take().latents())
+        for seed in (1, 1, 2)
     )
     half = len(one) // 2
     assert all(torch.equal(a["audio"], b["audio"]) for a, b in zip(one, again, strict=True))
     assert not torch.equal(one[0]["audio"], other[0]["audio"])
     assert not torch.equal(one[0]["audio"], one[half]["audio"])
-    assert len({part_seed(s, k) for s in range(20) for k in range(20)}) == 400
+    assert len({part_seed(seed, index) for seed in range(20) for index in range(20)}) == 400
 
 
-def test_the_stop_predictor_ends_a_sentence(tmp_path: Path, talker, voice, face) -> None:
-    eager = Talker.from_pretrained(write_checkpoint(tmp_path, stops=True))
-    utterance = eager.say(TEXT, voice, face, sampling=QUICK)
-    assert len(list(utterance.latents())) == 2
-    assert utterance.finish_reason == "stop"
-    cut = talker.say("Hello.", voice, face, sampling=QUICK)
+def test_the_finish_reason_says_whether_the_stop_predictor_ended_it(
+    tmp_path: Path, talker, voice, portrait
+) -> None:
+    stopping = Talker.from_pretrained(write_checkpoint(tmp_path, stops=True))
+    take = stopping.say(TEXT, voice, portrait, sampling=QUICK).take()
+    assert len(list(take.latents())) == 2
+    assert take.finish_reason == "stop"
+    cut = talker.say("Hello.", voice, portrait, sampling=QUICK).take()
     list(cut.latents())
     assert cut.finish_reason == "length"
 
 
-def test_a_long_text_is_a_page_of_sentences_each_within_the_model(talker, voice, face) -> None:
-    utterance = talker.say(
-        "The quick brown fox jumps over the lazy dog, again and again. " * 100, voice, face
-    )
-    assert len(utterance.sentences) == 100
-    word = talker.say("antidisestablishmentarianism" * 100, voice, face)
-    limit = talker.model.config.backbone.max_positions
-    for ids in utterance.sentences + word.sentences:
-        assert len(ids) + talker.most_patches(ids) < limit
+def test_every_sentence_of_a_long_text_fits_the_model(talker, voice, portrait) -> None:
+    page = talker.say("The quick brown fox jumps over the lazy dog, again and again. " * 100, voice, portrait)
+    assert len(page.sentences) == 100
+    word = talker.say("antidisestablishmentarianism" * 100, voice, portrait)
+    system = talker.system
+    limit = system.generator.model.config.backbone.max_positions
+    for sentence in {*page.sentences, *word.sentences}:
+        patches = page.longest(sentence) // system.patch_frames
+        assert patches > 0
+        assert len(system.generator.tokenizer.encode(sentence)) + patches < limit
 
 
-def test_saving_is_what_streaming_gives(tmp_path: Path, talker, voice, face) -> None:
-    utterance = talker.say("Hi.", voice, face, seed=5, sampling=QUICK)
+def test_saving_writes_what_iterating_yields(tmp_path: Path, talker, voice, portrait) -> None:
+    clip = talker.say("Hi.", voice, portrait, seed=5, sampling=QUICK)
     seen: list[Chunk] = []
-    report = utterance.save(tmp_path / "out.mp4", progress=seen.append)
+    report = clip.save(tmp_path / "out.mp4", progress=seen.append)
     pcm, frames = joined(seen)
     read = np.stack(list(read_frames(tmp_path / "out.mp4")))
     assert read.shape == frames.shape
@@ -111,86 +121,173 @@ def test_saving_is_what_streaming_gives(tmp_path: Path, talker, voice, face) -> 
     assert report.duration_seconds == len(frames) / 25
     assert (report.patches, report.seed, report.finish_reason) == (len(seen), 5, "length")
     assert 0 < report.first_chunk_seconds <= report.rtf * report.duration_seconds
-    again = utterance.save(tmp_path / "again.mp4")
-    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
-    assert again.patches == report.patches
 
 
-def test_text_that_cannot_be_spoken_is_refused(talker, voice, face) -> None:
+def test_saving_a_clip_twice_writes_the_same_bytes(tmp_path: Path, talker, voice, portrait) -> None:
+    clip = talker.say("Hi.", voice, portrait, seed=5, sampling=QUICK)
+    reports = [clip.save(tmp_path / name) for name in ("one.mp4", "two.mp4")]
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+    assert reports[0].patches == reports[1].patches
+
+
+# -- takes ---------------------------------------------------------------------------------------------------
+
+
+def test_iterating_over_a_take_again_repeats_it(talker, voice, portrait) -> None:
+    take = talker.say(TEXT, voice, portrait, sampling=QUICK).take()
+    first = joined(take)
+    report = (take.patches, take.starts, take.words, take.finish_reason)
+    assert take.patches == len(first[0]) // 3840
+    again = joined(take)
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(first, again, strict=True))
+    assert (take.patches, take.starts, take.words, take.finish_reason) == report
+
+
+def test_a_take_that_was_left_is_interrupted(talker, voice, portrait) -> None:
+    take = talker.say(TEXT, voice, portrait, sampling=QUICK).take()
+    assert take.finish_reason == "interrupted"
+    latents = take.latents()
+    next(latents)
+    latents.close()
+    assert (take.finish_reason, take.patches) == ("interrupted", 1)
+
+
+class WordTokenizer(PhonemeTokenizer):
+    """Gives every word its first token."""
+
+    def words(self, text: str) -> list[tuple[str, int]]:
+        words = text.split()
+        return [(word, len(self.encode(" ".join(words[:k]))) if k else 0) for k, word in enumerate(words)]
+
+
+def speaking(talker: Talker, folder: Path, tokens: float) -> Talker:
+    """The same system, except that `tokens` text tokens are spoken in each patch."""
+    model = load_component(TalkerModel, TalkerConfig, folder / "talker")
+    assert model.reading is not None
+    with torch.no_grad():
+        model.reading.head.weight.zero_()
+        model.reading.head.bias.fill_(tokens)
+    system = talker.system
+    generator = AutoregressiveGenerator(model, WordTokenizer())
+    return Talker(System(generator, system.audio_vae, system.motion_ae, system.speaker))
+
+
+def test_words_are_in_order_and_later_sentences_are_shifted(talker, voice, folder: Path) -> None:
+    aligned = speaking(talker, folder, 2.0)
+    clip = aligned.say("Go on now. We will see.", voice, sampling=QUICK, audio_only=True)
+    take = clip.take()
+    seen = [len(take.words) for _ in take.latents()]
+    assert seen == sorted(seen)
+    assert seen[0] < len(take.words)
+    assert [word for word, _ in take.words] == ["Go", "on", "now.", "We", "will", "see."]
+    starts = [start * 4 for start in take.starts]
+    assert starts == [0, clip.longest(clip.sentences[0])]
+    tokens = [token for s in clip.sentences for _, token in aligned.system.generator.tokenizer.words(s)]
+    frames = [frame for _, frame in take.words]
+    assert frames == sorted(set(frames))
+    # Two tokens are spoken in a patch of four frames, and in the patch that precedes the second sentence.
+    assert frames[:3] == [2 * token for token in tokens[:3]]
+    assert frames[3:] == [starts[1] + (token if token <= 4 else 2 * token - 4) for token in tokens[3:]]
+
+
+def test_words_that_are_not_spoken_are_not_reported(talker, voice, folder: Path) -> None:
+    silent = speaking(talker, folder, 0.0).say("Go on now.", voice, sampling=QUICK, audio_only=True).take()
+    list(silent.latents())
+    assert silent.words == []
+
+
+def test_weights_without_alignment_report_no_words(talker, voice, folder: Path) -> None:
+    config = dataclasses.replace(talker.system.generator.model.config, reading=0)
+    system = talker.system
+    generator = AutoregressiveGenerator(TalkerModel(config).eval(), WordTokenizer())
+    other = Talker(System(generator, system.audio_vae, system.motion_ae, system.speaker))
+    take = other.say("Go.", voice, sampling=QUICK, audio_only=True).take()
+    assert list(take.latents())
+    assert take.words == []
+
+
+# -- refusals ------------------------------------------------------------------------------------------------
+
+
+def test_text_that_cannot_be_spoken_is_refused(talker, voice, portrait) -> None:
     for text in ("", "  \n ", "...", "Привет, мир", "你好"):
         with pytest.raises(UserError) as caught:
-            talker.say(text, voice, face)
+            talker.say(text, voice, portrait)
         assert "\n" not in str(caught.value)
 
 
-def test_missing_weights_and_names_say_what_to_do(tmp_path: Path, talker) -> None:
+def test_missing_weights_and_unknown_names_are_refused(tmp_path: Path, talker) -> None:
     with pytest.raises(UserError, match="missing"):
         Talker.from_pretrained(tmp_path)
     with pytest.raises(UserError, match="neither a file nor"):
         talker.voice("nobody")
 
 
-def test_a_stream_that_nobody_finishes_leaves_no_thread(talker, voice, face) -> None:
+# -- threads and memory --------------------------------------------------------------------------------------
+
+
+def test_closing_a_stream_joins_its_threads(talker, voice, portrait) -> None:
     before = threading.active_count()
-    stream = talker.stream(TEXT, voice, face, sampling=QUICK)
+    stream = talker.stream(TEXT, voice, portrait, sampling=QUICK)
     list(itertools.islice(stream, 2))
     assert threading.active_count() > before
     stream.close()
     assert threading.active_count() == before
 
 
-def test_memory_stays_bounded_by_the_queues(talker, voice, face) -> None:
-    made = 0
-    original = talker.rendered
+class Counted(Utterance):
+    """Counts the patches that are generated."""
 
-    def counted(patches, face):
-        nonlocal made
-        for frames in original(patches, face):
-            made += 1
-            yield frames
+    made: ClassVar[list[int]] = []
 
-    talker.rendered = counted
-    try:
-        stream = talker.stream(TEXT, voice, face, sampling=QUICK)
-        next(stream)
-        time.sleep(0.5)
-        assert made < 20
-        stream.close()
-    finally:
-        del talker.rendered
+    def make(self, take, generate):
+        for number, piece in enumerate(super().make(take, generate)):
+            self.made.append(number)
+            yield piece
 
 
-@pytest.mark.parametrize("broken", ["first", "second", "last"])
-def test_an_error_in_any_stage_reaches_the_caller_at_once(broken: str) -> None:
-    def work(stage: str, items: Iterable[int]) -> Iterator[int]:
-        for k in items:
-            if stage == broken and k == 5:
-                raise RuntimeError(stage)
-            yield k
+def test_a_slow_reader_bounds_what_is_generated(talker, voice, portrait) -> None:
+    clip = Counted(talker.system, ("So we all go on and on, and on and on. " * 3,), voice, portrait, 0, QUICK)
+    Counted.made.clear()
+    chunks = iter(clip)
+    next(chunks)
+    time.sleep(0.5)
+    # In the two queues before and after decoding, and one in the hands of each stage.
+    lag = -(-talker.system.audio_vae.lookahead // 4)
+    assert len(Counted.made) <= 1 + 2 * (QUEUED_PATCHES + lag) + 3 + lag
+    made = len(Counted.made)
+    assert made < clip.longest(clip.sentences[0]) // 4
+    time.sleep(0.1)
+    assert len(Counted.made) == made
+    chunks.close()
 
-    def run() -> None:
-        with Stages() as stages:
-            left, right, out = (stages.channel(2) for _ in range(3))
-            stages.feed(lambda: work("first", range(1000)), left, right)
-            stages.feed(lambda: work("second", left), out)
-            for _ in zip(work("last", right), out, strict=True):
-                pass
+
+@pytest.mark.parametrize("stage", ["generation", "decoding", "rendering"])
+def test_an_error_in_any_stage_reaches_the_caller(talker, voice, portrait, stage: str) -> None:
+    class Broken(Utterance):
+        def make(self, take, generate):
+            yield from itertools.islice(super().make(take, generate), 2)
+            if stage == "generation":
+                raise RuntimeError("broken")
+            sizes = {"decoding": (3, 6), "rendering": (talker.system.audio_vae.latent_dim, 5)}[stage]
+            yield Piece(Streams(audio=torch.zeros(4, sizes[0]), motion=torch.zeros(4, sizes[1])))
 
     before = threading.active_count()
-    with pytest.raises(RuntimeError, match=broken):
-        run()
+    clip = Broken(talker.system, ("Go.",), voice, portrait, 0, QUICK)
+    with pytest.raises((RuntimeError, ValueError)):
+        list(clip)
     assert threading.active_count() == before
 
 
 @pytest.mark.long
-def test_sessions_side_by_side_are_as_if_alone(talker, voice, face) -> None:
+def test_streams_side_by_side_have_the_bits_they_have_alone(talker, voice, portrait) -> None:
     texts = ("Go.", "We will.")
-    alone = [joined(list(talker.stream(text, voice, face, sampling=QUICK))) for text in texts]
-    streams = [talker.stream(text, voice, face, sampling=QUICK) for text in texts]
+    alone = [joined(talker.stream(text, voice, portrait, sampling=QUICK)) for text in texts]
+    streams = [talker.stream(text, voice, portrait, sampling=QUICK) for text in texts]
     beside: list[list[Chunk]] = [[], []]
     for pair in itertools.zip_longest(*streams):
         for chunks, chunk in zip(beside, pair, strict=True):
             chunks.extend([chunk] if chunk is not None else [])
-    for (pcm, frames), chunks in zip(alone, beside, strict=True):
-        assert np.array_equal(joined(chunks)[0], pcm)
-        assert np.array_equal(joined(chunks)[1], frames)
+    for expected, chunks in zip(alone, beside, strict=True):
+        for ours, theirs in zip(joined(chunks), expected, strict=True):
+            assert np.array_equal(ours, theirs)

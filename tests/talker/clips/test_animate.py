@@ -1,26 +1,37 @@
-"""A2V: as long as its sound, the same bits however that arrives, and the sound untouched."""
+"""A2V: as long as its sound, the same bits however the sound arrives, and the sound unchanged."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
 import pytest
 import torch
 from media_files import chirps, person, write_sound, write_video
+from takes import QUICK, frames_of, joined, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
+from toy_generator import ToyGenerator
 
-from heads.solver import Sampling
+from audio_vae.config import AudioVAEConfig
+from audio_vae.model import AudioVAE
 from talker import Talker, UserError
 from talker.cli import main
-from talker.clips.animate import LIVE_WINDOW, encoded, lookahead_seconds, moving
-from talker.clips.clip import Face
-from talker.media.sound import Leveller, pieces
-
-QUICK = Sampling(steps=1)
+from talker.clips.animate import LIVE_WINDOW, LiveAnimation
+from talker.clips.clip import Chunk, Patches
+from talker.generation.request import Request
+from talker.identity import Portrait
+from talker.media.sound import pieces
+from talker.stages import Cancelled, Channel
+from talker.system import System
 
 
 @pytest.fixture(scope="module")
@@ -36,44 +47,57 @@ def sound_of(path: Path) -> np.ndarray:
     return torch.cat(list(pieces(path))).numpy()
 
 
-def test_arriving_sound_gives_what_the_file_gives(talker: Talker, face: Face, folder: Path) -> None:
-    animation = talker.animate(folder / "voice.wav", face, sampling=QUICK)
-    whole = np.concatenate([chunk.frames for chunk in animation])
+def arriving(blocks: Iterable[object]) -> Channel[np.ndarray]:
+    """A closed channel that holds these blocks of sound."""
+    channel: Channel[np.ndarray] = Channel(10_000)
+    for block in blocks:
+        channel.put(block)  # type: ignore[arg-type]
+    channel.close()
+    return channel
+
+
+# -- live sound ----------------------------------------------------------------------------------------------
+
+
+def test_animating_arriving_sound_equals_animating_its_file(
+    talker: Talker, portrait: Portrait, folder: Path
+) -> None:
+    animation = talker.animate(folder / "voice.wav", portrait, sampling=QUICK)
+    take = animation.take()
+    whole = frames_of(take)
     pcm = sound_of(folder / "voice.wav")
     for size in (1000, len(pcm)):
-        arriving = (pcm[start : start + size] for start in range(0, len(pcm), size))
-        chunks = list(talker.animate_stream(arriving, face, level=animation.survey.level, sampling=QUICK))
-        assert np.array_equal(np.concatenate([chunk.frames for chunk in chunks]), whole)
-        assert np.array_equal(np.concatenate([chunk.pcm for chunk in chunks]), pcm)
+        sound = arriving(pcm[start : start + size] for start in range(0, len(pcm), size))
+        stream = talker.animate_stream(sound, portrait, level=animation.survey.level, sampling=QUICK)
+        streamed = joined(stream)
+        assert np.array_equal(streamed[1], whole)
+        assert np.array_equal(streamed[0], pcm)
     assert len(whole) == -(-len(pcm) // 960)
-    assert animation.finish_reason == "stop"
+    assert take.finish_reason == "stop"
 
 
-def test_a_chunk_waits_for_no_more_than_is_stated(talker: Talker, face: Face) -> None:
-    given = 0
+def test_a_chunk_needs_no_more_sound_than_the_stated_lookahead(talker: Talker, portrait: Portrait) -> None:
+    assert talker.lookahead_seconds == (LIVE_WINDOW * 4 + 4) / 25
+    channel: Channel[np.ndarray] = Channel(1)
+    live = LiveAnimation(talker.system, channel, portrait, None, 0, QUICK)
+    given, blocks = 0, iter(np.split(chirps(3.2, 24_000)[0], 80))
 
-    def arriving():
-        nonlocal given
-        for block in np.split(chirps(3.2, 24_000)[0], 80):
-            given += len(block)
-            yield block
+    class Arriving(Channel[np.ndarray]):
+        """Sound that arrives when it is asked for."""
 
-    stated = lookahead_seconds(talker)
-    assert stated == (LIVE_WINDOW * 4 + 4) / 25
-    sound = (torch.from_numpy(block) for block in arriving())
-    for number, _ in enumerate(moving(talker, sound, Leveller(), None, face, 0, QUICK)):
+        def __iter__(self):
+            nonlocal given
+            for block in blocks:
+                given += len(block)
+                yield block
+
+    live = dataclasses.replace(live, sound=Arriving(1))
+    patches = 0
+    for number, _ in enumerate(live.take().latents()):
         start = number // LIVE_WINDOW * LIVE_WINDOW * 0.16
-        assert given / 24_000 <= start + stated + 1e-6 or given == 76_800
-
-
-@pytest.mark.parametrize("samples", [1, 959, 960, 3840, 40_001])
-def test_as_long_as_the_sound_to_the_frame(talker: Talker, face: Face, tmp_path: Path, samples: int) -> None:
-    pcm = chirps(2, 24_000)[:, :samples]
-    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
-    report = talker.animate(path, face, sampling=QUICK).save(tmp_path / "a.mp4")
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        assert container.streams.video[0].frames == -(-samples // 960)
-    assert report.duration_seconds == round(samples / 24_000, 3)
+        assert given / 24_000 <= start + talker.lookahead_seconds + 1e-6 or given == 76_800
+        patches += 1
+    assert patches == 20
 
 
 NO_SOUND = [
@@ -87,12 +111,110 @@ NO_SOUND = [
 
 
 @pytest.mark.parametrize(("wrong", "words"), NO_SOUND, ids=lambda value: str(value)[:10])
-def test_a_chunk_that_is_no_sound_is_named(talker: Talker, face: Face, wrong, words: str) -> None:
-    arriving = [np.zeros(0, np.float32), np.zeros(960), wrong]
+def test_a_chunk_that_is_not_sound_is_refused_with_its_number(
+    talker: Talker, portrait: Portrait, wrong, words: str
+) -> None:
+    sound = arriving([np.zeros(0, np.float32), np.zeros(960), wrong])
     with pytest.raises(UserError, match=f"chunk 2 .*{words}"):
-        list(talker.animate_stream(arriving, face, sampling=QUICK))
-    with pytest.raises(UserError, match="level"):
-        talker.animate_stream([], face, level=float("nan"))
+        list(talker.animate_stream(sound, portrait, sampling=QUICK))
+    assert sound.cancelled
+
+
+def test_a_level_that_is_not_a_level_is_refused(talker: Talker, portrait: Portrait) -> None:
+    for level in (float("nan"), -0.1, 1.5):
+        with pytest.raises(UserError, match="level"):
+            talker.animate_stream(Channel(1), portrait, level=level)
+
+
+@dataclass(frozen=True)
+class Recording(LiveAnimation):
+    """Records the generations that it starts."""
+
+    opened: ClassVar[list[Patches]] = []
+
+    def generate(self, request: Request) -> Patches:
+        self.opened.append(super().generate(request))
+        return self.opened[-1]
+
+
+def live(talker: Talker, portrait: Portrait, seconds: float) -> tuple[Channel[np.ndarray], Iterator[Chunk]]:
+    """A stream whose channel holds so many seconds and then stays silent, open, and full."""
+    Recording.opened.clear()
+    channel: Channel[np.ndarray] = Channel(1)
+    chunks = iter(Recording(talker.system, channel, portrait, None, 0, QUICK))
+    if seconds:
+        channel.put(chirps(seconds, 24_000)[0])
+    return channel, chunks
+
+
+def test_closing_a_silent_stream_ends_its_threads_at_once(talker: Talker, portrait: Portrait) -> None:
+    before = threading.active_count()
+    channel, chunks = live(talker, portrait, 3.0)
+    for _ in range(4 * LIVE_WINDOW):  # all windows that are complete
+        next(chunks)
+    assert threading.active_count() > before
+    began = time.perf_counter()
+    chunks.close()
+    took = time.perf_counter() - began
+    assert threading.active_count() == before
+    assert took < 2, took
+    assert {patches.finish_reason for patches in Recording.opened} == {"length"}
+    with pytest.raises(Cancelled):
+        channel.put(np.zeros(960, np.float32))
+
+
+def test_closing_a_stream_that_is_generating_interrupts_its_request(
+    talker: Talker, portrait: Portrait
+) -> None:
+    """Its row is free: the generation of the window in work has ended."""
+    before = threading.active_count()
+    _, chunks = live(talker, portrait, 20.0)
+    next(chunks)
+    time.sleep(0.2)  # the queues are full
+    chunks.close()
+    assert threading.active_count() == before
+    reasons = [patches.finish_reason for patches in Recording.opened]
+    assert None not in reasons
+    assert len(reasons) < 20 / 0.64
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.0])
+def test_cancelling_the_channel_ends_a_waiting_reader(
+    talker: Talker, portrait: Portrait, seconds: float
+) -> None:
+    before = threading.active_count()
+    channel, chunks = live(talker, portrait, seconds)
+    cancelled: list[float] = []
+
+    def leave() -> None:
+        time.sleep(0.5)
+        cancelled.append(time.perf_counter())
+        channel.cancel()
+
+    other = threading.Thread(target=leave)
+    other.start()
+    read = list(chunks)
+    took = time.perf_counter() - cancelled[0]
+    other.join()
+    assert len(read) == (4 * LIVE_WINDOW if seconds else 0)
+    assert took < 2, took
+    assert threading.active_count() == before
+    assert None not in [patches.finish_reason for patches in Recording.opened]
+
+
+# -- recordings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 959, 960, 3840, 40_001])
+def test_the_video_is_as_long_as_the_sound_to_the_frame(
+    talker: Talker, portrait: Portrait, tmp_path: Path, samples: int
+) -> None:
+    pcm = chirps(2, 24_000)[:, :samples]
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
+    report = talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].frames == -(-samples // 960)
+    assert report.duration_seconds == round(samples / 24_000, 3)
 
 
 SOUNDS = {
@@ -106,11 +228,11 @@ SOUNDS = {
 
 
 @pytest.mark.parametrize("name", SOUNDS)
-def test_packets_are_copied_where_mp4_takes_them(
-    talker: Talker, face: Face, tmp_path: Path, name: str
+def test_packets_that_mp4_can_hold_are_copied(
+    talker: Talker, portrait: Portrait, tmp_path: Path, name: str
 ) -> None:
     path = write_sound(tmp_path / name, *SOUNDS[name], seconds=0.9)
-    talker.animate(path, face, sampling=QUICK).save(tmp_path / "out.mp4")
+    talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
 
     def packets(path: Path) -> list[bytes]:
         with av.open(str(path)) as container:
@@ -126,11 +248,11 @@ def test_packets_are_copied_where_mp4_takes_them(
     ("codec", "rate"),
     [("pcm_s16le", 44_100), ("pcm_u8", 11_025), ("pcm_s32le", 96_000), ("libmp3lame", 8_000)],
 )
-def test_other_samples_are_encoded_in_their_place(
-    talker: Talker, face: Face, tmp_path: Path, codec: str, rate: int
+def test_other_sound_is_encoded_at_the_same_times(
+    talker: Talker, portrait: Portrait, tmp_path: Path, codec: str, rate: int
 ) -> None:
     path = write_sound(tmp_path / ("a.mp3" if codec == "libmp3lame" else "a.wav"), codec, rate, seconds=0.9)
-    talker.animate(path, face, sampling=QUICK).save(tmp_path / "out.mp4")
+    talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
         audio = container.streams.audio[0]
         assert (audio.codec.canonical_name, audio.rate) == ("aac", min(rate, 48_000))
@@ -141,45 +263,77 @@ def test_other_samples_are_encoded_in_their_place(
     assert np.abs(before[:20_000] - after[:20_000]).mean() < 0.01
 
 
-def test_loudness_changes_the_sound_and_not_the_face(talker: Talker, face: Face, tmp_path: Path) -> None:
-    loud = chirps(0.9, 24_000) * 0.5
-    made = []
-    for scale in (1.0, 0.125):
-        path = write_sound(tmp_path / f"{scale}.wav", "pcm_f32le", 24_000, pcm=loud * scale)
-        made.append(list(talker.animate(path, face, sampling=QUICK).patches_of(pieces(path))))
-    for (loud_pcm, loud_motion), (pcm, motion) in zip(*made, strict=True):
-        assert np.allclose(pcm, loud_pcm / 8, atol=1e-4)
-        assert torch.allclose(motion["motion"], loud_motion["motion"], atol=1e-3)
+def test_loudness_changes_the_sound_and_not_the_motion(
+    talker: Talker, portrait: Portrait, tmp_path: Path
+) -> None:
+    takes = []
+    for scale in (0.5, 0.0625):
+        pcm = chirps(0.9, 24_000) * scale
+        path = write_sound(tmp_path / f"{scale}.wav", "pcm_f32le", 24_000, pcm=pcm)
+        animation = talker.animate(path, portrait, sampling=QUICK)
+        takes.append(list(animation.make(animation.take(), animation.generate)))
+    for loud, quiet in zip(*takes, strict=True):
+        assert np.allclose(quiet.pcm, loud.pcm / 8, atol=1e-4)
+        assert torch.allclose(quiet.latents["motion"], loud.latents["motion"], atol=1e-3)
 
 
-def test_a_text_is_shared_out_over_windows(talker: Talker, face: Face, tmp_path: Path) -> None:
+def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait, tmp_path: Path) -> None:
     spoken = np.concatenate([chirps(1.5, 24_000)[0], np.zeros(12_000, np.float32)] * 2)[None]
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=spoken)
     text = "Now the sun goes up. Now the sun goes down."
-    with_text = talker.animate(path, face, text, sampling=QUICK)
-    assert with_text.windows is not None
-    first, second = with_text.windows
+    clip = talker.animate(path, portrait, text, sampling=QUICK)
+    assert clip.windows is not None
+    first, second = clip.windows
+    assert (first.text, second.text) == ("Now the sun goes up.", "Now the sun goes down.")
     assert abs(first.patches * 0.16 - 1.75) < 0.3
     assert first.patches + second.patches == 25
-    heard = talker.animate(path, face, transcriber=lambda pcm: text, sampling=QUICK)
-    assert heard.windows == with_text.windows
-    other = talker.animate(path, face, transcriber=lambda pcm: "こんにちは", sampling=QUICK)
-    assert [window.text for window in other.windows or []] == [()]
-    assert sum(len(chunk.frames) for chunk in with_text) == 100
-    assert with_text.starts == [0, first.patches]
+    take, requests = recorded(clip)
+    assert [request.text for request in requests] == [first.text, second.text]
+    assert [len(request.given["audio"]) for request in requests] == [4 * first.patches, 4 * second.patches]
+    assert requests[0].prefix is None
+    assert [len(requests[1].prefix[name]) for name in ("audio", "motion")] == [4, 4]
+    assert len(frames_of(take)) == 100
+    assert take.starts == [0, first.patches]
 
 
-def test_silence_is_a_face_that_waits(
-    talker: Talker, face: Face, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_transcriber_gives_the_text(talker: Talker, portrait: Portrait, folder: Path) -> None:
+    path, text = folder / "voice.wav", "Now the sun goes up. Now the sun goes down."
+    heard: list[int] = []
+
+    def transcriber(pcm: torch.Tensor) -> str:
+        heard.append(len(pcm))
+        return text
+
+    transcribed = talker.animate(path, portrait, transcriber=transcriber, sampling=QUICK)
+    assert transcribed.windows == talker.animate(path, portrait, text, sampling=QUICK).windows
+    assert heard == [len(sound_of(path))]
+    foreign = talker.animate(path, portrait, transcriber=lambda pcm: "こんにちは", sampling=QUICK)
+    assert [window.text for window in foreign.windows or ()] == [""]
+
+
+def test_a_text_with_more_words_than_fit_is_cut(talker: Talker, portrait: Portrait, folder: Path) -> None:
+    words = "go on " * 200
+    _, (request,) = recorded(talker.animate(folder / "voice.wav", portrait, words, sampling=QUICK))
+    assert words.startswith(request.text + " ")
+    assert 0 < len(request.text.split()) < 400
+    longest = talker.system.generator.longest
+    more = " ".join(words.split()[: len(request.text.split()) + 1])
+    assert longest(request.text, "a2v", 4) >= 60 > longest(more, "a2v", 4)
+
+
+def test_a_silent_recording_is_animated_without_its_text(
+    talker: Talker, portrait: Portrait, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=np.zeros((1, 24_000), np.float32))
     with caplog.at_level(logging.WARNING):
-        animation = talker.animate(path, face, "Not heard.", sampling=QUICK)
-    assert "no speech is heard" in caplog.text
-    assert sum(len(chunk.frames) for chunk in animation) == 25
+        animation = talker.animate(path, portrait, "Not spoken.", sampling=QUICK)
+    assert "holds no speech" in caplog.text
+    take, requests = recorded(animation)
+    assert {request.text for request in requests} == {""}
+    assert len(frames_of(take)) == 25
 
 
-def test_a_gap_in_the_timestamps_is_silence(tmp_path: Path) -> None:
+def test_a_gap_in_the_timestamps_is_read_as_silence(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.mp3", "libmp3lame", seconds=2.0)
     with av.open(str(path)) as source, av.open(str(tmp_path / "gap.mkv"), "w") as target:
         into = target.add_stream_from_template(source.streams.audio[0])
@@ -194,19 +348,19 @@ def test_a_gap_in_the_timestamps_is_silence(tmp_path: Path) -> None:
 
 
 def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
-    face = folder / "face.png"
-    options = ["--portrait", str(face), "--weights", str(folder), "--steps", "1", "--json", *more]
-    return main(["animate", str(audio), "-o", str(out), *options])
+    picture = folder / "face.png"
+    options = ["--portrait", str(picture), "--crop", "none", "--model", str(folder), "--steps", "1", "--json"]
+    return main(["animate", str(audio), "-o", str(out), *options, *more])
 
 
 @pytest.mark.parametrize(("name", "codec"), [("part.opus", "libopus"), ("part.ts", "aac")])
-def test_files_that_were_chained_are_heard_in_a_row(
-    talker: Talker, face: Face, tmp_path: Path, name: str, codec: str
+def test_chained_files_are_read_one_after_the_other(
+    talker: Talker, portrait: Portrait, tmp_path: Path, name: str, codec: str
 ) -> None:
     part = write_sound(tmp_path / name, codec, rate=48_000, seconds=1.0)
     chained = tmp_path / f"chained{part.suffix}"
     chained.write_bytes(2 * part.read_bytes())
-    report = talker.animate(chained, face, sampling=QUICK).save(tmp_path / "out.mp4")
+    report = talker.animate(chained, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
     assert report.duration_seconds == pytest.approx(2.0, abs=0.1)
     with av.open(str(tmp_path / "out.mp4")) as container:
         for track in container.streams:
@@ -262,30 +416,46 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_container_claims_does_not_matter(talker: Talker, face: Face, tmp_path: Path) -> None:
+def test_the_length_in_the_header_is_not_believed(talker: Talker, portrait: Portrait, tmp_path: Path) -> None:
     """A wav whose header promises an hour, and one that promises a tenth of what follows."""
     good = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=chirps(1.0, 24_000)).read_bytes()
     at = good.index(b"data") + 4
     for claimed in (3600 * 48_000, 4800):
         (tmp_path / "b.wav").write_bytes(good[:at] + claimed.to_bytes(4, "little") + good[at + 4 :])
-        animation = talker.animate(tmp_path / "b.wav", face, sampling=QUICK)
+        animation = talker.animate(tmp_path / "b.wav", portrait, sampling=QUICK)
         report = animation.save(tmp_path / "b.mp4")
         with av.open(str(tmp_path / "b.mp4")) as container:
             frames = container.streams.video[0].frames
         assert (report.duration_seconds, frames) == ((1.0, 25) if claimed > 48_000 else (0.1, 3))
 
 
-def test_weights_that_hear_the_whole_clip_refuse_a_stream(talker: Talker, face: Face, monkeypatch) -> None:
-    monkeypatch.setattr(type(talker.audio_vae), "encodes_streams", False)
+class WholeEncoder(AudioVAE):
+    """A codec that encodes a recording only as a whole, as Whisper's does; counts the frames of each call."""
+
+    encodes_streams = False
+    calls: ClassVar[list[int]] = []
+
+    def encode(self, pcm: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        self.calls.append(pcm.shape[1] // 960)
+        return torch.zeros(1, pcm.shape[1] // 960, self.latent_dim)
+
+
+def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
+    talker: Talker, portrait: Portrait, tmp_path: Path
+) -> None:
+    system = talker.system
+    toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
+    whole = System(toy, WholeEncoder(AudioVAEConfig.tiny()).eval(), system.motion_ae, system.speaker)
     with pytest.raises(UserError, match="as a whole"):
-        next(talker.animate_stream([np.zeros(960, np.float32)], face))
-    calls: list[int] = []
-
-    def encode(pcm):
-        calls.append(pcm.shape[1])
-        return torch.zeros(1, pcm.shape[1] // 960, 8)
-
-    monkeypatch.setattr(talker.audio_vae, "encode", encode)
-    blocks = (torch.zeros(3840) for _ in range(10))
-    assert sum(len(patch) for patch in encoded(talker, blocks, [7, 3])) == 40
-    assert calls == [7 * 3840, 3 * 3840]
+        Talker(whole).animate_stream(Channel(1), portrait)
+    pcm = np.concatenate([chirps(20.0, 24_000)[0], np.zeros(12_000, np.float32), chirps(15.0, 24_000)[0]])
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm[None])
+    animation = Talker(whole).animate(path, portrait, sampling=QUICK)
+    WholeEncoder.calls.clear()
+    made = animation.make(animation.take(), animation.generate)
+    next(made)
+    first = WholeEncoder.calls[0]
+    assert WholeEncoder.calls == [first]  # the second piece is encoded when it is needed
+    assert 20 * 25 < first < 20.5 * 25
+    assert sum(len(piece.latents["motion"]) for piece in made) == 888 - 4
+    assert WholeEncoder.calls == [first, 888 - first]

@@ -1,0 +1,94 @@
+"""A generator that makes a clip as a whole: the smallest model that the pipeline accepts."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import torch
+
+from heads.streams import Streams
+from talker.generation.batch import Generation
+from talker.generation.generator import Durations
+from talker.generation.request import Request
+from talker.generation.scheduler import Scheduler
+from talker.model.defaults import Defaults
+from talker.text.tokenizer import PhonemeTokenizer
+
+PREDICTED = {"tts": ("audio",), "t2av": ("audio", "motion"), "a2v": ("motion",), "v2a": ("audio",)}
+FRAMES_PER_WORD, MOST_FRAMES = 8, 752
+
+
+class ToyGenerator:
+    def __init__(self, widths: dict[str, int], speaker_dim: int) -> None:
+        self.tasks, self.tokenizer, self.defaults = tuple(PREDICTED), PhonemeTokenizer(), Defaults()
+        self.chunk_frames, self.widths, self.speaker_dim = 4, widths, speaker_dim
+        self.scale = Streams.of(widths, lambda name: torch.ones(widths[name]))
+
+    def longest(self, text: str, task: str, prefix_frames: int = 0, said: str = "") -> int:
+        return MOST_FRAMES if task in ("a2v", "v2a") else FRAMES_PER_WORD * len(text.split())
+
+    def durations(self, text: str) -> Durations:
+        return Durations(fastest=0.0, usual=FRAMES_PER_WORD * len(text.split()) / 25)
+
+    def generate(self, request: Request) -> Generation:
+        return Generation(ToyBatch(self, 1), request)
+
+    def scheduler(self, capacity: int) -> Scheduler:
+        return Scheduler(ToyBatch(self, capacity))
+
+    def whole(self, request: Request) -> Streams:
+        """Frames (T, C) of each predicted stream: waves, a function of the words, the seed and the given."""
+        given = [x.float().mean(1) for _, x in (request.given or Streams()).items()]
+        frames = len(given[0]) if given else request.frames or self.longest(request.text, request.task)
+        frames += -frames % self.chunk_frames
+        phase = torch.arange(frames) * 0.3 + crc32(f"{request.seed} {request.text}".encode()) % 1000
+        for x in given:
+            phase[: len(x)] += x
+        waves = lambda name: torch.sin(phase[:, None] + torch.arange(self.widths[name]))  # noqa: E731
+        return Streams.of(PREDICTED[request.task], waves)
+
+
+@dataclass
+class ToyRunning:
+    request: Request
+    patches: deque[Streams] = field(default_factory=deque)
+    finish_reason: str | None = None
+    paused: bool = False
+    made: Streams = field(default_factory=Streams)
+
+    @property
+    def words(self) -> list[tuple[str, int]]:
+        words = self.request.text.split() if self.patches or self.finish_reason else []
+        return [(word, FRAMES_PER_WORD * number) for number, word in enumerate(words)]
+
+    def tail(self, frames: int) -> Streams:
+        return self.made.map(lambda x: x[-frames:])
+
+
+class ToyBatch:
+    def __init__(self, generator: ToyGenerator, capacity: int) -> None:
+        self.generator, self.capacity = generator, capacity
+        self.rows: list[ToyRunning] = []
+
+    @property
+    def free(self) -> int:
+        return self.capacity - len(self.rows)
+
+    def join(self, request: Request) -> ToyRunning:
+        if request.task not in PREDICTED or not self.free:
+            raise ValueError(f"no task {request.task!r}, or no row is free")
+        self.rows.append(ToyRunning(request))
+        return self.rows[-1]
+
+    def step(self) -> None:
+        for row in [row for row in self.rows if not row.paused]:
+            row.made = self.generator.whole(row.request)
+            row.patches.append(row.made)
+            row.finish_reason = "length" if row.request.given else "stop"
+            self.rows.remove(row)
+
+    def leave(self, running: ToyRunning) -> None:
+        running.finish_reason = running.finish_reason or "interrupted"
+        self.rows = [row for row in self.rows if row is not running]
