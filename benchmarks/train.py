@@ -40,7 +40,8 @@ from motion_ae.model import MotionAE
 from recipes import ranks
 from recipes.configs.talker import Batch, Mix, TalkerRun, puppet, release
 from recipes.data.latents import Latents
-from recipes.launch import PEAKS, Engine
+from recipes.device import PEAK_FLOPS
+from recipes.engine import Engine
 from recipes.plan import step_flops
 from recipes.train_talker import Data, build, counts_of, draw, loss_of
 from talker.clock import FRAME_RATE, SAMPLE_RATE
@@ -168,7 +169,7 @@ class Bench:
         """FLOP/s of a pass of `taken` seconds, and their share of a known GPU's."""
         shown = f"{self.flops / taken / 1e12:.3f} TFLOP/s"
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
-        peak = next((peak for chip, peak in PEAKS.items() if chip in name), None)
+        peak = next((peak for chip, peak in PEAK_FLOPS.items() if chip in name), None)
         return f"{shown}, MFU {self.flops / taken / peak:.1%}" if peak else shown
 
 
@@ -230,7 +231,8 @@ def main() -> None:
     parser.add_argument("--size", choices=CONFIGS, default="base")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    measure(options.size, ranks.join(options.threads))
+    torch.set_num_threads(options.threads)
+    measure(options.size, ranks.join())
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def reenact(model: MotionAE, source: Tensor, target: Tensor, box: Box) -> Reenac
 
     `box` contains the mouth in the target.
     """
-    portrait = model.portrait(2 * source[None] - 1)
+    portrait = model.encode_source(2 * source[None] - 1)
     moved = model.decode(model.encode(2 * target[None] - 1), portrait)[0] / 2 + 0.5
     # Compare the picture as it is displayed, in 8 bits.
     moved = (moved * 255).round() / 255

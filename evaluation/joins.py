@@ -28,7 +28,7 @@ from talker.clips.clip import Take
 from talker.clips.dub import Dubbing
 from talker.clips.say import Utterance
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
-from talker.media.sound import pieces
+from talker.media.readers import stream_audio
 from talker.pipeline import Talker
 
 PERCENTILE = 99.5
@@ -115,7 +115,7 @@ def moved(animation: Animation) -> Made:
     """Generate the motion for a recording in windows."""
     take = animation.take()
     motion = _motion(list(take.latents()))
-    pcm = torch.cat(list(pieces(animation.source))).numpy()
+    pcm = torch.cat(list(stream_audio(animation.source))).numpy()
     return Made(np.pad(pcm, (0, len(motion) * HOP - len(pcm))), motion, _frames(take))
 
 

@@ -18,7 +18,7 @@ from evaluation.sync import MAX_OFFSET, measure, sync_net
 from heads.solver import Sampling
 from puppet.sentences import Split
 from talker.clips.clip import Chunk, Clip
-from talker.media.mux import Mp4Writer
+from talker.media.encoders import Mp4Writer
 from talker.pipeline import Talker
 
 TASKS = ("a2v", "a2v_no_text", "v2a", "tts")

@@ -18,7 +18,8 @@ from scipy.signal import lfilter, resample_poly
 
 from puppet.voices import VoiceParameters
 from talker.clock import SAMPLE_RATE
-from talker.text.tokenizer import split_phones, spoken
+from talker.text.phonemes import split_phones
+from talker.text.spoken import spoken
 
 ESPEAK_RATE = 22_050  # samples per second of espeak-ng's output
 PAUSE = "_"

@@ -17,7 +17,7 @@ from evaluation.heldout import Case, Performance, performances
 from evaluation.report import write_json
 from evaluation.speech import Errors, recogniser
 from evaluation.tasks import Row, perform_clip
-from heads.streams import NAMES, Streams
+from heads.streams import NAMES
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from recipes import ranks
@@ -25,11 +25,15 @@ from recipes.configs.talker import TalkerRun
 from recipes.data.prepared import Prepared
 from talker.checkpoint import PUPPET, load_component
 from talker.clock import FRAME_RATE
+from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.media.face import read_portrait
+from talker.media.pixels import to_uint8
 from talker.model.model import TalkerModel
 from talker.pipeline import Talker
 from talker.shipped import shipped
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
+from talker.system import System
+from talker.text.tokenizer import PhonemeTokenizer
 
 CLIPS = 3
 SECONDS = (2, 10)  # shortest and longest clip
@@ -60,7 +64,7 @@ class Samples:
                 f"the autoencoders in {codecs} have widths {made}, the model has {model.config.widths}: "
                 f"set --codecs to the checkpoint that made the latents"
             )
-        self.talker = Talker(model, vae, motion_ae, speaker)
+        self._model, self._codecs = model, (vae, motion_ae, speaker)
         self._held, self._clips = held, list[Performance]()
         # The measures are trained on the corpus: they do not work for other voices and faces.
         self._measured = codecs == PUPPET
@@ -77,7 +81,9 @@ class Samples:
         threads = torch.get_num_threads()
         try:
             with torch.random.fork_rng([]):
-                rows = self._generate(run, folder)
+                # Made anew: a generator computes constants from the weights, which have changed.
+                generator = AutoregressiveGenerator(self._model, PhonemeTokenizer())
+                rows = self._generate(Talker(System(generator, *self._codecs)), run, folder)
             return task_means(rows) if self._measured else {}
         except Exception as error:
             message = " ".join(str(error).split())
@@ -86,15 +92,15 @@ class Samples:
         finally:
             torch.set_num_threads(threads)
 
-    def _generate(self, run: TalkerRun, folder: Path) -> list[Row]:
+    def _generate(self, talker: Talker, run: TalkerRun, folder: Path) -> list[Row]:
         folder.mkdir(parents=True, exist_ok=True)
         if not self._clips:
-            prepared = self._held and islice(decoded_clips(self.talker, self._held), CLIPS)
+            prepared = self._held and islice(decoded_clips(talker, self._held), CLIPS)
             self._clips = list(prepared or performances("heldout", CLIPS))
         tasks = [name for name in TASKS if getattr(run.mix, name)]
         rows: list[Row] = []
         for clip in self._clips:
-            rows += perform_clip(self.talker, clip, folder, tasks, run.seed, run.sampling)
+            rows += perform_clip(talker, clip, folder, tasks, run.seed, run.sampling)
         write_json(rows, folder / "clips.json")
         return rows
 
@@ -140,19 +146,17 @@ def decoded_clips(talker: Talker, held: Prepared) -> Iterator[Performance]:
     Raises:
         ValueError: no clip has a text and a length within SECONDS.
     """
-    portrait, size = shipped("portraits", None), talker.patch_frames
-    face = talker.portrait(portrait)
-    image = read_portrait(portrait, talker.motion_ae.config.resolution)[0]
-    picture = ((image + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    portrait, system = shipped("portraits", None), talker.system
+    face, size = talker.portrait(portrait), system.patch_frames
+    picture = to_uint8(read_portrait(portrait, system.resolution)[0]).permute(1, 2, 0).numpy()
     low, high = (seconds * FRAME_RATE for seconds in SECONDS)
     fitting = [clip for clip, n in enumerate(held.frames) if low <= n <= high and held.ids(clip)]
     if not fitting:
         raise ValueError(f"no held-out clip of {SECONDS[0]} to {SECONDS[1]} s has a text")
     for clip in fitting:
         stop = held.frames[clip] // size * size
-        parts = (held.of(name, clip)[:stop].to(talker.device).split(size) for name in NAMES)
-        patches = [Streams(audio=audio, motion=motion) for audio, motion in zip(*parts, strict=True)]
-        pcm = torch.from_numpy(np.concatenate([*talker.decoded(patches)]))
-        frames = np.concatenate([*talker.rendered(patches, face)])
+        audio, motion = (held.of(name, clip)[:stop].split(size) for name in NAMES)
+        pcm = torch.from_numpy(np.concatenate([*system.decode(audio)]))
+        frames = np.concatenate([*system.render(motion, face.source)])
         heard = recogniser().transcribe(pcm)
         yield Case(f"{clip:04d}", held.text(clip), pcm, heard, pcm, picture), frames

@@ -36,9 +36,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
-from motion_ae.decoder import sketch, warp
+from motion_ae.decoder import coarse_picture, warp
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
-from motion_ae.model import MotionAE, Portrait
+from motion_ae.model import MotionAE, SourceFeatures
 from recipes import ranks
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
@@ -285,9 +285,9 @@ def losses(
     driving = torch.where(number < run.encoded, motion[count:], batch.target_motion)
     style = model.style(driving, identity[:count], start)
     used = features[:-1] if coarse else features
-    canvases = model.decoder.canvases(style, tuple(feature[:count] for feature in used))
+    canvases = model.decoder.level_outputs(style, tuple(feature[:count] for feature in used))
     if coarse:
-        drawn = sketch(canvases[-1], batch.source)
+        drawn = coarse_picture(canvases[-1], batch.source)
     else:
         drawn = model.decoder.picture(canvases[-1], batch.source)
     target, weights = (F.interpolate(x, drawn.shape[-2:], mode="area") for x in (batch.target, batch.weights))
@@ -300,7 +300,7 @@ def losses(
         "flow": flow_weight * flow_l1(flows, batch.flow, size, batch.flow_weights, ranks.mean),
         "code": scale.code * code_error(motion, known, CODE_STD * model.scale),
         "surface": scale.surface * surface_error(modules.surfaces(features), batch.surface),
-        "where": scale.where * (glimpses.where(features) - batch.centres).abs().mean(),
+        "where": scale.where * (glimpses.locate(features) - batch.centres).abs().mean(),
     }
     return torch.stack(list(parts.values())).sum(), parts
 
@@ -374,7 +374,7 @@ def reenact(model: MotionAE, batch: Batch, encoded: bool = True) -> Tensor:
         rows = slice(first, first + 4)
         identity, features = model.encoder(batch.source[rows])
         start = model.read(batch.source[rows], identity, features)
-        portrait = Portrait(identity, features, start, batch.source[rows])
+        portrait = SourceFeatures(identity, features, start, batch.source[rows])
         motion = model.encode(batch.target[rows]) if encoded else batch.target_motion[rows]
         decoded.append(model.decode(motion, portrait))
     return torch.cat(decoded)

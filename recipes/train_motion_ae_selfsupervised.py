@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from motion_ae.config import MotionAEConfig
 from motion_ae.discriminator import Discriminator, DiscriminatorConfig
-from motion_ae.losses import box_weights, not_believed, r1, sparsity, weighted_l1
+from motion_ae.losses import box_weights, non_saturating_loss, r1, sparsity, weighted_l1
 from motion_ae.model import MotionAE
 from motion_ae.perceptual import FilterDistance, VGGDistance
 from recipes import ranks
@@ -211,7 +211,7 @@ def reenact(model: MotionAE, batch: Batch, coarse: bool) -> tuple[Tensor, Tensor
     motion = model.read(pictures, identity, features)
     style = model.style(motion[count:], identity[:count], motion[:count])
     used = features[:-1] if coarse else features
-    decoded = model.decoder.canvases(style, tuple(feature[:count] for feature in used))[-1].rgb
+    decoded = model.decoder.level_outputs(style, tuple(feature[:count] for feature in used))[-1].rgb
     assert decoded is not None
     return decoded.float(), motion
 
@@ -259,7 +259,9 @@ def train(
                 decoded, motion = reenact(model, batch, coarse)
                 weights = 1 + run.mouth * batch.mouth + run.eyes * batch.eyes
                 target, weights = (resize(x, decoded.shape[-1]) for x in (batch.target, weights))
-                judged = not_believed(discriminator(target)) + not_believed(-discriminator(decoded.detach()))
+                judged = non_saturating_loss(discriminator(target)) + non_saturating_loss(
+                    -discriminator(decoded.detach())
+                )
             engine.backward(judged)
             judgement = {"judged": judged}
             if step % run.r1_every == 0:
@@ -273,7 +275,7 @@ def train(
                 parts = {
                     "l1": weighted_l1(decoded, target, weights, ranks.mean),
                     "perceptual": scale.perceptual * distance(decoded, target),
-                    "adversarial": scale.adversarial * not_believed(discriminator(decoded)),
+                    "adversarial": scale.adversarial * non_saturating_loss(discriminator(decoded)),
                     "sparsity": run.sparsity * ramp * sparsity(motion),
                 }
             engine.backward(torch.stack(list(parts.values())).sum())

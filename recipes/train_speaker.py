@@ -42,10 +42,11 @@ from recipes.draws import generator
 from recipes.engine import Engine
 from recipes.launch import argument_parser, launch
 from recipes.record import fingerprint, read_model_config, write_record
-from talker.speaker.encoder import PCM_RATE, SpeakerEncoder, SpeakerEncoderConfig
+from talker.clock import SAMPLE_RATE
+from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 
 SHARD = 256
-LONGEST = 5 * PCM_RATE
+LONGEST = 5 * SAMPLE_RATE
 VOICES = {"train": TRAIN_VOICES, "heldout": HELDOUT_VOICES}
 Split = Literal["train", "heldout"]
 
@@ -166,7 +167,7 @@ def draw(sounds: Sounds, run: SpeakerRun, step: int) -> tuple[Tensor, Tensor]:
         labels: (2 voices,) numbers of the voices.
     """
     g = generator(run.seed, step)
-    samples = int(run.seconds * PCM_RATE)
+    samples = int(run.seconds * SAMPLE_RATE)
     rows, labels = [], torch.randperm(sounds.voices, generator=g)[: run.rows]
     for label in labels:
         own = np.flatnonzero(sounds.labels == int(label))
@@ -269,7 +270,7 @@ def equal_error_rate(same: Tensor, different: Tensor) -> float:
 @torch.no_grad()
 def separation(encoder: SpeakerEncoder, sounds: Sounds, seconds: float = 3.0) -> float:
     """Return the equal error rate over all pairs of utterances of `sounds`, cropped to `seconds`."""
-    samples, device = int(seconds * PCM_RATE), next(encoder.parameters()).device
+    samples, device = int(seconds * SAMPLE_RATE), next(encoder.parameters()).device
     crops = [sounds.crop(i, samples, 0.0) for i in range(len(sounds.labels))]
     found = F.normalize(torch.cat([encoder.embed(crop[None].to(device)) for crop in crops]), dim=-1).cpu()
     labels = torch.from_numpy(sounds.labels)

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluation.sync import (
-    REACH,
-    SAMPLES_PER_FRAME,
+    HOP,
+    MAX_OFFSET,
     SIDE,
     SyncConfig,
     SyncNet,
@@ -120,7 +120,7 @@ def corpus_scene(split: Split, index: int) -> Scene:
         number += 1_000_003  # a clip that no other scene uses
     start = int(np.random.default_rng([index, 5]).integers(0, len(clip.motion) - FRAMES + 1))
     stop = start + FRAMES
-    pcm = clip.pcm[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+    pcm = clip.pcm[start * HOP : stop * HOP]
     lips = clip.motion[start:stop, [MOTION.index(name) for name in SyncConfig.puppet().lips]]
     return Scene(clip.frames(size=SIDE, start=start, stop=stop), pcm, lips)
 
@@ -195,22 +195,22 @@ def blur(crops: Tensor, deviation: float) -> Tensor:
 
 
 def losses(net: SyncNet, batch: Batch) -> dict[str, Tensor]:
-    """Return the losses of this rank's batch, whose clips have at least 2 REACH + WINDOW frames.
+    """Return the losses of this rank's batch, whose clips have at least 2 MAX_OFFSET + WINDOW frames.
 
     Returns:
         shift: cross entropy of classifying the true shift;
         pair: cross entropy of classifying the clip's own sound among those of all ranks;
         lips: mean squared error of the predicted lips.
     """
-    pictures, lips = net.picture(batch.crops)
-    sounds = net.sound(batch.pcm)
+    pictures, lips = net.embed_faces(batch.crops)
+    sounds = net.embed_audio(batch.pcm)
     sharpness = net.sharpness.clamp(1, 100)
-    inside = pictures[:, REACH : pictures.shape[1] - REACH]
+    inside = pictures[:, MAX_OFFSET : pictures.shape[1] - MAX_OFFSET]
     windows = sounds.unfold(1, inside.shape[1], 1)
     at_shift = torch.einsum("bte,bset->bst", inside, windows)
     local = F.avg_pool1d(at_shift, WINDOW, WINDOW // 2)
     logits = sharpness * torch.cat([local, at_shift.mean(-1, keepdim=True)], -1)
-    truth = torch.full((len(pictures), logits.shape[-1]), REACH, device=logits.device)
+    truth = torch.full((len(pictures), logits.shape[-1]), MAX_OFFSET, device=logits.device)
     all_pictures, all_sounds = ranks.gather(pictures), ranks.gather(sounds)
     pairs = sharpness * torch.einsum("ite,jte->ij", all_pictures, all_sounds) / pictures.shape[1]
     return {
@@ -232,8 +232,8 @@ def validate(net: SyncNet, scenes: Arrays) -> dict[str, float]:
     for i in range(len(scenes["crops"])):
         one = {name: values[i : i + 1] for name, values in scenes.items()}
         batch = to_device(device, draw(one, 1, seed=1, step=i))
-        pictures, lips = net.picture(batch.crops)
-        right += abs(best(offset_scores(pictures, net.sound(batch.pcm))[0].cpu()).offset) <= 1
+        pictures, lips = net.embed_faces(batch.crops)
+        right += abs(best(offset_scores(pictures, net.embed_audio(batch.pcm))[0].cpu()).offset) <= 1
         wrong += float((lips - batch.lips).square().mean())
     return {"right": right / len(scenes["crops"]), "lips_unseen": wrong / len(scenes["crops"])}
 

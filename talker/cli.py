@@ -213,7 +213,7 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
-    from talker.media.mux import SOUND_FILES, check_output
+    from talker.media.files import SOUND_FILES, check_output
     from talker.model.defaults import STOP_RULES
 
     text = _text(options.text)
@@ -238,14 +238,13 @@ def _say(options: argparse.Namespace, began: float) -> int:
 
 
 def _animate(options: argparse.Namespace, began: float) -> int:
-    from talker.media.audio import readable
-    from talker.media.mux import check_output
+    from talker.media.files import check_input, check_output
 
     text = None if options.text is None else _text(options.text)
     if text is not None and options.transcribe is not None:
         raise UserError("give --text or --transcribe, not both")
     output = check_output(options.output)
-    _spare(output, str(readable(options.audio)))
+    _spare(output, str(check_input(options.audio)))
     sampling, transcriber = _sampling(options), None
     if options.transcribe is not None:
         from talker.clips.transcript import whisper_transcriber
@@ -261,7 +260,7 @@ def _animate(options: argparse.Namespace, began: float) -> int:
 
 
 def _dub(options: argparse.Namespace, began: float) -> int:
-    from talker.media.containers import check_dub, dubbed_name
+    from talker.media.remux import check_dub, dubbed_name
 
     text = _text(options.text)
     options.output = check_dub(options.output or dubbed_name(options.video), options.video)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from motion_ae.model import Portrait as SourceFeatures
+from motion_ae.model import SourceFeatures
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from talker.clips.together import Plan, made_together
 from talker.errors import UserError
 from talker.generation.running_batch import DEFAULT_CAPACITY
 from talker.identity import Portrait, Voice
-from talker.media.audio import read_voice
 from talker.media.face import read_portrait
+from talker.media.readers import read_voice
 from talker.model.defaults import StopRule
 from talker.shipped import model_folder, shipped
 from talker.stages import Channel

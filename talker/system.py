@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE, DecoderState, EncoderState
 from motion_ae.config import MotionAEConfig
-from motion_ae.model import MotionAE
-from motion_ae.model import Portrait as SourceFeatures
+from motion_ae.model import MotionAE, SourceFeatures
 from talker.checkpoint import CheckpointError, load_component, read_config
 from talker.clock import HOP, SAMPLE_RATE
 from talker.errors import UserError
 from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.generation.generator import Generator
-from talker.media.pixels import to_bytes
+from talker.media.pixels import to_uint8
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
@@ -168,7 +167,7 @@ class System:
     @torch.inference_mode()
     def source(self, image: Tensor) -> SourceFeatures:
         """(1, 3, H, W) in [-1, 1] -> what the renderer needs of a portrait."""
-        return self.motion_ae.portrait(image.to(self.device))
+        return self.motion_ae.encode_source(image.to(self.device))
 
     @torch.inference_mode()
     def read_motion(self, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -182,7 +181,7 @@ class System:
         """Frames (n, H, W, 3) uint8 of each patch of raw motion (n, M); patches are rendered one by one."""
         for motion in patches:
             frames = self.motion_ae.decode(motion.to(self.device), source)
-            yield to_bytes(frames).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            yield to_uint8(frames).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def _check(part: str, found: Any, wanted: Any, what: str) -> None:

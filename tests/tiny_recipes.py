@@ -33,7 +33,7 @@ from recipes.configs.override import override
 from recipes.configs.talker import TalkerRun
 from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
 from recipes.engine import Engine
-from talker.speaker.encoder import PCM_RATE
+from talker.clock import SAMPLE_RATE
 
 
 class Bank:
@@ -79,7 +79,7 @@ def speech(count: int, samples: int = 30_000) -> list[Tensor]:
 
 def hum(voices: int) -> train_speaker.Sounds:
     """Return two utterances of each voice: tones of two seconds with a frequency of their own."""
-    time = np.arange(2 * PCM_RATE) / PCM_RATE
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     tones = [np.sin(2 * math.pi * 50 * (v + 4) * time) * 9000 for v in range(2 * voices)]
     starts = np.arange(2 * voices + 1) * len(time)
     return train_speaker.Sounds(np.concatenate(tones).astype(np.int16), starts, np.arange(2 * voices) // 2)

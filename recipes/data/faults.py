@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from recipes.data.clips import HOP
 from recipes.data.transcript import Cue, text_of
 from talker.clock import FRAME_RATE
-from talker.media.sound import SPEECH_LEVEL
+from talker.media.loudness import SPEECH_LEVEL
 from talker.text.tokenizer import Tokenizer
 
 LATEST = 1.0  # seconds by which the last word may end after the clip

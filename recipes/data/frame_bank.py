@@ -28,7 +28,7 @@ from puppet.corpus import IDENTITIES, Corpus
 from puppet.face import identity
 from puppet.head import EYELIDS, LIPS, load_head
 from puppet.motion import MOTION
-from puppet.render import Drawn, Renderer
+from puppet.render import RenderedMesh, Renderer
 from puppet.sentences import Split
 from recipes import ranks
 
@@ -178,7 +178,7 @@ def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
     pictures, tracks = [], []
     for row in motion:
         pictures.append(renderer.frames(row[None])[0])
-        tracks.append(_Track.of(renderer.drawn()))
+        tracks.append(_Track.of(renderer.mesh()))
     flow = [[target.flow_to(source) for source in tracks] for target in tracks]
     boxes = np.stack([track.boxes for track in tracks])
     return {
@@ -244,7 +244,7 @@ class _Track:
     surface: NDArray[np.float16]
 
     @classmethod
-    def of(cls, drawn: Drawn) -> _Track:
+    def of(cls, drawn: RenderedMesh) -> _Track:
         """The track of the frame that the renderer drew last."""
         screen = drawn.screen[:, :2].copy()
         step = 2 * SIZE // FLOW_SIZE

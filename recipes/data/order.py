@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recipes.launch import generator
+from recipes.draws import generator
 
 POOL_SHARDS = 8
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puppet.speech import PAUSE, Phoneme
-from talker.text.tokenizer import PHONES, PhonemeTokenizer
+from talker.text.phonemes import PHONES
+from talker.text.tokenizer import PhonemeTokenizer
 
 _VOWELS = frozenset(phone for phone in PHONES if phone[0] in "iɪɛæɑɔʊuʌəɜɚɐeao")
 _GAP_COST = 0.7

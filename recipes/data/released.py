@@ -25,7 +25,7 @@ from recipes.data.faults import silent, values_fault
 from talker.clips.windows import LONGEST_SECONDS
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.media.audio import read_audio
+from talker.media.readers import read_audio
 
 METADATA = Path("metadata/train.csv")
 COLUMNS = (

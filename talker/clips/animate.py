@@ -24,9 +24,11 @@ from talker.clock import FRAME_RATE, HOP
 from talker.errors import UserError
 from talker.generation.request import Request
 from talker.identity import Portrait
-from talker.media.mux import Mp4Writer, check_output
+from talker.media.encoders import Mp4Writer
+from talker.media.files import check_output
+from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, measure_loudness
+from talker.media.readers import blocks, stream_audio
 from talker.media.remux import AnimationWriter
-from talker.media.sound import Leveller, Survey, blocks, pieces, survey
 from talker.stages import Channel
 from talker.system import System
 
@@ -43,7 +45,7 @@ def lookahead_seconds(system: System) -> float:
     look-ahead of the audio encoder.
     """
     patch = system.patch_frames
-    frames = LIVE_WINDOW * patch + -(-system.audio_vae.heard_after // patch) * patch
+    frames = LIVE_WINDOW * patch + -(-system.audio_vae.encoder_lookahead // patch) * patch
     return frames / FRAME_RATE
 
 
@@ -53,7 +55,7 @@ class Animation(Clip):
 
     system: System
     source: Path
-    survey: Survey
+    survey: LoudnessProfile
     windows: tuple[Window, ...] | None
     portrait: Portrait
     seed: int
@@ -74,12 +76,12 @@ class Animation(Clip):
         """See `Talker.animate`."""
         path = Path(audio)
         sentences = None if text is None else sentences_of(system, text)
-        found = survey(path)
+        found = measure_loudness(path)
         windows = None
-        if not found.speaks.any():
+        if not found.speech_mask.any():
             log.warning("%s holds no speech: the face does not speak", path)
         elif sentences is not None:
-            windows = _windows(system, sentences, found.speaks)
+            windows = _windows(system, sentences, found.speech_mask)
         elif transcriber is not None:
             windows = _transcribed(system, path, found, transcriber)
         return cls(system, path, found, windows, portrait, seed, sampling)
@@ -91,14 +93,16 @@ class Animation(Clip):
 
     def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`; each piece has the recording's own samples (mono, 24 kHz)."""
-        return self.pieces_of(pieces(self.source), take, generate)
+        return self.pieces_of(stream_audio(self.source), take, generate)
 
     def pieces_of(self, sound: Iterable[Tensor], take: Take, generate: Generate) -> Iterator[Piece]:
         """`make` with these pieces (n,) of the recording."""
         # An encoder that hears a recording only as a whole gets it in pieces of up to 30 s.
         streams = self.system.audio_vae.encodes_streams
-        whole = None if streams else at_pauses(self.survey.speaks, self.system.patch_frames)
-        yield from _moving(self, take, generate, sound, Leveller(self.survey.level), self.windows, whole)
+        whole = None if streams else at_pauses(self.survey.speech_mask, self.system.patch_frames)
+        yield from _moving(
+            self, take, generate, sound, LoudnessNormalizer(self.survey.level), self.windows, whole
+        )
         take.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
@@ -139,7 +143,7 @@ class LiveAnimation(Clip):
     def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`; each piece has the sound's own samples."""
         arriving = (_checked(chunk, number) for number, chunk in enumerate(self.sound))
-        yield from _moving(self, take, generate, arriving, Leveller(self.level), None, None)
+        yield from _moving(self, take, generate, arriving, LoudnessNormalizer(self.level), None, None)
         take.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
@@ -169,7 +173,7 @@ def _moving(
     take: Take,
     generate: Generate,
     sound: Iterable[Tensor],
-    leveller: Leveller,
+    leveller: LoudnessNormalizer,
     windows: Iterable[Window] | None,
     whole: Iterable[int] | None,
 ) -> Iterator[Piece]:
@@ -232,12 +236,12 @@ def _windows(system: System, sentences: tuple[str, ...], speaks: np.ndarray) -> 
 
 
 def _transcribed(
-    system: System, path: Path, found: Survey, transcriber: Callable[[Tensor], str]
+    system: System, path: Path, found: LoudnessProfile, transcriber: Callable[[Tensor], str]
 ) -> tuple[Window, ...]:
     """Windows with what a recogniser hears in each 30 s; what cannot be spoken is left out."""
-    size, frames = system.patch_frames, found.speaks
+    size, frames = system.patch_frames, found.speech_mask
     start = 0
-    sound = blocks(pieces(path), size * HOP)
+    sound = blocks(stream_audio(path), size * HOP)
     windows: list[Window] = []
     for patches in at_pauses(frames, size):
         stop = start + patches * size

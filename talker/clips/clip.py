@@ -90,7 +90,7 @@ class Clip(ABC):
         system: what it is made with.
         seed: decides the noise.
         portrait: the face that is rendered; None: sound alone.
-        speaks: whether the sound is generated (else it is given).
+        generates_audio: whether the sound is generated (else it is given).
         torch_threads: CPU threads for what `make` does; None: all of the system's.
     """
 
@@ -215,7 +215,9 @@ class Take:
         clip = self.clip
         assert clip is not None
         return clip.trimmed(
-            shown(clip.system, self._made, clip.portrait, clip.speaks, clip.inputs, clip.torch_threads)
+            shown(
+                clip.system, self._made, clip.portrait, clip.generates_audio, clip.inputs, clip.torch_threads
+            )
         )
 
     def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
@@ -262,7 +264,7 @@ def shown(
     system: System,
     made: Callable[[], Iterator[Piece]],
     portrait: Portrait | None,
-    speaks: bool,
+    generates_audio: bool,
     inputs: Sequence[Channel] = (),
     torch_threads: int | None = 1,
 ) -> Iterator[Chunk]:
@@ -271,11 +273,11 @@ def shown(
     Args:
         made: makes the pieces, in a thread of its own.
         portrait: what is rendered; None: no frames.
-        speaks: whether the sound is decoded from latents (else each piece has its samples).
+        generates_audio: whether the sound is decoded from latents (else each piece has its samples).
         inputs: channels that `made` reads; they end with the chunks, and the chunks with them.
         torch_threads: CPU threads for `made`; None: all. Rendering gets the others.
     """
-    lag = math.ceil(system.audio_vae.lookahead / system.patch_frames) if speaks else 0
+    lag = math.ceil(system.audio_vae.lookahead / system.patch_frames) if generates_audio else 0
     try:
         with Stages() as stages:
             for channel in inputs:
@@ -283,7 +285,7 @@ def shown(
             sounding, moving, sounds, pictures = (stages.channel(QUEUED_PATCHES + lag) for _ in range(4))
             outputs = (sounding,) if portrait is None else (sounding, moving)
             stages.feed(made, *outputs, torch_threads=torch_threads or system.threads)
-            if speaks:
+            if generates_audio:
                 stages.feed(lambda: system.decode(piece.latents["audio"] for piece in sounding), sounds)
             else:
                 stages.feed(lambda: (piece.pcm for piece in sounding), sounds)

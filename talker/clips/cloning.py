@@ -10,7 +10,7 @@ from talker.clips.text import sentences_of
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.errors import UserError
 from talker.identity import Voice
-from talker.media.sound import Leveller
+from talker.media.loudness import LoudnessNormalizer
 from talker.system import System
 
 LONGEST_PREFIX_SECONDS = 10
@@ -36,4 +36,4 @@ def cloned(
         seconds = samples / SAMPLE_RATE
         raise UserError(f"a prefix of {seconds:.1f} s is too long: give {LONGEST_PREFIX_SECONDS} s or less")
     said = "" if text is None else " ".join(sentences_of(system, text))
-    return replace(voice, prefix=system.encode(Leveller()(pcm[:samples])), said=said)
+    return replace(voice, prefix=system.encode(LoudnessNormalizer()(pcm[:samples])), said=said)

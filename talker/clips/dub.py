@@ -56,7 +56,7 @@ class Dubbing(Clip):
     ) -> Dubbing:
         """See `Talker.dub`."""
         sentences, path = sentences_of(system, text), Path(video)
-        return cls(system, path, FaceTrack.of(path, crop), sentences, voice, seed, sampling)
+        return cls(system, path, FaceTrack.from_video(path, crop), sentences, voice, seed, sampling)
 
     @property
     def samples(self) -> int:

@@ -15,7 +15,7 @@ from talker.clips.clip import Clip, Generate, Piece, Take, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
 from talker.generation.request import Request
 from talker.identity import Portrait, Voice
-from talker.media.mux import Mp4Writer, SoundWriter
+from talker.media.encoders import Mp4Writer, SoundWriter
 from talker.model.defaults import StopRule
 from talker.system import System
 
@@ -64,15 +64,15 @@ class Utterance(Clip):
 
     def _audible(self, parts: Continuation, index: int, sentence: str) -> Iterator[Piece]:
         """A sentence without a face. Weights that have seen few single words may answer them with silence;
-        then the sentence is drawn again, as speech with a face. If all draws are silent, the finish reason of the
-        part is "silence".
+        then the sentence is drawn again, as speech with a face. If all draws are silent, the finish reason of
+        the part is "silence".
         """
         request = self._request(index, sentence, parts.tail)
         draws = [request]
         if "t2av" in self.system.generator.tasks:
             neutral = torch.zeros(self.system.generator.widths["motion"])
-            for draw in range(REDRAWS):
-                seed = part_seed(request.seed, draw)
+            for number in range(REDRAWS):
+                seed = part_seed(request.seed, number)
                 draws.append(replace(request, task="t2av", first_motion=neutral, seed=seed))
         state = parts.state
         for draw in draws:

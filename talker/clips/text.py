@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from talker.errors import UserError
 from talker.system import System
-from talker.text.tokenizer import split_sentences
+from talker.text.sentences import split_sentences
 
 
 def sentences_of(system: System, text: str) -> tuple[str, ...]:

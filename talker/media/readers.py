@@ -339,7 +339,7 @@ class VideoReader:
             return
         if context.width * context.height > self.max_pixels:
             raise UserError(
-                f"{self.path} has frames of {context.width} x {context.height} pixels, more than the limit of "
+                f"{self.path} has frames of {context.width} x {context.height} pixels, above the limit of "
                 f"{self.max_pixels:,}: scale the video down first"
             )
         context.options = {"max_pixels": str(self.max_pixels)}  # for frames larger than the header claims

@@ -16,14 +16,7 @@ import numpy as np
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.encoders import FASTSTART, TAGS, AudioEncoder, MediaWriter, VideoEncoder
-from talker.media.files import (
-    ANY_VIDEO,
-    VIDEO_FILES,
-    cannot_write,
-    check_input,
-    check_output,
-    error_reason,
-)
+from talker.media.files import ANY_VIDEO, VIDEO_FILES, cannot_write, check_input, check_output, error_reason
 from talker.media.readers import NO_PROTOCOLS, has_video, open_media, timed_frames
 
 # Codecs that mp4 supports and that players play in it.

@@ -21,7 +21,7 @@ TESTS = Path(__file__).resolve().parents[1]
 MEASURE = """
 import sys, pathlib, torch
 from talker import Talker
-from talker.media.mux import Mp4Writer
+from talker.media.encoders import Mp4Writer
 from heads.solver import Sampling
 torch.set_num_threads(1)
 folder = pathlib.Path(sys.argv[1])

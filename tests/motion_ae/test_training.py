@@ -51,7 +51,7 @@ def test_code_error_is_relative_to_the_spread() -> None:
 
 def test_psnr_of_copying_is_that_of_the_source() -> None:
     batch = recipe.to_batch(Bank(256).first(4), RUN.weights)
-    measured = recipe.look(MotionAE(RUN.model).eval(), batch)
+    measured = recipe.validate(MotionAE(RUN.model).eval(), batch)
     error = (batch.source - batch.target).div(2).square().mean()
     assert measured["psnr_copy"] == pytest.approx(-10 * float(error.log10()), abs=1e-4)
 

@@ -108,7 +108,7 @@ def _check_render(case: Fixture, name: str, frames: Tensor, tol: float) -> None:
 def _check_renderer(case: Fixture, tol: float) -> None:
     model = _renderer(case)
     images = torch.stack([weights.image(int(seed), 512) for seed in case.inputs["image_seeds"]])
-    portrait = model.portrait(images[:1])
+    portrait = model.encode_source(images[:1])
     identities = torch.cat([portrait.identity, *(model.encoder(image[None])[0] for image in images[1:])])
     alpha = model.encoder.motion(identities)
     case.close("z", identities, tol)

@@ -16,7 +16,8 @@ from puppet.speech import PAUSE, speak
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from puppet.words import article, common_words, gerund, lexicon, past, plural, third
 from talker.clock import SAMPLE_RATE
-from talker.text.tokenizer import PHONES, PhonemeTokenizer
+from talker.text.phonemes import PHONES
+from talker.text.tokenizer import PhonemeTokenizer
 
 pytest.importorskip("espeakng_loader", reason="the extra 'data' is not installed")
 

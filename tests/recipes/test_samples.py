@@ -19,8 +19,7 @@ from recipes.data.prepared import Prepared
 from recipes.samples import samples_for, task_means
 from recipes.train_talker import Data, build, train
 from talker.checkpoint import PUPPET
-from talker.media.audio import read_audio
-from talker.media.video import read_frames
+from talker.media.readers import read_audio, read_frames
 
 NARROW = dataclasses.replace(tiny().model, heads=TwoDiTHeadsConfig.tiny())  # widths of the tiny autoencoders
 RUN = dataclasses.replace(

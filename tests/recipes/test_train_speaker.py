@@ -9,7 +9,7 @@ from tiny_recipes import hum, tiny
 from torch.nn import functional as F
 
 from recipes.train_speaker import add_margin, draw, equal_error_rate, margin_loss, pair_loss
-from talker.speaker.encoder import PCM_RATE
+from talker.clock import SAMPLE_RATE
 
 RUN = tiny("speaker", "rows=2", "seconds=0.5")
 
@@ -20,7 +20,7 @@ def test_draws_depend_on_seed_and_step_alone():
     assert labels.equal(same)
     assert not pcm.equal(other)
     assert not pcm.equal(draw(hum(3), dataclasses.replace(RUN, seed=1), 7)[0])
-    assert pcm.shape == (4, PCM_RATE // 2)
+    assert pcm.shape == (4, SAMPLE_RATE // 2)
 
 
 def test_labels_are_the_voices_of_the_utterances():

@@ -13,7 +13,7 @@ from puppet.speech import PAUSE, Phoneme
 from recipes import ranks
 from recipes.checkpoints import place_initial_weights
 from recipes.configs.talker import PRESETS, Batch, Mix, tiny
-from recipes.data.latents import made_by
+from recipes.data.latents import cache_folder
 from recipes.data.reading import tokens_read
 from recipes.engine import Engine
 from recipes.export import export
@@ -63,11 +63,11 @@ def test_export_leaves_out_what_only_training_uses(tmp_path, data):
 
 def test_latents_of_other_weights_are_an_error(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"ones")
-    folder = made_by(tmp_path, tmp_path / "latents")
-    assert made_by(tmp_path, folder) == folder
+    folder = cache_folder(tmp_path, tmp_path / "latents")
+    assert cache_folder(tmp_path, folder) == folder
     (tmp_path / "model.safetensors").write_bytes(b"others")
     with pytest.raises(ValueError, match="made by other weights"):
-        made_by(tmp_path, folder)
+        cache_folder(tmp_path, folder)
 
 
 def test_run_starts_from_given_weights_and_keeps_their_units(tmp_path, data):

@@ -19,11 +19,10 @@ from recipes.data.prepare.detect import Detector
 from recipes.data.transcript import Cue, Span, spans
 from talker.clips.windows import LONGEST_SECONDS, at_pauses
 from talker.clock import FRAME_RATE, SAMPLE_RATE
-from talker.media.audio import CLOSED, decoded_frames
 from talker.media.face import Box, find_faces
-from talker.media.face_track import EVERY, FaceTrack, followed, steady
-from talker.media.sound import Survey, pieces, surveyed
-from talker.media.video import Reel
+from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
+from talker.media.loudness import LoudnessProfile, loudness_profile
+from talker.media.readers import VideoReader, decode_audio, open_media, stream_audio
 
 COUNT_EVERY = 4  # the whole picture is searched at every fourth detection: about every two seconds
 AS_LARGE = 0.6  # a second face counts from this share of the first one's side: it may be the speaker
@@ -49,7 +48,7 @@ class Analysis:
 
     Attributes:
         track: the squares to crop.
-        detections: the face at every `EVERY`-th frame; None where none was found.
+        detections: the face at every `DETECTION_INTERVAL`-th frame; None where none was found.
         several: whether there was a second face of similar size, by number of the detection; only some
             detections are checked.
         shots: (first, last + 1) frames of each shot. Frames close to a cut are in no shot, because their
@@ -63,7 +62,7 @@ class Analysis:
     detections: tuple[Box | None, ...]
     several: dict[int, bool]
     shots: tuple[tuple[int, int], ...]
-    survey: Survey
+    survey: LoudnessProfile
     shift: float
     unpaired: float
 
@@ -76,7 +75,9 @@ class Analysis:
         """The reason why frames first..last - 1 cannot become a clip of side `resolution`, or None."""
         if last - first < SHORTEST:
             return "too short"
-        numbers = range(first // EVERY, min(-(-last // EVERY), len(self.detections)))
+        numbers = range(
+            first // DETECTION_INTERVAL, min(-(-last // DETECTION_INTERVAL), len(self.detections))
+        )
         detections = [self.detections[n] for n in numbers]
         if sum(face is None for face in detections) > MOST_LOST * len(detections):
             return "no face"
@@ -86,7 +87,7 @@ class Analysis:
         faces = [face for face in detections if face is not None]
         if any(math.dist(a.centre, b.centre) > JUMP * max(a.side, b.side) for a, b in pairwise(faces)):
             return "face jumps"
-        side = np.median([self.track.square(n * EVERY).side for n in numbers])
+        side = np.median([self.track.square(n * DETECTION_INTERVAL).side for n in numbers])
         return "face too small" if side < resolution / 2 else None
 
 
@@ -104,7 +105,7 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     if not path.stat().st_size:
         raise Rejected("unreadable", "the file is empty")
     claimed, claimed_sound, sound_start = _probe(path)
-    reel = Reel(path)
+    reel = VideoReader(path)
     detections: list[Box | None] = []
     several: dict[int, bool] = {}
     cuts, since, size, before, number = [0], 0, (0, 0), None, 0
@@ -114,7 +115,7 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
             cuts.append(number)
             since = len(detections)  # faces of the previous shot are not tracked further
         before = small
-        if number % EVERY == 0:
+        if number % DETECTION_INTERVAL == 0:
             face, others = _detect(Image.fromarray(frame), detections[since:], detector)
             if others is not None:
                 several[len(detections)] = others
@@ -122,7 +123,7 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     shift = sound_start - float(reel.start)
     if abs(shift) > MOST_SHIFT:
         raise Rejected("unreadable", f"sound and picture begin {abs(shift):.0f} s apart")
-    survey = surveyed(sound(path, shift))
+    survey = loudness_profile(sound(path, shift))
     # The header counts from time 0; `reel.seconds` and `survey.seconds` count from the first picture on.
     length = float(reel.start) + max(float(reel.seconds), survey.seconds)
     unread = claimed - length
@@ -130,10 +131,10 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
         raise Rejected("truncated", f"{length:.1f} s of {claimed:.1f} s can be read")
     if not any(detections):
         raise Rejected("no face")
-    if not survey.speaks.any():
+    if not survey.speech_mask.any():
         raise Rejected("silent")
     squares, shots = _framed(detections, [*cuts, number + 1], size)
-    after = survey.speaks[round(reel.seconds * FRAME_RATE) :].sum() / FRAME_RATE
+    after = survey.speech_mask[round(reel.seconds * FRAME_RATE) :].sum() / FRAME_RATE
     unpaired = max(unread, claimed_sound - (survey.seconds - shift), after + max(0.0, -shift))
     track = FaceTrack(reel.start, reel.seconds, squares)
     return Analysis(track, tuple(detections), several, shots, survey, shift, unpaired)
@@ -150,7 +151,7 @@ def sound(path: Path, shift: float) -> Iterator[Tensor]:
     if late > 0:
         yield torch.zeros(late)
     skip = max(0, -late)
-    for piece in pieces(path):
+    for piece in stream_audio(path):
         if skip < len(piece):
             yield piece[skip:]
         skip = max(0, skip - len(piece))
@@ -178,7 +179,7 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
     for first, last in analysis.shots:
         start, end = first / FRAME_RATE, min(last, frames) / FRAME_RATE
         if not timed:
-            found += _between_silences(analysis.survey.speaks[first : min(last, frames)], start, cues)
+            found += _between_silences(analysis.survey.speech_mask[first : min(last, frames)], start, cues)
             continue
         late = SLACK_SECONDS if last >= frames else 0.0
         inside = [cue for cue in timed if start <= cue.start and cue.end <= end + late]
@@ -214,19 +215,19 @@ def _framed(
     """Compute the square to crop at each detection, shot by shot, and the frames of each shot.
 
     Args:
-        detections: one per `EVERY` frames.
+        detections: one per `DETECTION_INTERVAL` frames.
         borders: numbers of the first frames of all shots, and the number of frames.
         size: width and height of the pictures.
     """
     squares: list[Box] = []
     shots = []
     for first, stop in pairwise(borders):
-        own = detections[-(-first // EVERY) : -(-stop // EVERY)]
+        own = detections[-(-first // DETECTION_INTERVAL) : -(-stop // DETECTION_INTERVAL)]
         # A shot without a face gives no clip, so its square does not matter.
-        squares += steady(own if any(own) else [Box(0, 0, min(size))] * len(own), size) if own else ()
+        squares += smooth_squares(own if any(own) else [Box(0, 0, min(size))] * len(own), size) if own else ()
         # Squares are interpolated between detections; those interpolated across a cut are in no shot.
-        begin = first if first == 0 else -(-first // EVERY) * EVERY
-        end = stop if stop == borders[-1] else (stop - 1) // EVERY * EVERY + 1
+        begin = first if first == 0 else -(-first // DETECTION_INTERVAL) * DETECTION_INTERVAL
+        end = stop if stop == borders[-1] else (stop - 1) // DETECTION_INTERVAL * DETECTION_INTERVAL + 1
         if begin < end:
             shots.append((begin, end))
     return tuple(squares), tuple(shots)
@@ -239,14 +240,14 @@ def _probe(path: Path) -> tuple[float, float, float]:
         In seconds: the end of the file and the length of the sound as the header states them (0: not
         stated), and the time of the first sound.
     """
-    with path.open("rb") as file, av.open(file, "r", options=CLOSED) as container:
+    with open_media(path) as container:
         if not container.streams.video:
             raise Rejected("no picture")
         if not container.streams.audio:
             raise Rejected("no sound")
         claimed, track = (container.duration or 0) / av.time_base, container.streams.audio[0]
         claimed_sound = Fraction(track.duration or 0) * Fraction(track.time_base or 0)
-        first = next(decoded_frames(container), None)
+        first = next(decode_audio(container), None)
     if first is None:
         raise Rejected("no sound")
     start = Fraction(first.pts or 0) * Fraction(first.time_base or 0)
@@ -258,12 +259,12 @@ def _detect(
 ) -> tuple[Box | None, bool | None]:
     """The tracked face, and whether there is a second face of similar size (None: not checked)."""
     if detector is None and len(detections) % COUNT_EVERY:
-        return followed(picture, detections), None
+        return track_face(picture, detections), None
     faces = (detector or find_faces)(picture)
     if not faces:
         return None, False
     last = next((box for box in reversed(detections) if box is not None), None)
-    face = next((one for one in faces if last is not None and last.holds(one.centre)), faces[0])
+    face = next((one for one in faces if last is not None and last.contains(one.centre)), faces[0])
     return face, any(other is not face and other.side > AS_LARGE * face.side for other in faces)
 
 

@@ -33,11 +33,11 @@ from recipes.data.transcript import Cue, read_transcript
 from talker.clips.windows import LONGEST_SECONDS
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.media.audio import reason
-from talker.media.face import cut
-from talker.media.face_track import EVERY, FaceTrack
-from talker.media.sound import Leveller, blocks
-from talker.media.video import Reel
+from talker.media.face import crop_square
+from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
+from talker.media.files import error_reason
+from talker.media.loudness import LoudnessNormalizer
+from talker.media.readers import VideoReader, blocks
 
 RECORD = "record.json"
 UNFINISHED = ".unfinished-"
@@ -137,7 +137,7 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
     except (ValueError, av.FFmpegError, OSError) as error:  # includes UserError and invalid paths
         if getattr(error.__cause__ or error, "errno", None) in (*DISK_FULL, *EXHAUSTED):
             raise
-        return rejected("unreadable", reason(error).replace(f"{source.path} ", "").splitlines()[0])
+        return rejected("unreadable", error_reason(error).replace(f"{source.path} ", "").splitlines()[0])
 
 
 def _cut(
@@ -148,8 +148,8 @@ def _cut(
     lost = Counter(dropped)
     notes = [f"{why} ({count})" for why, count in dropped.items()]
     kept: list[Clip] = []
-    samples = map(Leveller(analysis.survey.level), blocks(sound(source.path, analysis.shift), HOP))
-    stream, read = zip(Reel(source.path), samples, strict=False), 0
+    samples = map(LoudnessNormalizer(analysis.survey.level), blocks(sound(source.path, analysis.shift), HOP))
+    stream, read = zip(VideoReader(source.path), samples, strict=False), 0
     for span in found:
         first = max(read, int(span.start * FRAME_RATE))
         last = min(analysis.frames, math.ceil(span.end * FRAME_RATE), first + LONGEST_FRAMES)
@@ -179,10 +179,10 @@ def _write(
     with ClipWriter(path, resolution) as writer:
         for number in range(clip.first, clip.last):
             frame, block = next(stream)
-            pixels = np.asarray(cut(Image.fromarray(frame), track.square(number), resolution))
+            pixels = np.asarray(crop_square(Image.fromarray(frame), track.square(number), resolution))
             writer.write(pixels, block)
             samples.append(block)
-            if number % EVERY == 0:
+            if number % DETECTION_INTERVAL == 0:
                 sharpness.append(sharpness_of(pixels))
     if silent(torch.cat(samples)):
         return "silent"

@@ -28,8 +28,7 @@ from talker.clips.transcript import transcribed, whisper_network
 from talker.clips.windows import LONGEST_SECONDS
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.media.audio import read_audio
-from talker.media.video import Reel
+from talker.media.readers import VideoReader, read_audio
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 
@@ -146,7 +145,7 @@ def _sample(encoders: Encoders, path: Path, clip: Clip, voice: str) -> Sample | 
     fault = words_fault(cues, frames, encoders.tokenizer)
     if fault is not None:
         return fault
-    motion, lips = encoders.encode_frames(Reel(path))
+    motion, lips = encoders.encode_frames(VideoReader(path))
     sync = encoders.sync_of(lips, pcm)
     if sync and (sync.confidence < encoders.setup.least_sync or abs(sync.offset) > LARGEST_OFFSET):
         return f"off-screen speech: offset {sync.offset}, confidence {sync.confidence:.2f}"

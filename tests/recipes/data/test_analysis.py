@@ -21,13 +21,12 @@ from recipes.data.prepare.clips import Record, make_clips, sharpness_of
 from recipes.data.prepare.sources import Source
 from recipes.data.transcript import Cue
 from talker.clock import FRAME_RATE, SAMPLE_RATE
-from talker.media.audio import read_audio
 from talker.media.face import Box
-from talker.media.face_track import EVERY, FaceTrack
-from talker.media.sound import SPEECH_LEVEL, Survey
-from talker.media.video import Reel
+from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
+from talker.media.loudness import SPEECH_LEVEL, LoudnessProfile
+from talker.media.readers import VideoReader, read_audio
 
-FRAMES = 10 * EVERY
+FRAMES = 10 * DETECTION_INTERVAL
 FACE = Box(16, 16, 32)
 
 
@@ -39,7 +38,7 @@ def analysis(**change: object) -> Analysis:
         detections=(FACE,) * 10,
         several={0: False, 4: False, 8: False},
         shots=((0, FRAMES),),
-        survey=Survey(FRAMES * HOP, power),
+        survey=LoudnessProfile(FRAMES * HOP, power),
         shift=0.0,
         unpaired=0.0,
     )
@@ -149,7 +148,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
         assert (cue.start, cue.end) == pytest.approx((start - clip.first / 25, end - clip.first / 25))
     for number, clip in enumerate(record.clips):
         path = tmp_path / "a" / f"{number:03d}.mkv"
-        shown = np.array([frame.mean() for frame in Reel(path)])
+        shown = np.array([frame.mean() for frame in VideoReader(path)])
         own = brightness[clip.first : clip.last]
         assert len(shown) == len(own)
         assert np.abs(shown - own).max() < 3

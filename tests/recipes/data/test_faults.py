@@ -11,7 +11,7 @@ import torch
 from recipes.data.clips import HOP
 from recipes.data.faults import silent, values_fault, words_fault
 from recipes.data.transcript import Cue
-from talker.media.sound import SPEECH_LEVEL
+from talker.media.loudness import SPEECH_LEVEL
 from talker.text.tokenizer import PhonemeTokenizer
 
 

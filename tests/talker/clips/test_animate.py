@@ -29,7 +29,7 @@ from talker.clips.animate import LIVE_WINDOW, LiveAnimation
 from talker.clips.clip import Chunk, Patches
 from talker.generation.request import Request
 from talker.identity import Portrait
-from talker.media.sound import pieces
+from talker.media.readers import stream_audio
 from talker.stages import Cancelled, Channel
 from talker.system import System
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sound_of(path: Path) -> np.ndarray:
-    return torch.cat(list(pieces(path))).numpy()
+    return torch.cat(list(stream_audio(path))).numpy()
 
 
 def arriving(blocks: Iterable[object]) -> Channel[np.ndarray]:

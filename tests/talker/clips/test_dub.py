@@ -22,11 +22,9 @@ from talker import Talker
 from talker.cli import main
 from talker.clips.clip import NO_FRAMES, Voice
 from talker.clips.dub import moves
-from talker.media.containers import dubbed_name
 from talker.media.face_track import FaceTrack
-from talker.media.remux import DubWriter, first_sample
-from talker.media.sound import pieces
-from talker.media.video import Reel
+from talker.media.readers import VideoReader, stream_audio
+from talker.media.remux import DubWriter, dubbed_name, first_sample_time
 from talker.stages import Stages
 
 QUICK = Sampling(steps=1)
@@ -116,7 +114,7 @@ def test_what_mp4_cannot_hold_stays_in_its_container(
     frames[10] = np.full_like(frames[10], 255)
     path = write_video(tmp_path / name, frames, codec=codec, options=options)
     monkeypatch.chdir(tmp_path)
-    out, track = dubbed_name(path), FaceTrack.of(path, "none")
+    out, track = dubbed_name(path), FaceTrack.from_video(path, "none")
     assert out == Path(f"{path.stem}-dubbed{ending}")
     pcm = np.zeros(round(24_000 * track.seconds), np.float32)
     pcm[9600:9700] = 0.9
@@ -124,13 +122,13 @@ def test_what_mp4_cannot_hold_stays_in_its_container(
         for part in np.array_split(pcm, 5):
             writer.write(part, NO_FRAMES)
     assert packets(out) == packets(path)
-    before, dubbed = list(Reel(path)), Reel(out)
+    before, dubbed = list(VideoReader(path)), VideoReader(out)
     after = list(dubbed)
     assert len(before) == len(after) == 20
     assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
     assert [k for k, frame in enumerate(after) if frame.mean() > 240] == [10]
-    heard = torch.cat(list(pieces(out))).abs()
-    click = first_sample(out) - dubbed.start + Fraction(int((heard > 0.4).int().argmax()), 24_000)
+    heard = torch.cat(list(stream_audio(out))).abs()
+    click = first_sample_time(out) - dubbed.start + Fraction(int((heard > 0.4).int().argmax()), 24_000)
     assert abs(click - Fraction(10, 25)) < 0.005
 
 
@@ -144,7 +142,7 @@ def test_a_turned_video_is_seen_upright(tmp_path: Path) -> None:
     track = data.index(b"tkhd")
     at = data.index(identity, track)
     turned.write_bytes(data[:at] + clockwise + data[at + 36 :])
-    seen = next(iter(Reel(turned)))
+    seen = next(iter(VideoReader(turned)))
     assert np.abs(seen.astype(int) - person(96)).mean() < 8
 
 
@@ -155,11 +153,11 @@ def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
 
     rng = np.random.default_rng(0)
     still = [scene(int(rng.integers(-2, 3))) for _ in range(25)]
-    track = FaceTrack.of(write_video(tmp_path / "a.mp4", still))
+    track = FaceTrack.from_video(write_video(tmp_path / "a.mp4", still))
     assert track.squares is not None
     assert np.ptp([square.left for square in track.squares]) < 5
     walk = [scene(k) for k in range(0, 180, 2)]
-    track = FaceTrack.of(write_video(tmp_path / "b.mp4", walk))
+    track = FaceTrack.from_video(write_video(tmp_path / "b.mp4", walk))
     assert track.squares is not None
     lefts = [square.left for square in track.squares]
     assert lefts == sorted(lefts)
@@ -172,8 +170,8 @@ def test_a_face_that_leaves_is_told_and_not_fatal(tmp_path: Path, caplog: pytest
     empty = np.full((96, 96, 3), 90, np.uint8)
     path = write_video(tmp_path / "a.mp4", [person(96)] * 25 + [empty] * 60)
     with caplog.at_level(logging.WARNING):
-        track = FaceTrack.of(path)
-    assert "no face is found for" in caplog.text
+        track = FaceTrack.from_video(path)
+    assert "no face was found for" in caplog.text
     assert track.squares is not None
     assert track.seconds == Fraction(85, 25)
 
@@ -220,7 +218,7 @@ def test_a_cover_picture_is_no_video(folder: Path, tmp_path: Path, capsys) -> No
         for stream, last in ((sound, sound.encode(frame)), (cover, []), (sound, None), (cover, None)):
             container.mux(stream.encode() if last is None else last)
     assert dub(folder, tmp_path / "song.m4a", tmp_path / "out.mp4") == 2
-    assert "holds no video track" in capsys.readouterr().err
+    assert "has no video track" in capsys.readouterr().err
 
 
 def test_stillness_is_a_pause() -> None:
@@ -286,7 +284,7 @@ def wrong_files(folder: Path) -> None:
 
 
 WRONG = [
-    ("nobody.mp4", "out.mp4", TEXT, "no face is found"),
+    ("nobody.mp4", "out.mp4", TEXT, "no face was found"),
     ("empty.mp4", "out.mp4", TEXT, "cannot be read"),
     ("sound.m4a", "out.mp4", TEXT, "no video track"),
     ("alien.mp4", "out.mp4", TEXT, "in a codec that cannot be read"),

@@ -16,7 +16,7 @@ from talker.generation.autoregressive import generate
 from talker.generation.guards import Guard, Watch
 from talker.generation.request import Request, StopRule
 from talker.generation.running_batch import RunningBatch
-from talker.media.audio import read_voice
+from talker.media.readers import read_voice
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
 from talker.shipped import shipped, shipped_names
