@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -10,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,8 +38,25 @@ def main(arguments: list[str] | None = None) -> int:
     Without arguments, those of the process, whose signals then are the command's too.
     """
     began = time.perf_counter()
-    logging.basicConfig(stream=sys.stderr, format="talker: %(message)s", force=True)
+    with _logging_to_stderr():
+        return _run(arguments, began)
+
+
+@contextlib.contextmanager
+def _logging_to_stderr() -> Iterator[None]:
+    """Messages of the package on standard error; afterwards the logger is as it was before."""
+    handler, level = logging.StreamHandler(sys.stderr), log.level
+    handler.setFormatter(logging.Formatter("talker: %(message)s"))
+    log.addHandler(handler)
     log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def _run(arguments: list[str] | None, began: float) -> int:
     options = _parser().parse_args(arguments)
     try:
         if arguments is None:
