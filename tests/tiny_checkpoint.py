@@ -1,4 +1,4 @@
-"""A whole system of tiny real networks with random weights, as a native checkpoint folder."""
+"""A native checkpoint folder of tiny networks with random weights, and input files for tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from talker.text.tokenizer import PhonemeTokenizer
 
 
 def write_checkpoint(folder: Path, stops: bool = False) -> Path:
-    """`stops`: whether the stop predictor always or never wants to stop."""
+    """Write all components into `folder` and return it.
+
+    With `stops`, the stop predictor always votes to stop, otherwise never.
+    """
     torch.manual_seed(0)
     config = TalkerConfig.tiny()
     backbone = dataclasses.replace(config.backbone, vocab=PhonemeTokenizer().vocab_size, max_positions=512)
@@ -42,13 +45,13 @@ def write_checkpoint(folder: Path, stops: bool = False) -> Path:
 
 
 def write_portrait(path: Path) -> Path:
-    """A photograph with one face."""
+    """Write a photograph with one face and return `path`."""
     Image.fromarray(data.astronaut()[:256, 100:356]).save(path)
     return path
 
 
 def write_voice(path: Path, seconds: float = 1.0) -> Path:
-    """Something like a voice: a buzz that comes and goes."""
+    """Write a voice-like sound (a 120 Hz buzz with a 3 Hz envelope, mono, 24 kHz) and return `path`."""
     time = np.arange(round(seconds * 24_000)) / 24_000
     pcm = 0.4 * np.sign(np.sin(2 * np.pi * 120 * time)) * np.abs(np.sin(2 * np.pi * 3 * time))
     with wave.open(str(path), "wb") as file:

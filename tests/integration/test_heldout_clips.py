@@ -1,4 +1,4 @@
-"""Each task on held-out clips: the command and the Python interface write the same file of the right length."""
+"""Each task on held-out clips: the command and Python write the same file, of the right length."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def by_command(task: str, given: Given) -> list[str]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["t2av", "tts", "a2v", "a2v without text", "v2a"])
-def test_command_and_python_write_the_same_file_of_the_right_length(
+def test_command_and_python_write_the_same_file(
     talker: Talker, clips: list[Given], tmp_path: Path, capsys, task: str
 ) -> None:
     ends: Counter[str] = Counter()
