@@ -2,8 +2,8 @@
 
 python benchmarks/same_output.py COMMIT [--threads 1]
 
-Checks COMMIT out as a git worktree in a temporary folder, runs ten requests with each of the two trees in a
-process of its own, with the same number of threads, and compares raw latents, PCM and frames. Prints one
+Checks COMMIT out as a git worktree in a temporary folder and runs ten requests with each of the two trees, in
+processes of their own with the same number of threads. Compares raw latents, PCM and frames, and prints one
 line per request. The exit status is 1 if any request differs.
 """
 

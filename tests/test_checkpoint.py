@@ -1,4 +1,4 @@
-"""A checkpoint folder: round trip, strictness, and what happens to a half-written file."""
+"""Checkpoint folders: round trip, strict loading, and atomic writing."""
 
 from __future__ import annotations
 
@@ -58,25 +58,25 @@ def test_component_round_trip(tmp_path: Path) -> None:
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in net.state_dict().items())
 
 
-@pytest.mark.parametrize("harm", ["missing", "unexpected", "shape", "nan", "truncated", "config", "no file"])
-def test_a_checkpoint_that_does_not_fit_says_so(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "shape", "nan", "truncated", "config", "no file"])
+def test_mismatched_checkpoint_is_one_error_line(tmp_path: Path, fault: str) -> None:
     from safetensors.torch import load_file, save_file
 
     save_component(Net(CONFIG), tmp_path)
     weights = tmp_path / "model.safetensors"
     tensors = load_file(weights)
-    if harm == "truncated":
+    if fault == "truncated":
         weights.write_bytes(weights.read_bytes()[:-9])
-    elif harm == "config":
+    elif fault == "config":
         (tmp_path / "config.json").write_text('{"width": 4, "breadth": 2}')
-    elif harm == "no file":
+    elif fault == "no file":
         weights.unlink()
     else:
-        if harm == "missing":
+        if fault == "missing":
             del tensors["a.bias"]
-        elif harm == "unexpected":
+        elif fault == "unexpected":
             tensors["b"] = torch.zeros(1)
-        elif harm == "shape":
+        elif fault == "shape":
             tensors["a.bias"] = torch.zeros(5)
         else:
             tensors["a.bias"][0] = torch.nan
@@ -86,7 +86,7 @@ def test_a_checkpoint_that_does_not_fit_says_so(tmp_path: Path, harm: str) -> No
     assert "\n" not in str(error.value)
 
 
-def test_atomic_leaves_the_old_file_when_interrupted(tmp_path: Path) -> None:
+def test_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("old")
 

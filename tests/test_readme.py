@@ -1,4 +1,4 @@
-"""Every snippet of the README and of docs/tasks.md is run as written, in one folder, in order."""
+"""Every snippet of the README and of docs/tasks.md runs as written, in order, in one folder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SNIPPETS = [
     for page in PAGES
     for snippet in re.findall(r"```(bash|python)\n(.*?)```", (ROOT / page).read_text(), re.S)
 ]
-SET_UP = {"make demo", "make test"}  # what brought us here
+SET_UP = {"make demo", "make test"}  # already done
 
 
 @pytest.mark.long
-def test_the_readme_has_snippets() -> None:
+def test_pages_have_bash_and_python_snippets() -> None:
     assert {language for language, _ in SNIPPETS} == {"bash", "python"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds the files that the README speaks of as the reader's own."""
+    """The working folder of the snippets, with the files that the README expects of the reader."""
     folder = tmp_path_factory.mktemp("readme")
     assets = ROOT / "talker" / "assets"
     shutil.copy(sorted((assets / "portraits").glob("*.png"))[0], folder / "face.png")
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippet(number: int, folder: Path) -> None:
+def test_snippet_runs(number: int, folder: Path) -> None:
     language, text = SNIPPETS[number]
     bin_folder = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Real processes on bad days: Ctrl-C, a full disk, folders that take no file. One line, nothing half-made."""
+"""The command under signals, on a full disk and with huge inputs: one error line and no partial file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], words: str) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 kB; needs root."""
+    """A file system of 300 kB. Mounting it needs root."""
     disk = tmp_path / "disk"
     disk.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True)
@@ -61,29 +61,29 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.long
-def test_a_full_disk(folder: Path, small_disk: Path) -> None:
-    face = folder / "noise.png"  # what does not compress fills a disk
+def test_full_disk_is_one_error_line_and_keeps_the_old_file(folder: Path, small_disk: Path) -> None:
+    face = folder / "noise.png"  # noise does not compress, so the video fills the disk
     pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
     Image.fromarray(pixels).resize((512, 512), Image.Resampling.NEAREST).save(face)
     (small_disk / "old").write_bytes(bytes(250_000))
-    (small_disk / "out.mp4").write_bytes(b"the old one")
+    (small_disk / "out.mp4").write_bytes(b"old video")
     done = run(command(folder, small_disk / "out.mp4", PAGE, "--portrait", face, "--crop", "none"))
     assert_one_line(done, "cannot be written")
     assert sorted(path.name for path in small_disk.iterdir()) == ["old", "out.mp4"]
-    assert (small_disk / "out.mp4").read_bytes() == b"the old one"
+    assert (small_disk / "out.mp4").read_bytes() == b"old video"
     subprocess.run(
         ["dd", "if=/dev/zero", f"of={small_disk / 'rest'}"], capture_output=True
-    )  # to the last byte
+    )  # fills the disk to the last byte
     assert_one_line(run(command(folder, small_disk / "out.mp4")), "cannot be written")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("impatience", [0.02, 0.3])
+@pytest.mark.parametrize("pause", [0.02, 0.3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_in_the_middle(
-    folder: Path, tmp_path: Path, number: signal.Signals, impatience: float
+def test_two_signals_during_generation_leave_no_file(
+    folder: Path, tmp_path: Path, number: signal.Signals, pause: float
 ) -> None:
-    # A shell starts background jobs with SIGINT ignored, which a child inherits; a terminal does not.
+    # A shell starts background jobs with SIGINT ignored, and children inherit that; restore the default.
     process = subprocess.Popen(
         command(folder, tmp_path / "out.mp4", PAGE, "--json"),
         stdout=subprocess.PIPE,
@@ -98,8 +98,8 @@ def test_interrupted_in_the_middle(
         time.sleep(0.05)
     assert not (tmp_path / "out.mp4").exists()
     process.send_signal(number)
-    time.sleep(impatience)
-    process.send_signal(number)  # while it cleans up
+    time.sleep(pause)
+    process.send_signal(number)  # during the clean-up
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     report = json.loads(out)
@@ -109,8 +109,8 @@ def test_interrupted_in_the_middle(
 
 
 @pytest.mark.long
-def test_a_folder_that_takes_no_file(folder: Path, tmp_path: Path) -> None:
-    """Root writes anywhere, so the folder is one of a file system that takes no files from anyone."""
+def test_unwritable_folder_is_one_error_line(folder: Path, tmp_path: Path) -> None:
+    """/proc refuses new files even from root, who may write to every ordinary folder."""
     assert_one_line(run(command(folder, Path("/proc/out.mp4"))), "/proc")
     if os.getuid():
         tmp_path.chmod(0o500)
@@ -119,7 +119,7 @@ def test_a_folder_that_takes_no_file(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_twelve_thousand_pixels_and_ten_thousand_characters(folder: Path, tmp_path: Path) -> None:
+def test_large_portrait_and_long_text_stay_below_3_gib(folder: Path, tmp_path: Path) -> None:
     large = tmp_path / "large.png"
     face = Image.fromarray(data.astronaut()[:256, 100:356]).convert("RGBA")
     face.resize((12_000, 12_000), Image.Resampling.NEAREST).save(large, compress_level=1)

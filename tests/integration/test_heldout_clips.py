@@ -1,4 +1,4 @@
-"""Held-out clips through the command and through Python, each task: exactly as long, and the same file."""
+"""Each task on held-out clips: the command and Python write the same file, of the right length."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from talker import Talker
 from talker.cli import main
 from talker.clips.clip import Clip
 
-CLIPS = int(os.environ.get("HELDOUT_CLIPS", "3"))  # of each task; 20 take a quarter of an hour
+CLIPS = int(os.environ.get("HELDOUT_CLIPS", "3"))  # per task; 20 take 15 minutes
 
 
 @dataclass
 class Given:
-    """A clip's files, its text, and how many frames of 960 samples it has."""
+    """Files of a held-out clip, its text, and its length in frames of 960 samples."""
 
     sound: Path
     video: Path
@@ -51,7 +51,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Given]:
 
 
 def lengths(path: Path) -> dict[str, int]:
-    """Samples at 24 kHz and frames, as the tracks of a file have them."""
+    """Lengths of the tracks of a file: samples at 24 kHz, and video frames if it has any."""
     with av.open(str(path)) as container:
         sound, pictures = container.streams.audio[0], container.streams.video
         samples = {"samples": round(24_000 * sound.duration * sound.time_base)}
@@ -59,7 +59,7 @@ def lengths(path: Path) -> dict[str, int]:
 
 
 def command(arguments: list[str], out: Path, as_process: bool, capsys: Any) -> dict[str, Any]:
-    """What `--json` says of a run that must succeed, in a process of its own or in this one."""
+    """The `--json` report of a run that must succeed, in a new process or in this one."""
     arguments = [*arguments, "-o", str(out), "--json"]
     if not as_process:
         assert main(arguments) == 0
@@ -99,14 +99,16 @@ def by_command(task: str, given: Given) -> list[str]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["t2av", "tts", "a2v", "a2v without text", "v2a"])
-def test_held_out_clips(talker: Talker, clips: list[Given], tmp_path: Path, capsys, task: str) -> None:
+def test_command_and_python_write_the_same_file(
+    talker: Talker, clips: list[Given], tmp_path: Path, capsys, task: str
+) -> None:
     ends: Counter[str] = Counter()
     for number, given in enumerate(clips):
         ending = ".wav" if task == "tts" else ".mp4"
         one, other = tmp_path / f"command{ending}", tmp_path / f"python{ending}"
         said = command(by_command(task, given), one, as_process=number < 2, capsys=capsys)
         report = by_python(talker, task, given).save(other)
-        # What is made has whole patches of 4 frames; what is given says itself how long it is.
+        # Generated speech has whole patches of 4 frames; a given recording or video fixes the length.
         frames = 4 * report.patches if task in ("t2av", "tts") else given.frames
         expected = {"samples": 960 * frames} | ({} if task == "tts" else {"frames": frames})
         assert lengths(one) == expected, given.text
@@ -115,4 +117,4 @@ def test_held_out_clips(talker: Talker, clips: list[Given], tmp_path: Path, caps
         assert said["duration_seconds"] == round(frames / 25, 3)
         ends[report.finish_reason] += 1
     with capsys.disabled():
-        print(f"\n{task}: {len(clips)} clips, each exact and the same file from both; {dict(ends)}")
+        print(f"\n{task}: {len(clips)} clips, the right length and equal files; {dict(ends)}")

@@ -1,4 +1,4 @@
-"""Minutes of speech: memory stays where it was, sessions side by side do not disturb each other."""
+"""Long clips: memory use does not depend on the length; the progress bar appears on terminals only."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ else:
     made = talker.dub(path, "Go on. " * 100, talker.voice(folder / "voice.wav"), "none", sampling=quick)
 report = made.save(folder / "out.mp4")
 assert round(report.duration_seconds) == 60 * minutes, report
-status = pathlib.Path("/proc/self/status").read_text()  # getrusage would count the parent's too
+status = pathlib.Path("/proc/self/status").read_text()  # the peak of getrusage includes the parent process
 print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
 
@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 def test_memory_does_not_grow_with_length(folder: Path) -> None:
-    """Two minutes more of speech, less than 20 MB more (the mp4 index is part of that)."""
+    """Two more minutes of speech take less than 20 MB more, including the index of the mp4."""
     command = [sys.executable, "-c", MEASURE, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     early, late = map(int, done.stdout.split())
@@ -78,7 +78,7 @@ def test_memory_does_not_grow_with_length(folder: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["animate", "dub"])
 def test_ten_minutes_need_no_more_memory_than_one(folder: Path, task: str) -> None:
-    """Less than 25 MB more (motion codes and the mp4's index grow by 3 MB)."""
+    """Less than 25 MB more; motion codes and the index of the mp4 grow by 3 MB."""
     peaks = []
     for minutes in (1, 10):
         if task == "animate":
@@ -96,7 +96,7 @@ def test_ten_minutes_need_no_more_memory_than_one(folder: Path, task: str) -> No
 
 
 @pytest.mark.long
-def test_the_bar_shows_on_a_terminal_only(folder: Path, tmp_path: Path) -> None:
+def test_progress_bar_appears_on_a_terminal_only(folder: Path, tmp_path: Path) -> None:
     given = ["--portrait", folder / "face.png", "--voice", folder / "voice.wav", "--weights", folder]
     command = [sys.executable, "-m", "talker", "say", "Go on. " * 5, "-o", tmp_path / "out.mp4", *given]
     reader, writer = pty.openpty()
@@ -107,7 +107,7 @@ def test_the_bar_shows_on_a_terminal_only(folder: Path, tmp_path: Path) -> None:
         try:
             while part := os.read(reader, 4096):
                 shown += part
-        except OSError:  # how a terminal says that nobody writes to it any more
+        except OSError:  # Linux reports EIO when the other side of the terminal is closed
             pass
         printed = process.stdout.read() if process.stdout else ""
     os.close(reader)

@@ -1,4 +1,4 @@
-"""A wheel built from the tree, installed in an empty environment, says a sentence."""
+"""A wheel built from the repository and installed in an empty environment generates a clip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from what git tracks, so that nothing that merely lies about gets in."""
+    """Built from an archive of HEAD, so it contains only tracked files."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-def test_the_wheel_holds_the_default_and_no_stranger(wheel: Path) -> None:
+def test_wheel_contains_the_default_model_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for part in ("talker", "audio_vae", "motion_ae", "speaker"):
         assert f"talker/assets/puppet/{part}/model.safetensors" in names
@@ -44,7 +44,7 @@ def test_the_wheel_holds_the_default_and_no_stranger(wheel: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_wheel_speaks_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_generates_a_clip_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"
     pip = [Path("python3"), "-m", "pip", "--python", python, "install", "-q"]

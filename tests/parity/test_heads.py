@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from heads.config import DiTConfig, TwoDiTHeadsConfig
-from heads.dit import DiT, TwoDiTHeads, sinusoid
+from heads.dit import DiT, Fixed, TwoDiTHeads, sinusoid
 from heads.flow import DROP_CONTEXT, DROP_HIDDEN, Draws, logit_normal, on_path, velocity_target
 from heads.head import Condition
 from heads.layers import ffn_width
@@ -68,7 +68,15 @@ def test_estimator_computes_the_recorded_velocity(case: Fixture) -> None:
 def test_sampler_computes_the_recorded_samples(case: Fixture) -> None:
     heads = motion_heads(case)
     calls: list[tuple[Tensor, Tensor, Tensor]] = []
-    heads.motion.register_forward_hook(lambda _, arguments, out: calls.append((*arguments[:2], out)))
+    velocity_of = heads.motion.velocity
+
+    def watched(x: Tensor, token: Tensor, fixed: Fixed) -> Tensor:
+        made = velocity_of(x, token, fixed)
+        time = next(time for time, known in constants["motion"].items() if known is token)
+        calls.append((x, torch.tensor([time]), made))
+        return made
+
+    heads.motion.velocity = watched
     noise = Streams(motion=frames(case.inputs["noise"]))
     for variant in case.config["variants"]:
         calls.clear()
@@ -80,7 +88,9 @@ def test_sampler_computes_the_recorded_samples(case: Fixture) -> None:
             zero_star=variant["zero_star"],
         )
         name = variant["name"]
-        case.close(f"{name}/x", frames(heads.sample(condition(case), noise, sampling)["motion"]), 5e-5)
+        constants = heads.constants(sampling)
+        sample = heads.sample(condition(case), noise, sampling, constants=constants)
+        case.close(f"{name}/x", frames(sample["motion"]), 5e-5)
         case.close(f"{name}/t_span", schedule(sampling.steps, sampling.sway), 1e-6)
         if f"{name}/t_calls" in case.expected:
             times = [time for _, time, _ in calls]

@@ -14,10 +14,12 @@ from heads.flow import DROP_CONTEXT, DROP_HIDDEN, Draws, logit_normal
 from heads.layers import ffn_width
 from heads.solver import Sampling
 from heads.streams import Streams
+from sequences import generated
 from parity.harness import MANIFESTS, Fixture, fixtures
-from talker.generation.autoregressive import Noise, Request, StopRule, generate
+from talker.generation.request import Noise, TokenRequest
 from talker.model.cache import KVCache
 from talker.model.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
+from talker.model.defaults import StopRule
 from talker.model.layout import IGNORED, Layout, stop_ignored, stop_labels
 from talker.model.model import TalkerModel
 from talker.model.patch_encoder import PatchEncoder
@@ -167,7 +169,7 @@ def test_training_pass_computes_the_recorded_losses_and_gradients(case: Fixture)
     seen: dict[str, torch.Tensor] = {}
     heads_errors = model.heads.errors
 
-    def errors(condition, target, draws, given=()):
+    def errors(condition, target, draws, given):
         for name, data in target.items():
             recorded = {own: name for name, own in NAMES.items()}[name]
             repeat = case.config["cfm_k_repeat"]
@@ -226,15 +228,15 @@ def noise_of(case: Fixture) -> Noise:
 
 
 @torch.no_grad()
-def check_generation(case: Fixture, model: TalkerModel, request: Request) -> list[Streams]:
+def check_generation(case: Fixture, model: TalkerModel, request: TokenRequest) -> list[Streams]:
     """Generate, compare every patch, hidden state, token and logit with the recording, return the patches."""
     hidden, tokens, prefill = [], [], []
     sample, step = model.heads.sample, model.backbone.step
     whole = model.backbone.prefill
 
-    def watched_sample(condition, noise, sampling, given=()):
-        hidden.append(condition)
-        return sample(condition, noise, sampling, given)
+    def watched_sample(condition, noise, sampling, given, constants):
+        hidden.append(replace(condition, hidden=condition.hidden.clone(), context=condition.context.map(torch.clone)))
+        return sample(condition, noise, sampling, given, constants)
 
     def watched_step(x, *rest):
         tokens.append(x)
@@ -246,7 +248,8 @@ def check_generation(case: Fixture, model: TalkerModel, request: Request) -> lis
 
     model.heads.sample, model.backbone.step = watched_sample, watched_step
     model.backbone.prefill = watched_prefill
-    patches = list(generate(model, request, noise_of(case)))
+    raw, _ = generated(model, request, noise_of(case))
+    patches = [model.stats.normalise(patch) for patch in raw]
     case.close("prefill_embeds", prefill[0], 2e-4)
     case.close("hidden", torch.cat([c.hidden for c in hidden]), 2e-4)
     if len(tokens) < len(patches):  # at the length limit, generation does not encode the last patch
@@ -276,7 +279,7 @@ def test_model_class_generation_computes_the_recorded_patches(case: Fixture) -> 
         rule = StopRule(threshold=c["stop_threshold"], hits=c["stop_k"], first=c["min_gen_patches"])
     prefix = case.inputs.get("speech_latent_prefix")
     start = int(case.inputs["speech_span"][0, 0])
-    request = Request(
+    request = TokenRequest(
         text_ids=case.inputs["input_ids"][0, :start].tolist(),
         task="t2av",
         speaker=case.inputs["spk_emb"][0],
@@ -300,7 +303,7 @@ def test_command_line_generation_computes_the_recorded_patches(case: Fixture) ->
     prefix = Streams(
         audio=case.inputs["speech_latent"][0, :frames], motion=case.inputs["motion_normalized"][:frames]
     )
-    request = Request(
+    request = TokenRequest(
         text_ids=case.inputs["input_ids"][0, : int(case.inputs["speech_span"][0])].tolist(),
         task="t2av",
         speaker=case.inputs["spk_emb"][0],

@@ -6,18 +6,18 @@ import dataclasses
 
 import pytest
 import torch
+from sequences import generated
 from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
 from talker.checkpoint import PUPPET, load_component
-from talker.generation.autoregressive import generate
 from talker.generation.guards import Guard, Watch
-from talker.generation.request import Request, StopRule
-from talker.generation.running_batch import RunningBatch
+from talker.generation.request import TokenRequest
 from talker.media.readers import read_voice
 from talker.model.config import TalkerConfig
+from talker.model.defaults import StopRule
 from talker.model.model import TalkerModel
 from talker.shipped import shipped, shipped_names
 
@@ -158,7 +158,7 @@ def test_guard_stops_a_request_unless_its_length_is_given() -> None:
     config = TalkerConfig.tiny()
     model = TalkerModel(config).eval()
     guard = Guard(quiet=torch.zeros(config.widths["audio"]), near_quiet=1e9)
-    request = Request(
+    request = TokenRequest(
         text_ids=[1, 2, 3],
         task="tts",
         speaker=torch.zeros(config.global_widths["audio"]),
@@ -166,21 +166,16 @@ def test_guard_stops_a_request_unless_its_length_is_given() -> None:
         max_patches=20,
         guard=guard,
     )
-    generation = generate(model, request)
-    assert len(list(generation)) == 13
-    assert generation.finish_reason == "silence"
-    batch = RunningBatch(model, 4)
-    row = batch.join(request)
-    while row.finish_reason is None:
-        batch.step()
-    assert (len(row.patches), row.finish_reason) == (13, "silence")
+    for capacity in (1, 4):
+        patches, reason = generated(model, request, capacity=capacity)
+        assert (len(patches), reason) == (13, "silence")
     fitted = dataclasses.replace(
         request,
         task="v2a",
         given=Streams(motion=torch.zeros(80, config.widths["motion"])),
         first_motion=torch.zeros(config.global_widths["motion"]),
     )
-    assert len(list(generate(model, fitted))) == 20
+    assert len(generated(model, fitted)[0]) == 20
 
 
 @pytest.mark.parametrize(("pace", "reason"), [(0.0, "overflow"), (9.0, "length")])
@@ -192,13 +187,12 @@ def test_text_left_over_after_the_given_frames_is_overflow(
     model = TalkerModel(config).eval()
     assert model.reading is not None
     monkeypatch.setattr(model.reading, "forward", lambda hidden: torch.full((len(hidden),), pace))
-    request = Request(
+    request = TokenRequest(
         text_ids=list(range(1, 20)),
         task="v2a",
         speaker=torch.zeros(config.global_widths["audio"]),
         first_motion=torch.zeros(config.global_widths["motion"]),
         given=Streams(motion=torch.zeros(16, config.widths["motion"])),
     )
-    generation = generate(model, request)
-    assert len(list(generation)) == 4
-    assert generation.finish_reason == reason
+    patches, found = generated(model, request)
+    assert (len(patches), found) == (4, reason)
