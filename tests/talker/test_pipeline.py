@@ -23,7 +23,8 @@ from talker.clips.continuation import part_seed
 from talker.clips.say import Utterance
 from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.media.pixels import to_bytes
-from talker.media.readers import read_audio, read_frames
+from talker.media.readers import read_audio
+from talker.media.readers import read_frames
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
 from talker.system import System

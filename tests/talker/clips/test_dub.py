@@ -1,9 +1,12 @@
-"""V2A: speech exactly as long as the video, whose packets stay as they are, from any container and rate."""
+"""V2A: speech exactly as long as a video of any container and rate, whose packets are unchanged."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import logging
+import time
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
@@ -15,19 +18,25 @@ import torch
 from av.stream import Disposition
 from media_files import person, write_sound, write_video
 from PIL import Image
+from takes import QUICK, pcm_of, recorded
 from tiny_checkpoint import write_checkpoint, write_voice
+from toy_generator import ToyGenerator
 
-from heads.solver import Sampling
+from heads.streams import Streams
 from talker import Talker
 from talker.cli import main
-from talker.clips.clip import NO_FRAMES, Voice
-from talker.clips.dub import moves
+from talker.clips.clip import NO_FRAMES
+from talker.clips.dub import Dubbing, moves
+from talker.identity import Voice
+from talker.media.remux import dubbed_name
 from talker.media.face_track import FaceTrack
-from talker.media.readers import VideoReader, stream_audio
-from talker.media.remux import DubWriter, dubbed_name, first_sample_time
+from talker.media.remux import DubWriter
+from talker.media.remux import first_sample_time
+from talker.media.readers import stream_audio
+from talker.media.readers import VideoReader
 from talker.stages import Stages
+from talker.system import System
 
-QUICK = Sampling(steps=1)
 TEXT = "Go."
 
 
@@ -62,15 +71,14 @@ VIDEOS = [
 
 
 @pytest.mark.parametrize(("name", "out", "count", "how", "seconds"), VIDEOS, ids=lambda value: str(value)[:8])
-def test_as_long_as_the_video_whose_packets_are_copied(
+def test_speech_is_as_long_as_the_video_whose_packets_are_copied(
     talker: Talker, voice: Voice, tmp_path: Path, name, out, count, how, seconds
 ) -> None:
     path = write_video(tmp_path / name, nodding(count), **how)
     dubbing = talker.dub(path, TEXT, voice, crop="none", sampling=QUICK)
     assert abs(dubbing.track.seconds - seconds) <= Fraction(1, 24)
     assert len(dubbing.motion()) == -(-(dubbing.track.seconds * 25 - Fraction(1, 10)) // 1)
-    chunks = list(dubbing)
-    assert sum(len(chunk.pcm) for chunk in chunks) == round(24_000 * dubbing.track.seconds)
+    assert len(pcm_of(dubbing)) == round(24_000 * dubbing.track.seconds)
     report = dubbing.save(tmp_path / f"dubbed {out}")
     assert report.finish_reason in ("stop", "overflow")
     assert packets(tmp_path / f"dubbed {out}") == packets(path)
@@ -80,7 +88,7 @@ def test_as_long_as_the_video_whose_packets_are_copied(
     assert max(starts) - min(starts) < 0.01
 
 
-# Codec, its options, and the ending of what it is dubbed to.
+# File, codec, its options, and the suffix of the dubbed file.
 CONTAINERS = [
     ("a.avi", "mpeg4", {"bf": "2"}, ".mp4"),
     ("b.avi", "msmpeg4", {}, ".avi"),
@@ -101,7 +109,7 @@ CONTAINERS = [
 
 
 @pytest.mark.parametrize(("name", "codec", "options", "ending"), CONTAINERS, ids=lambda value: str(value)[:9])
-def test_what_mp4_cannot_hold_stays_in_its_container(
+def test_a_video_that_mp4_cannot_hold_keeps_its_container(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -109,7 +117,7 @@ def test_what_mp4_cannot_hold_stays_in_its_container(
     options: dict[str, str],
     ending: str,
 ) -> None:
-    """Every packet and picture comes back, and a flash and a click that go together stay so."""
+    """Packets and pictures are unchanged, and a flash and a click stay synchronous."""
     frames = nodding(20)
     frames[10] = np.full_like(frames[10], 255)
     path = write_video(tmp_path / name, frames, codec=codec, options=options)
@@ -132,7 +140,7 @@ def test_what_mp4_cannot_hold_stays_in_its_container(
     assert abs(click - Fraction(10, 25)) < 0.005
 
 
-def test_a_turned_video_is_seen_upright(tmp_path: Path) -> None:
+def test_a_rotated_video_is_read_upright(tmp_path: Path) -> None:
     turned = write_video(tmp_path / "a.mp4", [np.rot90(person(96))] * 5)
     data = turned.read_bytes()
     identity = b"".join(n.to_bytes(4, "big") for n in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
@@ -147,7 +155,7 @@ def test_a_turned_video_is_seen_upright(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
+def test_the_crop_is_steady_and_follows_a_face_that_moves(tmp_path: Path) -> None:
     def scene(shift: int) -> np.ndarray:
         return np.pad(person(96), ((30, 30), (40 + shift, 200 - shift), (0, 0)))
 
@@ -166,7 +174,7 @@ def test_the_square_is_steady_and_follows_a_walk(tmp_path: Path) -> None:
     assert size == (1, 3, 64, 64)
 
 
-def test_a_face_that_leaves_is_told_and_not_fatal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_face_that_leaves_the_video_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     empty = np.full((96, 96, 3), 90, np.uint8)
     path = write_video(tmp_path / "a.mp4", [person(96)] * 25 + [empty] * 60)
     with caplog.at_level(logging.WARNING):
@@ -176,37 +184,93 @@ def test_a_face_that_leaves_is_told_and_not_fatal(tmp_path: Path, caplog: pytest
     assert track.seconds == Fraction(85, 25)
 
 
-def test_text_that_nobody_could_say_in_time_overflows(talker: Talker, voice: Voice, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", nodding(12))
-    dubbing = talker.dub(path, "This is far more than fits. " * 40, voice, crop="none", sampling=QUICK)
-    assert sum(len(chunk.pcm) for chunk in dubbing) == 11_520
-    assert dubbing.finish_reason == "overflow"
+# -- generation ----------------------------------------------------------------------------------------------
 
 
-def test_reading_motion_ends_when_nobody_waits(
-    talker: Talker, voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    video = write_video(tmp_path / "long.mp4", nodding(400))
-    dubbing, encode, calls, begun = (
-        talker.dub(video, TEXT, voice, crop="none"),
-        talker.motion_ae.encode,
-        [],
-        Event(),
+@pytest.fixture(scope="module")
+def video(folder: Path) -> Path:
+    return write_video(folder / "video.mp4", nodding(22))
+
+
+def test_the_generator_gets_the_motion_and_the_words(talker: Talker, voice: Voice, video: Path) -> None:
+    dubbing = talker.dub(video, TEXT, voice, crop="none", seed=3, sampling=QUICK)
+    take, (request,) = recorded(dubbing)
+    assert (request.text, request.task, request.seed) == (TEXT, "v2a", 3)
+    motion = dubbing.motion()
+    assert torch.equal(request.given["motion"], motion)
+    assert torch.equal(request.first_motion, motion[0])
+    assert torch.equal(request.speaker, voice.embedding)
+    assert [len(latents["audio"]) for latents in take.latents()] == [4] * 6
+    assert len(pcm_of(take)) == 22 * 960
+
+
+def test_a_window_without_words_is_silent(talker: Talker, voice: Voice) -> None:
+    """Two words for 88 s, in the first and the last of three windows: between them is the codec's silence."""
+    system = talker.system
+    toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
+    system = System(toy, system.audio_vae, system.motion_ae, system.speaker)
+    motion = torch.randn(2200, system.motion_ae.config.motion_dim)
+
+    class Moving(Dubbing):
+        def motion(self) -> torch.Tensor:
+            return motion
+
+    track = FaceTrack(Fraction(0), Fraction(88), None)
+    take, requests = recorded(Moving(system, Path("unread.mp4"), track, ("Here gone",), voice, 0))
+    assert [request.text for request in requests] == ["Here", "gone"]
+    latents = Streams.cat(list(take.latents()))["audio"]
+    first, last = (len(request.given["motion"]) for request in requests)
+    silence = system.silence.expand(2200 - first - last, -1)
+    assert len(silence) > 100
+    assert torch.equal(
+        latents, torch.cat([toy.whole(requests[0])["audio"], silence, toy.whole(requests[1])["audio"]])
     )
+    assert torch.equal(requests[1].prefix["audio"], silence[:4])
+    assert torch.equal(requests[1].prefix["motion"], motion[-last - 4 : -last])
 
-    def counted(pictures: torch.Tensor) -> torch.Tensor:
-        calls.append(len(pictures))
-        begun.set()
-        return encode(pictures)
 
-    monkeypatch.setattr(talker.motion_ae, "encode", counted)
+def test_text_that_is_too_long_for_the_video_overflows(talker: Talker, voice: Voice, video: Path) -> None:
+    dubbing = talker.dub(video, "This is far more than fits. " * 40, voice, crop="none", sampling=QUICK)
+    take = dubbing.take()
+    assert len(pcm_of(take)) == 22 * 960
+    assert take.finish_reason == "overflow"
+
+
+def test_leaving_ends_the_reading_of_motion(talker: Talker, voice: Voice, video: Path) -> None:
+    read, begun = [], Event()
+
+    class Endless(FaceTrack):
+        def pictures(self, path, size):
+            picture = next(super().pictures(path, size))
+            for number in itertools.count():
+                read.append(number)
+                begun.set()
+                yield picture
+
+    short = talker.dub(video, TEXT, voice, crop="none", sampling=QUICK)
+    dubbing = dataclasses.replace(short, track=Endless(Fraction(0), Fraction(1), None))
+    take = dubbing.take()
     with Stages() as stages:
-        stages.feed(dubbing.make, stages.channel(1))
+        stages.feed(lambda: dubbing.make(take, dubbing.generate), stages.channel(1))
         assert begun.wait(20)
-    assert sum(calls) < 400
+    count = len(read)
+    time.sleep(0.05)
+    assert len(read) == count
+    assert take.finish_reason == "interrupted"
 
 
-def test_a_cover_picture_is_no_video(folder: Path, tmp_path: Path, capsys) -> None:
+def test_stillness_is_a_pause() -> None:
+    motion = torch.randn(100, 8)
+    motion[40:60] = motion[40]
+    still = ~moves(motion)
+    assert still[43:57].all()
+    assert still[:38].mean() < 0.1
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+def test_a_cover_picture_is_not_a_video(folder: Path, tmp_path: Path, capsys) -> None:
     with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=24_000, layout="mono")
         cover = container.add_stream("mjpeg", rate=1)
@@ -221,19 +285,11 @@ def test_a_cover_picture_is_no_video(folder: Path, tmp_path: Path, capsys) -> No
     assert "has no video track" in capsys.readouterr().err
 
 
-def test_stillness_is_a_pause() -> None:
-    motion = torch.randn(100, 8)
-    motion[40:60] = motion[40]
-    quiet = ~moves(motion)
-    assert quiet[43:57].all()
-    assert quiet[:38].mean() < 0.1
-
-
 def dub(folder: Path, video: Path, out: Path | None, text: str = TEXT, *more: str) -> int:
     options = [
         "--voice",
         str(folder / "voice.wav"),
-        "--weights",
+        "--model",
         str(folder),
         "--steps",
         "1",
@@ -243,7 +299,7 @@ def dub(folder: Path, video: Path, out: Path | None, text: str = TEXT, *more: st
     return main(["dub", str(video), text, *(["-o", str(out)] if out else []), *options])
 
 
-def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, capsys) -> None:
+def test_the_command_takes_the_voice_of_the_video(folder: Path, tmp_path: Path, capsys) -> None:
     path = write_video(tmp_path / "a.mp4", nodding(25), sound=True)
     assert dub(folder, path, tmp_path / "out.mp4", TEXT, "--voice", str(path)) == 0
     report = json.loads(capsys.readouterr().out)
@@ -251,7 +307,7 @@ def test_the_command_with_the_videos_own_voice(folder: Path, tmp_path: Path, cap
     assert report["patches"] == 7
 
 
-def test_the_command_names_what_it_writes(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_the_command_names_the_output(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     write_video(tmp_path / "old.avi", nodding(9), codec="msmpeg4")
     monkeypatch.chdir(tmp_path)
     assert dub(folder, Path("old.avi"), None) == 0
@@ -320,7 +376,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_video_itself_is_not_overwritten(folder: Path, tmp_path: Path, capsys) -> None:
+def test_the_video_is_not_overwritten(folder: Path, tmp_path: Path, capsys) -> None:
     path = write_video(tmp_path / "a.mp4", nodding(5))
     before = path.read_bytes()
     assert dub(folder, path, path) == 2

@@ -1,27 +1,32 @@
-"""Many clips in one batch, and voices that are gone on from."""
+"""`Talker.map`: many clips as rows of one batch, each with its own result and its own error."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from media_files import person, write_video
+from takes import QUICK, frames_of, joined, pcm_of
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
+from toy_generator import ToyGenerator
 
-from heads.solver import SAMPLINGS, Sampling
-from heads.streams import Streams
-from talker import UserError
-from talker.cli import main
-from talker.clips.clip import Clip
-from talker.clips.cloning import behind
-from talker.generation.request import STOP_RULES
+from talker import Talker, UserError
+from talker.clips.clip import Clip, Piece, Take
+from talker.clips.dub import Dubbing
+from talker.clips.say import Utterance
+from talker.media.face_track import FaceTrack
+from talker.system import System
 
-QUICK = Sampling(steps=1)
+WAIT = 20.0  # seconds; longer than any test takes when nothing blocks
 
 
 @pytest.fixture(scope="module")
@@ -34,207 +39,238 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def heard(clip: Clip) -> np.ndarray:
-    return np.concatenate([chunk.pcm for chunk in clip])
+@pytest.fixture(scope="module")
+def toy(talker: Talker) -> Talker:
+    """A talker whose generator takes no time."""
+    system = talker.system
+    generator = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
+    return Talker(System(generator, system.audio_vae, system.motion_ae, system.speaker))
 
 
-def seen(clip: Clip) -> np.ndarray:
-    return np.concatenate([chunk.frames for chunk in clip])
+def speech(talker: Talker, voice, seed: int = 0, text: str = "Go.") -> Utterance:
+    return talker.say(text, voice, seed=seed, sampling=QUICK, audio_only=True)
 
 
-# -- many at once --------------------------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
-def test_clips_of_every_task_in_one_batch(talker, voice, face, folder, tmp_path, monkeypatch) -> None:
-    """In order, to the bit what each is in a batch of that capacity alone, and saved without the model."""
-
-    def clips() -> list[Clip]:
-        video = folder / "video.mp4"
-        return [
-            talker.say("Hi. Go on.", voice, face, seed=1, sampling=QUICK),
-            talker.say("Go.", voice, face, seed=2, sampling=QUICK, audio_only=True),
-            talker.animate(folder / "voice.wav", face, seed=3, sampling=QUICK),
-            talker.dub(video, "Go.", voice, crop="none", seed=4, sampling=QUICK),
-            talker.say("Oh.", voice, face, seed=5, sampling=Sampling(steps=2)),
-            talker.say("Hi.", voice, face, seed=6, sampling=QUICK),
-        ]
-
-    alone = [next(iter(talker.map([clip], capacity=4))) for clip in clips()]
-    mapped = clips()
-    together = list(talker.map(iter(mapped), capacity=4))
-    assert [id(clip) for clip in together] == [id(clip) for clip in mapped]
-    for name in ("step", "prefill"):
-        monkeypatch.setattr(talker.model.backbone, name, None)
-    for number, (ours, theirs) in enumerate(zip(together, alone, strict=True)):
-        assert np.array_equal(heard(ours), heard(theirs))
-        if number in (0, 2):
-            assert np.array_equal(seen(ours), seen(theirs))
-        assert (ours.patches, ours.finish_reason) == (theirs.patches, theirs.finish_reason)
-        assert ours.patches > 0
-    report = together[0].save(tmp_path / "a.mp4")
-    assert report.patches == together[0].patches
-    assert report.finish_reason == "length"
-
-
-def test_one_that_cannot_be_made_has_its_own_error(talker, voice, face, folder, tmp_path) -> None:
-    """Whatever goes wrong, and when: it leaves its row, its neighbours and those behind it go on."""
-    lost = folder / "lost.wav"
-    lost.write_bytes((folder / "voice.wav").read_bytes())
-
-    def clips() -> Iterator[Clip]:
-        yield talker.say("Hi.", voice, face, seed=1, sampling=QUICK)
-        yield talker.animate(lost, face, sampling=QUICK)
-        lost.unlink()
-        broken = talker.say("Go.", voice, face, sampling=QUICK)
-        broken.make = lambda: breaking(broken)
-        yield broken
-        yield talker.say("Hi. " * 3, replace(voice, prefix=torch.zeros(600, 4, 8)), face, sampling=QUICK)
-        for seed in range(5):
-            yield talker.say("Hi.", voice, face, seed=seed, sampling=QUICK)
-
-    def breaking(clip: Clip) -> Iterator[Streams]:
-        patches = type(clip).make(clip)
-        yield from itertools.islice(patches, 2)
-        raise OSError("gone")
-
-    good, *others = talker.map(clips(), capacity=4)
-    bad, later = others[:3], others[3:]
-    assert [type(clip.error) for clip in bad] == [UserError, OSError, ValueError]
-    assert {clip.finish_reason for clip in bad} == {"interrupted"}
-    for clip in bad:
-        with pytest.raises(type(clip.error)):
-            clip.save(tmp_path / "bad.mp4")
-    assert list(tmp_path.iterdir()) == []
-    assert [clip.error for clip in (good, *later)] == [None] * 6
-    assert np.array_equal(heard(good), heard(later[1]))
-
-
-def test_a_map_that_is_left_stops_at_once(talker, voice, face) -> None:
-    """It does not make the others to their end, and leaves them as they were."""
-    long = [talker.say("So. " * 40, voice, face, seed=k, sampling=QUICK, audio_only=True) for k in range(3)]
-    several = talker.map([talker.say("Go.", voice, face, sampling=QUICK, audio_only=True), *long], 4)
-    next(several)
-    several.close()
-    assert all(clip.batch is None and clip.kept is None and clip.error is None for clip in long)
-    assert max(clip.patches for clip in long) < talker.say("So. " * 40, voice, face).most_patches / 2
-
-
-def test_a_batch_of_one_is_what_a_clip_is_by_itself(talker, voice, face) -> None:
-    mapped = next(iter(talker.map([talker.say("Hi.", voice, face, sampling=QUICK)], capacity=1)))
-    assert np.array_equal(heard(mapped), heard(talker.say("Hi.", voice, face, sampling=QUICK)))
-
-
-def test_what_is_left_before_its_end_says_so(talker, voice, face) -> None:
-    clip = talker.say("Hi.", voice, face, sampling=QUICK)
-    latents = clip.latents()
-    next(latents)
-    latents.close()
-    assert clip.finish_reason == "interrupted"
-
-
-def test_silence_is_what_the_codec_makes_of_it(talker) -> None:
-    with torch.inference_mode():
-        silence = talker.audio_vae.encode(torch.zeros(1, 24_000))
-        quiet = talker.model.stats.normalise(Streams(audio=silence[0, 12])).audio
-    assert torch.equal(talker.guard.quiet, quiet)
-
-
-# -- voices --------------------------------------------------------------------------------------------------
-
-
-def test_the_next_sentence_of_a_recording(talker, voice, face, folder, monkeypatch) -> None:
-    """Before each sentence come the recording and its words, then what is carried; the clip holds neither."""
-    cloned = talker.voice(folder / "voice.wav", text="So.")
-    assert cloned.said == tuple(talker.tokenizer.encode("So."))
-    assert cloned.prefix.shape == (6, 4, talker.model.config.widths["audio"])  # 0.96 of 1.0 s
-    assert torch.equal(cloned.embedding, voice.embedding)
-    requests = []
-    generated = Clip.generated
-    monkeypatch.setattr(Clip, "generated", lambda self, r: requests.append(r) or generated(self, r))
-    clip = talker.say("Hi. Go.", cloned, face, sampling=QUICK)
-    pcm = heard(clip)
-    first, second = requests
-    assert first.text_ids == [*cloned.said, *talker.tokenizer.encode("Hi.")]
-    assert second.text_ids == [*cloned.said, *talker.tokenizer.encode("Go.")]
-    assert torch.equal(first.prefix["audio"], cloned.prefix)
-    assert torch.equal(second.prefix["audio"][:6], cloned.prefix)
-    assert "motion" not in first.prefix
-    assert [len(second.prefix[name]) for name in ("audio", "motion")] == [7, 1]
-    assert len(pcm) == clip.patches * 3840 == (first.max_patches + second.max_patches) * 3840
-
-
-def test_going_on_from_the_first_seconds_of_a_recording(talker, face, folder, monkeypatch) -> None:
-    begun = talker.voice(folder / "voice.wav", prefix_seconds=0.5)
-    assert begun.said == ()
-    assert begun.prefix_patches == 3  # whole patches of 0.16 s
-    requests = []
-    generated = Clip.generated
-    monkeypatch.setattr(Clip, "generated", lambda self, r: requests.append(r) or generated(self, r))
-    clip = talker.say("Hi. Go.", begun, face, sampling=QUICK)
-    assert len(heard(clip)) == clip.patches * 3840
-    assert requests[0].text_ids == talker.tokenizer.encode("Hi.")
-    assert [len(request.prefix["audio"]) for request in requests] == [3, 1]
-
-
-def test_a_cloned_voice_is_a_voice_alone_too(talker, folder) -> None:
-    cloned = talker.voice(folder / "voice.wav", text="So.")
-    assert len(heard(talker.say("Hi. Go.", cloned, sampling=QUICK, audio_only=True))) > 0
-
-
-def test_a_prefix_and_what_is_carried() -> None:
-    prefix = torch.zeros(2, 4, 8)
-    patch = Streams(audio=torch.ones(4, 8), motion=torch.ones(4, 6))
-    assert behind(None, []) is None
-    assert behind(prefix, []).motion is None
-    both = behind(prefix, [patch])
-    assert both["audio"][:, 0, 0].tolist() == [0, 0, 1]
-    assert both["motion"].shape == (1, 4, 6)
-
-
-def test_what_cannot_be_gone_on_from(talker, folder, tmp_path) -> None:
-    recording = folder / "voice.wav"
-    with pytest.raises(UserError, match="not both"):
-        talker.voice(recording, text="So.", prefix_seconds=0.5)
-    with pytest.raises(UserError, match=r"at least 0\.16 s"):
-        talker.voice(recording, prefix_seconds=0.1)
-    for nonsense in (-3.0, float("nan")):
-        with pytest.raises(UserError, match="at least"):
-            talker.voice(recording, prefix_seconds=nonsense)
-    assert talker.voice(recording, prefix_seconds=float("inf")).prefix_patches == 6
-    with pytest.raises(UserError, match="10 s or less"):
-        talker.voice(write_voice(tmp_path / "long.wav", 11.0), text="So.")
-    with pytest.raises(UserError, match="cannot be spoken"):
-        talker.voice(recording, text="あ")
-
-
-# -- by name -------------------------------------------------------------------------------------------------
-
-
-def test_presets_and_rules_have_names(talker, folder, tmp_path, monkeypatch, capsys) -> None:
-    seen_requests = []
-    generated = Clip.generated
-    monkeypatch.setattr(Clip, "generated", lambda self, r: seen_requests.append(r) or generated(self, r))
-    paths = ["--portrait", str(folder / "face.png"), "--voice", str(folder / "voice.wav")]
-    end = [*paths, "--weights", str(folder), "-o", str(tmp_path / "a.mp4")]
-    named = [
-        "--preset",
-        "release",
-        "--steps",
-        "1",
-        "--sway",
-        "0.5",
-        "--stop",
-        "release",
-        "--voice-text",
-        "So.",
+@pytest.mark.parametrize("capacity", [4, pytest.param(8, marks=pytest.mark.long)])
+def test_takes_have_the_bits_of_a_map_of_one(talker, voice, portrait, folder, tmp_path, capacity) -> None:
+    clips = [
+        talker.say("Hi. Go on.", voice, portrait, seed=1, sampling=QUICK),
+        speech(talker, voice, seed=2),
+        talker.animate(folder / "voice.wav", portrait, seed=3, sampling=QUICK),
+        talker.dub(folder / "video.mp4", "Go.", voice, crop="none", seed=4, sampling=QUICK),
+        talker.say("Oh.", voice, portrait, seed=5, sampling=replace(QUICK, steps=2)),
+        talker.say("Hi.", voice, portrait, seed=6, sampling=QUICK),
     ]
-    assert main(["say", "Hi.", *named, *end]) == 0
-    assert seen_requests[0].sampling == Sampling(steps=1, sway=0.5, temperature=0.3)
-    assert seen_requests[0].stop == STOP_RULES["release"]
-    assert seen_requests[0].prefix is not None
-    assert SAMPLINGS["paper"] == Sampling.paper()
-    assert main(["say", "Hi.", "--voice-text", "word " * 300, *end]) == 2
-    assert "too long a text" in capsys.readouterr().err
-    assert main(["say", "Hi.", "--sway", "2", *end]) == 2
-    assert "--sway must be between" in capsys.readouterr().err
+    together = list(talker.map(iter(clips), capacity=capacity))
+    assert [take.clip for take in together] == clips
+    for take, clip in zip(together, clips, strict=True):
+        (alone,) = talker.map([clip], capacity=capacity)
+        assert (take.patches, take.finish_reason) == (alone.patches, alone.finish_reason)
+        for ours, theirs in zip(joined(take), joined(alone), strict=True):
+            assert np.array_equal(ours, theirs)
+    report = together[0].save(tmp_path / "a.mp4")
+    assert (report.patches, report.finish_reason) == (together[0].patches, "length")
+
+
+def test_a_batch_of_one_gives_the_bits_of_the_clip_alone(talker, voice, portrait) -> None:
+    clip = talker.say("Hi.", voice, portrait, sampling=QUICK)
+    (take,) = talker.map([clip], capacity=1)
+    assert all(np.array_equal(*pair) for pair in zip(joined(take), joined(clip), strict=True))
+
+
+def test_a_take_of_a_map_is_saved_without_generating_again(toy, voice, tmp_path) -> None:
+    class Counted(Utterance):
+        made: ClassVar[list[Take]] = []
+
+        def make(self, take, generate):
+            self.made.append(take)
+            return super().make(take, generate)
+
+    clip = Counted(toy.system, ("Go.",), voice, None, 0)
+    (take,) = toy.map([clip], capacity=1)
+    take.save(tmp_path / "a.wav")
+    assert len(pcm_of(take)) == 3840 * take.patches
+    assert len(Counted.made) == 1
+
+
+def test_a_function_that_builds_a_clip_is_a_plan(toy, voice) -> None:
+    takes = list(toy.map([lambda k=k: speech(toy, voice, seed=k) for k in range(3)], capacity=2))
+    assert [take.clip.seed for take in takes] == [0, 1, 2]
+    assert len(pcm_of(takes[0])) == 8 * 960
+
+
+# -- order ---------------------------------------------------------------------------------------------------
+
+
+def test_without_order_a_short_clip_comes_before_a_long_one(talker, voice) -> None:
+    clips = [speech(talker, voice, text="So we go on and on and on and on."), speech(talker, voice)]
+    assert [take.clip for take in talker.map(clips, 4)] == clips
+    assert [take.clip for take in talker.map(clips, 4, ordered=False)] == clips[::-1]
+
+
+def test_building_a_clip_blocks_no_other(toy, voice) -> None:
+    delivered = threading.Event()
+
+    def slow() -> Clip:
+        assert delivered.wait(WAIT)
+        return speech(toy, voice, seed=9)
+
+    seeds = []
+    for take in toy.map([slow, *(speech(toy, voice, seed=k) for k in range(5))], 2, ordered=False):
+        seeds.append(take.clip.seed)
+        if len(seeds) == 5:
+            delivered.set()
+    assert sorted(seeds[:5]) == list(range(5))
+    assert seeds[5:] == [9]
+
+
+def test_reading_the_face_of_a_video_blocks_no_row(talker, voice, folder) -> None:
+    delivered = threading.Event()
+
+    class Slow(FaceTrack):
+        def pictures(self, path, size):
+            assert delivered.wait(WAIT)
+            yield from super().pictures(path, size)
+
+    dubbing = talker.dub(folder / "video.mp4", "Go.", voice, crop="none", sampling=QUICK)
+    slow = dataclasses.replace(dubbing, track=Slow(Fraction(0), Fraction(20, 25), None))
+    clips = [slow, *(speech(talker, voice, seed=k) for k in range(4))]
+    takes = []
+    for take in talker.map(clips, 4, ordered=False):
+        takes.append(take)
+        if len(takes) == 4:
+            delivered.set()
+    assert [type(take.clip) for take in takes] == [Utterance] * 4 + [Dubbing]
+    assert [take.error for take in takes] == [None] * 5
+
+
+def test_plans_are_taken_as_takes_are_read(toy, voice) -> None:
+    taken = itertools.count()
+    endless = (speech(toy, voice, seed=next(taken)) for _ in itertools.count())
+    takes = toy.map(endless, capacity=1)
+    assert [take.clip.seed for take in itertools.islice(takes, 20)] == list(range(20))
+    takes.close()
+    assert next(taken) <= 20 + 2 * (1 + 2) + 1
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+class Broken(Utterance):
+    """Fails after two patches."""
+
+    def make(self, take: Take, generate) -> Iterator[Piece]:
+        yield from itertools.islice(super().make(take, generate), 2)
+        raise OSError("the disk is gone")
+
+
+def test_an_error_belongs_to_its_take(talker, voice, portrait, folder, tmp_path) -> None:
+    """Whatever fails, and when: its row is free again, and all others are finished."""
+    lost = tmp_path / "lost.wav"
+    lost.write_bytes((folder / "voice.wav").read_bytes())
+    removed = talker.animate(lost, portrait, sampling=QUICK)
+    lost.unlink()
+    long_prefix = replace(voice, prefix=torch.zeros(4 * 600, talker.system.audio_vae.latent_dim))
+    bad = [
+        removed,
+        lambda: talker.say("...", voice),
+        Broken(talker.system, ("So we go on.",), voice, None, 0, QUICK),
+        Utterance(talker.system, ("Hi.",), long_prefix, None, 0, QUICK),
+        lambda: 1 / 0,
+    ]
+    good = [speech(talker, voice, seed=k) for k in range(6)]
+    plans = [good[0], *bad, *good[1:]]
+    takes = list(talker.map(plans, capacity=4))
+    failed = takes[1:6]
+    assert [type(take.error) for take in failed] == [
+        UserError,
+        UserError,
+        OSError,
+        ValueError,
+        ZeroDivisionError,
+    ]
+    assert [take.clip is None for take in failed] == [False, True, False, False, True]
+    assert {take.finish_reason for take in failed} == {"interrupted"}
+    for take in failed:
+        for use in (take.save, lambda _, take=take: list(take), lambda _, take=take: list(take.latents())):
+            with pytest.raises(type(take.error)):
+                use(tmp_path / "bad.mp4")
+    assert list(tmp_path.iterdir()) == []
+    finished = [takes[0], *takes[6:]]
+    assert [take.error for take in finished] == [None] * 6
+    assert [take.clip for take in finished] == good
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_error_of_the_iterator_is_raised_after_the_takes(toy, voice, ordered: bool) -> None:
+    def plans() -> Iterator[Clip]:
+        for seed in range(5):
+            yield speech(toy, voice, seed=seed)
+        raise LookupError("the manifest ends here")
+
+    seeds = []
+
+    def read() -> None:
+        for take in toy.map(plans(), 2, ordered):
+            seeds.append(take.clip.seed)
+
+    before = threading.active_count()
+    with pytest.raises(LookupError, match="the manifest"):
+        read()
+    assert sorted(seeds) == list(range(5))
+    assert threading.active_count() == before
+
+
+def test_a_capacity_that_is_not_possible_is_refused(talker, voice) -> None:
+    with pytest.raises(ValueError, match="choose a capacity"):
+        list(talker.map([speech(talker, voice)], capacity=3))
+
+
+def test_no_clips_give_no_takes(toy) -> None:
+    assert list(toy.map([], capacity=2)) == []
+
+
+# -- leaving -------------------------------------------------------------------------------------------------
+
+
+def test_closing_a_map_stops_generation(talker, voice) -> None:
+    class Counted(Utterance):
+        made: ClassVar[list[int]] = []
+
+        def make(self, take, generate):
+            for number, piece in enumerate(super().make(take, generate)):
+                self.made.append(number)
+                yield piece
+
+    before = threading.active_count()
+    text = "So we go on and on and on and on."
+    long = [Counted(talker.system, (text,) * 9, voice, None, seed, QUICK) for seed in range(3)]
+    takes = talker.map([speech(talker, voice), *long], 4)
+    next(takes)
+    takes.close()
+    made = len(Counted.made)
+    assert threading.active_count() == before
+    assert made < sum(9 * clip.longest(text) // 4 for clip in long) / 2
+    assert len(frames_of(talker.say("Go.", voice, audio_only=True, sampling=QUICK))) == 0  # still in use
+    assert len(Counted.made) == made
+
+
+def test_closing_a_map_that_waits_for_a_plan_to_be_built_makes_no_further_plan(toy, voice) -> None:
+    built, release = [], threading.Event()
+
+    def slow(number: int) -> Clip:
+        built.append(number)
+        if number:
+            release.wait(WAIT)
+        return speech(toy, voice, seed=number)
+
+    takes = toy.map([lambda k=k: slow(k) for k in range(50)], 1)
+    assert next(takes).clip.seed == 0
+    timer = threading.Timer(0.2, release.set)
+    timer.start()
+    takes.close()
+    timer.join()
+    assert len(built) <= 1 + 2 * (1 + 2)
