@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from sequences import generated
 from torch import nn
 
 from heads.config import TwoDiTHeadsConfig
@@ -14,7 +15,6 @@ from heads.flow import DROP_CONTEXT, DROP_HIDDEN, Draws, logit_normal
 from heads.layers import ffn_width
 from heads.solver import Sampling
 from heads.streams import Streams
-from sequences import generated
 from parity.harness import MANIFESTS, Fixture, fixtures
 from talker.generation.request import Noise, TokenRequest
 from talker.model.cache import KVCache
@@ -173,10 +173,11 @@ def test_training_pass_computes_the_recorded_losses_and_gradients(case: Fixture)
         for name, data in target.items():
             recorded = {own: name for name, own in NAMES.items()}[name]
             repeat = case.config["cfm_k_repeat"]
-            seen[f"{recorded}_target"] = data[::repeat].transpose(1, 2)
-            seen[f"{recorded}_mu"] = condition.hidden[::repeat]
-            seen[f"{recorded}_cond"] = condition.context[name][::repeat].transpose(1, 2)
-            seen[f"{recorded}_global_cond"] = condition.global_[name][::repeat]
+            own = condition.predicted[name]
+            seen[f"{recorded}_target"] = data[own][::repeat].transpose(1, 2)
+            seen[f"{recorded}_mu"] = condition.hidden[own][::repeat]
+            seen[f"{recorded}_cond"] = condition.context[name][own][::repeat].transpose(1, 2)
+            seen[f"{recorded}_global_cond"] = condition.global_[name][own][::repeat]
         return heads_errors(condition, target, draws, given)
 
     model.heads.errors = errors
@@ -235,7 +236,9 @@ def check_generation(case: Fixture, model: TalkerModel, request: TokenRequest) -
     whole = model.backbone.prefill
 
     def watched_sample(condition, noise, sampling, given, constants):
-        hidden.append(replace(condition, hidden=condition.hidden.clone(), context=condition.context.map(torch.clone)))
+        hidden.append(
+            replace(condition, hidden=condition.hidden.clone(), context=condition.context.map(torch.clone))
+        )
         return sample(condition, noise, sampling, given, constants)
 
     def watched_step(x, *rest):

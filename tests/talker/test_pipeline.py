@@ -22,9 +22,8 @@ from talker.clips.clip import QUEUED_PATCHES, Chunk, Piece
 from talker.clips.continuation import part_seed
 from talker.clips.say import Utterance
 from talker.generation.autoregressive import AutoregressiveGenerator
-from talker.media.pixels import to_bytes
-from talker.media.readers import read_audio
-from talker.media.readers import read_frames
+from talker.media.pixels import to_uint8
+from talker.media.readers import read_audio, read_frames
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
 from talker.system import System
@@ -69,7 +68,7 @@ def test_chunks_are_decoded_and_rendered_latents(talker, voice, portrait) -> Non
     latents = Streams.cat(list(clip.take().latents()))
     whole = talker.system.audio_vae.decode(latents["audio"][None])[0]
     assert np.allclose(pcm, whole.clamp(-1, 1).numpy(), atol=1e-4)
-    rendered = to_bytes(talker.system.motion_ae.decode(latents["motion"], portrait.source))
+    rendered = to_uint8(talker.system.motion_ae.decode(latents["motion"], portrait.source))
     assert np.abs(frames - rendered.permute(0, 2, 3, 1).numpy().astype(int)).max() <= 1
 
 

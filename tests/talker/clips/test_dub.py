@@ -28,12 +28,9 @@ from talker.cli import main
 from talker.clips.clip import NO_FRAMES
 from talker.clips.dub import Dubbing, moves
 from talker.identity import Voice
-from talker.media.remux import dubbed_name
 from talker.media.face_track import FaceTrack
-from talker.media.remux import DubWriter
-from talker.media.remux import first_sample_time
-from talker.media.readers import stream_audio
-from talker.media.readers import VideoReader
+from talker.media.readers import VideoReader, stream_audio
+from talker.media.remux import DubWriter, dubbed_name, first_sample_time
 from talker.stages import Stages
 from talker.system import System
 

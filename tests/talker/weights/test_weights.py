@@ -6,6 +6,7 @@ import torch
 from heads.config import TwoDiTHeadsConfig
 from talker.checkpoint import load_strict
 from talker.model.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
+from talker.model.defaults import Defaults
 from talker.model.model import TalkerModel
 from talker.model.tasks import RELEASE_TASKS
 from talker.weights.talker import TIED, from_official, official
@@ -17,6 +18,7 @@ SMALL = TalkerConfig(
         audio=(32, 20), motion=(40, 40), hidden_width=64, width=64, layers=2, heads=2, ffn=170
     ),
     tasks=RELEASE_TASKS,
+    defaults=Defaults.release(),
 )
 
 
