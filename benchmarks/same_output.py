@@ -57,11 +57,18 @@ def say(text: str, voice: str, face: str | None, **options: Any) -> Callable[[An
 
 
 def live(talker: Any, inputs: Path) -> Iterator[Any]:
-    """An `animate_stream` request: a recording in pieces of 100 ms."""
-    import torch
+    """An `animate_stream` request: a recording in pieces of 100 ms, as an iterator or in a channel."""
+    pcm = np.load(inputs / "pcm.npy")
+    pieces: Any = np.split(pcm, range(2_400, len(pcm), 2_400))
+    sound = iter(pieces)
+    if hasattr(talker, "system"):
+        from talker.stages import Channel
 
-    pcm = torch.from_numpy(np.load(inputs / "pcm.npy"))
-    return talker.animate_stream(iter(pcm.split(2_400)), talker.portrait("eve"), level=0.1, seed=5)
+        sound = Channel(len(pieces))
+        for piece in pieces:
+            sound.put(piece)
+        sound.close()
+    return talker.animate_stream(sound, talker.portrait("eve"), level=0.1, seed=5)
 
 
 REQUESTS = (

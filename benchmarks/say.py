@@ -36,13 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", help="a native checkpoint instead of the default")
+    parser.add_argument("--model", help="a shipped model or the folder of a native checkpoint")
     parser.add_argument("--voice")
     parser.add_argument("--portrait")
     parser.add_argument("--seconds", type=float, nargs="+", default=[5, 300])
     options = parser.parse_args()
     start = time.perf_counter()
-    talker = Talker.from_pretrained(options.weights)
+    talker = Talker.from_pretrained(options.model)
     voice, face = talker.voice(options.voice), talker.portrait(options.portrait)
     print(
         json.dumps({"load_seconds": round(time.perf_counter() - start, 2), "peak_mib": peak_mib()}),

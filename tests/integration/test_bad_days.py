@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(folder: Path, out: Path, text: str = "Hello there.", *more: str | Path) -> list[str]:
-    given = ["--portrait", folder / "face.png", "--voice", folder / "voice.wav", "--weights", folder]
+    given = ["--portrait", folder / "face.png", "--voice", folder / "voice.wav", "--model", folder]
     start = [sys.executable, "-m", "talker", "say", text, "-o", out, "--steps", "1"]
     return [str(part) for part in [*start, *given, *more]]
 
@@ -124,7 +124,7 @@ def test_large_portrait_and_long_text_stay_below_3_gib(folder: Path, tmp_path: P
     face = Image.fromarray(data.astronaut()[:256, 100:356]).convert("RGBA")
     face.resize((12_000, 12_000), Image.Resampling.NEAREST).save(large, compress_level=1)
     brief = write_checkpoint(tmp_path / "brief", stops=True)
-    more = ["--portrait", large, "--weights", brief, "--json"]
+    more = ["--portrait", large, "--model", brief, "--json"]
     done = run(command(folder, tmp_path / "out.mp4", PAGE[:10_000], *more))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

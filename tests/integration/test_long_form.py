@@ -97,7 +97,7 @@ def test_ten_minutes_need_no_more_memory_than_one(folder: Path, task: str) -> No
 
 @pytest.mark.long
 def test_progress_bar_appears_on_a_terminal_only(folder: Path, tmp_path: Path) -> None:
-    given = ["--portrait", folder / "face.png", "--voice", folder / "voice.wav", "--weights", folder]
+    given = ["--portrait", folder / "face.png", "--voice", folder / "voice.wav", "--model", folder]
     command = [sys.executable, "-m", "talker", "say", "Go on. " * 5, "-o", tmp_path / "out.mp4", *given]
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
