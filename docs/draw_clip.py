@@ -13,6 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from PIL import Image
 
+from talker.clock import SAMPLE_RATE
+
 TILES, EVERY = 12, 5
 
 
@@ -29,8 +31,8 @@ def main(path: str) -> None:
     Image.fromarray(np.concatenate(rows)).save(Path("docs/strip.png"))
 
     figure, (wave, spectrum) = plt.subplots(2, figsize=(12, 4), sharex=True, height_ratios=(1, 2))
-    wave.plot(np.arange(len(pcm)) / 24000, pcm, linewidth=0.4)
-    spectrum.specgram(pcm + 1e-6, NFFT=512, Fs=24000, noverlap=384, vmin=-130, vmax=-40)
+    wave.plot(np.arange(len(pcm)) / SAMPLE_RATE, pcm, linewidth=0.4)
+    spectrum.specgram(pcm + 1e-6, NFFT=512, Fs=SAMPLE_RATE, noverlap=384, vmin=-130, vmax=-40)
     spectrum.set(xlabel="seconds", ylabel="Hz")
     figure.tight_layout()
     figure.savefig(Path("docs/waveform.png"), dpi=80)

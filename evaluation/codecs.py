@@ -10,6 +10,7 @@ from torch import Tensor
 from audio_vae.model import AudioVAE
 from evaluation.video import Box, SquaredError, squared_error, ssim
 from motion_ae.model import MotionAE
+from talker.media.pixels import from_uint8, to_uint8
 
 
 @torch.inference_mode()
@@ -65,7 +66,7 @@ def reenact(model: MotionAE, source: Tensor, target: Tensor, box: Box) -> Reenac
     portrait = model.encode_source(2 * source[None] - 1)
     moved = model.decode(model.encode(2 * target[None] - 1), portrait)[0] / 2 + 0.5
     # Compare the picture as it is displayed, in 8 bits.
-    moved = (moved * 255).round() / 255
+    moved = from_uint8(to_uint8(moved, low=0), low=0)
     return Reenactment(
         whole=squared_error(moved, target),
         mouth=squared_error(moved, target, box),

@@ -17,6 +17,7 @@ from puppet.motion import MOTION
 from puppet.sentences import Split, sentence
 from puppet.speech import PAUSE, speak
 from talker.clock import FRAME_RATE, HOP
+from talker.media.pixels import from_uint8
 
 PORTRAIT_SIZE = 256
 APART = 13
@@ -145,4 +146,4 @@ def pairs(split: Split, count: int, each: int = 2) -> Iterator[tuple[Tensor, Ten
 
 def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
     """Convert frames (T, H, W, 3), uint8, to (T, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(frames).movedim(-1, 1).float() / 255
+    return from_uint8(torch.from_numpy(frames).movedim(-1, 1), low=0)

@@ -50,6 +50,7 @@ from recipes.engine import Engine
 from recipes.launch import argument_parser, launch
 from recipes.prefetch import prefetch
 from recipes.record import fingerprint, read_model_config, write_record
+from talker.media.pixels import from_uint8, to_uint8
 
 CODE_STD = 3.0  # typical standard deviation of a motion code, in the network's units
 DISPLACEMENT_STD = 0.2  # typical standard deviation of a surface's displacement by the motion
@@ -215,7 +216,7 @@ def surface_error(read: list[Tensor], known: Tensor) -> Tensor:
 
 def picture(frames: Tensor) -> Tensor:
     """uint8 frames (B, H, W, 3) -> (B, 3, H, W) in [-1, 1]."""
-    return frames.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+    return from_uint8(frames.permute(0, 3, 1, 2).contiguous())
 
 
 def to_batch(pairs: Pairs, pixel_weights: Weights) -> Batch:
@@ -412,7 +413,7 @@ def validate(model: MotionAE, batch: Batch, sheet: Path | None = None) -> dict[s
 def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
     """Write pictures (B, 3, H, W) in [-1, 1] as one PNG; the last row is padded with black."""
     blank = pictures.new_full((-len(pictures) % columns, *pictures.shape[1:]), -1.0)
-    pixels = ((torch.cat([pictures, blank]).clamp(-1, 1) + 1) * 127.5).to(torch.uint8).cpu()
+    pixels = to_uint8(torch.cat([pictures, blank])).cpu()
     rows = pixels.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rows.flatten(0, 1).flatten(1, 2).numpy()).save(path)

@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluation.sync import (
-    HOP,
     MAX_OFFSET,
     SIDE,
     SyncConfig,
@@ -43,6 +42,8 @@ from recipes.draws import generator
 from recipes.engine import Engine
 from recipes.launch import argument_parser, launch
 from recipes.record import fingerprint, read_model_config, write_record
+from talker.clock import HOP
+from talker.media.pixels import from_uint8
 
 SHARD = 25
 FRAMES = 64
@@ -138,7 +139,7 @@ def prepare(
 
     def make(numbers: range) -> Arrays:
         scenes = [scene(split, i) for i in numbers]
-        frames = (torch.from_numpy(s.frames).movedim(-1, 1) / 255 for s in scenes)
+        frames = (from_uint8(torch.from_numpy(s.frames).movedim(-1, 1), low=0) for s in scenes)
         crops = [(lower_face(f, MARGIN) * 255).round().to(torch.uint8).numpy() for f in frames]
         return {
             "crops": np.stack(crops),
@@ -168,7 +169,7 @@ def draw(scenes: Arrays, size: int, seed: int, step: int) -> Batch:
     g = generator(seed, step)
     chosen = torch.randint(len(scenes["crops"]), (size,), generator=g).numpy()
     top, left, mirrored = (int(n) for n in torch.randint(0, 2 * MARGIN + 1, (3,), generator=g))
-    crops = torch.from_numpy(scenes["crops"][chosen]).float() / 255
+    crops = from_uint8(torch.from_numpy(scenes["crops"][chosen]), low=0)
     height, width = crops.shape[2] - 2 * MARGIN, crops.shape[3] - 2 * MARGIN
     crops = crops[:, :, top : top + height, left : left + width]
     if mirrored % 2:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
 
 if TYPE_CHECKING:
@@ -389,7 +390,7 @@ class _Progress:
         self._bar = tqdm(total=expected, bar_format=shape, disable=None, leave=False, file=sys.stderr)
 
     def __enter__(self) -> Callable[[Any], None]:
-        return lambda chunk: None if self._bar.disable else self._advance(len(chunk.pcm) / 24_000)
+        return lambda chunk: None if self._bar.disable else self._advance(len(chunk.pcm) / SAMPLE_RATE)
 
     def _advance(self, seconds: float) -> None:
         self._bar.total = max(self._bar.total, self._bar.n + seconds)

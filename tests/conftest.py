@@ -20,6 +20,7 @@ SET_BY_LIBRARIES = {
     "PYTEST_CURRENT_TEST",
     *("LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH"),  # by `import cv2`
     "TORCHINDUCTOR_CACHE_DIR",  # by torch's compiler
+    "PYTORCH_NVML_BASED_CUDA_CHECK",  # by DeepSpeed
 }
 """Environment variables that other libraries set, usually on their first import."""
 

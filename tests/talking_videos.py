@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from puppet.corpus import Corpus
-from recipes.data.clips import HOP
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 
 FRAMES = 40  # of each video
 

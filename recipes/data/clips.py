@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.streams import Streams
-from talker.clock import FRAME_RATE, SAMPLE_RATE
 
-HOP = SAMPLE_RATE // FRAME_RATE  # samples per frame
 PATCH_FRAMES = 4  # frames per patch of the talker
 # Lower bound of the standard deviation of each channel of the latents. A channel that hardly varies holds
 # mostly the rounding errors of float16, which must not be scaled up to unit variance.

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from recipes.data.clips import HOP
 from recipes.data.transcript import Cue, text_of
-from talker.clock import FRAME_RATE
+from talker.clock import FRAME_RATE, HOP
 from talker.media.loudness import SPEECH_LEVEL
 from talker.text.tokenizer import Tokenizer
 

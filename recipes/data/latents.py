@@ -27,12 +27,12 @@ from audio_vae.model import AudioVAE
 from heads.streams import Streams
 from puppet.corpus import Clip, Corpus
 from puppet.sentences import Split
-from recipes.data.clips import HOP, LEAST_STD, PATCH_FRAMES
+from recipes.data.clips import LEAST_STD, PATCH_FRAMES
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
 from recipes.record import fingerprint
 from talker.checkpoint import PUPPET, atomic, load_component
-from talker.clock import FRAME_RATE
+from talker.clock import FRAME_RATE, HOP
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 

@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipes.data.clips import HOP
 from recipes.data.faults import silent, values_fault
 from talker.clips.windows import LONGEST_SECONDS
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.readers import read_audio
 

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from talker.clock import FRAME_RATE
+
 IGNORED = -100
 LONGEST_LABELLED = 187
 ARRANGEMENTS = {
@@ -140,7 +142,7 @@ class Plan:
         return torch.where(at < self.start, at, stretched)
 
 
-def stop_ignored(patch_frames: int, frame_rate: int = 25) -> int:
+def stop_ignored(patch_frames: int, frame_rate: int = FRAME_RATE) -> int:
     """Positions before the last that carry no stop label: about 0.3 s (DiTAR; the release's rounding)."""
     return max(1, round(0.3 * frame_rate / patch_frames))
 

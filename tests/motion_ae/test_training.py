@@ -63,5 +63,5 @@ def test_sheet_holds_any_number_of_pictures(tmp_path: Path, count: int) -> None:
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape == (4 * -(-count // 3), 6, 3)
     tiles = sheet.reshape(-1, 4, 3, 2, 3).swapaxes(1, 2).reshape(-1, 4 * 2 * 3)
-    assert [set(tile) for tile in tiles[:count]] == [{int((1 + k / 8) * 127.5)} for k in range(count)]
+    assert [set(tile) for tile in tiles[:count]] == [{round((1 + k / 8) * 127.5)} for k in range(count)]
     assert not tiles[count:].any()

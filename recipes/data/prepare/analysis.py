@@ -22,6 +22,7 @@ from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.media.face import Box, find_faces
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
 from talker.media.loudness import LoudnessProfile, loudness_profile
+from talker.media.pixels import from_uint8
 from talker.media.readers import VideoReader, decode_audio, open_media, stream_audio
 
 COUNT_EVERY = 4  # the whole picture is searched at every fourth detection: about every two seconds
@@ -271,4 +272,4 @@ def _detect(
 def _thumbnail(frame: np.ndarray) -> np.ndarray:
     """A frame (H, W, 3) as (32, 32, 3) in [0, 1], by nearest-neighbour sampling."""
     rows, columns = (np.linspace(0, length - 1, THUMBNAIL).round().astype(int) for length in frame.shape[:2])
-    return frame[rows[:, None], columns].astype(np.float32) / 255
+    return from_uint8(torch.from_numpy(frame[rows[:, None], columns]), low=0).numpy()

@@ -23,7 +23,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recipes.data.clips import HOP
 from recipes.data.faults import silent
 from recipes.data.prepare.analysis import Analysis, Rejected, analyse, choose_spans, sound
 from recipes.data.prepare.detect import retinaface
@@ -31,7 +30,7 @@ from recipes.data.prepare.parallel import DISK_FULL
 from recipes.data.prepare.sources import Source
 from recipes.data.transcript import Cue, read_transcript
 from talker.clips.windows import LONGEST_SECONDS
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.face import crop_square
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack

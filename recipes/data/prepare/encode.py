@@ -28,6 +28,7 @@ from talker.clips.transcript import transcribed, whisper_network
 from talker.clips.windows import LONGEST_SECONDS
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
+from talker.media.pixels import from_uint8
 from talker.media.readers import VideoReader, read_audio
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
@@ -94,7 +95,7 @@ class Encoders:
         """Encode T square frames (S, S, 3) as motion codes (T, M) and lower faces (T, 48, 48)."""
         codes, lips = [], []
         for group in _grouped(frames, FRAMES_PER_BATCH):
-            pictures = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float() / 255
+            pictures = from_uint8(torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2), low=0)
             codes.append(self.motion_ae.encode((2 * pictures - 1).to(self.setup.device)).cpu())
             lips.append(lower_face(pictures))
         return _half(torch.cat(codes)), torch.cat(lips)

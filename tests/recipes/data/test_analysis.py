@@ -14,13 +14,12 @@ import torch
 from media_files import person, write_sound
 from talking_videos import write_clip
 
-from recipes.data.clips import HOP
 from recipes.data.prepare import clips as clips_module
 from recipes.data.prepare.analysis import Analysis, choose_spans, sound
 from recipes.data.prepare.clips import Record, make_clips, sharpness_of
 from recipes.data.prepare.sources import Source
 from recipes.data.transcript import Cue
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.media.face import Box
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
 from talker.media.loudness import SPEECH_LEVEL, LoudnessProfile

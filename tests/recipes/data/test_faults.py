@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.data.clips import HOP
 from recipes.data.faults import silent, values_fault, words_fault
 from recipes.data.transcript import Cue
+from talker.clock import HOP
 from talker.media.loudness import SPEECH_LEVEL
 from talker.text.tokenizer import PhonemeTokenizer
 

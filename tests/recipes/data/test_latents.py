@@ -14,12 +14,12 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from puppet.corpus import Clip, Corpus
 from puppet.speech import PAUSE
-from recipes.data.clips import HOP, LEAST_STD, PATCH_FRAMES, Clips
+from recipes.data.clips import LEAST_STD, PATCH_FRAMES, Clips
 from recipes.data.latents import Latents, cache_folder, embed_clips, encode_clips, latents, speak_clips
 from recipes.data.prepared import Prepared
 from recipes.data.reading import DECAY_SECONDS
 from talker.checkpoint import load_component
-from talker.clock import FRAME_RATE
+from talker.clock import FRAME_RATE, HOP
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 
