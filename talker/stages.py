@@ -27,6 +27,17 @@ def raise_if_cancelled() -> None:
         raise Cancelled
 
 
+def set_torch_threads(count: int) -> None:
+    """Set how many CPU threads torch's operations use in the calling thread.
+
+    `torch.set_num_threads` alone is not enough: the first operation of a thread replaces its setting by the
+    one that any thread made last, so that results would depend on timing. Asking for the number comes first,
+    and counts as that operation.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
 class Channel(Generic[Item]):
     """A queue of at most `capacity` items between two threads; iterating takes items until it is closed."""
 
@@ -118,7 +129,7 @@ class Stages:
 
         def work() -> None:
             _worker.stages = self
-            torch.set_num_threads(max(1, torch_threads))
+            set_torch_threads(max(1, torch_threads))
             try:
                 for item in produce():
                     for output in outputs:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +40,6 @@ class Dubbing(Clip):
     seed: int
     sampling: Sampling | None = None
     portrait: None = field(default=None, init=False)
-    torch_threads: ClassVar[int | None] = None  # encoding the pictures takes most of the time
 
     @classmethod
     def of(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-import torch
-
 from talker.clips.clip import Clip, Generate, Take
-from talker.stages import Cancelled, Channel, Stages
+from talker.stages import Cancelled, Channel, Stages, set_torch_threads
 from talker.system import System
 
 PREPARED_AHEAD = 2  # clips that are read or encoded while all rows are in use
@@ -91,7 +89,7 @@ def _made(plan: Plan, generate: Generate) -> Take:
     try:
         clip = plan if isinstance(plan, Clip) else plan()
         take = clip.take()
-        torch.set_num_threads(clip.torch_threads or clip.system.threads)
+        set_torch_threads(clip.torch_threads or clip.system.threads)
         take.keep(generate)
     except Cancelled:
         raise

@@ -12,6 +12,7 @@ import torch
 from heads.streams import Streams
 from talker.generation.batch import Batch, Running
 from talker.generation.request import Request
+from talker.stages import set_torch_threads
 
 QUEUED_PATCHES = 4
 
@@ -150,7 +151,7 @@ class Scheduler:
     # -- the thread ----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        torch.set_num_threads(self._threads)
+        set_torch_threads(self._threads)
         try:
             while True:
                 with self._changed:

@@ -132,10 +132,10 @@ def test_saving_a_clip_twice_writes_the_same_bytes(tmp_path: Path, talker, voice
 # -- takes ---------------------------------------------------------------------------------------------------
 
 
-def test_iterating_over_a_take_again_repeats_it(talker, voice, portrait) -> None:
-    take = talker.say(TEXT, voice, portrait, sampling=QUICK).take()
+def test_iterating_over_a_take_again_repeats_it(talker, voice, portrait, folder: Path) -> None:
+    take = speaking(talker, folder, 2.0).say(TEXT, voice, portrait, sampling=QUICK).take()
     first = joined(take)
-    report = (take.patches, take.starts, take.words, take.finish_reason)
+    report = (take.patches, list(take.starts), list(take.words), take.finish_reason)
     assert take.patches == len(first[0]) // 3840
     again = joined(take)
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(first, again, strict=True))

@@ -205,6 +205,24 @@ def test_torch_threads_are_set_in_the_worker_and_restored() -> None:
         torch.set_num_threads(1)
 
 
+def test_other_threads_do_not_change_the_number_of_torch_threads_of_a_worker() -> None:
+    """Else the bits of a result would depend on which worker starts last."""
+    seen: dict[int, int] = {}
+    barrier = threading.Barrier(2, timeout=5)
+
+    def work(count: int) -> Iterator[None]:
+        barrier.wait()
+        torch.ones(64, 64) @ torch.ones(64, 64)
+        yield seen.update({count: torch.get_num_threads()})
+
+    with Stages() as stages:
+        for count in (2, 1):
+            out = stages.channel(1)
+            stages.feed(lambda count=count: work(count), out, torch_threads=count)
+        list(out)
+    assert seen == {2: 2, 1: 1}
+
+
 def test_cancelling_an_adopted_channel_ends_its_readers() -> None:
     outside: Channel[int] = Channel(1)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from media_files import chirps, write_sound
 from takes import QUICK, pcm_of, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
@@ -48,6 +49,15 @@ def test_the_first_seconds_of_a_recording_precede_the_first_sentence(talker, por
     assert [(request.said, request.text) for request in requests] == [("", "Hi."), ("", "Go.")]
     assert [len(request.prefix["audio"]) for request in requests] == [12, 4]
     assert len(pcm_of(take)) == 3840 * take.patches
+
+
+def test_the_loudness_of_the_recording_does_not_change_its_prefix(talker, tmp_path: Path) -> None:
+    pcm = chirps(0.5, 24_000)
+    loud, quiet = (
+        talker.voice(write_sound(tmp_path / f"{scale}.wav", "pcm_f32le", 24_000, pcm=pcm * scale), text="So.")
+        for scale in (0.5, 0.05)
+    )
+    assert torch.allclose(loud.prefix, quiet.prefix, atol=1e-3)
 
 
 def test_the_prefix_changes_what_is_generated(talker, voice, portrait, folder: Path) -> None:

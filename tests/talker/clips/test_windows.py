@@ -121,6 +121,6 @@ def test_windows_without_speech_share_the_words_by_length() -> None:
 def test_an_hour_is_planned_in_seconds() -> None:
     rng = np.random.default_rng(0)
     speaks = np.repeat(rng.random(9000) < 0.8, 10)
-    windows = aligned([words(5)] * 900, speaks, 4)
+    windows = aligned([words(15)] * 300, speaks, 4)
     assert sum(window.patches for window in windows) == 22_500
     assert sum(len(window.text.split()) for window in windows) == 4500
