@@ -13,7 +13,7 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
 from talker.checkpoint import PUPPET, load_component
-from talker.generation.guards import Guard, Watch
+from talker.generation.guards import Guard, Watch, repeated_tokens
 from talker.generation.request import TokenRequest
 from talker.media.readers import read_voice
 from talker.model.config import TalkerConfig
@@ -196,3 +196,34 @@ def test_text_left_over_after_the_given_frames_is_overflow(
     )
     patches, found = generated(model, request)
     assert (len(patches), found) == (4, reason)
+
+
+# -- text that repeats itself --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ids", "count"),
+    [
+        ([], 0),
+        ([1, 2, 3, 4], 0),
+        ([7, 7, 7], 3),
+        ([1, 2, 1, 2, 1, 2, 9], 6),
+        ([5, 1, 2, 3, 1, 2, 3, 8], 6),
+        ([1, 2, 3, 1, 2, 9], 0),
+        ([1, 1, 2, 3, 4, 5, 4, 5, 4, 5, 4, 5], 8),
+    ],
+)
+def test_repeated_tokens_are_those_of_the_longest_immediate_repetition(ids: list[int], count: int) -> None:
+    assert repeated_tokens(ids) == count
+
+
+def test_repetition_of_the_text_is_allowed_for_its_duration() -> None:
+    """A sound with a period of 8 frames is repetition after the window, or after the allowed time more."""
+    g = torch.Generator().manual_seed(0)
+    period = 3 * torch.randn(2, 4, 8, generator=g)
+
+    def patches_until_repetition(allowed: float) -> int:
+        watch = Watch(Guard(quiet=torch.zeros(8), repeated_seconds=allowed))
+        return next(number for number in range(200) if watch.see(period[number % 2]) == "repetition")
+
+    assert patches_until_repetition(1.6) - patches_until_repetition(0.0) == 10

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from heads.streams import Streams
+from talker.generation.guards import Guard
 from talker.generation.request import TokenRequest, drawn_noise
 from talker.generation.sequence import Sequence
 from talker.model.config import TalkerConfig
@@ -45,3 +46,36 @@ def test_speech_for_a_given_face_overflows_if_more_than_two_tokens_are_unspoken(
 
 def test_given_speech_never_overflows() -> None:
     assert finish_reason("a2v", 0.0) == "length"
+
+
+def audible_patches(spoken: list[float], audible: list[bool]) -> list[bool]:
+    """Whether each patch of a dub is audible, for the text tokens spoken and the sound drawn at each patch."""
+    config = TalkerConfig.tiny()
+    quiet, loud = torch.zeros(config.widths["audio"]), torch.ones(config.patch_frames, config.widths["audio"])
+    request = TokenRequest(
+        text_ids=[1] * TOKENS,
+        task="v2a",
+        speaker=torch.zeros(config.global_widths["audio"]),
+        first_motion=torch.zeros(config.global_widths["motion"]),
+        given=Streams(motion=torch.zeros(len(spoken) * config.patch_frames, config.widths["motion"])),
+        guard=Guard(quiet=quiet),
+    )
+    sequence = Sequence(config, request, drawn_noise(0), LatentStats(*config.widths.values()))
+    values = iter(zip(spoken, audible, strict=True))
+    while sequence.finish_reason is None:
+        drawn = {}
+        if sequence.wanted():
+            tokens, sounds = next(values)
+            drawn = {"audio": loud if sounds else 0 * loud}
+        sequence.accept(drawn, tokens if drawn else 0.0)
+        if sequence.finish_reason is None:
+            sequence.advance()
+    return [bool(patch["audio"].any()) for patch in sequence.patches]
+
+
+def test_sound_after_the_text_and_a_pause_is_silenced() -> None:
+    """Pauses inside the text, and sound that goes on without a pause after it, stay as they are."""
+    spoken = [5.0, 12.0, 20.0, 29.0, 30.0, 30.0, 30.0, 30.0]
+    sounds = [True, False, True, True, True, False, True, True]
+    assert audible_patches(spoken, sounds) == [True, False, True, True, True, False, False, False]
+    assert audible_patches([9.0] * 8, sounds) == sounds
