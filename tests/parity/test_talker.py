@@ -215,7 +215,7 @@ def check_sequences(case: Fixture, model: TalkerModel, batch: TrainingBatch) -> 
     for row, (_, end) in enumerate(spans):
         whole[row, : end + 1] = embeds[row, : end + 1]
         known = batch.stop_label[row] != IGNORED
-        labels[row, batch.stop_at[row, known]] = batch.stop_label[row, known]
+        labels[row, batch.stop_positions[row, known]] = batch.stop_label[row, known]
     hidden = model.backbone(whole, torch.arange(mask.shape[1]).expand_as(mask))
     case.close("inputs_embeds", whole, 3e-5)
     case.close("hidden", hidden * mask[..., None], 3e-5)
