@@ -11,11 +11,11 @@ from torch import Tensor
 from heads.solver import Sampling
 from talker.clips.animate import Animation, LiveAnimation, lookahead_seconds
 from talker.clips.clip import Chunk, Take
-from talker.clips.cloning import cloned
+from talker.clips.cloning import clone_voice
 from talker.clips.dub import Dubbing
 from talker.clips.say import Utterance
 from talker.clips.text import sentences_of
-from talker.clips.together import Plan, made_together
+from talker.clips.together import Plan, map_clips
 from talker.errors import UserError
 from talker.generation.running_batch import DEFAULT_CAPACITY
 from talker.identity import Portrait, Voice
@@ -71,7 +71,7 @@ class Talker:
         made = Voice(path.stem, self.system.embed_voice(pcm))
         if text is None and prefix_seconds is None:
             return made
-        return cloned(self.system, made, pcm, text, prefix_seconds)
+        return clone_voice(self.system, made, pcm, text, prefix_seconds)
 
     def portrait(self, portrait: str | Path | None = None, crop: str = "face") -> Portrait:
         """Compute a portrait from an image.
@@ -226,4 +226,4 @@ class Talker:
         Raises:
             ValueError: the capacity is not supported.
         """
-        return made_together(self.system, clips, capacity, ordered)
+        return map_clips(self.system, clips, capacity, ordered)
