@@ -1,7 +1,8 @@
-"""Two independent diffusion transformers that turn one hidden state into the next patch of each stream.
+"""Two independent diffusion transformers (DiT) that predict the next patch of each stream.
 
-Tokens of a head: [hidden + time] [global condition] [previous patch] [noisy patch] -> velocity of the latter.
-Module names follow the published checkpoint (`speech_cfm.estimator.*`, `motion_cfm.estimator.*`).
+The tokens of a DiT are [hidden state + time] [global condition] [previous patch] [noisy patch]. Its output is
+the velocity of the noisy patch. Module names follow the published checkpoint (`speech_cfm.estimator.*`,
+`motion_cfm.estimator.*`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from heads.streams import NO_STREAMS, Streams
 
 
 def sinusoid(time: Tensor, width: int) -> Tensor:
-    """Times (B,) in [0, 1] as (B, width): sines, then cosines, of 1000 t at `width` / 2 frequencies."""
+    """Embed times t (B,) in [0, 1] as (B, width): sines, then cosines, of 1000 t at width / 2 frequencies."""
     half = width // 2
     exponent = torch.arange(half, device=time.device, dtype=time.dtype) * -(math.log(10000.0) / (half - 1))
     angle = 1000.0 * time[:, None] * exponent.exp()
@@ -35,6 +36,7 @@ class TimeMLP(nn.Module):
     """Linear, SiLU, linear on a time embedding."""
 
     def __init__(self, width: int) -> None:
+        """`width`: of input and output."""
         super().__init__()
         self.linear_1 = nn.Linear(width, width)
         self.linear_2 = nn.Linear(width, width)
@@ -45,9 +47,10 @@ class TimeMLP(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The bidirectional transformer of a head."""
+    """The bidirectional transformer of a DiT."""
 
     def __init__(self, width: int, layers: int, heads: int, ffn: int) -> None:
+        """`ffn`: inner width of the MLPs."""
         super().__init__()
         self.input_proj = nn.Linear(width, width)
         self.blocks = nn.ModuleList(Block(width, heads, ffn) for _ in range(layers))
@@ -55,7 +58,7 @@ class Decoder(nn.Module):
         self.rope = Rope(width // heads)
 
     def forward(self, tokens: Tensor, last: int) -> Tensor:
-        """(B, T, width) -> (B, last, width): the last tokens, the only ones that the final block computes."""
+        """Outputs (B, last, width) of the last tokens of (B, T, width). The final block skips the others."""
         rotation = self.rope(tokens.shape[1])
         x = self.input_proj(tokens)
         for block in self.blocks[:-1]:
@@ -65,8 +68,12 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True)
 class Fixed:
-    """What a DiT sees in every solver step of a patch: the projected hidden state (B, width), the tokens of
-    the global condition and the previous patch (B, 1 + P, width), and what is added to noisy tokens.
+    """Inputs of a DiT that are the same in every solver step of a patch.
+
+    Attributes:
+        hidden: (B, width) projected hidden state.
+        known: (B, 1 + P, width) tokens of the global condition and the previous patch.
+        added: (B, 1, width) projected hidden state that is added to the noisy tokens, or None.
     """
 
     hidden: Tensor
@@ -75,14 +82,15 @@ class Fixed:
 
 
 class DiT(nn.Module):
-    """The velocity of one stream's patch."""
+    """Diffusion transformer that predicts the velocity of the patch of one stream."""
 
     def __init__(self, config: DiTConfig) -> None:
+        """`config`: the sizes."""
         super().__init__()
         self.config = config
         width = config.width
         if config.hidden_width != width:
-            # Without a bias: a dropped hidden state is zero before and after.
+            # No bias, so that a dropped hidden state is zero before and after the projection.
             self.hidden_proj: nn.Module = nn.Linear(config.hidden_width, width, bias=False)
         else:
             self.hidden_proj = nn.Identity()
@@ -97,16 +105,22 @@ class DiT(nn.Module):
         self.decoder = Decoder(width, config.layers, config.heads, config.ffn)
 
     def time_token(self, time: Tensor) -> Tensor:
-        """(B,) float32 -> (B, width). The second network always sees 0, yet its output is part of the sum."""
-        # A time in half precision would be too coarse: the embedding multiplies it by 1000.
+        """Time tokens (B, width) of times (B,) float32.
+
+        The input of `delta_time_mlp` is always 0, but its output is part of the sum in the published model.
+        """
+        # The embedding multiplies times by 1000, for which half precision would be too coarse.
         embedding = sinusoid(time, self.config.width).to(self.in_proj.weight.dtype)
         no_step = sinusoid(torch.zeros_like(time[:1]), self.config.width).to(embedding.dtype)
         return self.time_mlp(embedding) + self.delta_time_mlp(no_step)
 
     def fixed(self, hidden: Tensor, context: Tensor, global_: Tensor) -> Fixed:
-        """What does not change from one solver step to the next.
+        """Compute the inputs that are the same in every solver step.
 
-        hidden (B, D), context (B, P, C), global_ (B, G).
+        Args:
+            hidden: (B, D) hidden state.
+            context: (B, P, C) previous patch.
+            global_: (B, G) global condition.
         """
         dtype = self.in_proj.weight.dtype
         hidden, context, global_ = hidden.to(dtype), context.to(dtype), global_.to(dtype)
@@ -115,7 +129,7 @@ class DiT(nn.Module):
         return Fixed(self.hidden_proj(hidden), known, added)
 
     def velocity(self, x: Tensor, time_token: Tensor, fixed: Fixed) -> Tensor:
-        """Velocity (B, P, C), float32, at x (B, P, C); time_token (B or 1, width)."""
+        """Velocity (B, P, C), float32, at x (B, P, C). `time_token`: (B or 1, width)."""
         noisy = self.in_proj(x.to(time_token.dtype))
         if fixed.added is not None:
             noisy = noisy + fixed.added
@@ -126,7 +140,12 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, time: Tensor, hidden: Tensor, context: Tensor, global_: Tensor) -> Tensor:
         """Velocity (B, P, C), float32, at x (B, P, C).
 
-        time (B,) or (1,), hidden (B, D), context (B, P, C), global_ (B, G).
+        Args:
+            x: (B, P, C) noisy patch.
+            time: (B,) or (1,).
+            hidden: (B, D) hidden state.
+            context: (B, P, C) previous patch.
+            global_: (B, G) global condition.
         """
         return self.velocity(x, self.time_token(time), self.fixed(hidden, context, global_))
 
@@ -141,9 +160,10 @@ def _guide(both: Tensor, sampling: Sampling) -> Tensor:
 
 
 class TwoDiTHeads(nn.Module):
-    """The published head: one DiT a stream, on the same hidden state; neither sees the other."""
+    """The published heads: one DiT per stream. Both have the same hidden state and are independent."""
 
     def __init__(self, config: TwoDiTHeadsConfig) -> None:
+        """`config`: the sizes; a stream without sizes has no DiT."""
         super().__init__()
         self.config = config
         for name, own in (("audio", config.audio), ("motion", config.motion)):
@@ -158,7 +178,7 @@ class TwoDiTHeads(nn.Module):
     def errors(
         self, condition: Condition, target: Streams, draws: Draws, given: Streams = NO_STREAMS
     ) -> Streams:
-        """Squared velocity error, mean over channels: see `Head.errors`. Given streams are not used."""
+        """Squared velocity errors, mean over channels; see `Head.errors`. Does not use given streams."""
         return Streams.of(target.names, lambda name: self._errors(name, condition, target[name], draws))
 
     def _errors(self, name: str, condition: Condition, target: Tensor, draws: Draws) -> Tensor:
@@ -181,7 +201,7 @@ class TwoDiTHeads(nn.Module):
         return errors.new_zeros(target.shape[:2]).index_put((rows,), errors)
 
     def constants(self, sampling: Sampling) -> dict[str, dict[float, Tensor]]:
-        """The time token (1, width) of every solver step, by stream and time."""
+        """Time token (1, width) of every solver step, by stream and time."""
         times = [time for time, _ in euler_steps(sampling.steps, sampling.sway)]
         return {name: {time: self._token(name, time) for time in times} for name, _ in self.named_children()}
 
@@ -198,11 +218,11 @@ class TwoDiTHeads(nn.Module):
         given: Streams = NO_STREAMS,
         constants: dict[str, dict[float, Tensor]] | None = None,
     ) -> Streams:
-        """Guided Euler steps: see `Head.sample`. Given streams are not used."""
+        """Solve with guided Euler steps; see `Head.sample`. Does not use given streams."""
         tokens = self.constants(sampling) if constants is None else constants
         guided = sampling.guidance != 1
         hidden = condition.hidden
-        if guided:  # one batch of 2 B rows; the second half lacks the hidden state
+        if guided:  # one batch of 2 B rows; the hidden state of the second half is zero
             hidden = torch.cat([hidden, torch.zeros_like(hidden)])
         widen: Callable[[Tensor], Tensor] = _twice if guided else lambda x: x
         fixed = {

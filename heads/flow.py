@@ -1,6 +1,6 @@
-"""Flow matching on straight paths: the mathematics, free of networks.
+"""Flow matching on straight paths. This module uses no networks.
 
-Time runs from 1 (noise z) to 0 (data x). The path is (1 - t) x + t z, its velocity z - x.
+Time t runs from 1 (noise z) to 0 (data x). The path is (1 - t) x + t z, and its velocity is z - x.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from torch import Tensor
 
 from heads.streams import Streams
 
-LOGIT_MEAN = -0.4
-DROP_HIDDEN = 0.1
-DROP_CONTEXT = 0.05
+LOGIT_MEAN = -0.4  # of training times
+DROP_HIDDEN = 0.1  # probability that the hidden state is dropped, for classifier-free guidance
+DROP_CONTEXT = 0.05  # probability that the previous patch is dropped
 
 
 def on_path(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """The point of the path at `time` (B,), for data and noise (B, ...)."""
+    """The point of the path (B, ...) at `time` (B,), for data and noise (B, ...)."""
     time = _column(time, data)
     return (1 - time) * data + time * noise
 
 
 def velocity_target(data: Tensor, noise: Tensor) -> Tensor:
-    """d/dt of the path, the same at every time: noise - data."""
+    """The velocity of the path, noise - data, which is the same at every time."""
     return noise - data
 
 
 def data_from(point: Tensor, velocity: Tensor, time: Tensor) -> Tensor:
-    """Where the straight path through `point` (B, ...) at `time` (B,) with `velocity` meets the data."""
+    """The data (B, ...) at the end of the straight path through `point` (B, ...) at `time` (B,)."""
     return point - _column(time, point) * velocity
 
 
 def logit_normal(normal: Tensor) -> Tensor:
-    """Standard normal numbers as times in (0, 1): sigmoid(n - 0.4), so more of them near the data."""
+    """Map standard normal numbers n to times in (0, 1): sigmoid(n - 0.4). More times are near the data."""
     return torch.sigmoid(normal + LOGIT_MEAN)
 
 
@@ -44,12 +44,12 @@ def _column(time: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random part of one training step, per stream and row.
+    """Random values of one training step, per stream.
 
     Attributes:
         time: (B,) in (0, 1).
         noise: (B, P, C) standard normal.
-        keep_hidden, keep_context: (B,) bool; where False that condition is zeroed, for guidance.
+        keep_hidden, keep_context: (B,) bool; the condition is set to zero in rows where it is False.
     """
 
     time: Streams
@@ -58,7 +58,7 @@ class Draws:
     keep_context: Streams
 
     def to(self, device: torch.device | str) -> Draws:
-        """The same draws on another device."""
+        """Copy the draws to another device."""
         moved = {field.name: getattr(self, field.name).map(lambda x: x.to(device)) for field in fields(self)}
         return Draws(**moved)
 
@@ -69,7 +69,13 @@ def draws(
     drop_hidden: float = DROP_HIDDEN,
     drop_context: float = DROP_CONTEXT,
 ) -> Draws:
-    """Draws for targets `like` (B, P, C), made on the CPU by `generator`, then moved to their device."""
+    """Draw random values for targets.
+
+    Args:
+        like: (B, P, C) per stream, the targets. The result has their shape, dtype and device.
+        generator: of the CPU, on which all values are drawn.
+        drop_hidden, drop_context: probabilities that a condition is dropped.
+    """
 
     def uniform_above(least: float) -> Streams:
         return like.map(lambda x: (torch.rand(len(x), generator=generator) > least).to(x.device))

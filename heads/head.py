@@ -1,4 +1,4 @@
-"""The two verbs of every head: what training asks (`errors`) and what generation asks (`sample`)."""
+"""The interface of heads: `errors` for training and `sample` for generation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Condition", "Draws", "Head", "HeadConfig", "Sampling"]
 
 @dataclass(frozen=True)
 class Condition:
-    """What a head knows about the patches that it predicts; B rows, P frames a patch.
+    """Conditions of B patches of P frames. Latents are normalised.
 
     Attributes:
-        hidden: (B, D) state of the language model at the position before the patch.
-        context: (B, P, C) latents of the previous patch of each stream; zeros where there is none.
-        global_: (B, G) per stream: the speaker embedding, the motion of the first frame (normalised).
-        predicted: (B,) bool per stream: rows whose patch of that stream is predicted; None: all rows.
-        known: (B,) bool per stream: rows whose patch of that stream is given instead; None: no row. A row
-            may have neither: the stream is absent there.
-        text: (B, P, D) encoding of the text spoken at each frame, for heads that read it.
+        hidden: (B, D) hidden state of the language model at the position before the patch.
+        context: (B, P, C) per stream, the previous patch; zeros if there is none.
+        global_: (B, G) per stream, the speaker embedding and the motion code of the first frame.
+        predicted: (B,) bool per stream, rows whose patch of the stream is predicted; None: all rows.
+        known: (B,) bool per stream, rows whose patch of the stream is given; None: no row. In rows that are
+            neither, the stream is absent.
+        text: (B, P, D) encoding of the text spoken at each frame, for heads that use it; None otherwise.
     """
 
     hidden: Tensor
@@ -37,7 +37,7 @@ class Condition:
 
 
 class HeadConfig(Protocol):
-    """Sizes of a head that the talker needs to know."""
+    """The properties of a head's config that the talker uses."""
 
     @property
     def widths(self) -> dict[str, int]:
@@ -56,19 +56,26 @@ class HeadConfig(Protocol):
 
 
 class Head(Protocol):
-    """One hidden state -> the next patch of every stream. Weighting and reducing errors is up to recipes."""
+    """Predicts the next patch of every stream from one hidden state. Recipes weight and reduce the errors."""
 
     def errors(
         self, condition: Condition, target: Streams, draws: Draws, given: Streams = NO_STREAMS
     ) -> Streams:
-        """Unreduced training errors (B, P) of each stream of `target`; 0 in rows not `predicted`.
+        """Compute unreduced training errors.
 
-        target, given: (B, P, C) per stream; `given` holds the patch itself in rows where it is `known`.
+        Args:
+            condition: the conditions of B patches.
+            target: (B, P, C) per stream, the true patches.
+            draws: times, noise and dropped conditions.
+            given: (B, P, C) per stream, the given patches in rows where the stream is `condition.known`.
+
+        Returns:
+            (B, P) errors of each stream of `target`; 0 in rows that are not `condition.predicted`.
         """
         ...
 
     def constants(self, sampling: Sampling) -> Any:
-        """What `sample` needs that depends on the weights and these settings only."""
+        """Compute the values for `sample` that depend only on the weights and the settings."""
         ...
 
     def sample(
@@ -79,9 +86,16 @@ class Head(Protocol):
         given: Streams = NO_STREAMS,
         constants: Any = None,
     ) -> Streams:
-        """The next patch (B, P, C) of each stream of `noise`, float32; rows not `predicted` are arbitrary.
+        """Sample the next patch of each stream.
 
-        noise: (B, P, C) standard normal per stream; given: see `errors`; constants: see above, computed
-        here where None.
+        Args:
+            condition: the conditions of B patches.
+            noise: (B, P, C) per stream, standard normal.
+            sampling: settings of the solver.
+            given: see `errors`.
+            constants: the result of `constants(sampling)`; None: computed here.
+
+        Returns:
+            (B, P, C) float32 of each stream of `noise`; arbitrary in rows that are not `predicted`.
         """
         ...

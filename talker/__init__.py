@@ -1,4 +1,4 @@
-"""Talking portraits: text, a voice and a face become speech and video, generated together."""
+"""Talking portraits: generates speech and video together from a text, a voice and a face."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Talker", "UserError"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loaded when first asked for: `import talker.model` needs neither PyAV nor pictures."""
+    """Import class `name` on first access, so that `import talker.model` imports neither PyAV nor Pillow."""
     if name == "Talker":
         from talker.pipeline import Talker
 

@@ -1,4 +1,4 @@
-"""`python -m talker` is the command `talker`."""
+"""Runs the command `talker` as `python -m talker`."""
 
 import sys
 

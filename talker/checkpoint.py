@@ -1,4 +1,4 @@
-"""Native checkpoints: one folder a component, `config.json` + `model.safetensors`, nothing that executes."""
+"""Native checkpoints: one folder per component with `config.json` and `model.safetensors`, and no pickles."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ PUPPET = ASSETS / "puppet"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says which file and what to do."""
+    """A checkpoint cannot be used. The message names the file and the next step."""
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """A frozen config dataclass as plain JSON values."""
+    """Convert a frozen config dataclass to JSON values."""
     return dataclasses.asdict(config)
 
 
 def config_from_dict(config_class: type, values: Any) -> Any:
-    """The inverse of `config_to_dict`: nested dataclasses and tuples are rebuilt from the field annotations.
+    """Build a config from JSON values: the inverse of `config_to_dict`.
+
+    Nested dataclasses and tuples are rebuilt according to the field annotations.
 
     Raises:
         CheckpointError: a field is unknown or missing.
@@ -61,9 +63,9 @@ def _rebuild(hint: Any, value: Any) -> Any:
 
 
 def save_component(module: nn.Module, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write `folder/config.json` and `folder/model.safetensors`, each in one atomic replacement.
+    """Write `folder/config.json` and `folder/model.safetensors`, and replace each file atomically.
 
-    Floating tensors are stored as `dtype`; tied tensors once.
+    Floating-point tensors are stored as `dtype`. Tied tensors are stored once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
@@ -82,14 +84,14 @@ def save_component(module: nn.Module, folder: Path, dtype: torch.dtype = torch.f
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The values in `folder/config.json`.
+    """Read the values of `folder/config.json`.
 
     Raises:
-        CheckpointError: it is missing or cannot be read.
+        CheckpointError: the file is missing or cannot be read.
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing: a checkpoint is config.json and model.safetensors")
+        raise CheckpointError(f"{path} is missing: a checkpoint needs config.json and model.safetensors")
     try:
         values: dict[str, Any] = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -100,15 +102,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load_component(
     component: type[Component], config_class: type, folder: Path, device: str | torch.device = "cpu"
 ) -> Component:
-    """Build `component` from a folder that `save_component` wrote: evaluation mode, float32, on `device`.
+    """Load a `component` that `save_component` wrote, in evaluation mode and float32, to `device`.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or its keys and shapes are not this component's.
+        CheckpointError: a file is missing or damaged, or its keys or shapes do not match the component.
     """
     config = config_from_dict(config_class, read_config(folder))
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing: a checkpoint is config.json and model.safetensors")
+        raise CheckpointError(f"{path} is missing: a checkpoint needs config.json and model.safetensors")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
@@ -119,10 +121,12 @@ def load_component(
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Copy `tensors` into `module`; names and shapes must agree, tied names may be left out.
+    """Copy `tensors` into `module`. Names and shapes must match; only one name of tied tensors is needed.
+
+    `source` names the file in error messages.
 
     Raises:
-        CheckpointError: lists what is missing, unexpected, of another shape or not finite.
+        CheckpointError: tensors are missing, unexpected, not finite, or have a wrong shape. It lists them.
     """
     own = module.state_dict()
     kept = {own[key].data_ptr() for key in tensors if key in own}
@@ -150,8 +154,11 @@ def _some(names: list[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-class atomic:  # noqa: N801 - reads as a verb at its place of use
-    """`with atomic(path) as temporary:` write `temporary`; it replaces `path` at the end, or disappears."""
+class atomic:  # noqa: N801 - used like a function
+    """Context manager that yields a temporary path, which replaces `path` at the end.
+
+    If the block raises, the temporary file is removed and `path` is unchanged.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -26,17 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("talker")
 
 LONGEST_TEXT = 100_000  # characters, more than an hour of speech
-SYNTHETIC = (
-    "the default voices and faces were learned from synthetic people only: expect little of real photos"
-)
+SYNTHETIC = "the default model was trained on synthetic people only: results with real photos will be poor"
 INTERRUPTED = {"output": None, "duration_seconds": 0.0, "patches": 0, "finish_reason": "interrupted"}
-IMPATIENT_SECONDS = 2.0
+REPEAT_SECONDS = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 2 for what the user can mend, 130 after Ctrl-C.
+    """Run the command and return its exit code: 0, 2 after an error of the user, 130 after Ctrl-C.
 
-    Without arguments, those of the process, whose signals then are the command's too.
+    `arguments` None: use the arguments of the process, and handle its signals.
     """
     began = time.perf_counter()
     with _logging_to_stderr():
@@ -45,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _logging_to_stderr() -> Iterator[None]:
-    """Messages of the package on standard error; afterwards the logger is as it was before."""
+    """Log messages of the package to standard error, and restore the logger afterwards."""
     handler, level = logging.StreamHandler(sys.stderr), log.level
     handler.setFormatter(logging.Formatter("talker: %(message)s"))
     log.addHandler(handler)
@@ -61,11 +59,11 @@ def _run(arguments: list[str] | None, began: float) -> int:
     options = _parser().parse_args(arguments)
     try:
         if arguments is None:
-            _take_signals()
+            _handle_signals()
         return options.run(options, began)
     except KeyboardInterrupt:
         if arguments is None:
-            # On the way out there is nothing to interrupt, and Python would say where it was.
+            # The process is about to exit. Another signal would only make Python print a traceback.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
         if getattr(options, "json", False):
@@ -76,20 +74,21 @@ def _run(arguments: list[str] | None, began: float) -> int:
         log.error("%s", error)
         return 2
     except (OSError, MemoryError) as error:
-        log.error("%s; free some space or memory and try again", error)
+        log.error("%s; free disk space or memory and try again", error)
         return 2
 
 
-def _take_signals() -> None:
-    """A polite kill is a Ctrl-C, so that no half-written file stays; so are several in a row, for a second
-    one would interrupt the cleaning up.
+def _handle_signals() -> None:
+    """Raise KeyboardInterrupt on SIGINT and SIGTERM, so that temporary files are removed.
+
+    Further signals within REPEAT_SECONDS are ignored, because they would interrupt the cleanup.
     """
-    last = -IMPATIENT_SECONDS
+    last = -REPEAT_SECONDS
 
     def interrupt(number: int, frame: Any) -> None:
         nonlocal last
         before, last = last, time.monotonic()
-        if last - before >= IMPATIENT_SECONDS:
+        if last - before >= REPEAT_SECONDS:
             raise KeyboardInterrupt
 
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
@@ -98,14 +97,15 @@ def _take_signals() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Whose complaints are one line too."""
+    """An argument parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows how\n")
+        """Print `message` in one line and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}; run `{self.prog} --help` for usage\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="talker", description="Talking portraits from text, a voice and a face.")
+    parser = _Parser(prog="talker", description="Make talking portraits from a text, a voice and a face.")
     parser.add_argument(
         "--version", action="version", version=f"talker {importlib.metadata.version('talker')}"
     )
@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_animate(commands)
     _add_dub(commands)
     info = commands.add_parser(
-        "info", help="list what ships", description="List the portraits and voices that ship."
+        "info",
+        help="list the shipped models, portraits and voices",
+        description="List the shipped models, portraits and voices.",
     )
     info.set_defaults(run=_info)
     return parser
@@ -122,14 +124,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_say(commands: Any) -> None:
     say = commands.add_parser(
-        "say", help="speak a text", description="Speak TEXT with a voice and a face, as an mp4."
+        "say",
+        help="make a video that speaks a text",
+        description="Write an mp4 in which a face speaks TEXT with a voice.",
     )
-    say.add_argument("text", metavar="TEXT", help="what to say, English; - reads it from standard input")
-    say.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="where to write")
+    say.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
+    say.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="output file")
     say.add_argument(
         "--audio-only",
         action="store_true",
-        help="speech alone, without a face: OUT is a .wav, .flac, .m4a, .mp3, .ogg or .opus",
+        help="write speech without video: OUT is a .wav, .flac, .m4a, .mp3, .ogg or .opus file",
     )
     _add_portrait(say)
     _add_voice(say)
@@ -137,19 +141,19 @@ def _add_say(commands: Any) -> None:
     before.add_argument(
         "--voice-text",
         metavar="TEXT",
-        help="the words in the recording V: go on from it as the next sentence",
+        help="transcript of the recording V; TEXT is spoken as the sentence after it",
     )
     before.add_argument(
         "--voice-seconds",
         type=float,
         metavar="S",
-        help="go on from the first S seconds of V, TEXT begins there",
+        help="continue from the first S seconds of V; TEXT must begin with the words in them",
     )
     _add_sampling(say)
     say.add_argument(
         "--stop",
         choices=("paper", "release"),
-        help="end at the first patch that looks like an end, or at three in a row (else as the weights want)",
+        help="end after one stop prediction (paper) or three in a row (release); default: rule of the model",
     )
     say.set_defaults(run=_say)
 
@@ -157,17 +161,21 @@ def _add_say(commands: Any) -> None:
 def _add_animate(commands: Any) -> None:
     animate = commands.add_parser(
         "animate",
-        help="let a face speak a recording",
-        description="Let a face speak AUDIO, as an mp4 that is as long and has the same sound.",
+        help="make a video of a face that speaks a recording",
+        description="Write an mp4 in which a face speaks AUDIO. It has the length and the sound of AUDIO.",
     )
     animate.add_argument("audio", metavar="AUDIO", help="a recording of speech: wav, mp3, m4a, a video, ...")
-    animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="where to write")
-    animate.add_argument("--text", metavar="TEXT", help="what is said; helps the lips. - reads it from stdin")
+    animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="output file")
+    animate.add_argument(
+        "--text",
+        metavar="TEXT",
+        help="transcript of AUDIO, which improves the lip motion; - reads it from standard input",
+    )
     animate.add_argument(
         "--transcribe",
         metavar="MODEL",
-        help="let openai-whisper find out what is said: the file of its weights, or a name such as base.en "
-        "where it has them already",
+        help="transcribe AUDIO with openai-whisper: a weights file, or the name of a model that whisper has "
+        "already downloaded, such as base.en",
     )
     _add_portrait(animate)
     _add_sampling(animate)
@@ -177,58 +185,75 @@ def _add_animate(commands: Any) -> None:
 def _add_dub(commands: Any) -> None:
     dub = commands.add_parser(
         "dub",
-        help="give a video a voice",
-        description="Let a voice speak TEXT in time with the face in VIDEO; its pictures are copied.",
+        help="replace the speech of a video",
+        description="Speak TEXT with a voice, synchronous with the face in VIDEO. The video track is copied.",
     )
     dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
-    dub.add_argument("text", metavar="TEXT", help="what is said, English; - reads it from standard input")
+    dub.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
     dub.add_argument(
         "-o",
         "--output",
         metavar="OUT",
-        help="where to write (default: VIDEO-dubbed.mp4; in the container of VIDEO where mp4 cannot hold it)",
+        help="output file (default: VIDEO-dubbed.mp4, or the container of VIDEO if mp4 cannot hold it)",
     )
-    dub.add_argument("--crop", choices=("face", "none"), default="face", help="find the face, or do not look")
-    _add_voice(dub, "; VIDEO itself, if it has sound")
+    dub.add_argument(
+        "--crop",
+        choices=("face", "none"),
+        default="face",
+        help="crop to the face (default), or to the largest centred square",
+    )
+    _add_voice(dub, "; VIDEO itself may be given if it has sound")
     _add_sampling(dub)
     dub.set_defaults(run=_dub)
 
 
 def _add_portrait(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--portrait", metavar="P", help="a picture of a face, or a name that `talker info` lists"
+        "--portrait", metavar="P", help="image of a face, or a portrait name that `talker info` lists"
     )
     command.add_argument(
-        "--crop", choices=("face", "none"), default="face", help="frame the face, or take the picture as is"
+        "--crop",
+        choices=("face", "none"),
+        default="face",
+        help="crop to the face (default), or to the largest centred square",
     )
 
 
 def _add_voice(command: argparse.ArgumentParser, more: str = "") -> None:
     command.add_argument(
-        "--voice", metavar="V", help=f"a recording of a voice, or a name that `talker info` lists{more}"
+        "--voice", metavar="V", help=f"recording of a voice, or a voice name that `talker info` lists{more}"
     )
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another seed, another take (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of the random noise (default: 0)"
     )
     command.add_argument(
         "--preset",
         choices=("puppet", "paper", "release"),
-        help="how patches are drawn (else as the model wants)",
+        help="sampling settings (default: those of the model)",
     )
-    command.add_argument("--temperature", type=float, metavar="T", help="0 to 1: from even to lively")
     command.add_argument(
-        "--guidance", type=float, metavar="G", help="how strictly to follow what is given; 1 is off"
+        "--temperature", type=float, metavar="T", help="scale of the noise; higher values vary more (0 to 2)"
     )
-    command.add_argument("--steps", type=int, metavar="N", help="solver steps a patch: fewer is faster")
-    command.add_argument("--sway", type=float, metavar="S", help="how far small steps come first; 0 is even")
     command.add_argument(
-        "--model", metavar="M", help="a name that `talker info` lists, or a checkpoint's folder"
+        "--guidance", type=float, metavar="G", help="scale of classifier-free guidance; 1 turns it off"
+    )
+    command.add_argument(
+        "--steps", type=int, metavar="N", help="solver steps per patch; fewer steps are faster"
+    )
+    command.add_argument(
+        "--sway",
+        type=float,
+        metavar="S",
+        help="coefficient of sway sampling; higher values take smaller steps first, 0 takes equal steps",
+    )
+    command.add_argument(
+        "--model", metavar="M", help="model name that `talker info` lists, or a checkpoint folder"
     )
     command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
-    command.add_argument("--json", action="store_true", help="print one line about the result")
+    command.add_argument("--json", action="store_true", help="print a report as one line of JSON")
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
@@ -236,9 +261,9 @@ def _say(options: argparse.Namespace, began: float) -> int:
     from talker.model.defaults import STOP_RULES
 
     text = _text(options.text)
-    # A wrong name should not cost the time to load.
+    # Check the name before loading, which takes time.
     output = check_output(options.output, tuple(SOUND_FILES) if options.audio_only else (".mp4",))
-    _spare(output, options.voice)
+    _check_not_input(output, options.voice)
     sampling = _sampling(options)
     talker = _load(options)
     voice = talker.voice(options.voice, options.voice_text, options.voice_seconds)
@@ -263,7 +288,7 @@ def _animate(options: argparse.Namespace, began: float) -> int:
     if text is not None and options.transcribe is not None:
         raise UserError("give --text or --transcribe, not both")
     output = check_output(options.output)
-    _spare(output, str(check_input(options.audio)))
+    _check_not_input(output, str(check_input(options.audio)))
     sampling, transcriber = _sampling(options), None
     if options.transcribe is not None:
         from talker.clips.transcript import whisper_transcriber
@@ -283,7 +308,7 @@ def _dub(options: argparse.Namespace, began: float) -> int:
 
     text = _text(options.text)
     options.output = check_dub(options.output or dubbed_name(options.video), options.video)
-    _spare(options.output, options.voice)
+    _check_not_input(options.output, options.voice)
     sampling = _sampling(options)
     talker = _load(options)
     voice = talker.voice(options.voice)
@@ -294,10 +319,10 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     return _save(dubbing, options, loaded - began)
 
 
-def _spare(output: Path, recording: str | None) -> None:
-    """Raises UserError where the output would replace the recording that it is made from."""
+def _check_not_input(output: Path, recording: str | None) -> None:
+    """Raise UserError if the output would overwrite the recording that it is made from."""
     if recording and output.exists() and Path(recording).exists() and output.samefile(recording):
-        raise UserError(f"{output} is the recording itself: choose another name for the output")
+        raise UserError(f"{output} is the input recording: choose another name for --output")
 
 
 def _load(options: argparse.Namespace) -> Talker:
@@ -326,10 +351,10 @@ def _save(clip: Clip, options: argparse.Namespace, load_seconds: float) -> int:
 
 
 def _text(argument: str) -> str:
-    """The text to say.
+    """The text to speak: the argument, or standard input for "-".
 
     Raises:
-        UserError: empty, too long, or standard input is no text.
+        UserError: the text is empty or too long, or standard input is not UTF-8.
     """
     try:
         text = sys.stdin.read(LONGEST_TEXT + 1) if argument == "-" else argument
@@ -343,7 +368,7 @@ def _text(argument: str) -> str:
 
 
 def _sampling(options: argparse.Namespace) -> Changes:
-    """The preset and the options that were given; checks the seed too.
+    """The sampling options that were given. Also checks the seed.
 
     Raises:
         UserError: an option is out of range.
@@ -356,7 +381,7 @@ def _sampling(options: argparse.Namespace) -> Changes:
         "temperature": (0, 2),
         "guidance": (0, 20),
         "steps": (1, 1000),
-        "sway": (-1, 1.75),  # beyond, time would run backwards
+        "sway": (-1, 1.75),  # outside this range the times of the solver would not decrease
     }
     given = {name: getattr(options, name) for name in ranges if getattr(options, name) is not None}
     for name, value in given.items():
@@ -368,19 +393,24 @@ def _sampling(options: argparse.Namespace) -> Changes:
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What the user changes of a model's own sampling: a preset (None: its own), and single values."""
+    """Changes of a model's sampling settings.
+
+    Args:
+        preset: settings that replace the model's defaults; None: keep the defaults.
+        values: single settings by name, applied afterwards.
+    """
 
     preset: Sampling | None
     values: dict[str, Any]
 
     def of(self, talker: Talker) -> Sampling:
-        """The sampling of a clip."""
+        """The settings of `talker` with these changes."""
         own = self.preset or talker.system.generator.defaults.sampling
         return dataclasses.replace(own, **self.values)
 
 
 class _Progress:
-    """A bar on standard error, in seconds of media; invisible where that is no terminal."""
+    """A progress bar on standard error, in seconds of media. Hidden if standard error is not a terminal."""
 
     def __init__(self, clip: Clip) -> None:
         from tqdm import tqdm

@@ -1,7 +1,7 @@
-"""The one exception whose message is written for the person at the keyboard."""
+"""The exception for errors of the user."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something that the user gave cannot be used; the message is one line and says what to do."""
+    """An input of the user cannot be used. The message is one line and names the next step."""

@@ -1,4 +1,4 @@
-"""Who speaks: a voice and a portrait, each computed once and used for any number of clips."""
+"""Voice and portrait: both are computed once and used for any number of clips."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from motion_ae.model import SourceFeatures
 
 @dataclass(frozen=True)
 class Voice:
-    """A way to speak.
+    """A voice to speak with.
 
     Args:
-        name: for people.
-        embedding: (G,) of the speaker.
-        prefix: (T, C) raw audio latents of a recording that precedes what is said, and is not heard.
-        said: the words spoken in `prefix`, where it is another sentence. Without them the text to be said
-            begins with the words of the prefix.
+        name: shown to users.
+        embedding: (G,) speaker embedding.
+        prefix: (T, C) raw audio latents of a recording that precedes the speech. The output does not
+            contain them.
+        said: transcript of `prefix` if the prefix is a sentence of its own. Empty: the text of the clip must
+            begin with the words of the prefix.
     """
 
     name: str
@@ -28,17 +29,17 @@ class Voice:
 
     @property
     def prefix_frames(self) -> int:
-        """Length of the prefix."""
+        """Number of frames of the prefix."""
         return 0 if self.prefix is None else len(self.prefix)
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face.
+    """A face to render.
 
     Args:
-        name: for people.
-        source: the picture as the renderer needs it.
+        name: shown to users.
+        source: features of the image for the renderer.
     """
 
     name: str
@@ -46,5 +47,5 @@ class Portrait:
 
     @property
     def motion(self) -> Tensor:
-        """Its own raw motion (M,), on the CPU."""
+        """Raw motion code (M,) of the image, float32 on the CPU."""
         return self.source.motion[0].float().cpu()

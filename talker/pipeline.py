@@ -1,4 +1,4 @@
-"""Talker: text, a voice and a portrait become speech and video. The public face of the package."""
+"""The public API of the package: `Talker` generates speech and video from a text, a voice and a portrait."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from heads.solver import Sampling
 from talker.clips.animate import Animation, LiveAnimation, lookahead_seconds
 from talker.clips.clip import Chunk, Take
-from talker.clips.cloning import cloned
+from talker.clips.cloning import clone_voice
 from talker.clips.dub import Dubbing
 from talker.clips.say import Utterance
 from talker.clips.text import sentences_of
-from talker.clips.together import Plan, made_together
+from talker.clips.together import Plan, map_clips
 from talker.errors import UserError
 from talker.generation.running_batch import DEFAULT_CAPACITY
 from talker.identity import Portrait, Voice
@@ -28,51 +28,60 @@ from talker.system import System
 
 
 class Talker:
-    """The whole system. Serves any number of calls and threads."""
+    """Generates speech and video. One instance serves any number of calls and threads."""
 
     def __init__(self, system: System) -> None:
+        """`system`: the networks of one checkpoint."""
         self.system = system
 
     @classmethod
     def from_pretrained(
         cls, model: str | Path | None = None, device: str = "cpu", dtype: str = "float32"
     ) -> Talker:
-        """A native checkpoint: a shipped name, a folder, or None for the default that the package carries.
+        """Load a native checkpoint. Nothing is downloaded.
 
-        The default knows synthetic people only; nothing is downloaded. `dtype`: "float32", "bfloat16" or
-        "float16".
+        Args:
+            model: name of a shipped model, or a folder; None: the default model, which was trained on
+                synthetic people only.
+            device: any device of PyTorch, such as "cpu" or "cuda".
+            dtype: "float32", "bfloat16" or "float16".
 
         Raises:
-            UserError: a part is missing or does not fit, or there is no such device or dtype.
+            UserError: a part is missing or does not match the others, or the device or dtype does not exist.
         """
         return cls(System.load(model_folder(model), device, dtype))
 
     def voice(
         self, voice: str | Path | None = None, text: str | None = None, prefix_seconds: float | None = None
     ) -> Voice:
-        """A voice to speak with: a shipped name, any recording of speech, or None for the first shipped.
+        """Compute a voice from a recording. The result does not contain the recording.
 
-        The recording gives the speaker's embedding. With `text`, the words spoken in it, every sentence is
-        spoken as if it followed the recording; with `prefix_seconds`, speech continues from the first seconds
-        of the recording, and must begin with their words. Neither is heard in the result.
+        Args:
+            voice: name of a shipped voice, or a file with speech; None: the first shipped voice.
+            text: transcript of the recording. Every sentence is then generated as a continuation of the
+                recording.
+            prefix_seconds: continue from the first seconds of the recording. The text of a clip must then
+                begin with the words spoken in them. Not allowed together with `text`.
 
         Raises:
-            UserError: no such file or name, no sound, too little of it, or too much to continue from.
+            UserError: the file or name does not exist, or the recording is silent, too short or too long.
         """
         path = shipped("voices", voice)
         pcm = read_voice(path)
         made = Voice(path.stem, self.system.embed_voice(pcm))
         if text is None and prefix_seconds is None:
             return made
-        return cloned(self.system, made, pcm, text, prefix_seconds)
+        return clone_voice(self.system, made, pcm, text, prefix_seconds)
 
     def portrait(self, portrait: str | Path | None = None, crop: str = "face") -> Portrait:
-        """A face to speak with: a shipped name, any picture, or None for the first shipped.
+        """Compute a portrait from an image.
 
-        `crop`: "face" finds and frames the face, "none" takes the largest centred square as it is.
+        Args:
+            portrait: name of a shipped portrait, or an image file; None: the first shipped portrait.
+            crop: "face" finds the face and crops to it, "none" takes the largest centred square.
 
         Raises:
-            UserError: no such file or name, no picture, or no face in it.
+            UserError: the file or name does not exist, is not an image, or shows no face.
         """
         path = shipped("portraits", portrait)
         return Portrait(path.stem, self.system.source(read_portrait(path, self.system.resolution, crop)))
@@ -87,13 +96,17 @@ class Talker:
         audio_only: bool = False,
         stop: StopRule | None = None,
     ) -> Utterance:
-        """Speech and video of `text`, sentence by sentence: `.save(path)` it, or iterate over its chunks.
+        """Plan a clip of `text`. Call `.save(path)` on the result, or iterate over its chunks.
 
-        `audio_only`: speech alone, by the task that is trained for that; the portrait is not used.
-        `sampling`, `stop`: None: as the weights want it.
+        Args:
+            text: English text. It is generated sentence by sentence.
+            voice, portrait: None: the first shipped ones.
+            seed: seed of the noise.
+            sampling, stop: None: the defaults of the model.
+            audio_only: generate speech without video, with the task "tts". The portrait is not used.
 
         Raises:
-            UserError: there is nothing that can be spoken, or no room for it.
+            UserError: the text has no words that can be spoken, or the text of the voice is too long.
         """
         sentences = sentences_of(self.system, text)
         voice, face = voice or self.voice(), None if audio_only else portrait or self.portrait()
@@ -110,7 +123,7 @@ class Talker:
         seed: int = 0,
         sampling: Sampling | None = None,
     ) -> Iterator[Chunk]:
-        """The chunks of `say`, the same bits, as they are made."""
+        """Yield the chunks of `say` while the following ones are generated. The values are identical."""
         return iter(self.say(text, voice, portrait, seed, sampling))
 
     def animate(
@@ -122,13 +135,19 @@ class Talker:
         seed: int = 0,
         sampling: Sampling | None = None,
     ) -> Animation:
-        """Video of a recording: `.save(path)` it with its own sound, or iterate over its chunks.
+        """Plan a video of a recording. Call `.save(path)` on the result, or iterate over its chunks.
 
-        `text` says what is spoken; a `transcriber` (see `talker.clips.transcript`) finds it out; both are
-        optional.
+        Args:
+            audio: a file with speech, whose sound is kept.
+            portrait: None: the first shipped one.
+            text: transcript of the recording. It improves the lip motion.
+            transcriber: function that computes the transcript (see `talker.clips.transcript`); used if
+                `text` is None.
+            seed: seed of the noise.
+            sampling: None: the defaults of the model.
 
         Raises:
-            UserError: no such file, no sound in it, or a text that cannot be spoken.
+            UserError: the file does not exist or has no sound, or the text cannot be spoken.
         """
         face = portrait or self.portrait()
         return Animation.of(self.system, audio, face, text, transcriber, seed, sampling)
@@ -141,22 +160,29 @@ class Talker:
         seed: int = 0,
         sampling: Sampling | None = None,
     ) -> Iterator[Chunk]:
-        """Video of sound of unknown length as it arrives.
+        """Yield video of live sound. A chunk is complete `lookahead_seconds` after its start.
 
-        `sound`: a channel into which another thread puts arrays (n,) float32, mono at 24 kHz, of any n, until
-        it closes the channel. Ending the iteration cancels the channel; cancelling the channel ends the
-        iteration. A chunk comes `lookahead_seconds` after its beginning. The bits do not depend on how the
-        sound is cut into arrays and are, with the recording's `level`, those of `animate` without a text.
+        The values do not depend on how the sound is split into arrays. With the `level` of a recording they
+        equal those of `animate` without a text.
+
+        Args:
+            sound: a channel into which another thread puts arrays (n,) float32, mono at 24 kHz, of any n,
+                until it closes the channel. Closing the iterator cancels the channel, and cancelling the
+                channel ends the iteration.
+            portrait: None: the first shipped one.
+            level: level of the speech as root mean square, 0 to 1; None: estimated while the sound arrives.
+            seed: seed of the noise.
+            sampling: None: the defaults of the model.
 
         Raises:
-            UserError: these weights hear a recording only as a whole; later, at an array that is no such
-                sound (integers, several channels, NaN).
+            UserError: the model encodes only whole recordings; or, during the iteration, an array is not
+                mono float32 or not finite.
         """
         return iter(LiveAnimation(self.system, sound, portrait or self.portrait(), level, seed, sampling))
 
     @property
     def lookahead_seconds(self) -> float:
-        """Sound after the beginning of a chunk that `animate_stream` needs for it."""
+        """Seconds of sound that `animate_stream` needs after the start of a chunk."""
         return lookahead_seconds(self.system)
 
     def dub(
@@ -168,22 +194,36 @@ class Talker:
         seed: int = 0,
         sampling: Sampling | None = None,
     ) -> Dubbing:
-        """Speech that fits a video of somebody speaking `text`: `.save(path)` it, or iterate over its chunks.
+        """Plan speech for a video of a person. Call `.save(path)` on the result, or iterate over its chunks.
+
+        Args:
+            video: a video file of one person who speaks.
+            text: English text to speak.
+            voice: None: the first shipped one.
+            crop: "face" finds the face and crops to it, "none" takes the largest centred square.
+            seed: seed of the noise.
+            sampling: None: the defaults of the model.
 
         Raises:
-            UserError: no such file, no face in it, or a text that cannot be spoken.
+            UserError: the file does not exist or shows no face, or the text cannot be spoken.
         """
         return Dubbing.of(self.system, video, text, voice or self.voice(), crop, seed, sampling)
 
     def map(
         self, clips: Iterable[Plan], capacity: int = DEFAULT_CAPACITY, ordered: bool = True
     ) -> Iterator[Take]:
-        """One take of each clip, many at a time as rows of one batch; save them or iterate over them.
+        """Yield a take of each clip, and generate several clips at once as rows of one batch.
 
-        `clips`: clips of any tasks, or functions that build one: `lambda: talker.say(text)`. What goes wrong
-        with a clip, building it included, is its take's `error`, which saving it raises; the others go on.
-        `ordered`: in the order of the clips; else each as soon as it is finished.
+        An error of one clip, also while it is built, is stored in `error` of its take and raised when the
+        take is saved. The other clips continue. A take has identical values in every map of the same
+        capacity; a clip that is saved without a map differs by rounding.
 
-        A take has the same bits in every map with this capacity; made alone it differs by rounding.
+        Args:
+            clips: clips of any tasks, or functions that build one, such as `lambda: talker.say(text)`.
+            capacity: number of rows of the batch.
+            ordered: whether takes are yielded in the order of the clips, or as soon as they are finished.
+
+        Raises:
+            ValueError: the capacity is not supported.
         """
-        return made_together(self.system, clips, capacity, ordered)
+        return map_clips(self.system, clips, capacity, ordered)

@@ -1,4 +1,4 @@
-"""The models, portraits and voices that come with the package, by name."""
+"""Finds the models, portraits and voices that are part of the package."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from talker.errors import UserError
 
 
 def shipped_names(kind: str) -> list[str]:
-    """Names of the "portraits" or "voices" that the package carries, the default first."""
+    """Names of the shipped portraits or voices, sorted. `kind`: "portraits" or "voices"."""
     return sorted(path.stem for path in (ASSETS / kind).glob("*") if path.suffix in (".png", ".wav"))
 
 
 def shipped_models() -> list[str]:
-    """Names of the checkpoints that the package carries, the default first."""
+    """Names of the shipped models. The default model comes first."""
     names = sorted(path.parent.parent.name for path in ASSETS.glob("*/talker/config.json"))
     return sorted(names, key=lambda name: name != PUPPET.name)
 
 
 def model_folder(wanted: str | Path | None) -> Path:
-    """The folder of a shipped checkpoint by its name, or the path itself; None: the default.
+    """The checkpoint folder of a shipped model, or of a path. None: the default model.
 
-    A folder of your own that has a shipped name is "./NAME".
+    To use your own folder with the name of a shipped model, write "./NAME".
 
     Raises:
-        UserError: neither such a name nor such a folder exists.
+        UserError: `wanted` is neither a shipped model nor a folder.
     """
     if wanted is None:
         return PUPPET
@@ -40,16 +40,18 @@ def model_folder(wanted: str | Path | None) -> Path:
 
 
 def shipped(kind: str, wanted: str | Path | None) -> Path:
-    """The file of a shipped portrait or voice by its name, or the path itself.
+    """The file of a shipped portrait or voice, or of a path. None: the first shipped one.
+
+    `kind`: "portraits" or "voices".
 
     Raises:
-        UserError: neither such a name nor such a file exists.
+        UserError: `wanted` is neither a shipped name nor a file.
     """
     names = shipped_names(kind)
     if wanted is None and names:
         wanted = names[0]
     if wanted is None:
-        raise UserError(f"this installation carries no {kind}: name a file instead")
+        raise UserError(f"this installation has no shipped {kind}: give a file")
     if str(wanted) in names:
         return next((ASSETS / kind).glob(f"{wanted}.*"))
     path = Path(wanted)

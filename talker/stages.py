@@ -1,4 +1,4 @@
-"""Worker threads joined by bounded queues: a group that ends together."""
+"""Groups of worker threads that are connected by bounded queues and end together."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import torch
 Item = TypeVar("Item")
 
 
-class Cancelled(Exception):  # noqa: N818 - no error: the group has ended
-    """Raised by `put`, by iteration and by `raise_if_cancelled` after the group has ended."""
+class Cancelled(Exception):  # noqa: N818 - not an error
+    """Raised by `put`, by iteration and by `raise_if_cancelled` after a channel or group was cancelled."""
 
 
 _worker = threading.local()
 
 
 def raise_if_cancelled() -> None:
-    """For long work between two items: raise Cancelled in a worker of `Stages` whose group has ended."""
+    """Raise Cancelled in a worker whose group has been cancelled. Long computations call it regularly.
+
+    Outside of a worker of `Stages` it does nothing.
+    """
     stages = getattr(_worker, "stages", None)
     if stages is not None and stages.ended:
         raise Cancelled
@@ -39,7 +42,7 @@ def set_torch_threads(count: int) -> None:
 
 
 class Channel(Generic[Item]):
-    """A queue of at most `capacity` items between two threads; iterating takes items until it is closed."""
+    """A queue of at most `capacity` items between two threads. Iteration takes items until it is closed."""
 
     def __init__(self, capacity: int) -> None:
         self._items: deque[Item] = deque()
@@ -48,10 +51,10 @@ class Channel(Generic[Item]):
         self._closed = self._cancelled = False
 
     def put(self, item: Item) -> None:
-        """Append, waiting while the queue is full.
+        """Append `item`. Waits while the queue is full.
 
         Raises:
-            Cancelled: nobody reads any more.
+            Cancelled: the channel was cancelled.
             ValueError: the channel is closed.
         """
         with self._changed:
@@ -59,18 +62,18 @@ class Channel(Generic[Item]):
             if self._cancelled:
                 raise Cancelled
             if self._closed:
-                raise ValueError("this channel is closed: nothing can be put into it")
+                raise ValueError("this channel is closed: call put before close")
             self._items.append(item)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """No more items will be put."""
+        """Mark the end of the items. Iteration ends after the remaining ones."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Drop all items; whoever waits here, and every later use, gets Cancelled."""
+        """Drop all items. Waiting and later calls raise Cancelled."""
         with self._changed:
             self._cancelled = True
             self._items.clear()
@@ -95,11 +98,10 @@ class Channel(Generic[Item]):
 
 
 class Stages:
-    """`with Stages() as stages:` a group of worker threads.
+    """A group of worker threads, used as a context manager.
 
-    The first error of a worker cancels all channels; leaving the block joins the workers and raises it.
-    Leaving the block early, by an error or because a generator is closed, cancels the channels too: no worker
-    outlives the block. The number of threads of torch's operations is then what it was before.
+    The end of the block cancels all channels, joins the workers, restores the number of PyTorch threads and
+    raises the first error of a worker. An error of a worker also cancels all channels.
     """
 
     def __init__(self) -> None:
@@ -110,21 +112,21 @@ class Stages:
         self.ended = False
 
     def channel(self, capacity: int) -> Channel:
-        """A queue that ends with the group."""
+        """A new channel that is cancelled with the group."""
         return self.adopt(Channel(capacity))
 
     def adopt(self, channel: Channel[Item]) -> Channel[Item]:
-        """Let a channel from outside end with the group."""
+        """Add an existing channel, so that it is cancelled with the group. Returns it."""
         self._channels.append(channel)
         return channel
 
     def feed(
         self, produce: Callable[[], Iterable[Item]], *outputs: Channel[Item], torch_threads: int = 1
     ) -> None:
-        """Run `produce()` in a worker: each item goes into every output; they are closed after the last.
+        """Run `produce()` in a new worker, put each item into all outputs, and close them at the end.
 
-        `torch_threads`: CPU threads within one operation. Operations of small networks are too short to
-        share, and with all cores for every worker, workers would wait for each other.
+        `torch_threads`: CPU threads per PyTorch operation. Operations of small networks are too short to be
+        split, and workers that all use every core wait for each other.
         """
 
         def work() -> None:
@@ -146,7 +148,7 @@ class Stages:
         self._workers[-1].start()
 
     def cancel(self) -> None:
-        """End the group; workers stop at their next use of a channel."""
+        """Cancel all channels. Workers stop at their next use of a channel."""
         self.ended = True
         for channel in self._channels:
             channel.cancel()

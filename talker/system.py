@@ -1,4 +1,4 @@
-"""A generator between two codecs, and a speaker encoder, on one device: everything that computes."""
+"""The networks of one checkpoint: generator, audio autoencoder, motion autoencoder and speaker encoder."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ENCODED_TOGETHER = 4  # pictures
-NEAR_SILENCE = 0.5  # in usual deviations, root mean square over channels
+ENCODED_TOGETHER = 4  # images per call of the motion encoder
+NEAR_SILENCE = 0.5  # in standard deviations, root mean square over channels
 
 
 def _autoregressive(folder: Path, device: str, dtype: torch.dtype) -> AutoregressiveGenerator:
@@ -37,17 +37,17 @@ def _autoregressive(folder: Path, device: str, dtype: torch.dtype) -> Autoregres
     return AutoregressiveGenerator(model, PhonemeTokenizer())
 
 
-# Architecture, as config.json of the generator's folder names it -> what loads it.
+# Architecture in config.json of the generator's folder -> function that loads it.
 GENERATORS: dict[str, Callable[[Path, str, torch.dtype], Generator]] = {"autoregressive": _autoregressive}
 
 
 class System:
-    """The parts of one checkpoint. It keeps no state of a request and serves any number of threads."""
+    """The networks of one checkpoint. It holds no state of a request and serves any number of threads."""
 
     def __init__(
         self, generator: Generator, audio_vae: AudioVAE, motion_ae: MotionAE, speaker: SpeakerEncoder
     ) -> None:
-        """Raises ValueError where the parts do not fit each other, or the clock."""
+        """Raises ValueError if the sizes of the parts, or their rates and `talker.clock`, do not match."""
         self.generator, self.audio_vae, self.motion_ae, self.speaker = (
             generator,
             audio_vae,
@@ -72,13 +72,13 @@ class System:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> System:
-        """A native checkpoint: a folder of talker/, audio_vae/, motion_ae/ and speaker/.
+        """Load a native checkpoint: a folder with talker/, audio_vae/, motion_ae/ and speaker/.
 
         Raises:
-            UserError: a part is missing, does not fit the others, or the device or dtype does not exist.
+            UserError: a part is missing or does not match the others, or the device or dtype does not exist.
         """
         if dtype not in DTYPES:
-            raise UserError(f"there is no dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+            raise UserError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         kind = DTYPES[dtype]
 
         def part(component: type, config: type, name: str) -> Any:
@@ -90,7 +90,7 @@ class System:
             architecture = read_config(folder / "talker").get("architecture", "autoregressive")
             if architecture not in GENERATORS:
                 raise UserError(
-                    f"{folder}/talker/config.json names architecture {architecture!r}; this version knows "
+                    f"{folder}/talker/config.json names architecture {architecture!r}; this version supports "
                     f"{', '.join(GENERATORS)}: install a newer version"
                 )
             system = cls(
@@ -107,28 +107,28 @@ class System:
             raise UserError(
                 f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
             ) from error
-        system.generator.tokenizer.encode("Hello.")  # loads its lexicon, which would delay the first sentence
+        system.generator.tokenizer.encode("Hello.")  # loads the lexicon before the first request
         return system
 
     # -- sound ---------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def embed_voice(self, pcm: Tensor) -> Tensor:
-        """(samples,) at 24 kHz -> speaker embedding (G,), on the CPU.
+        """Speaker embedding (G,), float32 on the CPU, of mono samples (n,) at 24 kHz.
 
         Raises:
-            ValueError: the sound is too short.
+            ValueError: the recording is too short.
         """
         return self.speaker.embed(pcm[None].to(self.device))[0].float().cpu()
 
     @torch.inference_mode()
     def encode(self, pcm: Tensor) -> Tensor:
-        """(samples,) at 24 kHz -> raw audio latents (T, C), on the CPU, of all whole frames."""
+        """Raw audio latents (T, C), float32 on the CPU, of all whole frames of samples (n,) at 24 kHz."""
         return self.audio_vae.encode(pcm[None].to(self.device))[0].float().cpu()
 
     @torch.inference_mode()
     def encode_stream(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Blocks (samples,) of sound as it arrives -> raw audio latents (n, C), as soon as they are known."""
+        """Raw audio latents (T, C) of blocks of samples (n,), yielded as soon as they can be computed."""
         state = EncoderState()
         for block in itertools.chain(blocks, [None]):
             pcm = torch.zeros(0) if block is None else block
@@ -137,20 +137,21 @@ class System:
 
     @functools.cached_property
     def silence(self) -> Tensor:
-        """The raw audio latent (C,) of a frame within digital silence."""
+        """Raw audio latent (C,) of a frame of digital silence."""
         latents = self.encode(torch.zeros(SAMPLE_RATE))
         return latents[len(latents) // 2]
 
     def audible(self, latents: Tensor) -> Tensor:
-        """(n,) bool: frames of raw audio latents (n, C) that are further from silence than noise is."""
+        """Which frames (T,) bool of raw audio latents (T, C) are not close to the latent of silence."""
         apart = (latents - self.silence) / self.generator.scale["audio"]
         return apart.square().mean(1) > NEAR_SILENCE**2
 
     @torch.inference_mode()
     def decode(self, patches: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """Samples (960 n,) of each patch of raw audio latents (n, C); all but the last have a whole patch.
+        """Samples (960 n,) float32 of each patch of raw audio latents (n, C).
 
-        The decoder lags by its look-ahead and catches up at the end.
+        Only the last patch may be shorter than `patch_frames`. The decoder yields a patch after its lookahead
+        has been decoded.
         """
         vae, state, size = self.audio_vae, DecoderState(), self.patch_frames * HOP
         end = torch.zeros(0, vae.latent_dim, device=self.device)
@@ -162,23 +163,26 @@ class System:
                 patch, waiting = waiting.tensor_split([size])
                 yield patch.clamp(-1, 1).cpu().numpy()
 
-    # -- pictures ------------------------------------------------------------------------------------------
+    # -- images --------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def source(self, image: Tensor) -> SourceFeatures:
-        """(1, 3, H, W) in [-1, 1] -> what the renderer needs of a portrait."""
+        """Features of a portrait (1, 3, H, W) in [-1, 1] for the renderer."""
         return self.motion_ae.encode_source(image.to(self.device))
 
     @torch.inference_mode()
     def read_motion(self, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pictures (1, 3, H, W) in [-1, 1] -> raw motion codes (n, M) of the next few, on the CPU."""
+        """Raw motion codes (n, M), float32 on the CPU, of images (1, 3, H, W) in [-1, 1].
+
+        Encodes ENCODED_TOGETHER images at once and yields their codes.
+        """
         pictures = iter(pictures)
         while batch := list(itertools.islice(pictures, ENCODED_TOGETHER)):
             yield self.motion_ae.encode(torch.cat(batch).to(self.device)).float().cpu()
 
     @torch.inference_mode()
     def render(self, patches: Iterable[Tensor], source: SourceFeatures) -> Iterator[np.ndarray]:
-        """Frames (n, H, W, 3) uint8 of each patch of raw motion (n, M); patches are rendered one by one."""
+        """Frames (n, H, W, 3) uint8 RGB of each patch of raw motion codes (n, M)."""
         for motion in patches:
             frames = self.motion_ae.decode(motion.to(self.device), source)
             yield to_uint8(frames).permute(0, 2, 3, 1).contiguous().cpu().numpy()
@@ -186,4 +190,6 @@ class System:
 
 def _check(part: str, found: Any, wanted: Any, what: str) -> None:
     if found != wanted:
-        raise ValueError(f"the {part} part has {found} {what}, the rest of the checkpoint {wanted}")
+        raise ValueError(
+            f"the {part} part has {found} {what}, the rest of the checkpoint {wanted}: use parts of one model"
+        )

@@ -1,4 +1,4 @@
-"""A face for given speech (A2V): a recording of any length, or sound as it arrives."""
+"""Video of given speech (task A2V): of a recording of any length, or of live sound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from heads.solver import Sampling
 from heads.streams import Streams
 from talker.clips.clip import Clip, Generate, Piece, Take, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
-from talker.clips.text import fitting, sentences_of, weight
+from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import Window, aligned, at_pauses
 from talker.clock import FRAME_RATE, HOP
 from talker.errors import UserError
@@ -34,15 +34,16 @@ from talker.system import System
 
 log = logging.getLogger(__name__)
 
-# Without a text the face follows the sound alone, so a window is short and is preceded by the last seconds of
-# both streams; together they are about as long as the clips that the default was trained on.
+# Without a text the motion depends on the sound only. So windows are short, and the last seconds of both
+# streams precede each window. Together they are about as long as the training clips of the default model.
 LIVE_WINDOW, LIVE_CARRIED = 4, 24  # patches
-LIVE_STEPS = 2.0  # usual steps that motion may take at the border of two such windows
+LIVE_STEPS = 2.0  # see `Seam.free`: steps of motion that are allowed at the border of two such windows
 
 
 def lookahead_seconds(system: System) -> float:
-    """Sound after the beginning of a chunk that `Talker.animate_stream` needs for it: a window, and the
-    look-ahead of the audio encoder.
+    """Seconds of sound that `Talker.animate_stream` needs after the start of a chunk.
+
+    This is the length of a window plus the lookahead of the audio encoder.
     """
     patch = system.patch_frames
     frames = LIVE_WINDOW * patch + -(-system.audio_vae.encoder_lookahead // patch) * patch
@@ -51,7 +52,17 @@ def lookahead_seconds(system: System) -> float:
 
 @dataclass(frozen=True)
 class Animation(Clip):
-    """A recording, and the face that speaks it. `windows`: None for short ones without a text."""
+    """A plan of a video of a recording.
+
+    Args:
+        system: the networks.
+        source: the recording.
+        survey: loudness and speech mask of the recording.
+        windows: windows with their text; None: short windows without text.
+        portrait: the face to render.
+        seed: seed of the noise.
+        sampling: None: the defaults of the model.
+    """
 
     system: System
     source: Path
@@ -79,7 +90,7 @@ class Animation(Clip):
         found = measure_loudness(path)
         windows = None
         if not found.speech_mask.any():
-            log.warning("%s holds no speech: the face does not speak", path)
+            log.warning("%s holds no speech: the face will not speak", path)
         elif sentences is not None:
             windows = _windows(system, sentences, found.speech_mask)
         elif transcriber is not None:
@@ -88,31 +99,43 @@ class Animation(Clip):
 
     @property
     def expected_seconds(self) -> float:
-        """How long it will be."""
+        """Duration of the clip in seconds."""
         return self.survey.seconds
 
     def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """See `Clip.make`; each piece has the recording's own samples (mono, 24 kHz)."""
+        """See `Clip.make`. Each piece holds the samples of the recording, mono at 24 kHz."""
         return self.pieces_of(stream_audio(self.source), take, generate)
 
     def pieces_of(self, sound: Iterable[Tensor], take: Take, generate: Generate) -> Iterator[Piece]:
-        """`make` with these pieces (n,) of the recording."""
-        # An encoder that hears a recording only as a whole gets it in pieces of up to 30 s.
+        """`make` with the recording given as samples (n,) per block."""
+        # An encoder that needs whole recordings (Whisper) gets parts of up to 30 s.
         streams = self.system.audio_vae.encodes_streams
         whole = None if streams else at_pauses(self.survey.speech_mask, self.system.patch_frames)
-        yield from _moving(
+        yield from _animated(
             self, take, generate, sound, LoudnessNormalizer(self.survey.level), self.windows, whole
         )
         take.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """An mp4 with the recording's own sound."""
+        """Writer of an mp4 with the sound of the recording."""
         return AnimationWriter(check_output(path), self.system.resolution, self.source)
 
 
 @dataclass(frozen=True)
 class LiveAnimation(Clip):
-    """A face for sound of unknown length that arrives in a channel; it can be made only once."""
+    """A plan of a video of live sound. It can be made only once, because it reads a channel.
+
+    Args:
+        system: the networks.
+        sound: channel of samples (n,) float32, mono at 24 kHz.
+        portrait: the face to render.
+        level: level of the speech as root mean square, 0 to 1; None: estimated.
+        seed: seed of the noise.
+        sampling: None: the defaults of the model.
+
+    Raises:
+        UserError: the model encodes only whole recordings, or the level is out of range.
+    """
 
     system: System
     sound: Channel[np.ndarray]
@@ -125,69 +148,73 @@ class LiveAnimation(Clip):
     def __post_init__(self) -> None:
         if not self.system.audio_vae.encodes_streams:
             raise UserError(
-                "these weights encode a recording only as a whole (Whisper): save the sound and use animate"
+                "this model encodes recordings only as a whole (Whisper): save the sound and use animate"
             )
         if self.level is not None and not 0 <= self.level <= 1:  # also false for nan
-            raise UserError(f"the level must be between 0 and 1, as root mean square, not {self.level}")
+            raise UserError(f"the level is a root mean square between 0 and 1, not {self.level}")
 
     @property
     def inputs(self) -> tuple[Channel, ...]:
-        """The channel ends with the chunks, and the chunks with it."""
+        """The channel of sound. It is cancelled when the iteration ends."""
         return (self.sound,)
 
     @property
     def expected_seconds(self) -> float:
-        """Unknown."""
+        """0, because the duration is unknown."""
         return 0.0
 
     def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """See `Clip.make`; each piece has the sound's own samples."""
+        """See `Clip.make`. Each piece holds the samples that were received."""
         arriving = (_checked(chunk, number) for number, chunk in enumerate(self.sound))
-        yield from _moving(self, take, generate, arriving, LoudnessNormalizer(self.level), None, None)
+        yield from _animated(self, take, generate, arriving, LoudnessNormalizer(self.level), None, None)
         take.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """An mp4."""
+        """Writer of an mp4."""
         return Mp4Writer(path, self.system.resolution)
 
 
 def _checked(chunk: np.ndarray, number: int) -> Tensor:
-    """A chunk of arriving sound (n,).
+    """Convert a chunk of live sound to float32 samples (n,).
 
     Raises:
-        UserError: it is no such sound.
+        UserError: the chunk is not mono, not floating-point, or not finite.
     """
     chunk = np.asarray(chunk)
     if chunk.ndim != 1 or chunk.dtype.kind != "f":
         raise UserError(
-            f"chunk {number} of the sound is {chunk.dtype} of shape {chunk.shape}: give mono samples (n,) as "
-            "float32 in [-1, 1]"
+            f"chunk {number} of the sound has dtype {chunk.dtype} and shape {chunk.shape}: give mono samples "
+            "(n,) as float32 in [-1, 1]"
         )
     if not np.isfinite(chunk).all():
         raise UserError(f"chunk {number} of the sound holds NaN or infinity: give samples in [-1, 1]")
     return torch.from_numpy(np.ascontiguousarray(chunk, np.float32))
 
 
-def _moving(
+def _animated(
     clip: Animation | LiveAnimation,
     take: Take,
     generate: Generate,
     sound: Iterable[Tensor],
-    leveller: LoudnessNormalizer,
+    normalizer: LoudnessNormalizer,
     windows: Iterable[Window] | None,
     whole: Iterable[int] | None,
 ) -> Iterator[Piece]:
-    """Samples of each patch and its motion, window by window.
+    """Generate motion window by window, and yield it patch by patch with the samples.
 
     Args:
-        sound: pieces (n,) at 24 kHz.
-        windows: None: short ones without a text.
-        whole: patches of each piece that is encoded as a whole; None: encoded as it arrives.
+        clip: the plan.
+        take: the take that is made.
+        generate: starts a generation.
+        sound: blocks of samples (n,) at 24 kHz.
+        normalizer: brings the sound to the usual level of speech before it is encoded.
+        windows: None: short windows without text.
+        whole: number of patches of each part that is encoded as a whole; None: sound is encoded as a stream.
     """
     system = clip.system
     size = system.patch_frames
-    heard, kept = itertools.tee(blocks(sound, size * HOP))
-    latents = _encoded(system, map(leveller, heard), whole)
+    to_encode, kept = itertools.tee(blocks(sound, size * HOP))
+    latents = _encoded(system, map(normalizer, to_encode), whole)
     carried = LIVE_CARRIED if windows is None else CARRIED_PATCHES
     parts = Continuation(take, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
     endless = itertools.repeat(Window(LIVE_WINDOW))
@@ -197,7 +224,7 @@ def _moving(
             return
         given, tail = Streams(audio=torch.cat(patches)), parts.tail
         request = Request(
-            text=fitting(system, window.text, "a2v", len(patches) * size, carried * size),
+            text=fit_text(system, window.text, "a2v", len(patches) * size, carried * size),
             task="a2v",
             first_motion=clip.portrait.motion if tail is None else tail["motion"][0],
             prefix=tail,
@@ -210,7 +237,10 @@ def _moving(
 
 
 def _encoded(system: System, levelled: Iterable[Tensor], whole: Iterable[int] | None) -> Iterator[Tensor]:
-    """Raw audio latents (P, C) of each patch of samples; the last may have fewer frames."""
+    """Raw audio latents (P, C) of each patch of samples. The last patch may have fewer frames.
+
+    `levelled`: samples of each patch; `whole`: see `_animated`.
+    """
     size = system.patch_frames
     padded = (torch.nn.functional.pad(block, (0, -len(block) % HOP)) for block in levelled)
     ready: Iterator[Tensor]
@@ -231,23 +261,23 @@ def _encoded(system: System, levelled: Iterable[Tensor], whole: Iterable[int] | 
 
 
 def _windows(system: System, sentences: tuple[str, ...], speaks: np.ndarray) -> tuple[Window, ...]:
-    found = aligned(sentences, speaks, system.patch_frames, lambda text: weight(system, text))
+    found = aligned(sentences, speaks, system.patch_frames, lambda text: text_weight(system, text))
     return tuple(found)
 
 
 def _transcribed(
     system: System, path: Path, found: LoudnessProfile, transcriber: Callable[[Tensor], str]
 ) -> tuple[Window, ...]:
-    """Windows with what a recogniser hears in each 30 s; what cannot be spoken is left out."""
+    """Windows with the transcript of each part of up to 30 s. Text that cannot be spoken is left out."""
     size, frames = system.patch_frames, found.speech_mask
     start = 0
     sound = blocks(stream_audio(path), size * HOP)
     windows: list[Window] = []
     for patches in at_pauses(frames, size):
         stop = start + patches * size
-        heard = transcriber(torch.cat(list(itertools.islice(sound, patches))))
+        transcript = transcriber(torch.cat(list(itertools.islice(sound, patches))))
         try:
-            windows += _windows(system, sentences_of(system, heard), frames[start:stop])
+            windows += _windows(system, sentences_of(system, transcript), frames[start:stop])
         except UserError:
             windows.append(Window(patches))
         start = stop

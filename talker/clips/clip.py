@@ -1,4 +1,4 @@
-"""A clip is a plan: everything that is needed to make speech and pictures. A take is one result of it."""
+"""Clips and takes: a clip is a plan with all inputs of a request, and a take is one result of a clip."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 
 @dataclass(frozen=True)
 class Chunk:
-    """One patch of output: pcm (samples,) float32 at 24 kHz, frames (n, H, W, 3) uint8 RGB, equally long.
+    """One patch of output.
 
-    There are no frames where only speech is made. The frames of the last patch of a recording may last a
-    little longer than its sound.
+    Attributes:
+        start_seconds: time of the first sample in the clip.
+        pcm: (samples,) float32 at 24 kHz.
+        frames: (n, H, W, 3) uint8 RGB of the same duration; n is 0 if the clip has no video. The frames of
+            the last patch of a recording may last longer than its sound.
     """
 
     start_seconds: float
@@ -41,7 +44,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Report:
-    """What `save` did. `rtf`: wall time from the call to the closed file, over the length of the clip."""
+    """Report of `save`.
+
+    Attributes:
+        output: the path of the file.
+        duration_seconds: duration of the sound.
+        patches: number of patches.
+        finish_reason: see `talker.generation.batch.Running`.
+        rtf: real-time factor: wall time from the call to the closed file, divided by the duration.
+        first_chunk_seconds: wall time from the call to the first chunk.
+        seed: seed of the clip.
+    """
 
     output: str
     duration_seconds: float
@@ -54,21 +67,26 @@ class Report:
 
 @dataclass(frozen=True)
 class Piece:
-    """A patch before decoding and rendering: raw latents, and the samples where they are given."""
+    """A patch before decoding and rendering.
+
+    Attributes:
+        latents: raw latents (n, C) per stream.
+        pcm: (samples,) float32 if the sound is given, else None.
+    """
 
     latents: Streams
     pcm: np.ndarray | None = None
 
 
 class Writer(Protocol):
-    """What a clip is saved with."""
+    """Writes the chunks of a clip to a file."""
 
     def write(self, pcm: np.ndarray, frames: np.ndarray) -> None:
         """Append the sound and the frames of a chunk."""
 
 
 class Patches(Protocol):
-    """The raw latents of a request, patch by patch: a Generation, or a Ticket of a scheduler."""
+    """Iterator over the raw latents of a request: a `Generation`, or a `Ticket` of a scheduler."""
 
     @property
     def finish_reason(self) -> str | None: ...
@@ -84,14 +102,14 @@ Generate = Callable[[Request], Patches]
 
 
 class Clip(ABC):
-    """A plan: nothing is computed until it is saved or iterated over; each time with the same bits.
+    """A plan of a result. Nothing is computed until it is saved or iterated over. Every take is identical.
 
     Attributes:
-        system: what it is made with.
-        seed: decides the noise.
-        portrait: the face that is rendered; None: sound alone.
-        generates_audio: whether the sound is generated (else it is given).
-        torch_threads: CPU threads for what `make` does; None: all of the system's.
+        system: the networks.
+        seed: seed of the noise.
+        portrait: the face to render; None: no video.
+        generates_audio: whether the sound is generated. Otherwise, it is given.
+        torch_threads: CPU threads per PyTorch operation in `make`; None: all threads of the system.
     """
 
     system: System
@@ -108,34 +126,37 @@ class Clip(ABC):
     @property
     @abstractmethod
     def expected_seconds(self) -> float:
-        """About how long the clip will be."""
+        """Estimated duration of the clip in seconds."""
 
     @abstractmethod
     def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """The work of the model, patch by patch; fills in what `take` reports."""
+        """Generate the clip patch by patch, and set `finish_reason`, `starts` and `words` of `take`.
+
+        `generate` starts the generation of a request.
+        """
 
     @abstractmethod
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """What writes the chunks to a file."""
+        """Writer of the file at `path`, as a context manager."""
 
     def generate(self, request: Request) -> Patches:
-        """The patches of a request alone."""
+        """Generate a request in a batch of its own."""
         return self.system.generator.generate(request)
 
     def trimmed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """The chunks, cut to the length of the clip."""
+        """Cut the chunks to the duration of the clip."""
         return chunks
 
     def take(self) -> Take:
-        """A new result, computed when it is iterated over or saved."""
+        """A new take. It is computed when it is iterated over or saved."""
         return Take(self)
 
     def __iter__(self) -> Iterator[Chunk]:
-        """The chunks of a new take."""
+        """Iterate over the chunks of a new take."""
         return iter(self.take())
 
     def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
-        """Save a new take: see `Take.save`."""
+        """Save a new take, see `Take.save`."""
         return self.take().save(path, progress)
 
 
@@ -143,14 +164,15 @@ class Take:
     """One result of a clip.
 
     Attributes:
-        clip: the plan; None where building it failed (see `Talker.map`).
-        patches: patches made so far.
-        finish_reason: why it ended; "interrupted" until then.
-        starts: the patches at which sentences or windows began.
-        error: what ended it in a `Talker.map`; iterating and saving raise it.
+        clip: the plan; None if building it failed in `Talker.map`.
+        patches: number of patches generated so far.
+        finish_reason: see `talker.generation.batch.Running`; "interrupted" before the end.
+        starts: index of the first patch of each sentence or window.
+        error: the error that ended the take in `Talker.map`, or None. Iterating and saving raise it.
     """
 
     def __init__(self, clip: Clip | None, error: Exception | None = None) -> None:
+        """See the attributes."""
         self.clip, self.error = clip, error
         self.patches, self.finish_reason = 0, "interrupted"
         self.starts: list[int] = []
@@ -160,34 +182,34 @@ class Take:
 
     @property
     def words(self) -> list[tuple[str, int]]:
-        """(word, first frame) of the words spoken so far; empty where the weights have no alignment."""
-        return self._words + ([] if self._current is None else _later(*self._current))
+        """(word, first frame) of the words spoken so far. Empty if the model has no alignment."""
+        return self._words + ([] if self._current is None else _shifted_words(*self._current))
 
     @property
     def marks(self) -> tuple[int, int]:
-        """How many sentences and words are known; see `forget`."""
+        """Number of sentences and number of words so far, see `forget`."""
         return len(self.starts), len(self._words)
 
     def forget(self, marks: tuple[int, int]) -> None:
-        """Drop what was added since `marks`: a sentence is made again."""
+        """Drop the sentences and words added after `marks`, so that a sentence can be generated again."""
         del self.starts[marks[0] :]
         del self._words[marks[1] :]
 
     def begins(self, patches: Patches) -> None:
-        """A sentence or window begins."""
+        """Record the start of a sentence or window, which `patches` generates."""
         self.ends()
         assert self.clip is not None
         self.starts.append(self.patches)
         self._current = patches, self.patches * self.clip.system.patch_frames
 
     def ends(self) -> None:
-        """The sentence or window is complete."""
+        """Record the end of the current sentence or window."""
         if self._current is not None:
-            self._words += _later(*self._current)
+            self._words += _shifted_words(*self._current)
             self._current = None
 
     def keep(self, generate: Generate) -> None:
-        """Do the model's work now; iterating then decodes and renders what was kept."""
+        """Generate all latents now and keep them. Iterating later only decodes and renders."""
         self._kept = list(self._made(generate))
 
     def _made(self, generate: Generate | None = None) -> Iterator[Piece]:
@@ -199,32 +221,34 @@ class Take:
             return
         self.patches, self.finish_reason = 0, "interrupted"
         self.starts, self._words, self._current = [], [], None
-        for piece in inferred(self.clip.make(self, generate or self.clip.generate)):
+        for piece in in_inference_mode(self.clip.make(self, generate or self.clip.generate)):
             self.patches += 1
             yield piece
         self.ends()
 
     def latents(self) -> Iterator[Streams]:
-        """Raw latents of each patch, (n, C) of each stream that the clip's task makes or is given."""
+        """Raw latents (n, C) of each patch, for the generated and given streams of the task."""
         return (piece.latents for piece in self._made())
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Chunks in order, one a patch, while the next ones are being made."""
+        """Yield the chunks in order, one per patch, while the following ones are generated."""
         if self.error is not None:
             raise self.error
         clip = self.clip
         assert clip is not None
         return clip.trimmed(
-            shown(
+            decode_and_render(
                 clip.system, self._made, clip.portrait, clip.generates_audio, clip.inputs, clip.torch_threads
             )
         )
 
     def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
-        """Write a file as the chunks come; `progress` is called after each.
+        """Generate the take and write it to a file. After an error, no incomplete file remains.
+
+        `progress` is called after each chunk.
 
         Raises:
-            UserError: the path cannot be written to. Whatever happens, no half-written file remains.
+            UserError: the path cannot be written to.
         """
         if self.error is not None:
             raise self.error
@@ -251,16 +275,16 @@ class Take:
 
 
 @torch.inference_mode()
-def inferred(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The pieces, computed in inference mode."""
+def in_inference_mode(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Iterate over `pieces` in inference mode."""
     yield from pieces
 
 
-def _later(patches: Patches, frames: int) -> list[tuple[str, int]]:
+def _shifted_words(patches: Patches, frames: int) -> list[tuple[str, int]]:
     return [(word, frame + frames) for word, frame in patches.words]
 
 
-def shown(
+def decode_and_render(
     system: System,
     made: Callable[[], Iterator[Piece]],
     portrait: Portrait | None,
@@ -268,36 +292,38 @@ def shown(
     inputs: Sequence[Channel] = (),
     torch_threads: int | None = 1,
 ) -> Iterator[Chunk]:
-    """Decode and render pieces while the next ones are being made: the only place where stages are joined.
+    """Generate, decode and render in separate threads, and yield the chunks.
 
     Args:
-        made: makes the pieces, in a thread of its own.
-        portrait: what is rendered; None: no frames.
-        generates_audio: whether the sound is decoded from latents (else each piece has its samples).
-        inputs: channels that `made` reads; they end with the chunks, and the chunks with them.
-        torch_threads: CPU threads for `made`; None: all. Rendering gets the others.
+        system: the networks.
+        made: generates the pieces.
+        portrait: the face to render; None: no frames.
+        generates_audio: whether to decode the sound from latents. Otherwise, each piece holds its samples.
+        inputs: channels that `made` reads. The end of the iteration cancels them, and cancelling one of them
+            ends the iteration.
+        torch_threads: CPU threads per PyTorch operation in `made`; None: all threads of the system.
     """
     lag = math.ceil(system.audio_vae.lookahead / system.patch_frames) if generates_audio else 0
     try:
         with Stages() as stages:
             for channel in inputs:
                 stages.adopt(channel)
-            sounding, moving, sounds, pictures = (stages.channel(QUEUED_PATCHES + lag) for _ in range(4))
-            outputs = (sounding,) if portrait is None else (sounding, moving)
+            to_decode, to_render, decoded, rendered = (stages.channel(QUEUED_PATCHES + lag) for _ in range(4))
+            outputs = (to_decode,) if portrait is None else (to_decode, to_render)
             stages.feed(made, *outputs, torch_threads=torch_threads or system.threads)
             if generates_audio:
-                stages.feed(lambda: system.decode(piece.latents["audio"] for piece in sounding), sounds)
+                stages.feed(lambda: system.decode(piece.latents["audio"] for piece in to_decode), decoded)
             else:
-                stages.feed(lambda: (piece.pcm for piece in sounding), sounds)
+                stages.feed(lambda: (piece.pcm for piece in to_decode), decoded)
             if portrait is not None:
-                motion = (piece.latents["motion"] for piece in moving)
+                motion = (piece.latents["motion"] for piece in to_render)
                 stages.feed(
-                    lambda: system.render(motion, portrait.source), pictures, torch_threads=system.threads - 1
+                    lambda: system.render(motion, portrait.source), rendered, torch_threads=system.threads - 1
                 )
-            unseen = itertools.repeat(NO_FRAMES)
+            no_video = itertools.repeat(NO_FRAMES)
             start = 0
             for pcm, frames in zip(
-                sounds, unseen if portrait is None else pictures, strict=portrait is not None
+                decoded, no_video if portrait is None else rendered, strict=portrait is not None
             ):
                 yield Chunk(start / SAMPLE_RATE, pcm, frames)
                 start += len(pcm)

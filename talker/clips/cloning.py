@@ -1,4 +1,4 @@
-"""A recording as what comes before: another sentence of the speaker, or the beginning of the text."""
+"""Voices whose recording is the prefix of the speech: a sentence of its own, or the start of the text."""
 
 from __future__ import annotations
 
@@ -16,24 +16,31 @@ from talker.system import System
 LONGEST_PREFIX_SECONDS = 10
 
 
-def cloned(
+def clone_voice(
     system: System, voice: Voice, pcm: Tensor, text: str | None, prefix_seconds: float | None
 ) -> Voice:
-    """The voice with whole patches of its recording (samples,) as prefix; see `Talker.voice`.
+    """Add whole patches of the recording to a voice as its prefix.
+
+    Args:
+        system: the networks.
+        voice: the voice without a prefix.
+        pcm: (samples,) the recording, mono at 24 kHz.
+        text, prefix_seconds: see `Talker.voice`.
 
     Raises:
-        UserError: both forms at once, too much or too little of a recording, or a text that cannot be spoken.
+        UserError: both options are given, the recording is too short or too long, or the text cannot be
+            spoken.
     """
     if text is not None and prefix_seconds is not None:
-        raise UserError("give the text of the recording or the seconds to continue from, not both")
+        raise UserError("give the text of the recording or the seconds of its prefix, not both")
     samples, size = len(pcm), system.patch_frames * HOP
     if prefix_seconds is not None:
         samples = int(min(samples, prefix_seconds * SAMPLE_RATE)) if prefix_seconds > 0 else 0
     samples -= samples % size
     if not samples:
-        raise UserError(f"a prefix must have at least {system.patch_frames / FRAME_RATE} s")
+        raise UserError(f"the prefix is too short: give at least {system.patch_frames / FRAME_RATE} s")
     if samples > LONGEST_PREFIX_SECONDS * SAMPLE_RATE:
         seconds = samples / SAMPLE_RATE
-        raise UserError(f"a prefix of {seconds:.1f} s is too long: give {LONGEST_PREFIX_SECONDS} s or less")
+        raise UserError(f"the prefix of {seconds:.1f} s is too long: give {LONGEST_PREFIX_SECONDS} s or less")
     said = "" if text is None else " ".join(sentences_of(system, text))
     return replace(voice, prefix=system.encode(LoudnessNormalizer()(pcm[:samples])), said=said)

@@ -1,4 +1,4 @@
-"""Sentences or windows in a row, each of which continues from the end of the one before."""
+"""Generates the parts of a clip (sentences or windows), each as a continuation of the previous part."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from heads.streams import NAMES, NO_STREAMS, Streams
 from talker.clips.clip import Generate, Take
 from talker.generation.request import Request
 
-# Patches of one sentence that precede the next one, so that voice and head go on from there. They are the
-# silence at the end of a sentence, which the model knows as the silence at the beginning of every clip. Their
-# words are not in the next sentence's text, so they must not hold any.
+# Number of last patches of a sentence that are the prefix of the next one, so that voice and head motion are
+# continuous. They must not contain words, because the text of the next sentence does not include them. A
+# single patch is the silence at the end of a sentence; training clips begin with such silence.
 CARRIED_PATCHES = 1
-SEAM_FRAMES = 12
+SEAM_FRAMES = 12  # frames in which a gap of motion decays
 
 
 class Continuation:
-    """The parts of a take.
+    """Generates the parts of a take.
 
     Attributes:
         tail: raw latents (T, C) per stream of the last frames; None before the first part.
-        reasons: the finish reason of each part.
+        reasons: finish reason of each part.
     """
 
     def __init__(
         self, take: Take, generate: Generate, carried: int = CARRIED_PATCHES, free_steps: float = 0.0
     ) -> None:
-        """`carried`: patches that are kept as `tail`; `free_steps`: see `Seam`."""
+        """`carried`: number of patches in `tail`; `free_steps`: see `Seam`."""
         assert take.clip is not None
         self._take, self._generate = take, generate
         self._size = take.clip.system.patch_frames
@@ -41,10 +41,14 @@ class Continuation:
         self.reasons: list[str] = []
 
     def part(self, request: Request, known: Streams = NO_STREAMS) -> Iterator[Streams]:
-        """Raw latents of each patch of the next part. `known`: the request's given frames (T, C).
+        """Generate the next part, and yield its raw latents patch by patch.
+
+        Args:
+            request: the request of the part.
+            known: given frames (T, C) of the request.
 
         Raises:
-            ValueError: the generator yielded frames that are not whole patches.
+            ValueError: the number of frames of the generator is not a multiple of the patch size.
         """
         patches = self._generate(request)
         self._take.begins(patches)
@@ -66,7 +70,7 @@ class Continuation:
 
     @property
     def state(self) -> tuple[Streams | None, int, tuple[int, int]]:
-        """What an attempt at a part changes; set it to make the part again."""
+        """The state that generating a part changes. Set it to an earlier value to generate the part again."""
         return self.tail, len(self.reasons), self._take.marks
 
     @state.setter
@@ -76,7 +80,7 @@ class Continuation:
         self._take.forget(marks)
 
     def _split(self, results: Iterable[Streams]) -> Iterator[Streams]:
-        """Single patches; a model that generates a clip as a whole yields all of them at once."""
+        """Split results into patches. A model that generates a clip as a whole yields all patches at once."""
         for frames in results:
             for name, x in frames.items():
                 if len(x) % self._size:
@@ -99,13 +103,14 @@ class Continuation:
 
 
 class Seam:
-    """Joins the motion of one part to that of the part before: their gap decays within half a second.
+    """Makes the motion of successive parts continuous: the gap at a border decays within SEAM_FRAMES.
 
-    Where words continue across a border, lips must move on too: `free` steps of the usual size, in each value
-    the root mean square so far, are left as they are, and only the rest of a gap decays.
+    If words continue across a border, the lips must keep moving. So a part of the gap is kept: at most `free`
+    times the usual step, which is the root mean square of the steps so far, per channel.
     """
 
     def __init__(self, free: float = 0.0) -> None:
+        """See the class."""
         self.free = free
         self._last: Tensor | None = None
         self._gap: Tensor | None = None
@@ -114,13 +119,13 @@ class Seam:
         self._steps = 0
 
     def __call__(self, motion: Tensor, begins: bool) -> Tensor:
-        """The motion (n, M) of the next patch, raw; `begins`: the first of its part."""
+        """Correct the raw motion (n, M) of the next patch. `begins`: whether it is the first of its part."""
         if begins and self._last is not None:
             gap, usual = self._last - motion[0], (self._squares / max(self._steps, 1)).sqrt()
             self._gap, self._frames = gap.sign() * (gap.abs() - self.free * usual).clamp(min=0), 0
         if self._gap is not None:
-            at = torch.arange(len(motion), device=motion.device) + self._frames
-            motion = motion + (1 - at / SEAM_FRAMES).clamp(min=0)[:, None] * self._gap
+            frame = torch.arange(len(motion), device=motion.device) + self._frames
+            motion = motion + (1 - frame / SEAM_FRAMES).clamp(min=0)[:, None] * self._gap
             self._frames += len(motion)
         walked = motion if self._last is None or begins else torch.cat([self._last[None], motion])
         self._squares = self._squares + walked.diff(dim=0).square().sum(0)
@@ -130,7 +135,7 @@ class Seam:
 
 
 def part_seed(seed: int, index: int) -> int:
-    """The seed of a sentence or window: the first has the clip's own."""
+    """Seed of a sentence or window. The first one has the seed of the clip."""
     if index == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:7], "big")

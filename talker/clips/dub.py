@@ -1,4 +1,4 @@
-"""Speech for a given face (V2A): a video of somebody speaking gets a voice; the mirror of `animate`."""
+"""Speech for a given video of a person (task V2A)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heads.solver import Sampling
 from heads.streams import Streams
 from talker.clips.clip import NO_FRAMES, Chunk, Clip, Generate, Piece, Take, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
-from talker.clips.text import fitting, sentences_of, weight
+from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import aligned
 from talker.clock import SAMPLE_RATE
 from talker.generation.request import Request
@@ -30,7 +30,17 @@ STILL = 0.35  # movement below this share of the median counts as a pause
 
 @dataclass(frozen=True)
 class Dubbing(Clip):
-    """A video, and the voice that speaks it."""
+    """A plan of speech for a video.
+
+    Args:
+        system: the networks.
+        source: the video.
+        track: timing of the video, and position of the face.
+        sentences: the text.
+        voice: the voice to speak with.
+        seed: seed of the noise.
+        sampling: None: the defaults of the model.
+    """
 
     system: System
     source: Path
@@ -58,16 +68,16 @@ class Dubbing(Clip):
 
     @property
     def samples(self) -> int:
-        """Samples of speech: as long as the video."""
+        """Number of samples, which matches the duration of the video."""
         return round(self.track.seconds * SAMPLE_RATE)
 
     @property
     def expected_seconds(self) -> float:
-        """How long it will be."""
+        """Duration of the video in seconds."""
         return float(self.track.seconds)
 
     def motion(self) -> Tensor:
-        """What the face does: raw motion codes (T, M), T at 25 a second."""
+        """Raw motion codes (T, M) of the face at 25 frames per second, on the CPU."""
         codes = []
         for motion in self.system.read_motion(self.track.pictures(self.source, self.system.resolution)):
             raise_if_cancelled()
@@ -75,13 +85,15 @@ class Dubbing(Clip):
         return torch.cat(codes)
 
     def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """See `Clip.make`. The finish reason is "stop", or "overflow" where the text could not be spoken in
-        time: no text of that length can be, or the model did not reach its end.
+        """See `Clip.make`.
+
+        The finish reason is "overflow" if the model did not reach the end of the text, or if the text is too
+        long for the video at the fastest speech rate. Otherwise it is "stop".
         """
         system, size = self.system, self.system.patch_frames
         motion = self.motion()
-        speaks = moves(motion / system.generator.scale["motion"])
-        windows = aligned(self.sentences, speaks, size, lambda text: weight(system, text))
+        speaks = detect_movement(motion / system.generator.scale["motion"])
+        windows = aligned(self.sentences, speaks, size, lambda text: text_weight(system, text))
         parts = Continuation(take, generate)
         start = 0
         for index, window in enumerate(windows):
@@ -101,7 +113,7 @@ class Dubbing(Clip):
         system, size = self.system, self.system.patch_frames
         frames = -(-len(given) // size) * size
         return Request(
-            text=fitting(system, text, "v2a", frames, CARRIED_PATCHES * size),
+            text=fit_text(system, text, "v2a", frames, CARRIED_PATCHES * size),
             task="v2a",
             speaker=self.voice.embedding,
             first_motion=given[0] if tail is None else tail["motion"][0],
@@ -113,7 +125,7 @@ class Dubbing(Clip):
         )
 
     def _silent(self, given: Tensor, parts: Continuation) -> Iterator[Piece]:
-        """A window without words is silent."""
+        """Yield silence for a window without words."""
         size = self.system.patch_frames
         silence = self.system.silence.expand(len(given) + -len(given) % size, -1)
         for patch in silence.split(size):
@@ -121,24 +133,28 @@ class Dubbing(Clip):
         parts.add(Streams(audio=silence, motion=given))
 
     def trimmed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """The chunks, `samples` in all."""
+        """Cut the chunks to `samples` in total, and pad with silence."""
         left = self.samples
         for chunk in chunks:
             pcm = chunk.pcm[:left]
             yield Chunk((self.samples - left) / SAMPLE_RATE, pcm, NO_FRAMES)
             left -= len(pcm)
-        if left:  # a frame's timestamp may be rounded down by up to a tenth of a frame
+        if left:  # timestamps may be rounded down by up to a tenth of a frame
             yield Chunk((self.samples - left) / SAMPLE_RATE, np.zeros(left, np.float32), NO_FRAMES)
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """The video's own packets with the speech."""
+        """Writer that copies the packets of the video and adds the speech."""
         return DubWriter(path, self.source, self.track.start)
 
 
-def moves(motion: Tensor) -> np.ndarray:
-    """(T,) bool: in which frames the face moves as it does in speech; motion (T, M) in usual deviations.
+def detect_movement(motion: Tensor) -> np.ndarray:
+    """Find the frames in which the face moves as in speech. Windows end where it does not move.
 
-    Windows end where it is still: between sentences a mouth rests.
+    Args:
+        motion: (T, M) motion codes, divided by their standard deviation.
+
+    Returns:
+        (T,) bool
     """
     change = torch.diff(motion, dim=0, prepend=motion[:1]).square().mean(1).sqrt()
     smooth = torch.nn.functional.avg_pool1d(change[None, None], 5, 1, 2, count_include_pad=False)[0, 0]

@@ -1,4 +1,4 @@
-"""Speech of a text with a face (T2AV), or alone (TTS)."""
+"""Speech of a text, with video (task T2AV) or without (task TTS)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ from talker.media.encoders import Mp4Writer, SoundWriter
 from talker.model.defaults import StopRule
 from talker.system import System
 
-REDRAWS = 8  # of a sentence that stays silent
+REDRAWS = 8  # further attempts at a sentence that is silent
 
 
 @dataclass(frozen=True)
 class Utterance(Clip):
-    """Speech of a text, sentence by sentence, with a face or, where `portrait` is None, alone."""
+    """A plan of speech of a text, generated sentence by sentence.
+
+    Args:
+        system: the networks.
+        sentences: the text.
+        voice: the voice to speak with.
+        portrait: the face to render; None: no video.
+        seed: seed of the noise.
+        sampling, stop: None: the defaults of the model.
+    """
 
     system: System
     sentences: tuple[str, ...]
@@ -36,22 +45,24 @@ class Utterance(Clip):
 
     @property
     def task(self) -> str:
-        """What the model is asked for."""
+        """Name of the task: "tts" or "t2av"."""
         return "tts" if self.portrait is None else "t2av"
 
     @property
     def expected_seconds(self) -> float:
-        """About how long it will be."""
+        """Estimated duration in seconds."""
         return round(sum(self.system.generator.durations(text).usual + 0.5 for text in self.sentences), 1)
 
     def longest(self, sentence: str) -> int:
-        """The most frames that a sentence may take; 0 or less where there is no room for it."""
+        """Greatest number of frames of a sentence; 0 or less if it does not fit."""
         before = self.voice.prefix_frames + CARRIED_PATCHES * self.system.patch_frames
         return self.system.generator.longest(sentence, self.task, before, self.voice.said)
 
     def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """See `Clip.make`. The finish reason is "stop" if every sentence ended with it, else that of the
-        first that did not.
+        """See `Clip.make`.
+
+        The finish reason is "stop" if all sentences ended with "stop". Otherwise it is that of the first
+        sentence that did not.
         """
         parts = Continuation(take, generate)
         for index, sentence in enumerate(self.sentences):
@@ -63,9 +74,10 @@ class Utterance(Clip):
         take.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
 
     def _audible(self, parts: Continuation, index: int, sentence: str) -> Iterator[Piece]:
-        """A sentence without a face. Weights that have seen few single words may answer them with silence;
-        then the sentence is drawn again, as speech with a face. If all draws are silent, the finish reason of
-        the part is "silence".
+        """Generate a sentence without video. If it is silent, generate it again with the task T2AV.
+
+        Models that were trained on few single words may generate silence for them. If all attempts are
+        silent, the finish reason of the part is "silence".
         """
         request = self._request(index, sentence, parts.tail)
         draws = [request]
@@ -77,7 +89,7 @@ class Utterance(Clip):
         state = parts.state
         for draw in draws:
             parts.state = state
-            silent: list[Piece] | None = []  # what is held back until something is audible
+            silent: list[Piece] | None = []  # pieces before the first audible one; None after it
             for patch in parts.part(draw):
                 piece = Piece(patch.only(("audio",)))
                 if silent is not None and self.system.audible(patch["audio"]).any():
@@ -94,9 +106,9 @@ class Utterance(Clip):
         yield from silent or []
 
     def _request(self, index: int, sentence: str, tail: Streams | None) -> Request:
-        """A sentence after the voice's own prefix and the last patches of the sentence before."""
+        """The request of a sentence, with the prefix of the voice and the tail of the previous sentence."""
         voice, face = self.voice, self.portrait
-        # A recording that is the beginning of the first sentence precedes no other.
+        # Without a transcript, the prefix is the start of the first sentence and precedes only this one.
         prefix = voice.prefix if voice.said or index == 0 else None
         return Request(
             text=sentence,
@@ -104,7 +116,7 @@ class Utterance(Clip):
             task=self.task,
             speaker=voice.embedding,
             first_motion=None if face is None else face.motion,
-            prefix=_behind(prefix, tail),
+            prefix=_joined_prefix(prefix, tail),
             frames=self.longest(sentence),
             silence=self.system.silence,
             seed=part_seed(self.seed, index),
@@ -113,12 +125,12 @@ class Utterance(Clip):
         )
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """An mp4, or a sound file where there is no face."""
+        """Writer of an mp4, or of a sound file if there is no portrait."""
         return SoundWriter(path) if self.portrait is None else Mp4Writer(path, self.system.resolution)
 
 
-def _behind(prefix: torch.Tensor | None, tail: Streams | None) -> Streams | None:
-    """The prefix of a request: the voice's own (T, C), of sound alone, then the frames that are carried."""
+def _joined_prefix(prefix: torch.Tensor | None, tail: Streams | None) -> Streams | None:
+    """The prefix of a request: the audio prefix (T, C) of the voice, followed by the tail."""
     if prefix is None:
         return tail
     if tail is None:

@@ -1,4 +1,4 @@
-"""Texts as sentences, and as much of a text as there is room for."""
+"""Splits texts into sentences, and cuts them to the room of a request."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from talker.text.sentences import split_sentences
 
 
 def sentences_of(system: System, text: str) -> tuple[str, ...]:
-    """The sentences of a text that have something to speak.
+    """Split a text into sentences, without those that have no words.
 
     Raises:
-        UserError: there is nothing that can be spoken.
+        UserError: the text is empty or cannot be spoken.
     """
     try:
         sentences = tuple(s for s in split_sentences(text) if system.generator.tokenizer.encode(s))
@@ -22,10 +22,18 @@ def sentences_of(system: System, text: str) -> tuple[str, ...]:
     return sentences
 
 
-def fitting(system: System, text: str, task: str, frames: int, prefix_frames: int) -> str:
-    """As many words of a text as there is room for beside given frames."""
+def fit_text(system: System, text: str, task: str, frames: int, prefix_frames: int) -> str:
+    """The longest start of a text, in whole words, that fits a request.
+
+    Args:
+        system: the networks.
+        text: the text.
+        task: name of the task.
+        frames: number of given frames.
+        prefix_frames: number of frames of the prefix.
+    """
     words, longest = text.split(), system.generator.longest
-    low, high = 0, len(words)  # so many words fit; so many may
+    low, high = 0, len(words)  # bounds of the number of words that fit
     while low < high:
         middle = (low + high + 1) // 2
         fits = longest(" ".join(words[:middle]), task, prefix_frames) >= frames
@@ -33,6 +41,6 @@ def fitting(system: System, text: str, task: str, frames: int, prefix_frames: in
     return text if low == len(words) else " ".join(words[:low])
 
 
-def weight(system: System, text: str) -> float:
-    """How much of the speech a text takes, relative to other texts."""
+def text_weight(system: System, text: str) -> float:
+    """Weight of a text in its share of the speech: the number of its tokens."""
     return float(len(system.generator.tokenizer.encode(text)))

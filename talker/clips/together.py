@@ -1,4 +1,4 @@
-"""Many clips at once: their requests are rows of one batch, their files are read beside it."""
+"""Generates several clips at once: their requests are rows of one batch, and workers prepare their inputs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from talker.clips.clip import Clip, Generate, Take
 from talker.stages import Cancelled, Channel, Stages, set_torch_threads
 from talker.system import System
 
-PREPARED_AHEAD = 2  # clips that are read or encoded while all rows are in use
+PREPARED_AHEAD = 2  # clips that workers prepare while all rows are in use
 
 Plan = Clip | Callable[[], Clip]
 
 
-def made_together(system: System, clips: Iterable[Plan], capacity: int, ordered: bool) -> Iterator[Take]:
+def map_clips(system: System, clips: Iterable[Plan], capacity: int, ordered: bool) -> Iterator[Take]:
     """See `Talker.map`."""
     workers = capacity + PREPARED_AHEAD
     queue = _Queue(clips, most=2 * workers, workers=workers)
@@ -28,10 +28,10 @@ def made_together(system: System, clips: Iterable[Plan], capacity: int, ordered:
 
 
 class _Queue:
-    """Plans go to several workers; their takes come back, with the number of the plan."""
+    """Distributes plans to workers and collects their takes with the numbers of the plans."""
 
     def __init__(self, clips: Iterable[Plan], most: int, workers: int) -> None:
-        """`most`: takes that may be in work, or finished and not yet delivered."""
+        """`most`: greatest number of takes that are in work or finished and not yet yielded."""
         self._clips, self._number = iter(clips), 0
         self._lock = threading.Lock()
         self._room = threading.Semaphore(most)
@@ -40,7 +40,7 @@ class _Queue:
         self.error: BaseException | None = None
 
     def work(self, generate: Generate) -> Iterator[None]:
-        """Make takes until there is no further plan; for one worker."""
+        """Make takes until there are no more plans. Each worker runs this function."""
         while (plan := self._next()) is not None:
             self.done.put((plan[0], _made(plan[1], generate)))
         with self._lock:
@@ -56,7 +56,7 @@ class _Queue:
         with self._lock:
             try:
                 plan = next(self._clips, None)
-            except BaseException as error:  # the source of plans has failed: what it gave is still made
+            except BaseException as error:  # raised after the takes of the earlier plans
                 self.error, plan = error, None
             if plan is None:
                 self._clips = iter(())
@@ -66,13 +66,13 @@ class _Queue:
             return self._number - 1, plan
 
     def as_they_finish(self) -> Iterator[Take]:
-        """The takes, the first finished first."""
+        """Yield the takes in the order in which they are finished."""
         for _, take in self.done:
             self._room.release()
             yield take
 
     def in_order(self) -> Iterator[Take]:
-        """The takes in the order of their plans."""
+        """Yield the takes in the order of their plans."""
         held: dict[int, Take] = {}
         following = 0
         for number, take in self.done:
@@ -84,7 +84,7 @@ class _Queue:
 
 
 def _made(plan: Plan, generate: Generate) -> Take:
-    """The take of a plan, with the model's work done; what goes wrong is its own error."""
+    """Build the clip of a plan and generate its latents. An error is stored in the take."""
     take = Take(plan if isinstance(plan, Clip) else None)
     try:
         clip = plan if isinstance(plan, Clip) else plan()

@@ -1,4 +1,4 @@
-"""What is said in a recording, by openai-whisper, where its weights are on this machine already."""
+"""Transcribes recordings with openai-whisper, whose weights must already be on this machine."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from torch import Tensor
 from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
 
-RATE = 16_000
+RATE = 16_000  # sample rate of Whisper
 
 
 def whisper_transcriber(model: str) -> Callable[[Tensor], str]:
-    """English text of samples (n,) float32 at 24 kHz, at most 30 s.
+    """A function that transcribes samples (n,) float32 at 24 kHz, at most 30 s, to English text.
 
-    `model`: as `whisper_weights` takes it. Nothing is downloaded, and no pickled object is executed.
+    `model`: see `whisper_weights`. Nothing is downloaded, and no pickled code is executed.
 
     Raises:
-        UserError: the weights are not here, or are none.
+        UserError: the weights do not exist or cannot be read.
     """
     network = whisper_network(whisper_weights(model))
     return lambda pcm: str(transcribed(network, pcm, language="en")["text"])
 
 
 def whisper_weights(model: str) -> Path:
-    """The file of a name such as "base.en", where openai-whisper keeps its files, or of a path.
+    """The weights file of a model.
+
+    `model`: a path, or a name such as "base.en" in the cache folder of openai-whisper.
 
     Raises:
-        UserError: there is none.
+        UserError: the file does not exist.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisper"
     path = Path(model) if Path(model).is_file() else cache / f"{model}.pt"
@@ -43,10 +45,10 @@ def whisper_weights(model: str) -> Path:
 
 
 def whisper_network(path: Path, device: str = "cpu") -> Any:
-    """Whisper with the weights of a file.
+    """Load Whisper from a weights file, in evaluation mode on `device`.
 
     Raises:
-        UserError: it holds others.
+        UserError: the file does not hold Whisper weights.
     """
     import torch
     from whisper.model import ModelDimensions, Whisper
@@ -55,7 +57,7 @@ def whisper_network(path: Path, device: str = "cpu") -> Any:
         held = torch.load(path, map_location="cpu", weights_only=True)
         network = Whisper(ModelDimensions(**held["dims"]))
         network.load_state_dict(held["model_state_dict"])
-    except Exception as error:  # whatever a wrong file may raise
+    except Exception as error:  # other files raise many types of errors
         raise UserError(
             f"{path} holds no Whisper weights ({type(error).__name__}): give the text instead"
         ) from error
@@ -63,7 +65,7 @@ def whisper_network(path: Path, device: str = "cpu") -> Any:
 
 
 def transcribed(network: Any, pcm: Tensor, **options: Any) -> dict[str, Any]:
-    """Whisper's `text` and `segments` of samples (n,) float32 at 24 kHz; `options` are its `transcribe`'s."""
+    """Result of `whisper.transcribe` for samples (n,) float32 at 24 kHz. `options` are its options."""
     import torchaudio
     from whisper.transcribe import transcribe
 

@@ -1,4 +1,4 @@
-"""Where long input is cut: at pauses, into windows of limited length with their share of the text."""
+"""Splits long input at pauses into windows of limited length, and divides the text among them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,37 @@ from talker.clock import FRAME_RATE
 
 LONGEST_SECONDS = 30.0
 SHORTEST_PAUSE = 4  # frames
-# A pause that ends a sentence is searched this far around the frame where the sentence should end: as a share
-# of its length, and at least so many frames.
+# The pause at the end of a sentence is searched within this distance of the expected end: SEARCH times the
+# length of the sentence, and at least LEAST_SEARCH frames.
 SEARCH, LEAST_SEARCH = 0.4, 12
-LONG_PAUSE = 15  # frames; longer ones count as this long
+LONG_PAUSE = 15  # frames; longer pauses have the same score
 
 
 @dataclass(frozen=True)
 class Window:
-    """A number of patches of given frames, and the words that are said in them."""
+    """A window of given frames.
+
+    Attributes:
+        patches: length in patches.
+        text: the words that are spoken in the window.
+    """
 
     patches: int
     text: str = ""
 
 
 def at_pauses(speaks: np.ndarray, patch_frames: int, longest: float = LONGEST_SECONDS) -> list[int]:
-    """Lengths in patches of windows of at most `longest` seconds. Each ends in the longest pause of its
-    second half, at the limit if there is none.
+    """Split frames into windows of at most `longest` seconds.
 
-    `speaks` (frames,) bool says in which frames there is speech (or movement).
+    Each window ends in the longest pause of its second half, or at the limit if there is no pause.
+
+    Args:
+        speaks: (frames,) bool mask of frames with speech or movement.
+        patch_frames: frames per patch.
+        longest: greatest duration of a window in seconds.
+
+    Returns:
+        the length of each window in patches.
     """
     most = int(longest * FRAME_RATE / patch_frames)
     left = -(-len(speaks) // patch_frames)
@@ -51,11 +63,19 @@ def aligned(
     weigh: Callable[[str], float] = len,
     longest: float = LONGEST_SECONDS,
 ) -> list[Window]:
-    """Windows of whole sentences, as far as pauses show where they end; none exceeds `longest` seconds.
+    """Align sentences with speech, and split both into windows of at most `longest` seconds.
 
-    A sentence takes as much of the speech as its share of the text, measured by `weigh`. The best pause near
-    that frame ends its window; without one the next sentence joins it. A window that is still too long is cut
-    `at_pauses`, and its words in proportion to the speech.
+    The expected share of a sentence in the speech is its share in the text, measured by `weigh`. A window
+    ends at the best pause near the expected end of a sentence. If there is none, it also includes the next
+    sentence. Windows that are too long are split by `at_pauses`, and their words are divided in proportion to
+    the speech.
+
+    Args:
+        sentences: the text.
+        speaks: (frames,) bool mask of frames with speech or movement.
+        patch_frames: frames per patch.
+        weigh: weight of a sentence.
+        longest: greatest duration of a window in seconds.
     """
     spoken = _spoken(speaks)
     quiet = pauses(speaks)
@@ -77,7 +97,7 @@ def aligned(
 
 
 def pauses(speaks: np.ndarray) -> list[tuple[int, int]]:
-    """(centre, length) in frames of every pause between two stretches of speech."""
+    """(centre, length) in frames of every pause of SHORTEST_PAUSE or more frames between speech."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], speaks, [True]]).astype(np.int8)))
     spans = edges.reshape(-1, 2)
     return [
@@ -88,7 +108,7 @@ def pauses(speaks: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _spoken(speaks: np.ndarray) -> np.ndarray:
-    """(frames + 1,) frames of speech before each frame; all frames count where there is no speech."""
+    """Number of frames of speech before each frame (frames + 1,). Without any speech, all frames count."""
     spoken: np.ndarray = np.append(0, np.cumsum(speaks if speaks.any() else np.ones_like(speaks)))
     return spoken
 
@@ -96,7 +116,7 @@ def _spoken(speaks: np.ndarray) -> np.ndarray:
 def _sentence_end(
     quiet: list[tuple[int, int]], spoken: np.ndarray, start: int, share: float, patch_frames: int
 ) -> int | None:
-    """The frame in which a sentence that starts at `start` and takes `share` frames of speech ends."""
+    """The end frame of a sentence that starts at frame `start` and has `share` frames of speech, or None."""
     reach = max(SEARCH * share, LEAST_SEARCH)
     best: tuple[float, int] | None = None
     for centre, length in quiet:
@@ -109,7 +129,7 @@ def _sentence_end(
 
 
 def _within(speaks: np.ndarray, text: str, patch_frames: int, longest: float) -> list[Window]:
-    """One window, or several `at_pauses` that share the words in proportion to the speech."""
+    """One window, or several from `at_pauses` with the words divided in proportion to the speech."""
     lengths = at_pauses(speaks, patch_frames, longest)
     if len(lengths) < 2:
         return [Window(patches, text) for patches in lengths]

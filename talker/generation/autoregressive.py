@@ -1,4 +1,4 @@
-"""The Generator of the talker: a causal language model that finds the end of its speech."""
+"""The generator of the talker: a causal language model with a stop predictor."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from talker.model.model import TalkerModel
 from talker.model.tasks import task_named
 from talker.text.tokenizer import Tokenizer
 
-IDLE_BATCHES = 2  # kept with their caches for the next request
-SECONDS_PER_LETTER = 1 / 15  # where tokens say nothing about duration
+IDLE_BATCHES = 2  # batches that are kept with their caches for later requests
+SECONDS_PER_LETTER = 1 / 15  # for models without speech rates per token
 
 
 class AutoregressiveGenerator:
-    """See `talker.generation.generator.Generator`. The weights of `model` must not change while it exists."""
+    """An implementation of `talker.generation.generator.Generator`."""
 
     def __init__(self, model: TalkerModel, tokenizer: Tokenizer) -> None:
+        """The weights of `model` must not change afterwards."""
         config = model.config
         self.model, self.tokenizer, self.defaults = model, tokenizer, config.defaults
         self.tasks = tuple(task.name for task in config.tasks)
@@ -49,10 +50,10 @@ class AutoregressiveGenerator:
         room = (config.backbone.max_positions - plan.start) // plan.stride - abs(row.delay)
         frames = room * self.chunk_frames - prefix_frames
         pace, most = self.defaults.pace, self.defaults.max_frames
-        if row.ends_itself and pace is not None:
+        if row.uses_stop_predictor and pace is not None:
             seconds = pace.pauses + pace.slowest * (tokens - before)
             frames = min(frames, math.ceil(seconds * FRAME_RATE / self.chunk_frames) * self.chunk_frames)
-        if row.ends_itself and most is not None:
+        if row.uses_stop_predictor and most is not None:
             frames = min(frames, most)
         return frames
 
@@ -65,10 +66,10 @@ class AutoregressiveGenerator:
         return Durations(fastest=pace.fastest * tokens, usual=pace.usual * tokens)
 
     def generate(self, request: Request, noise: Noise | None = None) -> Generation:
-        """The request alone; `noise` replaces the seed's.
+        """Generate one request in a batch of its own. `noise` replaces the noise of the seed.
 
         Raises:
-            ValueError: the request does not fit the task or the cache.
+            ValueError: the request does not match the task or exceeds the cache.
         """
         with self._lock:
             running = self._idle.pop() if self._idle else RunningBatch(self.model)
@@ -81,18 +82,18 @@ class AutoregressiveGenerator:
         return Generation(RequestBatch(self, running, noise), request, release)
 
     def scheduler(self, capacity: int) -> Scheduler:
-        """Requests as rows of one running batch.
+        """A scheduler whose requests are rows of one running batch.
 
         Raises:
-            ValueError: rows would change each other's bits at this capacity.
+            ValueError: the capacity is not supported, see `running_batch.CAPACITIES`.
         """
         return Scheduler(RequestBatch(self, RunningBatch(self.model, capacity)))
 
     def tokenised(self, request: Request) -> TokenRequest:
-        """A request in the model's terms.
+        """Convert a request to token ids and normalised latents.
 
         Raises:
-            ValueError: the text cannot be spoken.
+            ValueError: the text cannot be spoken, or the prefix is not a number of whole patches.
         """
         ids, before = self._ids(request.text, request.said), len(self._ids(request.said))
         prefix_frames = max((len(x) for _, x in (request.prefix or Streams()).items()), default=0)
@@ -118,7 +119,7 @@ class AutoregressiveGenerator:
         )
 
     def _ids(self, text: str, said: str = "") -> list[int]:
-        """Token ids of one prompt; the tokenizer sees all of it at once."""
+        """Token ids of one prompt. It is tokenised as a whole, because a tokenizer may add a template."""
         whole = _joined(said, text)
         return self.tokenizer.encode(whole) if whole.strip() else []
 
@@ -130,25 +131,30 @@ class AutoregressiveGenerator:
         return Guard(quiet=quiet, repeated_seconds=slowest * repeated_tokens(ids))
 
     def _normalised(self, raw: Streams) -> Streams:
-        """On the CPU, float32; computed in float64 where the latents are (see `Sequence.tail`)."""
+        """Normalised latents, float32 on the CPU. Latents in float64 are normalised in float64.
+
+        See `Sequence.tail`.
+        """
         return self._stats.normalise(raw.map(Tensor.cpu)).map(Tensor.float)
 
     def _stream(self, name: str, raw: Tensor | None) -> Tensor | None:
         return None if raw is None else self._normalised(Streams(**{name: raw}))[name]
 
     def _patches(self, frames: Tensor) -> Tensor:
-        """(T, C) -> (N, P, C)
+        """Split frames (T, C) into patches (N, P, C).
 
         Raises:
-            ValueError: there are no whole patches.
+            ValueError: T is not a multiple of P.
         """
         if len(frames) % self.chunk_frames:
-            raise ValueError(f"a prefix must have whole patches of {self.chunk_frames} frames")
+            raise ValueError(
+                f"the prefix has {len(frames)} frames: cut it to whole patches of {self.chunk_frames} frames"
+            )
         return frames.unflatten(0, (-1, self.chunk_frames))
 
 
 class RequestBatch:
-    """A running batch that takes requests in words and raw latents."""
+    """A `Batch` of requests in words and raw latents, which wraps a running batch of token requests."""
 
     def __init__(
         self, generator: AutoregressiveGenerator, running: RunningBatch, noise: Noise | None = None

@@ -1,4 +1,4 @@
-"""Requests that a model advances together, and one request in a batch of its own."""
+"""Interface of a batch of requests, and the generation of a single request."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ class Running(Protocol):
     """A request in a batch."""
 
     patches: deque[Streams]
-    """Raw latents (n, C) per stream, generated and not yet taken, from the left. n is a multiple of the
-    generator's `chunk_frames`; frames beyond the request's given ones are padding."""
+    """Generated raw latents (n, C) per stream, oldest first; the owner of the request removes them. n is a
+    multiple of the generator's `chunk_frames`. Frames after the end of the given frames are padding."""
     finish_reason: str | None
-    """None while it runs, then "stop", "length", "overflow", "silence", "repetition" or "interrupted"."""
+    """None while the request runs, then one of "stop", "length", "overflow", "silence", "repetition" and
+    "interrupted"."""
     paused: bool
-    """The batch does not advance it."""
+    """Whether the batch skips the request."""
 
     @property
     def words(self) -> list[tuple[str, int]]:
-        """(word, first frame) of the words spoken so far; empty where the weights have no alignment."""
+        """(word, first frame) of the words spoken so far. Empty if the model has no alignment."""
         ...
 
     def tail(self, frames: int) -> Streams:
-        """The last `frames` generated frames (T, C) of each stream, to precede a later request."""
+        """The last `frames` generated frames (T, C) of each stream: the prefix of a following request."""
         ...
 
 
@@ -38,11 +39,15 @@ class Batch(Protocol):
 
     @property
     def free(self) -> int:
-        """Requests that can join now."""
+        """Number of requests that can join now."""
         ...
 
     def join(self, request: Request) -> Any:
-        """Add a request, as `Running`; ValueError where it does not fit the model, or no row is free."""
+        """Add a request and return it as `Running`.
+
+        Raises:
+            ValueError: the request does not fit the model, or no row is free.
+        """
         ...
 
     def step(self) -> None:
@@ -55,14 +60,13 @@ class Batch(Protocol):
 
 
 class Generation:
-    """Iterator over the raw latents of one request, in a batch of its own: each patch is computed when it is
-    asked for.
-    """
+    """Iterator over the raw latents of one request in a batch of its own. `next` computes the next patch."""
 
     def __init__(self, batch: Batch, request: Request, release: Callable[[], None] = lambda: None) -> None:
-        """Joins the batch; `release` is called once, when the batch is no longer needed.
+        """Add the request to the batch. `release` is called once, after the batch was last used.
 
-        Raises ValueError where `Batch.join` does.
+        Raises:
+            ValueError: see `Batch.join`.
         """
         self._batch, self._release, self._held = batch, release, True
         try:
@@ -97,7 +101,7 @@ class Generation:
         return self._running.patches.popleft()
 
     def close(self) -> None:
-        """End the request; the reason is "interrupted" if it still runs."""
+        """End the request. If it still runs, its finish reason becomes "interrupted"."""
         self._batch.leave(self._running)
         self._free()
 

@@ -1,4 +1,4 @@
-"""What the rest of the system knows of a model: a Request in, raw latents out, patch by patch."""
+"""The interface of a model: it turns a Request into raw latents, patch by patch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from talker.text.tokenizer import Tokenizer
 
 
 class Durations(NamedTuple):
-    """How long a text may take to speak, in seconds; fastest: 0 where the model has no idea."""
+    """Estimated durations of a text in seconds. `fastest` is 0 if the model cannot estimate it."""
 
     fastest: float
     usual: float
 
 
 class Generator(Protocol):
-    """A model of any architecture. The pipeline, the server and batch commands use nothing else of it.
+    """A model of any architecture. Code outside of `talker.generation` uses models through this interface.
 
     Attributes:
-        tasks: names of the tasks it can do.
-        tokenizer: what its text becomes.
-        defaults: sampling and stop rule that fit its weights.
-        chunk_frames: frames that it generates together: the length of a patch.
+        tasks: names of the supported tasks.
+        tokenizer: converts text to token ids.
+        defaults: sampling settings and stop rule for the weights.
+        chunk_frames: frames per patch.
         widths: latent channels of each stream.
-        scale: (C,) per stream, the usual deviation of each raw latent channel.
+        scale: (C,) per stream, the standard deviation of each raw latent channel.
         speaker_dim: length of a speaker embedding.
     """
 
@@ -41,19 +41,32 @@ class Generator(Protocol):
     speaker_dim: int
 
     def longest(self, text: str, task: str, prefix_frames: int = 0, said: str = "") -> int:
-        """The most frames that can be generated for a text behind a prefix in which `said` is spoken; 0 or
-        less where there is no room for any.
+        """Greatest number of frames that can be generated for a text; 0 or less if it does not fit.
+
+        Args:
+            text: the text to speak.
+            task: name of the task.
+            prefix_frames: frames of the prefix.
+            said: transcript of the prefix, if `text` does not contain it.
         """
         ...
 
     def durations(self, text: str) -> Durations:
-        """Estimates from the text alone."""
+        """Estimated durations of a text."""
         ...
 
     def generate(self, request: Request) -> Generation:
-        """The request alone; ValueError where it does not fit the model."""
+        """Generate one request.
+
+        Raises:
+            ValueError: the request does not fit the model.
+        """
         ...
 
     def scheduler(self, capacity: int) -> Scheduler:
-        """Many requests at once; ValueError for a capacity that is not possible."""
+        """A scheduler that generates up to `capacity` requests at once.
+
+        Raises:
+            ValueError: the capacity is not supported.
+        """
         ...

@@ -1,7 +1,7 @@
-"""End speech that the stop predictor does not end: long silence, and a sound or phrase that repeats itself.
+"""Guards that end speech which the stop predictor does not end: after long silence, or after repetition.
 
-Both guards look at normalised audio latents, so they work before anything is decoded. Thresholds were
-measured on 1,600 clips of the corpus with the default's codec (docs/log.md).
+They work on normalised audio latents, so nothing has to be decoded. The thresholds were measured on 1,600
+clips of the corpus with the codec of the default model (docs/log.md).
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from torch import Tensor
 
 from talker.clock import FRAME_RATE
 
-LONGEST_PHRASE = 32  # tokens; longer repetitions in a text are not looked for
+LONGEST_PHRASE = 32  # tokens of the longest phrase that `repeated_tokens` finds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """What ends a speech; distances are root mean squares over normalised channels.
+    """Thresholds of the guards. Distances are root mean squares over normalised channels.
 
     Args:
-        quiet: (C,) the codec's latent of digital silence, normalised.
-        near_quiet: a frame closer to it than this is silent.
-        silent_seconds: consecutive silence that ends the speech.
-        window_seconds: the window that is compared with the one a period before.
-        periods_seconds: the shortest and the longest period compared. Slow vowels resemble the one or two
-            frames before; a sound that hangs also has every longer period.
-        alike: a window closer than this to the one a period before repeats it. Unrelated frames are about
-            1.4 apart, two draws of the same half-learned patch about 0.7.
-        repeated_seconds: repetition that the text itself asks for ("ha ha ha"), allowed beyond one window.
+        quiet: (C,) normalised audio latent of digital silence.
+        near_quiet: a frame is silent if its distance to `quiet` is at most this.
+        silent_seconds: duration of consecutive silence that ends the speech.
+        window_seconds: length of the window that is compared with the window one period earlier.
+        periods_seconds: shortest and longest period that are compared. Shorter periods would match slow
+            vowels, whose successive frames are similar. A constant sound matches every period.
+        alike: the window repeats if its distance to the window one period earlier is below this. Unrelated
+            frames have a distance of about 1.4, two draws of one poorly learned patch of about 0.7.
+        repeated_seconds: additional repetition that is allowed because the text repeats ("ha ha ha").
     """
 
     quiet: Tensor
@@ -42,29 +42,30 @@ class Guard:
     repeated_seconds: float = 0.0
 
     def frames(self, seconds: float) -> int:
-        """A duration in frames."""
+        """Convert a duration to frames, rounded."""
         return round(seconds * FRAME_RATE)
 
 
-class Watch:
-    """A guard's state for one request: its last frames and their distances to those before."""
+class GuardState:
+    """State of the guards of one request: the last frames, and their distances to earlier frames."""
 
     def __init__(self, guard: Guard) -> None:
+        """`guard`: the thresholds."""
         self.guard = guard
         shortest, longest = (guard.frames(seconds) for seconds in guard.periods_seconds)
         window = guard.frames(guard.window_seconds)
-        # A distance to NaN compares as false: a window that is not complete repeats nothing.
+        # NaN marks missing frames. Comparisons with NaN are false, so an incomplete window never repeats.
         self._past = guard.quiet.new_full((longest, len(guard.quiet)), torch.nan)
         self._apart = guard.quiet.new_full((window, longest + 1 - shortest), torch.nan)
         self._loud = torch.zeros(window, dtype=torch.bool, device=guard.quiet.device)
         self._silent = self._repeating = 0
 
-    def see(self, patch: Tensor) -> str | None:
-        """Take the next audio patch (P, C); "silence" or "repetition" if the speech should end with it."""
+    def update(self, patch: Tensor) -> str | None:
+        """Add the next audio patch (P, C). Returns "silence" or "repetition" if speech must end."""
         guard, size = self.guard, len(patch)
         periods = self._apart.shape[1]
         frames = torch.cat([self._past, patch])
-        # The frames before each new one, (P, C, periods), the longest period first.
+        # The earlier frames that each new frame is compared with: (P, C, periods), longest period first.
         earlier = frames.unfold(0, len(self._past), 1)[:size, :, :periods]
         apart = (patch[..., None] - earlier).square().mean(1)
         loud = (patch - guard.quiet).square().mean(1) > guard.near_quiet**2
@@ -79,7 +80,7 @@ class Watch:
         return "repetition" if self._repeating > guard.frames(guard.repeated_seconds) else None
 
     def _repeats(self) -> bool:
-        """Whether the last window is like the one a period before; silent frames do not count."""
+        """Whether the last window repeats the window one period earlier. Silent frames are ignored."""
         loud = self._loud
         if 2 * loud.sum() < len(loud):
             return False
@@ -87,7 +88,7 @@ class Watch:
 
 
 def repeated_tokens(ids: Sequence[int]) -> int:
-    """Tokens in the longest stretch of a text that repeats a phrase immediately ("ha ha ha"); 0 for none."""
+    """Number of tokens in the longest run of immediate repetitions of a phrase ("ha ha ha"); 0 if none."""
     longest = 0
     for period in range(1, min(LONGEST_PHRASE, len(ids) // 2) + 1):
         run = 0

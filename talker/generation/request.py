@@ -1,4 +1,4 @@
-"""What to generate: a request in words and raw latents, and in the terms of an autoregressive model."""
+"""Requests: in words and raw latents, and in tokens and normalised latents for autoregressive models."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from heads.streams import NAMES, Streams
 from talker.generation.guards import Guard
 from talker.model.defaults import StopRule
 
-# Standard normal noise (P, C) of a stream's patch; patches are counted from the first that is generated.
+# (patch index, stream, (P, C)) -> standard normal noise (P, C). Index 0 is the first generated patch.
 Noise = Callable[[int, str, tuple[int, int]], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to generate, for any generator. Latents are raw: as codecs encode and decode them.
+    """A request for any generator. Latents are raw, as the codecs encode and decode them.
 
     Args:
-        text: the words to be spoken; may be empty where audio is given.
-        task: "tts", "t2av", "a2v" or "v2a"; see the generator's `tasks`.
-        said: the words spoken in `prefix`, where `text` does not begin with them.
-        speaker: (G,) speaker embedding; None where audio is given.
-        first_motion: (M,) motion of the first frame; not needed for a task without motion.
-        prefix: (T, C) per stream, whole patches that precede and are not generated again. A stream may have
-            fewer frames than the other (the last ones) or be absent.
-        given: (T, C) frames of the task's given streams, which follow the prefix and fix the length.
-        frames: the length for a model that generates a clip as a whole, the greatest length for one that
-            finds the end of the speech; None: the generator decides.
-        silence: (C,) audio latent of silence. With it, speech that stays silent or repeats itself is ended,
-            and a voice is silent where given motion lasts longer than the text.
-        seed: decides the noise.
-        sampling, stop: None: the generator's defaults.
+        text: the text to speak; may be empty if audio is given.
+        task: "tts", "t2av", "a2v" or "v2a"; see `tasks` of the generator.
+        said: transcript of `prefix`, if `text` does not begin with it.
+        speaker: (G,) speaker embedding; None if audio is given.
+        first_motion: (M,) motion code of the first frame; None for a task without motion.
+        prefix: (T, C) per stream, whole patches that precede the generated ones. A stream may be absent, or
+            hold only the last frames of the prefix.
+        given: (T, C) frames of the task's given streams. They follow the prefix and determine the length.
+        frames: length of the clip. For a model with a stop predictor: greatest length. None: the generator
+            decides.
+        silence: (C,) audio latent of silence. If it is set, the guards are active: they end speech that is
+            silent or repeats itself, and silence the speech where given motion lasts longer than the text.
+        seed: seed of the noise.
+        sampling, stop: None: the defaults of the generator.
     """
 
     text: str
@@ -56,24 +56,25 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRequest:
-    """A request as an autoregressive model takes it: token ids, normalised latents, patches.
+    """A request for an autoregressive model: token ids, normalised latents, patches.
 
     Args:
-        text_ids: token ids of the text, those of the prefix first; may be empty where audio is given.
-        task: name of a row of the model's task table.
+        text_ids: token ids of the text, including those of the prefix; may be empty if audio is given.
+        task: name of a task of the model.
         speaker: (G,) speaker embedding.
-        first_motion: (M,) motion of the first frame; not needed for a task without motion.
-        seed: decides the noise.
-        sampling: how a patch is drawn.
-        prefix: (N, P, C) per stream, patches that precede; the text begins with theirs. A stream may have
-            fewer, the last ones, or be absent (the published speech-only prefix): it has no tokens before.
-        given: (T, C) frames of the task's given streams, behind the prefix; they fix the length.
-        max_patches: at most so many patches are generated.
-        min_patches: the stop predictor is not asked before so many patches.
-        stop: when the stop predictor ends the speech; only asked where no stream is given.
-        guard: ends speech of unknown length that is silent or repeats itself, and keeps a voice silent where
-            given motion lasts longer than the text.
-        words: each word of the text to be generated, with the index of its first token in `text_ids`.
+        first_motion: (M,) normalised motion code of the first frame; None for a task without motion.
+        seed: seed of the noise.
+        sampling: settings of the solver.
+        prefix: (N, P, C) per stream, patches that precede the generated ones. A stream may be absent (as in
+            the published speech-only prefix) or hold only the last patches of the prefix. Its missing patches
+            add nothing to the input embeddings.
+        given: (T, C) frames of the task's given streams. They follow the prefix and determine the length.
+        max_patches: greatest number of generated patches.
+        min_patches: number of generated patches before the stop predictor is used.
+        stop: rule that ends the speech; used only if no stream is given.
+        guard: ends speech of unknown length that is silent or repeats itself, and silences speech where given
+            motion lasts longer than the text. None: no guard.
+        words: each word of the text to generate, with the index of its first token in `text_ids`.
     """
 
     text_ids: Sequence[int]
@@ -93,13 +94,18 @@ class TokenRequest:
 
 @dataclass
 class StopCounter:
-    """The state of a stop rule while a request runs."""
+    """State of the stop rule of one request.
+
+    Attributes:
+        rule: the rule.
+        streak: consecutive hits so far.
+    """
 
     rule: StopRule
     streak: int = 0
 
     def ends(self, patches: int, probability: float) -> bool:
-        """Whether to stop after so many patches, given the probability at the current hidden state."""
+        """Whether speech ends after `patches` generated patches, given the predicted stop `probability`."""
         if patches < self.rule.first:
             return False
         self.streak = self.streak + 1 if probability >= self.rule.threshold else 0
@@ -107,7 +113,7 @@ class StopCounter:
 
 
 def drawn_noise(seed: int) -> Noise:
-    """Noise as a function of (seed, patch index, stream) alone, drawn on the CPU."""
+    """Noise that depends only on the seed, the patch index and the stream. Drawn on the CPU."""
 
     def noise(patch: int, stream: str, shape: tuple[int, int]) -> Tensor:
         key = struct.pack("<qqq", seed, patch, NAMES.index(stream))

@@ -1,9 +1,9 @@
-"""Many requests at once, each with the result it has alone: rows join and leave a batch at patch borders.
+"""Generates several requests as rows of one batch. Requests join and leave between steps.
 
-A row's numbers depend neither on its slot nor on the other rows nor on when it joined: every operation has
-the shape of the whole batch in every step, empty and paused rows are padding, a prompt is prefilled alone,
-and noise belongs to the request. So a request gives the same bits in every batch of the same capacity, dtype
-and number of threads; different capacities differ by rounding.
+The values of a row depend neither on its index, nor on the other rows, nor on when it joined: every operation
+has the shape of the whole batch in every step, empty and paused rows are padding, each prompt is prefilled
+separately, and noise belongs to the request. So a request yields identical values in all batches of the same
+capacity, dtype and number of threads. Different capacities differ by rounding.
 """
 
 from __future__ import annotations
@@ -29,25 +29,28 @@ from talker.generation.step import (
 )
 from talker.model.model import TalkerModel
 
-# At other capacities a CPU's matrix products round a row by its index.
+# At other capacities, the rounding of a row in matrix products on a CPU depends on its index.
 CAPACITIES = (1, 4, 8, 16)
-# The largest at which a lone row takes 0.6 of the time it lasts, see benchmarks/batch.py.
+# The largest capacity at which a single request has a real-time factor of at most 0.6 (benchmarks/batch.py).
 DEFAULT_CAPACITY = 8
-MOST_VARIANTS = 32  # steps that are kept
+MOST_VARIANTS = 32  # greatest number of cached steps
 
 
 class RunningBatch:
-    """Rows for up to `capacity` requests; the weights of `model` must not change while it exists.
+    """A batch of up to `capacity` requests.
 
-    One step is one step of the language model and, for each head, one run of its solver over all rows. Rows
-    of different solver settings (steps, guidance, sway) cost one run for each setting in use; temperature is
-    a factor on a row's own noise and costs nothing.
+    A step runs the language model once, and the solver of each head once for every solver setting (steps,
+    guidance, sway) in use. The temperature is a factor on the noise of a row and needs no run of its own.
     """
 
     def __init__(self, model: TalkerModel, capacity: int = 1) -> None:
-        """Raises ValueError for a capacity at which rows would change each other's bits."""
+        """The weights of `model` must not change afterwards.
+
+        Raises:
+            ValueError: `capacity` is not one of CAPACITIES.
+        """
         if capacity not in CAPACITIES:
-            raise ValueError(f"a batch of {capacity} rows: choose a capacity of {CAPACITIES}")
+            raise ValueError(f"a batch cannot have {capacity} rows: choose a capacity of {CAPACITIES}")
         self.model, self.capacity = model, capacity
         self._stats = copy.deepcopy(model.stats).cpu()
         self._rows: list[Sequence | None] = [None] * capacity
@@ -58,25 +61,25 @@ class RunningBatch:
         self._inbox = torch.zeros(shape, pin_memory=pinned)
         self._inbox_there = torch.zeros(shape, device=model.device)
         self._outbox = torch.zeros(capacity, Columns.width(self._columns.outputs), pin_memory=pinned)
-        # Views that share memory with the buffers: rows are written and read as arrays.
+        # Views that share memory with the buffers.
         self._in = columns_of(self._inbox.numpy(), self._columns.inputs)
         self._out = columns_of(self._outbox, self._columns.outputs)
         self._steps: dict[Variant, PatchStep] = {}
 
     @property
     def free(self) -> int:
-        """Requests that can join now."""
+        """Number of requests that can join now."""
         return self._rows.count(None)
 
     @torch.inference_mode()
     def join(self, request: TokenRequest, noise: Noise | None = None) -> Sequence:
-        """Prefill a request into a free row; `noise` replaces the seed's.
+        """Prefill a request into a free row. `noise` replaces the noise of the seed.
 
         Raises:
-            ValueError: no row is free, or the request does not fit the task or the cache.
+            ValueError: no row is free, or the request does not match the task or exceeds the cache.
         """
         if not self.free:
-            raise ValueError(f"all {self.capacity} rows of the batch are in use: wait until one ends")
+            raise ValueError(f"all {self.capacity} rows of the batch are in use: wait until one ends first")
         model, state, at = self.model, self._state, self._rows.index(None)
         sequence = Sequence(model.config, request, noise or drawn_noise(request.seed), self._stats)
         tokens = self._prompt(sequence)
@@ -86,22 +89,24 @@ class RunningBatch:
         for name, value in (("audio", request.speaker), ("motion", request.first_motion)):
             if name in state.global_:
                 state.global_[name][at] = 0 if value is None else value.to(model.device)
-        if sequence.asks:
-            sequence.judge(model.stop_head(state.hidden).sigmoid()[at].item())
+        if sequence.checks_stop:
+            sequence.apply_stop(model.stop_head(state.hidden).sigmoid()[at].item())
         if sequence.finish_reason is None:
             self._rows[at] = sequence
         return sequence
 
     def leave(self, sequence: Sequence) -> None:
-        """Remove a request that still runs; its row is free."""
+        """Remove a request and free its row. If it still runs, its finish reason becomes "interrupted"."""
         if sequence.finish_reason is None:
             sequence.finish_reason = "interrupted"
         self._rows = [None if row is sequence else row for row in self._rows]
 
     @torch.inference_mode()
     def step(self) -> None:
-        """The next token of every row that runs. What was generated is in each sequence's `patches`; a
-        sequence that now has its `finish_reason` has left.
+        """Process the next token of every row that runs.
+
+        Generated patches are appended to `patches` of their sequence. A sequence that has a `finish_reason`
+        afterwards is removed from the batch.
         """
         rows = {at: row for at, row in enumerate(self._rows) if row is not None and row.runs}
         if not rows:
@@ -114,7 +119,7 @@ class RunningBatch:
         self._rows = [row if row is not None and row.finish_reason is None else None for row in self._rows]
 
     def _compiled(self, variant: Variant) -> PatchStep:
-        """The step of a variant, with the heads' constants for its settings; the last few are kept."""
+        """The step of a variant, with the constants of the heads. The last MOST_VARIANTS are cached."""
         if variant not in self._steps:
             while len(self._steps) >= MOST_VARIANTS:
                 del self._steps[next(iter(self._steps))]
@@ -122,10 +127,10 @@ class RunningBatch:
             self._steps[variant] = PatchStep(self.model, variant, constants)
         return self._steps[variant]
 
-    # -- the host's part of a step -------------------------------------------------------------------------
+    # -- transfers between host and device -----------------------------------------------------------------
 
     def _write(self, rows: dict[int, Sequence]) -> Variant:
-        """Fill the inbox; what the step has to compute."""
+        """Fill the inbox with the inputs of `rows` by index. Returns the variant of the step."""
         self._inbox.zero_()
         self._in["solver"][:] = NO_SOLVER
         streams: dict[Sampling, set[str]] = {}
@@ -136,7 +141,7 @@ class RunningBatch:
                 self._in["solver"][at] = list(streams).index(settings)
             self._write_row(at, row)
         for at, waiting in enumerate(self._rows):
-            # A paused row is padding too: its next cell is written, and written again when it goes on.
+            # The step writes a cell of every row. In a paused row, this cell is overwritten when it resumes.
             if waiting is not None and at not in rows:
                 self._in["cell"][at] = waiting.cell
         return Variant(
@@ -173,18 +178,18 @@ class RunningBatch:
                 columns[f"{name}_given"][at] = given.numpy()
 
     def _read(self, at: int, row: Sequence) -> None:
-        """Take a row's part of the outbox."""
+        """Pass the outputs of a row to its sequence."""
         drawn = {name: self._out[name][at].clone() for name in row.wanted()}
         row.accept(drawn, self._out["spoken"][at].item())
         if row.finish_reason is None:
             row.advance()
-            if row.asks:
-                row.judge(self._out["stop"][at].item())
+            if row.checks_stop:
+                row.apply_stop(self._out["stop"][at].item())
 
     # -- prompts -------------------------------------------------------------------------------------------
 
     def _prompt(self, sequence: Sequence) -> Tensor:
-        """Embeddings (L, D) of the task, the text and the slots that are prefilled."""
+        """Embeddings (L, D) of the task, the text and the prefilled slots."""
         model = self.model
         ids = torch.as_tensor(list(sequence.request.text_ids), dtype=torch.int64, device=model.device)
         parts = [model.backbone.embed_tokens(ids)]
@@ -197,7 +202,7 @@ class RunningBatch:
         return torch.cat(parts + slots)
 
     def _embedded(self, token: dict[str, Patch | None]) -> Tensor:
-        """Input embedding (D,) of one known token: the sum of its streams' parts."""
+        """Input embedding (D,) of a known token: the sum over its streams."""
         model = self.model
         total = torch.zeros_like(model.motion_pad_emb[0, 0])
         for name, part in token.items():

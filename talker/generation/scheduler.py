@@ -1,4 +1,4 @@
-"""The one owner of a running batch: requests come from any thread, patches go to bounded queues."""
+"""Runs a batch in its own thread: accepts requests from any thread and puts patches into bounded queues."""
 
 from __future__ import annotations
 
@@ -18,12 +18,21 @@ QUEUED_PATCHES = 4
 
 
 class Ticket:
-    """A submitted request: an iterator over its raw latents, a patch at a time, that waits for them.
+    """A submitted request: a blocking iterator over its raw latents, patch by patch.
 
-    At most QUEUED_PATCHES wait in it; then the request stands still until one is taken.
+    Its queue holds at most QUEUED_PATCHES patches. While the queue is full, the request does not advance.
+
+    Attributes:
+        request: the request.
+        queue: patches that were generated and not yet read.
+        running: the request in the batch; None until it joins.
+        finish_reason: see `Running.finish_reason`.
+        error: the error that ended the request, or None.
+        paused, cancelled: whether `pause` or `cancel` was called.
     """
 
     def __init__(self, scheduler: Scheduler, request: Request) -> None:
+        """Called by `Scheduler.submit`."""
         self._scheduler, self.request = scheduler, request
         self.queue: deque[Streams] = deque()
         self.running: Running | None = None
@@ -33,11 +42,11 @@ class Ticket:
 
     @property
     def words(self) -> list[tuple[str, int]]:
-        """See `Running.words`; includes words of patches that still wait to be taken."""
+        """See `Running.words`. Includes words of patches that are still in the queue."""
         return [] if self.running is None else self.running.words
 
     def tail(self, frames: int) -> Streams:
-        """See `Running.tail`; only after the end."""
+        """See `Running.tail`. Call it only after the request has ended."""
         assert self.running is not None
         return self.running.tail(frames)
 
@@ -45,44 +54,44 @@ class Ticket:
         return self
 
     def __next__(self) -> Streams:
-        """The next patch, waiting for it.
+        """Wait for the next patch and return it.
 
         Raises:
-            StopIteration: there is none; `finish_reason` says why.
+            StopIteration: the request has ended; see `finish_reason`.
             Exception: the request could not be started, or the batch failed.
         """
         return self._scheduler.take(self)
 
     def cancel(self) -> None:
-        """End the request and free its row; patches that wait are dropped."""
+        """End the request, free its row and drop the patches in the queue."""
         self._scheduler.change(self, cancelled=True)
 
     close = cancel
 
     def pause(self) -> None:
-        """Stand still, keeping the row."""
+        """Stop generating, and keep the row of the batch."""
         self._scheduler.change(self, paused=True)
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
         self._scheduler.change(self, paused=False)
 
     @property
     def room(self) -> int:
-        """Patches that can be computed now; 0 while paused."""
+        """Number of patches that the queue can take; 0 while paused."""
         return 0 if self.paused else QUEUED_PATCHES - len(self.queue)
 
 
 class Scheduler:
-    """Runs a batch in one thread; `with` it, or `close` it.
+    """Runs a batch in one thread. Use it as a context manager, or call `close`.
 
-    A step is taken when any queue is at most half full, so the request closest to starving decides when.
-    Every request whose queue has room takes part, because a step costs the same for one row as for all.
-    Requests beyond the capacity wait in the order of their submission.
+    A step runs when at least one queue is at most half full. It includes every request whose queue has room,
+    because a step costs the same for one row as for all. Requests beyond the capacity wait in order of
+    submission.
     """
 
     def __init__(self, batch: Batch, threads: int = 1) -> None:
-        """`threads`: CPU threads of a step."""
+        """Start the thread. `threads`: CPU threads per PyTorch operation."""
         self.capacity, self._batch, self._threads = batch.capacity, batch, threads
         self._threads_before = torch.get_num_threads()
         self._waiting: deque[Ticket] = deque()
@@ -94,7 +103,7 @@ class Scheduler:
         self._thread.start()
 
     def submit(self, request: Request) -> Ticket:
-        """Queue a request.
+        """Add a request to the queue and return its ticket.
 
         Raises:
             RuntimeError: the scheduler is closed or has failed.
@@ -108,7 +117,7 @@ class Scheduler:
         return ticket
 
     def close(self) -> None:
-        """Interrupt all requests and end the thread; the number of torch's threads is then what it was."""
+        """Interrupt all requests, end the thread, and restore the number of PyTorch threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -177,12 +186,12 @@ class Scheduler:
         return any(2 * len(t.queue) <= QUEUED_PATCHES and t.room > 0 for t in self._active)
 
     def _admitted(self) -> list[Ticket]:
-        """The waiting requests for which there are rows, in order."""
+        """Remove the requests for which rows are free from the waiting queue, and return them in order."""
         self._waiting = deque(ticket for ticket in self._waiting if not ticket.cancelled)
         return [self._waiting.popleft() for _ in range(min(self._batch.free, len(self._waiting)))]
 
     def _join(self, ticket: Ticket) -> None:
-        """Start a request; an error is the ticket's alone."""
+        """Start a request. An error is stored in its ticket and does not affect other requests."""
         try:
             ticket.running = self._batch.join(ticket.request)
             self._active.append(ticket)
@@ -219,7 +228,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def _end(self) -> None:
-        """Give every request that has not ended the error, or the reason "interrupted"."""
+        """End every request with the finish reason "interrupted", and with the error of the thread if any."""
         for ticket in self._active:
             if ticket.running is not None:
                 self._batch.leave(ticket.running)

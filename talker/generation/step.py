@@ -1,7 +1,7 @@
-"""One token for every row of a batch, as one function of fixed shapes: copy in, compute, copy out.
+"""Processes one token of every row of a batch, as one function of fixed shapes.
 
-Nothing here depends on values on the host, so the function can be exported or captured as a graph. Rows that
-have nothing to do are padding: their results are not read.
+The function depends on no value on the host, so it can be exported or captured as a graph. Rows that do not
+run are padding, and their results are not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from talker.model.cache import KVCache
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
 
-# Columns of a row that are one number each, before those of the streams.
+# Columns with one number per row: those of the row, and those of each of its streams.
 FLAGS = ("runs", "aligned", "reads", "cell", "position", "solver")
 STREAM_FLAGS = ("drawn", "known", "encoded", "absent")
 NO_SOLVER = -1.0
@@ -27,12 +27,14 @@ NO_SOLVER = -1.0
 
 @dataclass(frozen=True)
 class Columns:
-    """Where each input and output of a row stands in its line of a packed float32 buffer.
+    """Layout of the packed float32 buffers for the inputs and outputs of a step.
 
-    inputs: by name, a slice and its shape. Scalars are the FLAGS; each stream has its STREAM_FLAGS, `noise`,
-    `context`, `given` and `fed` patches (P, C), and `real` frames (P,) of the fed one.
-    outputs: `stop` (probability at the new hidden state), `spoken` (text tokens), and the drawn patch (P, C)
-    of each stream.
+    Attributes:
+        inputs: slice and shape of each column by name: the scalars in FLAGS and, for each stream, the scalars
+            in STREAM_FLAGS, the patches (P, C) `noise`, `context`, `given` and `fed`, and the mask `real`
+            (P,) of the real frames of `fed`.
+        outputs: slice and shape of `stop` (probability at the new hidden state), `spoken` (text tokens
+            spoken so far), and the drawn patch (P, C) of each stream.
     """
 
     inputs: dict[str, tuple[slice, tuple[int, ...]]]
@@ -40,7 +42,7 @@ class Columns:
 
     @classmethod
     def of(cls, config: TalkerConfig) -> Columns:
-        """The columns of a model."""
+        """The columns for a model with this config."""
         frames, widths = config.patch_frames, config.widths
         inputs: dict[str, tuple[int, ...]] = dict.fromkeys(FLAGS, ())
         outputs: dict[str, tuple[int, ...]] = {"stop": (), "spoken": ()}
@@ -53,7 +55,7 @@ class Columns:
 
     @staticmethod
     def width(columns: dict[str, tuple[slice, tuple[int, ...]]]) -> int:
-        """Numbers a row."""
+        """Total number of values per row."""
         return max(where.stop for where, _ in columns.values())
 
 
@@ -67,19 +69,19 @@ def _packed(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[slice, tuple[
 
 
 def columns_of(buffer: Any, columns: dict[str, tuple[slice, tuple[int, ...]]]) -> dict[str, Any]:
-    """Views (B, ...) of each column of a packed buffer (B, width), a tensor or an array."""
+    """Views (B, ...) of each column of a packed buffer (B, width), which is a tensor or an array."""
     return {name: buffer[:, where].reshape(-1, *shape) for name, (where, shape) in columns.items()}
 
 
 @dataclass(frozen=True)
 class BatchState:
-    """What a batch keeps on the device between steps; R rows.
+    """State of a batch of R rows on the device, which steps change in place.
 
     Attributes:
-        hidden: (R, D) state of the language model at each row's last token.
-        spoken: (R,) float32, text tokens spoken so far, where the model has an alignment.
-        text: (R,) float32, text tokens of the request.
-        global_: (R, G) per stream, float32.
+        hidden: (R, D) hidden state of the language model at the last token of each row.
+        spoken: (R,) float32, text tokens spoken so far, if the model has an alignment head.
+        text: (R,) float32, number of text tokens of the request.
+        global_: (R, G) float32 per stream, global conditions.
         cache: keys and values.
     """
 
@@ -91,7 +93,7 @@ class BatchState:
 
     @classmethod
     def empty(cls, model: TalkerModel, rows: int) -> BatchState:
-        """Zeros on the model's device, in its dtype."""
+        """A state of zeros for `rows` rows, on the device and in the dtype of the model."""
         config, device, dtype = model.config, model.device, model.motion_pad_emb.dtype
         return cls(
             hidden=torch.zeros(rows, config.backbone.width, device=device, dtype=dtype),
@@ -107,7 +109,7 @@ class BatchState:
 
 @dataclass(frozen=True)
 class Solver:
-    """Solver settings of some rows of a step, and the streams that any of them draws."""
+    """Solver settings of one or more rows of a step, and the streams that at least one of them draws."""
 
     sampling: Sampling
     streams: tuple[str, ...]
@@ -115,13 +117,13 @@ class Solver:
 
 @dataclass(frozen=True)
 class Variant:
-    """What decides which networks a step runs; everything else is data.
+    """Selects the networks that a step runs. All other inputs of a step are data.
 
     Attributes:
-        solvers: the different settings in use. Each is run for all rows: its steps are taken together.
-        encoded: streams of which any row feeds a patch that is encoded.
-        absent: whether any row feeds the embedding of an absent stream.
-        feeds: whether any row goes on after this token.
+        solvers: the different solver settings in use. Each solver runs on all rows.
+        encoded: streams of which at least one row feeds a patch.
+        absent: whether at least one row feeds the embedding of an absent stream.
+        feeds: whether at least one row continues after this token.
     """
 
     solvers: tuple[Solver, ...]
@@ -131,18 +133,23 @@ class Variant:
 
 
 class PatchStep(nn.Module):
-    """One token of every row: alignment, heads, language model, stop predictor."""
+    """Processes one token of every row: alignment head, heads, language model, stop predictor."""
 
     def __init__(self, model: TalkerModel, variant: Variant, constants: tuple[Any, ...]) -> None:
-        """`constants`: those of `model.heads` for the settings of each of `variant.solvers`."""
+        """`constants`: the result of `model.heads.constants` for each of `variant.solvers`."""
         super().__init__()
         self.model, self.variant, self.constants = model, variant, constants
         self.columns = Columns.of(model.config)
 
     def forward(self, inbox: Tensor, state: BatchState) -> Tensor:
-        """inbox (R, inputs) on the model's device -> outputs (R, outputs) there; `state` changes in place.
+        """Compute the packed outputs of a step and change `state` in place.
 
-        Both are float32, see `Columns`.
+        Args:
+            inbox: (R, inputs) float32 on the device of the model, see `Columns`.
+            state: the state of the batch.
+
+        Returns:
+            (R, outputs) float32 on the same device, see `Columns`.
         """
         model, row = self.model, columns_of(inbox, self.columns.inputs)
         if model.reading is not None:
@@ -156,7 +163,7 @@ class PatchStep(nn.Module):
         return torch.cat(outputs, dim=1)
 
     def _feed(self, row: dict[str, Tensor], state: BatchState, drawn: Streams) -> None:
-        """The language model's step: the token of every row that runs becomes its new hidden state."""
+        """Feed the token of every row to the language model, and update the hidden states of running rows."""
         model = self.model
         embedded = self._embed(row, drawn)
         read = model.config.layout.plan(0, 0).rotated_at(state.spoken)
@@ -165,7 +172,7 @@ class PatchStep(nn.Module):
         state.hidden.copy_(torch.where(row["runs"][:, None] > 0, hidden, state.hidden))
 
     def _draw(self, row: dict[str, Tensor], state: BatchState) -> Streams:
-        """The patch (R, P, C) of each stream; zeros where no row draws one."""
+        """The drawn patch (R, P, C) of each stream; zeros in rows that draw none."""
         drawn = {name: torch.zeros_like(row[f"{name}_noise"]) for name in NAMES}
         for number, (solver, constants) in enumerate(zip(self.variant.solvers, self.constants, strict=True)):
             own = row["solver"] == number
@@ -184,7 +191,7 @@ class PatchStep(nn.Module):
         return Streams(**drawn)
 
     def _embed(self, row: dict[str, Tensor], drawn: Streams) -> Tensor:
-        """Input embeddings (R, D): each the sum of its streams' parts."""
+        """Input embeddings (R, D): sums over the streams of each token."""
         model = self.model
         total = torch.zeros_like(row["cell"])[:, None].expand(-1, model.config.backbone.width)
         total = total.to(model.motion_pad_emb.dtype)

@@ -1,6 +1,7 @@
-"""Causal attention in one kernel, for the training pass: flash-attn where it is installed and can run, else
-PyTorch's. Generation writes its attention out instead (`talker.backbone.Attention.attend`): fused kernels
-round a row by its neighbours.
+"""Causal attention in one fused kernel, for training: flash-attn if it is available, else PyTorch's.
+
+Generation does not use fused kernels, because in them the rounding of a row depends on the other rows. See
+`talker.model.backbone.Attention.attend`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ INSTALLED = importlib.util.find_spec("flash_attn") is not None
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q (B, heads, L, d), k and v (B, kv_heads, L, d) -> (B, heads, L, d); position i sees 0 to i."""
+    """Attention in which position i attends to positions 0 to i.
+
+    Args:
+        q: (B, heads, L, head_dim).
+        k, v: (B, kv_heads, L, head_dim).
+
+    Returns:
+        (B, heads, L, head_dim), in the dtype of autocast if it is enabled.
+    """
     if torch.is_autocast_enabled(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)

@@ -1,4 +1,4 @@
-"""Sizes of the talker. Every preset is one classmethod; a preset's number stands nowhere else."""
+"""Sizes of the talker. Every preset is a classmethod, which is the only place for its numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from talker.model.tasks import PUPPET_TASKS, RELEASE_TASKS, Task
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """A Qwen3 decoder.
+    """Sizes of a Qwen3 decoder.
 
     Args:
         vocab: rows of the token embedding.
-        width, layers, heads, kv_heads, head_dim, ffn: the transformer.
-        rope_theta, eps: rotary base, epsilon of the norms.
-        max_positions: length of the preallocated key-value cache, in tokens; longer requests are refused.
+        width, layers, heads, kv_heads, head_dim, ffn: sizes of the transformer.
+        rope_theta: base of the rotary embedding.
+        eps: epsilon of the norms.
+        max_positions: length of the preallocated key-value cache in tokens, a multiple of 64. Longer requests
+            are refused.
     """
 
     vocab: int
@@ -35,14 +37,16 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key-value heads evenly")
+            raise ValueError(
+                f"{self.heads} heads cannot share {self.kv_heads} key-value heads evenly: choose a multiple"
+            )
         if self.max_positions % 64:
             raise ValueError(f"max_positions must be a multiple of 64, got {self.max_positions}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchEncoderConfig:
-    """The transformer that turns the frames of one patch into one embedding; its width is the backbone's."""
+    """Sizes of the transformer that encodes a patch as one embedding. Its width is that of the backbone."""
 
     layers: int
     heads: int
@@ -51,19 +55,21 @@ class PatchEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TalkerConfig:
-    """Everything that shapes the talker's parameters and sequences.
+    """Configuration of the talker's networks and sequences.
 
     Args:
-        patch_frames: frames a patch (P).
-        backbone, patch_encoder, heads: the networks; latent and condition widths are the heads'.
-        tasks: the task table; its rows index the task embedding.
-        layout: where tokens and patches sit.
-        defaults: settings that fit these weights.
-        architecture: which generator runs these weights, see `talker.system`.
+        patch_frames: frames per patch (P).
+        backbone, patch_encoder, heads: sizes of the networks. The heads define the widths of latents and
+            global conditions.
+        tasks: the tasks; `Task.row` indexes the task embedding.
+        layout: positions of tokens and patches.
+        defaults: generation settings for these weights.
+        architecture: the generator that runs these weights, see `talker.system`.
         forecast: inner width of the auxiliary network that regresses the next patch from the hidden state
-            while training; 0: none. Exported weights hold it no longer.
-        reading: inner width of the network that follows how far the text has been read and so places the next
-            slot on the text's axis (see `Layout`); 0: none, slots advance by `layout.text_per_patch`.
+            during training; 0: none. Exported weights do not contain it.
+        reading: inner width of the alignment head, which predicts the text position of the next slot (see
+            `Layout`); 0: none, slots advance by `layout.text_per_patch`. The field keeps this name because
+            config files contain it.
     """
 
     patch_frames: int = 4
@@ -79,7 +85,9 @@ class TalkerConfig:
 
     def __post_init__(self) -> None:
         if self.architecture != "autoregressive":
-            raise ValueError(f"architecture {self.architecture!r} is not that of a talker model")
+            raise ValueError(
+                f"architecture {self.architecture!r} is not supported by TalkerConfig: use 'autoregressive'"
+            )
         if self.heads.joint and len(self.layout.groups) > 1:
             raise ValueError(
                 "a joint head predicts both streams from one hidden state: set layout.arrangement to 'sum'"
@@ -102,7 +110,7 @@ class TalkerConfig:
 
     @classmethod
     def tiny(cls) -> TalkerConfig:
-        """For tests."""
+        """Small sizes for tests."""
         return cls(
             backbone=BackboneConfig(
                 vocab=40, width=64, layers=2, heads=2, kv_heads=1, head_dim=32, ffn=128, max_positions=128
@@ -117,7 +125,7 @@ class TalkerConfig:
 
     @classmethod
     def puppet(cls, vocab: int) -> TalkerConfig:
-        """The embedded default; `vocab` is the phoneme tokenizer's."""
+        """The shipped default model. `vocab`: vocabulary size of the phoneme tokenizer."""
         return cls(
             backbone=BackboneConfig(
                 vocab=vocab, width=256, layers=6, heads=4, kv_heads=2, head_dim=64, ffn=768, rope_theta=1e4
@@ -132,7 +140,7 @@ class TalkerConfig:
 
     @classmethod
     def base(cls) -> TalkerConfig:
-        """The published sizes: Qwen3-0.6B, heads and patch encoders of its width."""
+        """The published sizes: Qwen3-0.6B, with heads and patch encoders of the same width."""
         return cls(
             backbone=BackboneConfig(
                 vocab=151936, width=1024, layers=28, heads=16, kv_heads=8, head_dim=128, ffn=3072

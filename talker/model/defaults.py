@@ -1,4 +1,4 @@
-"""How weights want to be used: settings that belong to a checkpoint and are stored in its config.json."""
+"""Default generation settings of a checkpoint, which are stored in its config.json."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from heads.solver import Sampling
 
 @dataclass(frozen=True, kw_only=True)
 class StopRule:
-    """When the stop predictor ends the speech.
+    """Rule by which the stop predictor ends the speech.
 
     Args:
-        threshold: probability from which on a patch counts as a hit.
-        hits: consecutive hits that end the speech; a miss resets the count.
-        first: number of patches generated before the predictor is asked.
+        threshold: a patch whose stop probability is at least this is a hit.
+        hits: number of consecutive hits that end the speech.
+        first: number of patches that are generated before the predictor is used.
     """
 
     threshold: float = 0.5
@@ -23,17 +23,17 @@ class StopRule:
 
     @classmethod
     def paper(cls) -> StopRule:
-        """One hit at one half."""
+        """One hit with a probability of at least 0.5."""
         return cls()
 
     @classmethod
     def release(cls) -> StopRule:
-        """Three hits in a row, asked after seven patches: so at patch nine at the earliest."""
+        """Three consecutive hits after the first seven patches, so speech has at least nine patches."""
         return cls(hits=3, first=7)
 
     @classmethod
     def never(cls) -> StopRule:
-        """Run to the limit."""
+        """Never stop before the greatest length."""
         return cls(threshold=2.0)
 
 
@@ -42,12 +42,14 @@ STOP_RULES = {"paper": StopRule.paper(), "release": StopRule.release()}
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Speech rates, in seconds a text token.
+    """Speech rates in seconds per text token.
 
     Args:
-        fastest: no text is spoken faster.
-        usual: the average.
-        slowest: generation is cut where speech at this rate, plus `pauses` seconds, would have ended.
+        fastest: least duration of a token.
+        usual: average duration of a token.
+        slowest: greatest duration of a token. Generation is limited to the duration of the text at this rate
+            plus `pauses`.
+        pauses: seconds added to the limit.
     """
 
     fastest: float = 0.045
@@ -58,13 +60,13 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """Settings that fit the weights.
+    """Default settings of a checkpoint.
 
     Args:
-        sampling: how a patch is drawn.
-        stop: when the stop predictor ends the speech.
-        pace: speech rates; None where a token says nothing about duration (word pieces).
-        max_frames: the longest speech generated in one piece, in frames.
+        sampling: settings of the solver.
+        stop: rule by which the stop predictor ends the speech.
+        pace: speech rates; None if tokens have no typical duration (word pieces).
+        max_frames: greatest number of frames per request; None: no limit.
     """
 
     sampling: Sampling = field(default_factory=Sampling.puppet)
@@ -74,5 +76,5 @@ class Defaults:
 
     @classmethod
     def release(cls) -> Defaults:
-        """As the released command line runs: at most 30 s."""
+        """Settings of the released command line: at most 30 s of speech."""
         return cls(sampling=Sampling.release(), stop=StopRule.release(), pace=None, max_frames=752)

@@ -1,11 +1,11 @@
-"""Where every token and patch sits. Pure data: training and generation both ask here.
+"""Positions of tokens and patches in a sequence, for training and generation.
 
-    sum   [task] [text ...] [a0 + m0] [a1 + m1] ...           one token a slot, as published
-    av    [task] [text ...] [a0] [m0] [a1] [m1] ...           the literature's interleaving: audio first
-    va    [task] [text ...] [m0] [a0] [m1] [a1] ...           its mirror
+    sum   [task] [text ...] [a0 + m0] [a1 + m1] ...           one token per slot, as published
+    av    [task] [text ...] [a0] [m0] [a1] [m1] ...           interleaved, audio first
+    va    [task] [text ...] [m0] [a0] [m1] [a1] ...           interleaved, motion first
 
 A slot holds patch j of audio and patch j - delay of motion (delay < 0: motion leads). Each patch is predicted
-from the position just before its own, the first from the end of the text.
+from the position before its own; the first patch from the last position of the text.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from talker.clock import FRAME_RATE
 
-IGNORED = -100
-LONGEST_LABELLED = 187
+IGNORED = -100  # stop label without loss
+LONGEST_LABELLED = 187  # positions; longer spans have no end label
 ARRANGEMENTS = {
     "sum": (("audio", "motion"),),
     "av": (("audio",), ("motion",)),
@@ -29,18 +29,18 @@ ARRANGEMENTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The rules of a sequence.
+    """Arrangement of a sequence.
 
     Args:
-        arrangement: "sum", "av" or "va", see above.
-        task_token: "prepend": a position of its own before the text, as the weights were trained;
-            "first_patch": added to the token of the first prefix patch, as the released command does
-            (nowhere without a prefix).
-        text_per_patch: text tokens spoken during an average patch. Slot s is then rotated as if it sat at
-            text token `text_per_patch` * s, so that a patch and its sound share one axis and the model
-            only learns how far a voice departs from the average. 0: plain consecutive positions, as
-            published. It is a constant because while generating neither the duration nor the voice's rate
-            is known.
+        arrangement: "sum", "av" or "va", see the module docstring.
+        task_token: "prepend": the task token has its own position before the text, as in training;
+            "first_patch": it is added to the token of the first prefix patch, as in the released command
+            (without a prefix it is not used).
+        text_per_patch: text tokens spoken during an average patch. Slot s has the rotary position of text
+            token `text_per_patch` * s, so that patches and the text spoken in them have similar positions,
+            and the model only learns the deviation of a voice from the average. It is a constant, because
+            the duration and the speech rate are unknown during generation. 0: consecutive positions, as
+            published.
     """
 
     arrangement: str = "sum"
@@ -49,23 +49,31 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.arrangement not in ARRANGEMENTS:
-            raise ValueError(f"arrangement {self.arrangement!r}; choose one of {', '.join(ARRANGEMENTS)}")
+            raise ValueError(
+                f"unknown arrangement {self.arrangement!r}: choose one of {', '.join(ARRANGEMENTS)}"
+            )
         if self.task_token not in ("prepend", "first_patch"):
-            raise ValueError(f"task_token {self.task_token!r}; choose prepend or first_patch")
+            raise ValueError(f"unknown task_token {self.task_token!r}: choose prepend or first_patch")
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The streams that each position of a slot holds, in order."""
+        """The streams at each position of a slot, in order."""
         return ARRANGEMENTS[self.arrangement]
 
     def plan(self, text: int, delay: int) -> Plan:
-        """The plan of a sequence with `text` text tokens and a signed delay of motion, in patches."""
+        """Positions of a sequence with `text` text tokens. `delay`: signed delay of motion in patches."""
         return Plan(layout=self, text=text, delay=delay)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The positions of one sequence."""
+    """Positions of one sequence.
+
+    Args:
+        layout: the arrangement.
+        text: number of text tokens.
+        delay: patches by which motion lags behind audio; negative if it leads.
+    """
 
     layout: Layout
     text: int
@@ -88,19 +96,19 @@ class Plan:
 
     @property
     def stride(self) -> int:
-        """Positions a slot takes."""
+        """Positions per slot."""
         return len(self.groups)
 
     def shift(self, stream: str) -> int:
-        """Slots by which a stream starts late."""
+        """Number of slots before the first patch of a stream."""
         return max(0, self.delay if stream == "motion" else -self.delay)
 
     def patch(self, stream: str, slot: int) -> int:
-        """The patch of `stream` in `slot`; negative before its first."""
+        """Index of the patch of `stream` in `slot`; negative before its first patch."""
         return slot - self.shift(stream)
 
     def slots(self, patches: dict[str, int]) -> int:
-        """Slots that hold so many patches of each stream; absent streams (0 patches) need none."""
+        """Number of slots for the given number of patches per stream. Streams with 0 patches are ignored."""
         return max((n + self.shift(name) for name, n in patches.items() if n), default=0)
 
     def token(self, stream: str, slot: int) -> int:
@@ -109,19 +117,19 @@ class Plan:
         return self.start + slot * self.stride + offset
 
     def source(self, stream: str, slot: int) -> int:
-        """Position whose hidden state predicts that patch."""
+        """Position whose hidden state predicts the patch of `stream` in `slot`."""
         return self.token(stream, slot) - 1
 
     def last(self, slot: int) -> int:
-        """Position of a slot's last token, where the stop predictor is asked; slot -1: end of the text."""
+        """Position of the last token of a slot, where the stop predictor is used. Slot -1: end of text."""
         return self.start + (slot + 1) * self.stride - 1
 
     def length(self, slots: int) -> int:
-        """Tokens of a sequence with so many slots."""
+        """Number of tokens of a sequence with `slots` slots."""
         return self.start + slots * self.stride
 
     def rotated_at(self, read: Tensor) -> Tensor:
-        """Rotary position of a slot at whose end `read` text tokens have been spoken."""
+        """Rotary position of a slot at the end of which `read` text tokens have been spoken."""
         return self.text_start + read
 
     def rotary_of(self, position: int) -> float:
@@ -133,7 +141,7 @@ class Plan:
         return float(np.float32(self.text_start) + slot)
 
     def rotary(self, length: int) -> Tensor:
-        """(length,) float32: the position by which each token is rotated."""
+        """Rotary positions (length,) float32 of all tokens."""
         at = torch.arange(length, dtype=torch.float32)
         ratio = self.layout.text_per_patch
         if not ratio:
@@ -143,22 +151,22 @@ class Plan:
 
 
 def stop_ignored(patch_frames: int, frame_rate: int = FRAME_RATE) -> int:
-    """Positions before the last that carry no stop label: about 0.3 s (DiTAR; the release's rounding)."""
+    """Number of positions before the last that have no stop label: about 0.3 s, rounded as in the release."""
     return max(1, round(0.3 * frame_rate / patch_frames))
 
 
 def stop_labels(start: Tensor, length: Tensor, total: int, ignored: int) -> tuple[Tensor, Tensor]:
-    """Stop labels of spans: 1 at the last position, nothing `ignored` positions before it, 0 earlier.
+    """Stop labels of spans: 1 at the last position, IGNORED at `ignored` positions before it, 0 before those.
 
-    A span that is longer than 30 s or runs past `total` was cut: it has no end, only zeros.
+    A span that is longer than LONGEST_LABELLED or exceeds `total` was cut. All its labels are 0.
 
     Args:
-        start, length: (B,) int64; a span of no length or a negative start has no labels.
-        total: positions of a sequence, T.
-        ignored: see `stop_ignored`; 0 labels every position.
+        start, length: (B,) int64; spans with length 0 or a negative start have no labels.
+        total: number of positions T of a sequence.
+        ignored: see `stop_ignored`; 0: every position of a span has a label.
 
     Returns:
-        (B, T) int64 of 0, 1 and IGNORED, and `positive_weight`, before the release's factor of 0.3.
+        labels (B, T) int64 of 0, 1 and IGNORED, and their `positive_weight`.
     """
     at = torch.arange(total, device=start.device)[None]
     start, length = start[:, None], length[:, None]
@@ -172,7 +180,7 @@ def stop_labels(start: Tensor, length: Tensor, total: int, ignored: int) -> tupl
 
 
 def positive_weight(labels: Tensor) -> Tensor:
-    """Mean number of zeros over the rows of stop labels (B, T) that have an end; 1 if none has."""
+    """Mean number of zeros in those rows of stop labels (B, T) that contain a 1; 1 if there are none."""
     ended = (labels == 1).any(1)
     zeros = (labels == 0).sum(1)[ended].float()
     return zeros.mean() if len(zeros) else torch.ones((), device=labels.device)

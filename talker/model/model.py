@@ -1,4 +1,4 @@
-"""The talker: text and patches through one causal language model; its hidden states through two heads."""
+"""The talker: a causal language model of text and patches, whose hidden states condition the heads."""
 
 from __future__ import annotations
 
@@ -22,59 +22,62 @@ from talker.model.training_batch import TrainingBatch
 
 
 class StopHead(nn.Module):
-    """Linear, SiLU, linear to one logit."""
+    """The stop predictor: linear, SiLU, linear to one logit."""
 
     def __init__(self, width: int) -> None:
+        """`width`: of the hidden states."""
         super().__init__()
         self.proj = nn.Linear(width, width)
         self.head = nn.Linear(width, 1, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., width) of any dtype -> logits (...), float32."""
-        # A product and a sum: a matrix product with one output rounds a row by its index in the batch.
+        """Logits (...), float32, of hidden states (..., width) of any dtype."""
+        # In a matrix product with one output, the rounding of a row would depend on its index.
         return (F.silu(self.proj(hidden.float())) * self.head.weight[0]).sum(-1)
 
 
 class Forecast(nn.Module):
-    """The next patch straight from the hidden state: a training aid, absent from generation.
+    """Auxiliary network that regresses the next patch from the hidden state. Used in training only.
 
-    Its plain regression reaches the backbone long before the heads have learned to use a hidden state.
+    Its gradient trains the backbone before the heads have learned to use the hidden state.
     """
 
     def __init__(self, width: int, inner: int, frames: int, channels: dict[str, int]) -> None:
+        """`width`: of the hidden states; `channels`: latent channels of each stream."""
         super().__init__()
         self.frames = frames
         self.inner = nn.Linear(width, inner)
         self.out = nn.ModuleDict({name: nn.Linear(inner, frames * c) for name, c in channels.items()})
 
     def forward(self, hidden: Tensor, stream: str) -> Tensor:
-        """(R, width) -> (R, P, C)"""
+        """Patches (R, P, C) of a stream from hidden states (R, width)."""
         return self.out[stream](F.gelu(self.inner(hidden))).unflatten(-1, (self.frames, -1))
 
 
-class Reading(nn.Module):
-    """How many text tokens will be spoken from where the last slot was placed to the end of the next one.
+class AlignmentHead(nn.Module):
+    """Predicts the distance in text tokens from the text position of the last slot to that of the next slot.
 
-    Not part of the published model. The next slot is rotated as if it sat at that text token, so that to
-    read on is to look at one's own position. The answer is a correction as much as a pace: trained from
-    places that were shaken, it returns to the right one.
+    The text position of a slot is the number of text tokens spoken by its end. It determines the rotary
+    position of the slot, so that a slot is close to the text that is spoken next. Training jitters the text
+    position of the last slot, so the head also learns to correct errors. Not part of the published model.
     """
 
     def __init__(self, width: int, inner: int) -> None:
+        """`width`: of the hidden states."""
         super().__init__()
         self.proj = nn.Linear(width, inner)
         self.head = nn.Linear(inner, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., width) of any dtype -> text tokens (...), float32."""
+        """Distances (...) in text tokens, float32, of hidden states (..., width) of any dtype."""
         return (F.silu(self.proj(hidden.float())) * self.head.weight[0]).sum(-1) + self.head.bias[0]
 
 
 class TalkerModel(nn.Module):
-    """Text + patches so far -> the next patch of both streams. Works on normalised latents."""
+    """Predicts the next patch of both streams from text and previous patches, as normalised latents."""
 
     def __init__(self, config: TalkerConfig, heads: nn.Module | None = None) -> None:
-        """`heads`: any `heads.head.Head` made for `config.heads`; None: what `config.heads` describes."""
+        """`heads`: a `heads.head.Head` with the sizes in `config.heads`; None: `TwoDiTHeads`."""
         super().__init__()
         self.config = config
         width = config.backbone.width
@@ -87,19 +90,21 @@ class TalkerModel(nn.Module):
         self.heads: Any = heads or TwoDiTHeads(config.heads)
         self.stop_head = StopHead(width)
         self.stats = LatentStats(config.widths["audio"], config.widths["motion"])
-        self.reading = Reading(width, config.reading) if config.reading else None
+        # The attribute keeps its former name, because checkpoints contain its parameters.
+        self.reading = AlignmentHead(width, config.reading) if config.reading else None
         self.forecast = (
             Forecast(width, config.forecast, config.patch_frames, config.widths) if config.forecast else None
         )
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.motion_pad_emb.device
 
     def cast(self, dtype: torch.dtype) -> TalkerModel:
-        """Convert the weights in place, except the few that must stay float32: the latent statistics, and the
-        two networks that answer with one number a row (stop predictor, alignment).
+        """Convert the weights to `dtype` in place and return the model.
+
+        The latent statistics, the stop predictor and the alignment head stay in float32.
         """
         for name, child in self.named_children():
             if name not in ("stats", "stop_head", "reading"):
@@ -110,19 +115,18 @@ class TalkerModel(nn.Module):
     # -- training ------------------------------------------------------------------------------------------
 
     def forward(self, batch: TrainingBatch, draws: Draws) -> dict[str, Tensor]:
-        """Unreduced errors; weights and reduction belong to the recipe.
+        """Compute unreduced errors. Recipes weight and reduce them.
 
         Args:
-            batch: B samples; `draws`: for R predicted patches of a stream, drawn k times each: k R rows,
-                copies of a patch adjacent (see `draws`).
+            batch: B samples of S slots, with R predicted patches of a stream.
+            draws: k draws of each predicted patch, in k R rows. The draws of a patch are adjacent.
 
         Returns:
-            audio, motion: (R, k) squared velocity errors, mean over the patch, rows ordered by sample,
-                then slot;
-            forecast_audio, forecast_motion: (R,) where the config has that aid;
-            stop: (B, S) cross-entropies, 0 where there is no label;
-            reading: (B, S) errors in text tokens, 0 where the truth is unknown, where the config has that
-                network.
+            audio, motion: (R, k) squared velocity errors, mean over the patch, ordered by sample and slot.
+            forecast_audio, forecast_motion: (R,) squared errors, mean over the patch, if `config.forecast`.
+            stop: (B, S) cross-entropies, 0 at positions without a label.
+            reading: (B, S) smooth L1 errors of the alignment head in text tokens, 0 at slots with unknown
+                text position, if `config.reading`.
         """
         hidden = self.backbone(self.embed(batch), self.rotary(batch))
         found = {"stop": self._stop_errors(hidden, batch)}
@@ -133,7 +137,7 @@ class TalkerModel(nn.Module):
         return found
 
     def draws(self, batch: TrainingBatch, generator: torch.Generator, repeat: int = 2) -> Draws:
-        """Draws for `forward`, `repeat` (the release's k: 2) for every predicted patch."""
+        """Draws for `forward`: `repeat` of each predicted patch (2 in the release)."""
         return draws(
             Streams(
                 **{
@@ -151,7 +155,7 @@ class TalkerModel(nn.Module):
         rows, length, width = x.shape
         start = torch.arange(rows, device=x.device)[:, None] * length
         x = x.flatten(0, 1)
-        for name, at in batch.at.items():
+        for name, at in batch.positions.items():
             encoded, absent = batch.encoded[name], batch.absent[name]
             tokens = self.patch_encoders[name](batch.fed[name][encoded], batch.real[name][encoded])
             x = x.index_add(0, (start + at)[encoded], tokens)
@@ -161,21 +165,21 @@ class TalkerModel(nn.Module):
         return x.view(rows, length, width)
 
     def rotary(self, batch: TrainingBatch) -> Tensor:
-        """Rotary positions (B, L): slots whose reading is known sit on the text's axis."""
+        """Rotary positions (B, L). Slots with a known text position use it; the others use `batch.rotary`."""
         if self.reading is None:
             return batch.rotary
         plan = self.config.layout.plan(0, 0)
         rotary = batch.rotary.clone()
         sample, slot = batch.reads.nonzero(as_tuple=True)
         for behind in range(plan.stride):
-            at = batch.stop_at[sample, slot] - behind
+            at = batch.stop_positions[sample, slot] - behind
             rotary[sample, at] = plan.rotated_at(batch.placed[sample, slot])
         return rotary
 
     def _reading_errors(self, hidden: Tensor, batch: TrainingBatch) -> Tensor:
         assert self.reading is not None
         stride = self.config.layout.plan(0, 0).stride
-        before = (batch.stop_at - stride).clamp(max=hidden.shape[1] - 1)
+        before = (batch.stop_positions - stride).clamp(max=hidden.shape[1] - 1)
         source = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[2]))
         reached = F.pad(batch.placed, (1, 0))[:, :-1]
         errors = F.smooth_l1_loss(self.reading(source), batch.read - reached, reduction="none")
@@ -184,7 +188,7 @@ class TalkerModel(nn.Module):
     def _patch_errors(
         self, group: tuple[str, ...], hidden: Tensor, batch: TrainingBatch, draws: Draws
     ) -> dict[str, Tensor]:
-        """Errors of the streams that share a position, in one call of the head."""
+        """Errors of the streams of one group, which share a position, in one call of the heads."""
         found: dict[str, Tensor] = {}
         predicted = Streams.of(group, lambda name: batch.predicted[name])
         union = torch.stack([mask for _, mask in predicted.items()]).any(0)
@@ -195,12 +199,12 @@ class TalkerModel(nn.Module):
         rows = own.map(lambda mask: mask.repeat_interleave(repeat, 0))
 
         def spread(name: str, drawn: Tensor) -> Tensor:
-            """Draws of a stream's own patches, (k R_name, ...), at their rows among all; zeros elsewhere."""
+            """Put the draws of a stream's predicted patches into their rows; zeros in the other rows."""
             return drawn.new_zeros(len(rows[name]), *drawn.shape[1:]).index_put((rows[name],), drawn)
 
-        # The streams of a group have one position, whose predecessor predicts them.
-        source = hidden[sample, batch.at[group[0]][sample, slot] - 1]
-        # What was fed one slot earlier; the first slot has no predecessor.
+        # The hidden state before the position of the group predicts its streams.
+        source = hidden[sample, batch.positions[group[0]][sample, slot] - 1]
+        # The patches that were fed one slot earlier; zeros for the first slot.
         context = Streams.of(
             group, lambda name: F.pad(batch.fed[name], (0, 0, 0, 0, 1, 0))[:, :-1][sample, slot]
         )
@@ -236,15 +240,19 @@ class TalkerModel(nn.Module):
     def _given(
         group: tuple[str, ...], batch: TrainingBatch, sample: Tensor, slot: Tensor
     ) -> tuple[Streams, Streams]:
-        """The given patches (R, P, C) of the same number as the one that row r = (sample, slot) predicts, and
-        where there is one (R,): for heads that predict both streams together.
+        """Given patches for heads that predict both streams jointly.
+
+        Row r is the r-th (sample, slot). Its given patch has the index of the patch that it predicts.
+
+        Returns:
+            patches (R, P, C) per stream, and a mask (R,) bool per stream of the rows that have one.
         """
-        delay = batch.delay[sample]  # of motion; where positive, motion's patch j stands in a later slot
+        delay = batch.delay[sample]  # if positive, patch j of motion is in a later slot than that of audio
         patches, known = {}, {}
         for name in group:
             later = -delay if name == "motion" else delay
             there = batch.real[name].any(-1)[sample] & batch.given[name][sample][:, None]
-            # The other stream's patch of the same number stands `later` slots before.
+            # The given patch with the same index is `later` slots earlier.
             at = slot - later
             inside = (at >= 0) & (at < there.shape[1])
             at = at.clamp(0, there.shape[1] - 1)
@@ -255,7 +263,7 @@ class TalkerModel(nn.Module):
 
     def _stop_errors(self, hidden: Tensor, batch: TrainingBatch) -> Tensor:
         labelled = batch.stop_label != IGNORED
-        at = batch.stop_at.clamp(max=hidden.shape[1] - 1)
+        at = batch.stop_positions.clamp(max=hidden.shape[1] - 1)
         logits = self.stop_head(hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[2])))
         errors = F.binary_cross_entropy_with_logits(
             logits, (batch.stop_label == 1).float(), pos_weight=self.stop_weight(batch), reduction="none"
@@ -264,5 +272,5 @@ class TalkerModel(nn.Module):
 
     @staticmethod
     def stop_weight(batch: TrainingBatch) -> Tensor:
-        """Weight of a positive stop label: the release's 0.3 x negatives a sample."""
+        """Weight of positive stop labels: 0.3 times the mean number of negative labels, as in the release."""
         return 0.3 * batch.stop_weight

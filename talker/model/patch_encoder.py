@@ -1,4 +1,4 @@
-"""The frames of one patch become one embedding of the backbone's width."""
+"""Encodes the frames of a patch as one embedding of the backbone's width."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from talker.model.config import PatchEncoderConfig
 
 
 class PatchEncoder(nn.Module):
-    """Latents -> projector -> linear -> [CLS, frames] through bidirectional blocks -> norm -> the CLS row."""
+    """Projects frames, adds a CLS token, applies bidirectional blocks, and normalises the CLS output."""
 
     def __init__(self, channels: int, width: int, config: PatchEncoderConfig) -> None:
+        """`channels`: latent channels; `width`: of the backbone."""
         super().__init__()
         self.projector = nn.Linear(channels, width)
         self.input_proj = nn.Linear(width, width)
@@ -23,10 +24,12 @@ class PatchEncoder(nn.Module):
         self.rope = Rope(width // config.heads)
 
     def forward(self, frames: Tensor, real: Tensor | None = None) -> Tensor:
-        """frames (R, P, C) -> (R, width).
+        """Embeddings (R, width) of patches.
 
-        real (R, P) bool marks frames that exist: the others enter as zeros after the projector, so without
-        its bias, as the published short patches do. None: all exist.
+        Args:
+            frames: (R, P, C) normalised latents.
+            real: (R, P) bool mask of real frames; None: all are real. The others are set to zero after the
+                projector, as in the published model.
         """
         x = self.projector(frames.to(self.projector.weight.dtype))
         if real is not None:
@@ -34,7 +37,7 @@ class PatchEncoder(nn.Module):
         return self.encode(x)
 
     def encode(self, embedded: Tensor) -> Tensor:
-        """Projected frames (R, P, width) -> (R, width)."""
+        """Embeddings (R, width) of projected frames (R, P, width)."""
         x = self.input_proj(embedded)
         x = torch.cat([self.cls_token[0].expand(len(x), -1, -1), x], dim=1)
         rotation = self.rope(x.shape[1])

@@ -1,4 +1,4 @@
-"""Mean and deviation of the latents: the talker works on normalised ones, codecs on raw ones."""
+"""Mean and standard deviation of the latents. The talker uses normalised latents, the codecs raw ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LEAST_STD = 1e-6
 
 
 class LatentStats(nn.Module):
-    """(x - mean) / max(std, 1e-6) for each stream and channel, and its inverse."""
+    """Normalises latents per stream and channel: (x - mean) / max(std, 1e-6)."""
 
     def __init__(self, audio_dim: int, motion_dim: int) -> None:
-        """Starts as the identity: mean 0, deviation 1."""
+        """The initial mean is 0 and the initial standard deviation 1."""
         super().__init__()
         for name, width in zip(NAMES, (audio_dim, motion_dim), strict=True):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
@@ -22,7 +22,7 @@ class LatentStats(nn.Module):
 
     @torch.no_grad()
     def set(self, mean: Streams, std: Streams) -> None:
-        """Take over measured statistics, each (C,)."""
+        """Set the statistics, each (C,) per stream. Absent streams keep theirs."""
         for name, value in mean.items():
             getattr(self, f"{name}_mean").copy_(value)
         for name, value in std.items():
@@ -30,14 +30,14 @@ class LatentStats(nn.Module):
 
     @property
     def deviation(self) -> Streams:
-        """(C,) per stream."""
+        """Standard deviation (C,) of each stream."""
         return Streams.of(NAMES, lambda name: self._of(name)[1])
 
     def _of(self, name: str) -> tuple[Tensor, Tensor]:
         return getattr(self, f"{name}_mean"), getattr(self, f"{name}_std").clamp(min=LEAST_STD)
 
     def normalise(self, raw: Streams) -> Streams:
-        """Raw latents (..., C) to normalised ones."""
+        """Normalise raw latents (..., C)."""
         found = {}
         for name, x in raw.items():
             mean, std = self._of(name)
@@ -45,7 +45,7 @@ class LatentStats(nn.Module):
         return Streams(**found)
 
     def denormalise(self, normal: Streams) -> Streams:
-        """Normalised latents (..., C) to raw ones."""
+        """Convert normalised latents (..., C) to raw ones."""
         found = {}
         for name, x in normal.items():
             mean, std = self._of(name)

@@ -1,4 +1,4 @@
-"""The tasks: what is given, what is predicted, and by how many patches motion lags. Data, no branches."""
+"""The tasks: their given streams, their predicted streams, and the delay of motion."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Task:
     """One task of the talker.
 
     Args:
-        name: what commands call it.
-        row: its row of the task embedding; several tasks may share one.
-        given: streams whose true patches are fed; they carry no loss.
-        predicted: streams that are generated. A stream in neither is absent.
-        delay: patches by which motion lags behind audio; negative where it leads.
+        name: the name in requests.
+        row: row of the task embedding; several tasks may share one.
+        given: streams whose true patches are fed. They have no loss.
+        predicted: streams that are generated. A stream that is neither given nor predicted is absent.
+        delay: patches by which motion lags behind audio; negative if it leads.
     """
 
     name: str
@@ -28,9 +28,13 @@ class Task:
     def __post_init__(self) -> None:
         known = self.given + self.predicted
         if not self.predicted or len(set(known)) != len(known) or not set(known) <= set(NAMES):
-            raise ValueError(f"task {self.name!r}: give each of {NAMES} at most one part, and predict one")
+            raise ValueError(
+                f"task {self.name!r}: give or predict each of {NAMES} at most once, and predict at least one"
+            )
         if "audio" not in known:
-            raise ValueError(f"task {self.name!r} has no audio; only motion can be replaced by an embedding")
+            raise ValueError(
+                f"task {self.name!r} has no audio: give or predict it, only motion can be absent"
+            )
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -38,8 +42,8 @@ class Task:
         return tuple(name for name in NAMES if name not in self.given + self.predicted)
 
     @property
-    def ends_itself(self) -> bool:
-        """Whether the stop predictor decides the length; a given stream decides it otherwise."""
+    def uses_stop_predictor(self) -> bool:
+        """Whether the stop predictor determines the length. Otherwise, the given stream determines it."""
         return not self.given
 
 
@@ -53,18 +57,21 @@ def _table(delays: tuple[int, int, int], rows: tuple[int, int, int, int]) -> tup
     )
 
 
-# At delay 0 the state that predicts a motion patch has heard the audio only up to the patch before. So motion
-# that follows given audio lags by a patch (it has heard its own sound), and motion that is given leads by
-# one.
+# With delay 0, the hidden state that predicts a motion patch depends only on audio before that patch. So
+# predicted motion lags behind given audio by one patch, and given motion leads predicted audio by one patch.
 PUPPET_TASKS = _table(delays=(0, 1, -1), rows=(0, 1, 2, 3))
 
-# The published weights have two rows, and no delay anywhere.
+# The published weights have two rows and no delays.
 RELEASE_TASKS = _table(delays=(0, 0, 0), rows=(0, 1, 1, 1))
 
 
 def task_named(tasks: tuple[Task, ...], name: str) -> Task:
-    """The task of that name; ValueError lists the choices."""
+    """The task called `name`.
+
+    Raises:
+        ValueError: there is no such task.
+    """
     for task in tasks:
         if task.name == name:
             return task
-    raise ValueError(f"there is no task {name!r}; choose one of {', '.join(t.name for t in tasks)}")
+    raise ValueError(f"unknown task {name!r}: choose one of {', '.join(t.name for t in tasks)}")

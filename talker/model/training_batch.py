@@ -1,4 +1,4 @@
-"""Clips become one rectangular batch. The only loop over samples is here, in the collator."""
+"""Collates clips into one rectangular training batch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from talker.model.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One clip of one task.
+    """One clip with its task.
 
     Args:
-        text: token ids; may be empty where audio is given.
-        task: decides what is fed, predicted and delayed.
-        latents: normalised (T, C) of every stream that the task gives or predicts; lengths may differ by a
-            few frames.
-        global_: (G,) per stream: speaker embedding, first motion frame (normalised).
-        read: (N,) text tokens spoken by the end of each audio patch; None where nobody knows.
-        whole: False where the clip was cut: then it has no end to stop at.
+        text: token ids; may be empty if audio is given.
+        task: determines the given streams, the predicted streams and the delay.
+        latents: normalised latents (T, C) of every given or predicted stream. Lengths may differ by a few
+            frames.
+        global_: (G,) per stream: speaker embedding, and normalised motion code of the first frame.
+        read: (N,) number of text tokens spoken by the end of each audio patch; None if it is unknown.
+        whole: False if the end of the clip was cut off, so that the stop predictor must not stop there.
     """
 
     text: Sequence[int]
@@ -43,24 +43,26 @@ class TrainingBatch:
     """B sequences of L tokens and S slots, padded on the right.
 
     Attributes:
-        tokens, text: (B, L) text ids, and whether a text token stands there.
-        rotary: (B, L) rotary positions, by the layout's constant pace.
-        read, placed: (B, S) text tokens spoken by the end of each slot: in truth, and where the slot is
-            put on the text's axis (a recipe may shake it, for the model to learn to correct itself).
-        reads: (B, S) bool, slots whose `read` is known; the others keep the constant pace.
-        task_row: (B,) rows of the task embedding, for position 0.
-        delay: (B,) int64, patches by which motion is later than audio in the sequence.
-        given: per stream (B,) bool, samples whose task gives that stream.
-        fed, target: per stream (B, S, P, C) what is fed back and what is to be predicted (a recipe may add
-            noise to the former); zeros where there is nothing.
-        real: per stream (B, S, P) bool, frames that exist.
-        at: per stream (B, S) int64, the position of each slot's token.
-        encoded, absent: per stream (B, S) bool, slots that hold an encoded patch, or the embedding of its
-            absence.
-        predicted: per stream (B, S) bool, slots that carry a loss; the position before `at` predicts them.
-        global_: per stream (B, G).
-        stop_at, stop_label: (B, S) positions and labels (0, 1, IGNORED) of the stop predictor.
-        stop_weight: mean number of zeros over samples with an end, before any factor.
+        tokens, text: (B, L) text ids, and a mask of text tokens.
+        rotary: (B, L) rotary positions at the constant `layout.text_per_patch`.
+        read: (B, S) number of text tokens spoken by the end of each slot.
+        placed: (B, S) text positions of the slots: `read`, to which a recipe may add jitter.
+        reads: (B, S) bool, slots whose `read` is known. The others have the positions in `rotary`.
+        task_row: (B,) int64 rows of the task embedding, which is added at position 0.
+        delay: (B,) int64 patches by which motion lags behind audio.
+        given: (B,) bool per stream, samples whose task gives the stream.
+        fed: (B, S, P, C) per stream, patches that are fed to the backbone, to which a recipe may add noise.
+        target: (B, S, P, C) per stream, patches without noise. Both are zeros where there is no patch.
+        real: (B, S, P) bool per stream, mask of real frames.
+        positions: (B, S) int64 per stream, position of the token of each slot.
+        encoded: (B, S) bool per stream, slots that hold an encoded patch.
+        absent: (B, S) bool per stream, slots that hold the embedding of an absent stream.
+        predicted: (B, S) bool per stream, slots with a loss. The hidden state before their position predicts
+            them.
+        global_: (B, G) per stream, global conditions.
+        stop_positions: (B, S) int64 positions where the stop predictor is used.
+        stop_label: (B, S) int64 labels (0, 1, IGNORED) of the stop predictor.
+        stop_weight: mean number of zeros in the labels of samples that contain a 1, before any factor.
     """
 
     tokens: Tensor
@@ -75,17 +77,17 @@ class TrainingBatch:
     fed: Streams
     target: Streams
     real: Streams
-    at: Streams
+    positions: Streams
     encoded: Streams
     absent: Streams
     predicted: Streams
     global_: Streams
-    stop_at: Tensor
+    stop_positions: Tensor
     stop_label: Tensor
     stop_weight: Tensor
 
     def to(self, device: torch.device | str) -> TrainingBatch:
-        """The same batch on another device."""
+        """Copy the batch to another device."""
 
         def move(value: Any) -> Any:
             return value.map(lambda x: x.to(device)) if isinstance(value, Streams) else value.to(device)
@@ -94,7 +96,11 @@ class TrainingBatch:
 
 
 def to_patches(frames: Tensor, patch_frames: int) -> tuple[Tensor, Tensor]:
-    """Frames (T, C) -> patches (N, P, C), the last one filled with zeros; which frames are real (N, P)."""
+    """Split frames (T, C) into patches (N, P, C), and pad the last one with zeros.
+
+    Returns:
+        the patches, and a mask (N, P) bool of real frames.
+    """
     missing = -len(frames) % patch_frames
     real = torch.arange(len(frames) + missing, device=frames.device) < len(frames)
     padded = F.pad(frames, (0, 0, 0, missing))
@@ -102,20 +108,22 @@ def to_patches(frames: Tensor, patch_frames: int) -> tuple[Tensor, Tensor]:
 
 
 def collate(samples: Sequence[Sample], config: TalkerConfig, ignored: int | None = None) -> TrainingBatch:
-    """Samples as one batch, padded to the longest.
+    """Collate samples into one batch, padded to the longest.
 
     Args:
         samples: at least one.
         config: patch size, layout and latent widths.
-        ignored: positions before the end without a stop label; None: the release's number.
+        ignored: number of positions before the end without a stop label; None: see `stop_ignored`.
 
     Raises:
-        ValueError: the layout adds the task to a prefix, which training has none of.
+        ValueError: `config.layout.task_token` is not "prepend".
     """
     if config.layout.task_token != "prepend":
-        raise ValueError("training prepends the task token; layout.task_token is for generation only")
+        raise ValueError("training prepends the task token: set layout.task_token to 'prepend'")
     plans = [config.layout.plan(len(sample.text), sample.task.delay) for sample in samples]
-    rows = [_Row(sample, plan, config.patch_frames) for sample, plan in zip(samples, plans, strict=True)]
+    rows = [
+        _SampleLayout(sample, plan, config.patch_frames) for sample, plan in zip(samples, plans, strict=True)
+    ]
     length = max(row.plan.length(row.slots) for row in rows)
     slots = max(row.slots for row in rows)
 
@@ -141,15 +149,17 @@ def collate(samples: Sequence[Sample], config: TalkerConfig, ignored: int | None
         given=Streams.of(NAMES, lambda name: torch.tensor([name in s.task.given for s in samples])),
         target=streams["fed"],
         global_=_globals(samples, config),
-        stop_at=torch.stack([plan.start - 1 + (torch.arange(slots) + 1) * plan.stride for plan in plans]),
+        stop_positions=torch.stack(
+            [plan.start - 1 + (torch.arange(slots) + 1) * plan.stride for plan in plans]
+        ),
         stop_label=stop_label,
         stop_weight=stop_weight,
         **streams,
     )
 
 
-class _Row:
-    """A sample laid out."""
+class _SampleLayout:
+    """The patches and slots of one sample."""
 
     def __init__(self, sample: Sample, plan: Plan, patch_frames: int) -> None:
         self.sample, self.plan, self.task = sample, plan, sample.task
@@ -158,7 +168,7 @@ class _Row:
         self.slots = plan.slots({name: len(data) for name, (data, _) in self.patches.items()})
 
 
-def _stream_tables(name: str, rows: list[_Row], slots: int, width: int) -> dict[str, Tensor]:
+def _stream_tables(name: str, rows: list[_SampleLayout], slots: int, width: int) -> dict[str, Tensor]:
     frames = next(data.shape[1] for row in rows for data, _ in row.patches.values())
     shape = (len(rows), slots)
     fed = torch.zeros(*shape, frames, width)
@@ -173,14 +183,21 @@ def _stream_tables(name: str, rows: list[_Row], slots: int, width: int) -> dict[
         span = slice(first, first + len(data))
         fed[number, span], real[number, span] = data, exists
         encoded[number, : row.slots] = True
-        # A lone patch carries no loss, as in the published training.
+        # A stream with a single patch has no loss, as in the published training.
         predicted[number, span] = name in row.task.predicted and len(data) > 1
     at = torch.stack([row.plan.token(name, 0) + torch.arange(slots) * row.plan.stride for row in rows])
-    return {"fed": fed, "real": real, "at": at, "encoded": encoded, "absent": absent, "predicted": predicted}
+    return {
+        "fed": fed,
+        "real": real,
+        "positions": at,
+        "encoded": encoded,
+        "absent": absent,
+        "predicted": predicted,
+    }
 
 
-def _reading(rows: list[_Row], slots: int) -> tuple[Tensor, Tensor]:
-    """Text tokens spoken by the end of each slot (B, S), and where that is known."""
+def _reading(rows: list[_SampleLayout], slots: int) -> tuple[Tensor, Tensor]:
+    """Number of text tokens spoken by the end of each slot (B, S), and a mask (B, S) of known numbers."""
     read, known = torch.zeros(len(rows), slots), torch.zeros(len(rows), slots, dtype=torch.bool)
     for number, row in enumerate(rows):
         spoken = row.sample.read
@@ -193,8 +210,13 @@ def _reading(rows: list[_Row], slots: int) -> tuple[Tensor, Tensor]:
     return read, known
 
 
-def _stop(rows: list[_Row], slots: int, patch_frames: int, ignored: int | None) -> tuple[Tensor, Tensor]:
-    """Labels (B, S) by slot; a span that is cut, or whose length is given from outside, has no end."""
+def _stop(
+    rows: list[_SampleLayout], slots: int, patch_frames: int, ignored: int | None
+) -> tuple[Tensor, Tensor]:
+    """Stop labels (B, S) of the slots, and their weight. Cut samples have no 1.
+
+    Samples whose audio is given have no labels.
+    """
     ends = [row.slots if "audio" in row.task.predicted else 0 for row in rows]
     before = stop_ignored(patch_frames) if ignored is None else ignored
     start, length = torch.zeros(len(rows), dtype=torch.int64), torch.tensor(ends)
@@ -206,7 +228,7 @@ def _stop(rows: list[_Row], slots: int, patch_frames: int, ignored: int | None) 
 
 
 def _globals(samples: Sequence[Sample], config: TalkerConfig) -> Streams:
-    """(B, G) per stream; zeros for a stream that a sample does not predict."""
+    """Global conditions (B, G) per stream; zeros for samples without one."""
     widths = config.global_widths
     return Streams(
         **{

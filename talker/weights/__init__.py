@@ -1,1 +1,1 @@
-"""Key tables: official checkpoints' names to ours."""
+"""Converts published checkpoints: tables of their parameter names and ours."""

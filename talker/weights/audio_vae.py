@@ -1,7 +1,7 @@
-"""Key table of the published WhisperX-VAE: `CodecEnc`, `CodecDec`, `vae`, and a whole Whisper's encoder.
+"""Parameter names of the published WhisperX-VAE: `CodecEnc`, `CodecDec`, `vae`, and the encoder of Whisper.
 
-Its convolutions are stored as a direction `weight_v` and a length `weight_g`; ours hold the product, so the
-two share one of our keys and are folded while loading.
+The published file stores each convolution as a direction `weight_v` and a length `weight_g` (weight norm).
+Ours stores their product, so both have the same native key, and loading multiplies them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,11 +12,11 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig, ConvolutionalConfig, WhisperConfig
 
 WHISPER_HEAD = 64
-"""Width of an attention head in every Whisper: the number of heads is not to be seen in the shapes."""
+"""Width of an attention head in all Whisper models. The shapes do not show the number of heads."""
 
 PARTS = ("CodecEnc.", "CodecDec.", "vae.", "semantic_model.encoder.")
-"""What the autoencoder uses. The file also holds Whisper's text decoder, and possibly parts of the
-training.
+"""Prefixes of the parameters that the autoencoder uses. The file also contains the text decoder of Whisper,
+and may contain networks that only training uses.
 """
 
 _WHISPER_LAYER = tuple(
@@ -77,24 +77,24 @@ def _whisper(config: WhisperConfig) -> Iterator[Row]:
 
 
 def key_table(config: AudioVAEConfig) -> dict[str, str]:
-    """Official key -> our key, for everything the autoencoder uses.
+    """Official key -> native key, for all parameters that the autoencoder uses.
 
     Raises:
-        ValueError: the configuration is not of the published form.
+        ValueError: the config is not convolutional.
     """
     form = config.convolutional
     if form is None:
-        raise ValueError("the published autoencoder is convolutional; this configuration is spectral")
+        raise ValueError("the published autoencoder is convolutional: use a config with `convolutional` set")
     rows = [*_encoder(form), *_decoder(form)]
     rows += [*_conv("vae.in_proj", "bottleneck.project"), *_conv("vae.out_proj", "bottleneck.expand")]
     return dict([*rows, *_whisper(form.whisper)] if form.whisper else rows)
 
 
 def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> AudioVAEConfig:
-    """The configuration of a published file, from the shapes of its tensors.
+    """Infer the config of a published file from the shapes of its tensors.
 
     Raises:
-        ValueError: a tensor that tells a size is missing.
+        ValueError: a tensor that is needed to infer a size is missing.
     """
     try:
         strides: list[int] = []
@@ -124,9 +124,9 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> AudioVAEConfig:
 
 
 def native_shape(official: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of our tensor for an official one: `weight_v` and `alpha` differ by one dimension.
+    """Shape of the native tensor for an official tensor. `weight_v` and `alpha` differ by one dimension.
 
-    Convolutions over time become height-1 pictures, pointwise ones matrices.
+    Kernels of 1-D convolutions get a height of 1, and kernels of pointwise convolutions become matrices.
     """
     if official.startswith("semantic_model.") or official.endswith(".bias"):
         return shape
@@ -134,12 +134,12 @@ def native_shape(official: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[AudioVAEConfig, dict[str, Tensor]]:
-    """A published state dict -> configuration and our state dict, float32, weight norm folded.
+    """Convert a published state dict to a config and a native state dict in float32, without weight norm.
 
-    Keys outside PARTS are not used and may be there or not.
+    Keys that do not start with one of PARTS are ignored.
 
     Raises:
-        ValueError: a key is missing or unexpected; all are listed.
+        ValueError: keys are missing or unexpected. It lists all of them.
     """
     config = infer_config({key: tuple(tensor.shape) for key, tensor in state.items()})
     table = key_table(config)
@@ -159,5 +159,5 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[AudioVAEConfig, dict[str
 
 
 def fold(direction: Tensor, length: Tensor) -> Tensor:
-    """The weight: `direction` scaled, for each index of its first dimension, to `length` (n, 1, 1)."""
+    """Fold weight norm: scale each `direction[i]` of (n, ., .) to the norm `length[i]` of (n, 1, 1)."""
     return direction * (length / torch.linalg.vector_norm(direction, dim=(1, 2), keepdim=True))

@@ -1,7 +1,7 @@
-"""Key table of the published LIA-X renderer: a flat state dict under `enc.` and `dec.`, loaded strictly.
+"""Parameter names of the published LIA-X renderer, which are under `enc.` and `dec.`. All keys must match.
 
-The file also stores the blur kernel of every resampling layer; ours is computed, so those are checked and
-left out.
+The published file also stores the blur kernel of every resampling layer. Ours computes it, so loading checks
+the stored kernels and leaves them out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,33 +13,33 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.upfirdn import blur_kernel
 
 LEVELS = ("_512", "2", "3", "4", "5", "6", "7")
-"""The published names of the decoder's levels, 8 to 512 pixels wide."""
+"""Published names of the decoder levels, from a width of 8 to 512 pixels."""
 
 BLOCKS = ("block2.0", "block3.0", "block4.0", "block5.0", "block6.0", "block7.0", "block_512")
-"""The published names of the encoder's residual blocks, fine to coarse."""
+"""Published names of the residual blocks of the encoder, from fine to coarse."""
 
 Row = tuple[str, str | float]
-"""Official key, then our key, or the gain of a blur kernel."""
+"""Official key, and the native key or the gain of a blur kernel."""
 
 
 def conv_layer(official: str, native: str, gain: float = 0.0, activate: bool = True) -> Iterator[Row]:
-    """A `ConvLayer`: [blur kernel,] weight[, bias]; `gain` is that of its kernel, 0 without one."""
-    place = 1 if gain else 0
+    """Rows of a `ConvLayer`: [blur kernel,] weight[, bias]. `gain`: of the blur kernel, 0 if it has none."""
+    index = 1 if gain else 0
     if gain:
         yield f"{official}.0.kernel", gain
-    yield f"{official}.{place}.weight", f"{native}.weight"
+    yield f"{official}.{index}.weight", f"{native}.weight"
     if activate:
-        yield f"{official}.{place + 1}.bias", f"{native}.bias"
+        yield f"{official}.{index + 1}.bias", f"{native}.bias"
 
 
 def modulated_conv(official: str, native: str) -> Iterator[Row]:
-    """A `ModulatedConv`."""
+    """Rows of a `ModulatedConv`."""
     for name in ("weight", "modulation.weight", "modulation.bias"):
         yield f"{official}.{name}", f"{native}.{name}"
 
 
 def styled_conv(official: str, native: str, up: bool = False) -> Iterator[Row]:
-    """A `StyledConv`."""
+    """Rows of a `StyledConv`. `up`: whether it doubles the resolution."""
     yield from modulated_conv(f"{official}.conv", f"{native}.conv")
     yield f"{official}.activate.bias", f"{native}.bias"
     if up:
@@ -47,7 +47,7 @@ def styled_conv(official: str, native: str, up: bool = False) -> Iterator[Row]:
 
 
 def res_block(official: str, native: str, down: bool = False, skip: bool = False) -> Iterator[Row]:
-    """A `ResBlock`; one that halves the picture always has the 1x1 shortcut."""
+    """Rows of a `ResBlock`. `down`: whether it halves the resolution, which implies the 1x1 `skip`."""
     gain = 1.0 if down else 0.0
     yield from conv_layer(f"{official}.conv1", f"{native}.conv1")
     yield from conv_layer(f"{official}.conv2", f"{native}.conv2", gain)
@@ -56,7 +56,7 @@ def res_block(official: str, native: str, down: bool = False, skip: bool = False
 
 
 def flow_res_block(official: str, native: str) -> Iterator[Row]:
-    """A `FlowResBlock`."""
+    """Rows of a `FlowResBlock`."""
     for name in ("gamma", "norm.weight", "norm.bias"):
         yield f"{official}.{name}", f"{native}.{name}"
     yield from styled_conv(f"{official}.conv1", f"{native}.conv1")
@@ -64,14 +64,14 @@ def flow_res_block(official: str, native: str) -> Iterator[Row]:
 
 
 def to_flow(official: str, native: str) -> Iterator[Row]:
-    """A `ToFlow`."""
+    """Rows of a `ToFlow`."""
     yield f"{official}.bias", f"{native}.bias"
     yield f"{official}.up.kernel", 4.0
     yield from modulated_conv(f"{official}.conv", f"{native}.conv")
 
 
 def to_rgb(official: str, native: str) -> Iterator[Row]:
-    """A `ToRGB`."""
+    """Rows of a `ToRGB`."""
     yield f"{official}.bias", f"{native}.bias"
     yield f"{official}.up.kernel", 4.0
     yield from conv_layer(f"{official}.conv", f"{native}.conv")
@@ -105,15 +105,15 @@ def _decoder(config: MotionAEConfig) -> Iterator[Row]:
 
 
 def key_table(config: MotionAEConfig) -> dict[str, str | float]:
-    """Official key -> our key; the keys of the 41 (at base) blur kernels -> the kernel's gain."""
+    """Official key -> native key, or gain of a blur kernel (41 kernels at the published size)."""
     return dict([*_encoder(), *_decoder(config)])
 
 
 def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> MotionAEConfig:
-    """The configuration of a published file, from the shapes of its tensors.
+    """Infer the config of a published file from the shapes of its tensors.
 
     Raises:
-        ValueError: a tensor that tells a size is missing.
+        ValueError: a tensor that is needed to infer a size is missing.
     """
 
     def count(kind: str, name: str) -> int:
@@ -136,10 +136,10 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> MotionAEConfig:
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[MotionAEConfig, dict[str, Tensor]]:
-    """A published state dict -> configuration and our state dict, float32.
+    """Convert a published state dict to a config and a native state dict in float32.
 
-    Raises: ValueError: a key is missing or unexpected (all are listed), or a stored blur kernel is another
-    filter.
+    Raises:
+        ValueError: keys are missing or unexpected (it lists all of them), or a stored blur kernel differs.
     """
     config = infer_config({key: tuple(tensor.shape) for key, tensor in state.items()})
     table = key_table(config)

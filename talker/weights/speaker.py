@@ -1,4 +1,4 @@
-"""Names in the published speaker checkpoint (`wavlm_large_finetune.pth`, below its key `model`) and ours."""
+"""Parameter names of the published speaker encoder (key `model` in `wavlm_large_finetune.pth`)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PARTS: tuple[str, ...] = (
     *("feature_weight", "feature_extract.model.", "layer1.", "layer2.", "layer3.", "layer4."),
     *("conv.", "pooling.", "bn.", "linear."),
 )
-"""What the encoder consists of; a file may hold more, which is left alone."""
+"""Prefixes of the parameters of the encoder. Other parameters are ignored."""
 
-# Stored, and not part of the function: SpecAugment's mask and the training classifier.
+# Parameters that inference does not use: the mask of SpecAugment and the classifier of the training.
 UNUSED = ("feature_extract.model.mask_emb", "loss_calculator.")
 
 _RENAMES = (
@@ -50,7 +50,7 @@ _RENAMES = (
 
 
 def rename(key: str) -> str | None:
-    """Our name for a published key; None where the tensor is not used."""
+    """The native key of a published key; None if the tensor is not used."""
     if key.startswith(UNUSED):
         return None
     for pattern, name in _RENAMES:
@@ -59,12 +59,12 @@ def rename(key: str) -> str | None:
 
 
 def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> SpeakerEncoderConfig:
-    """The configuration of a published file from its tensors' shapes.
+    """Infer the config of a published file from the shapes of its tensors.
 
-    Strides and the reach of the position bias leave no trace in shapes: they are the published ones.
+    Shapes do not show the strides and the range of the position bias, so the published values are used.
 
     Raises:
-        ValueError: a tensor that tells a size is missing.
+        ValueError: a tensor that is needed to infer a size is missing.
     """
     stem, published = "feature_extract.model.", WavLMSizes()
     try:
@@ -98,12 +98,12 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> SpeakerEncoderConfig:
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[SpeakerEncoderConfig, dict[str, Tensor]]:
-    """A published state dict (the file's entry `model`) -> configuration and our state dict.
+    """Convert a published state dict (entry `model` of the file) to a config and a native state dict.
 
-    Batch norms' counters may be absent: evaluation does not use them.
+    The counters of the batch norms may be absent, because inference does not use them.
 
     Raises:
-        ValueError: a tensor that tells a size is missing.
+        ValueError: a tensor that is needed to infer a size is missing.
     """
     config = infer_config({key: tuple(tensor.shape) for key, tensor in state.items()})
     native = {rename(key): tensor for key, tensor in state.items() if key.startswith(PARTS)}

@@ -1,7 +1,7 @@
-"""The published talker's parameter names, and ours.
+"""Parameter names of the published talker.
 
-`language model, projectors, patch encoders, heads, stop predictor, task embedding`: 537 tensors, or 538
-where the tied `llm.lm_head.weight` was written too (text logits are never used).
+The file holds the language model, projectors, patch encoders, heads, stop predictor and task embedding: 537
+tensors, or 538 with the tied `llm.lm_head.weight` (text logits are not used).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PREFIXES = {
 TIED = "llm.lm_head.weight"
 EXCLUDED = ("pretrained_speech_encoder.", "spk.")
 
-# Names of earlier releases, rewritten to the present ones before anything else.
+# Names of earlier releases -> present official names.
 LEGACY_PREFIXES = {"patch_encoder.": "speech_patch_encoder."}
 LEGACY_PARTS = {
     ".first_motion_proj.": ".global_cond_proj.",
@@ -45,8 +45,8 @@ LEGACY_PARTS = {
 }
 
 
-def ours(key: str) -> str | None:
-    """Our name of an official key; None for one that we do not use.
+def native_key(key: str) -> str | None:
+    """The native key of an official key; None if the tensor is not used.
 
     Raises:
         KeyError: the key is not part of the published talker.
@@ -60,7 +60,11 @@ def ours(key: str) -> str | None:
 
 
 def official(key: str) -> str:
-    """The inverse of `ours`; KeyError for a parameter that has no published name."""
+    """The official key of a native key: the inverse of `native_key`.
+
+    Raises:
+        KeyError: the published talker has no such parameter.
+    """
     best = max((own for own in PREFIXES.values() if key.startswith(own)), key=len, default=None)
     if best is None:
         raise KeyError(key)
@@ -68,9 +72,9 @@ def official(key: str) -> str:
 
 
 def modern(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of any release under the present official names.
+    """Rename the tensors of an earlier release to the present official names.
 
-    In speech-only checkpoints, which have no `speech_cfm.`, `motion_cfm.` is the speech head.
+    Speech-only checkpoints have no `speech_cfm.`; their `motion_cfm.` is the speech head.
     """
     speech_only = not any(key.startswith("speech_cfm.") for key in tensors)
     found = {}
@@ -87,7 +91,10 @@ def modern(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> TalkerConfig:
-    """The sizes of an official file, from the shapes of its (present) names; published layout and tasks."""
+    """Infer the config of an official file from the shapes of its tensors, by present official names.
+
+    Layout, tasks and defaults are the published ones.
+    """
 
     def layers(pattern: str) -> int:
         found = [re.match(pattern + r"\.(\d+)\.", key) for key in shapes]
@@ -138,10 +145,10 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> TalkerConfig:
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[TalkerConfig, dict[str, Tensor]]:
-    """An official state dict, of this or an earlier release, as our config and state dict.
+    """Convert an official state dict of any release to a config and a native state dict.
 
     Raises:
-        ValueError: keys are missing or unknown; it lists both sides.
+        ValueError: keys are missing or unknown. It lists some of them.
     """
     present = {key: x for key, x in modern(state).items() if key != TIED and not key.startswith(EXCLUDED)}
     unknown = sorted(key for key in present if not key.startswith(tuple(PREFIXES)))
@@ -149,7 +156,7 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[TalkerConfig, dict[str, 
     if unknown or missing:
         raise ValueError(f"not a published talker: missing {missing[:6]}, unknown {unknown[:6]}")
     config = infer_config({key: tuple(x.shape) for key, x in present.items()})
-    found = {str(ours(key)): tensor for key, tensor in present.items()}
+    found = {str(native_key(key)): tensor for key, tensor in present.items()}
     stats = LatentStats(*config.widths.values())
     mean, std = published_motion_stats()
     if config.widths["motion"] == len(mean):
@@ -158,6 +165,6 @@ def from_official(state: Mapping[str, Tensor]) -> tuple[TalkerConfig, dict[str, 
 
 
 def published_motion_stats() -> tuple[Tensor, Tensor]:
-    """Mean and deviation (40,) of the released system's motion codes."""
+    """Mean and standard deviation (40,) of the motion codes of the released system."""
     values = json.loads((Path(__file__).parent / "motion_stats.json").read_text())
     return torch.tensor(values["mean"]), torch.tensor(values["std"])

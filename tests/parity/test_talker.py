@@ -25,7 +25,7 @@ from talker.model.model import TalkerModel
 from talker.model.patch_encoder import PatchEncoder
 from talker.model.tasks import RELEASE_TASKS, Task
 from talker.model.training_batch import Sample, TrainingBatch, collate
-from talker.weights.talker import TIED, official, ours, published_motion_stats
+from talker.weights.talker import TIED, native_key, official, published_motion_stats
 
 NAMES = {"speech": "audio", "motion": "motion"}
 
@@ -66,7 +66,7 @@ def talker_config(case: Fixture) -> TalkerConfig:
 def load_talker(case: Fixture) -> TalkerModel:
     model = TalkerModel(talker_config(case))
     stats, model.stats = model.stats, None  # not part of the published file
-    case.load(model, ours)
+    case.load(model, native_key)
     model.stats = stats
     return model.eval()
 
@@ -198,7 +198,7 @@ def test_training_pass_computes_the_recorded_losses_and_gradients(case: Fixture)
     total.backward()
     parameters = dict(model.named_parameters())
     for key in case.config["grad_keys"]:
-        gradient = parameters[ours(key)].grad
+        gradient = parameters[native_key(key)].grad
         gradient = torch.zeros(1) if gradient is None else gradient
         case.close(f"grad_norm/{key}", gradient.norm()[None], 1e-4, relative=True)
 
@@ -215,7 +215,7 @@ def check_sequences(case: Fixture, model: TalkerModel, batch: TrainingBatch) -> 
     for row, (_, end) in enumerate(spans):
         whole[row, : end + 1] = embeds[row, : end + 1]
         known = batch.stop_label[row] != IGNORED
-        labels[row, batch.stop_at[row, known]] = batch.stop_label[row, known]
+        labels[row, batch.stop_positions[row, known]] = batch.stop_label[row, known]
     hidden = model.backbone(whole, torch.arange(mask.shape[1]).expand_as(mask))
     case.close("inputs_embeds", whole, 3e-5)
     case.close("hidden", hidden * mask[..., None], 3e-5)
@@ -331,7 +331,7 @@ def test_key_table_covers_the_published_checkpoint() -> None:
     with torch.device("meta"):
         model = TalkerModel(TalkerConfig.base())
     own = {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith("stats.")}
-    expected = {ours(key): tuple(entry["shape"]) for key, entry in manifest.items() if ours(key)}
+    expected = {native_key(key): tuple(entry["shape"]) for key, entry in manifest.items() if native_key(key)}
     assert own == expected
     assert {official(key) for key in own} == set(manifest) - {TIED}
     assert len(expected) == 537

@@ -26,7 +26,7 @@ from heads.streams import Streams
 from talker import Talker
 from talker.cli import main
 from talker.clips.clip import NO_FRAMES
-from talker.clips.dub import Dubbing, moves
+from talker.clips.dub import Dubbing, detect_movement
 from talker.identity import Voice
 from talker.media.face_track import FaceTrack
 from talker.media.readers import VideoReader, stream_audio
@@ -259,7 +259,7 @@ def test_leaving_ends_the_reading_of_motion(talker: Talker, voice: Voice, video:
 def test_stillness_is_a_pause() -> None:
     motion = torch.randn(100, 8)
     motion[40:60] = motion[40]
-    still = ~moves(motion)
+    still = ~detect_movement(motion)
     assert still[43:57].all()
     assert still[:38].mean() < 0.1
 

@@ -121,7 +121,7 @@ def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, m
     hidden = model.backbone(model.embed(batch), rotary)
     for stream in task.predicted:
         slots = batch.predicted[stream][0].nonzero()[:, 0]
-        expected = hidden[0, batch.at[stream][0, slots] - 1]
+        expected = hidden[0, batch.positions[stream][0, slots] - 1]
         torch.testing.assert_close(torch.stack(seen[stream]), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -13,7 +13,7 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
 from talker.checkpoint import PUPPET, load_component
-from talker.generation.guards import Guard, Watch, repeated_tokens
+from talker.generation.guards import Guard, GuardState, repeated_tokens
 from talker.generation.request import TokenRequest
 from talker.media.readers import read_voice
 from talker.model.config import TalkerConfig
@@ -29,9 +29,9 @@ LIMIT = 50  # frames of silence, frames of a window, and the longest period
 
 def verdict(frames: Tensor, guard: Guard = GUARD, patch: int = 1) -> tuple[str | None, int]:
     """The first reason to stop, and the number of frames until then; frames (T, C) in patches of `patch`."""
-    watch = Watch(guard)
+    state = GuardState(guard)
     for number, frames_of_patch in enumerate(frames.split(patch)):
-        reason = watch.see(frames_of_patch)
+        reason = state.update(frames_of_patch)
         if reason is not None:
             return reason, patch * (number + 1)
     return None, len(frames)
@@ -223,7 +223,7 @@ def test_repetition_of_the_text_is_allowed_for_its_duration() -> None:
     period = 3 * torch.randn(2, 4, 8, generator=g)
 
     def patches_until_repetition(allowed: float) -> int:
-        watch = Watch(Guard(quiet=torch.zeros(8), repeated_seconds=allowed))
+        watch = GuardState(Guard(quiet=torch.zeros(8), repeated_seconds=allowed))
         return next(number for number in range(200) if watch.see(period[number % 2]) == "repetition")
 
     assert patches_until_repetition(1.6) - patches_until_repetition(0.0) == 10

@@ -77,7 +77,7 @@ def test_tables_of_tasks():
         task_named(PUPPET_TASKS, "sing")
     with pytest.raises(ValueError, match="no audio"):
         Task(name="mime", row=0, given=(), predicted=("motion",))
-    with pytest.raises(ValueError, match="at most one part"):
+    with pytest.raises(ValueError, match="at most once"):
         Task(name="echo", row=0, given=("audio",), predicted=("audio",))
     with pytest.raises(ValueError, match="choose one of"):
         Layout(arrangement="random")

@@ -82,7 +82,7 @@ def test_no_position_sees_what_it_predicts(task, arrangement):
     hidden = model.backbone(model.embed(dataclasses.replace(batch, fed=fed)), model.rotary(batch))
     for name in task_named(TINY.tasks, task).predicted:
         for slot in batch.predicted[name][0].nonzero()[1:, 0].tolist():
-            source = hidden[0, batch.at[name][0, slot] - 1].square().sum()
+            source = hidden[0, batch.positions[name][0, slot] - 1].square().sum()
             gradient = torch.autograd.grad(source, fed[name], retain_graph=True)[0].abs().sum((0, 2, 3))
             assert gradient[slot:].sum() == 0
             assert gradient[slot - 1] > 0
@@ -99,7 +99,7 @@ def test_what_is_made_has_met_what_is_given_at_the_same_moment(task):
     plan = model.config.layout.plan(0, own.delay)
     for slot in batch.predicted[made][0].nonzero()[:, 0].tolist():
         moment = plan.patch(made, slot) + plan.shift(given)
-        source = hidden[0, batch.at[made][0, slot] - 1].square().sum()
+        source = hidden[0, batch.positions[made][0, slot] - 1].square().sum()
         gradient = torch.autograd.grad(source, fed[given], retain_graph=True)[0].abs().sum((0, 2, 3))
         assert gradient[moment] > 0
 
@@ -135,7 +135,7 @@ def test_known_reading_moves_positions_only():
     model = model_of()
     batch = collate([sample("t2av"), sample("t2av", read=False)], TINY)
     rotary = model.rotary(batch)
-    slots = batch.stop_at[0]
+    slots = batch.stop_positions[0]
     torch.testing.assert_close(rotary[0, slots], 1 + batch.placed[0])
     assert torch.equal(rotary[0, : int(slots[0])], torch.arange(float(slots[0])))
     assert torch.equal(rotary[1], batch.rotary[1])
