@@ -224,6 +224,6 @@ def test_repetition_of_the_text_is_allowed_for_its_duration() -> None:
 
     def patches_until_repetition(allowed: float) -> int:
         watch = GuardState(Guard(quiet=torch.zeros(8), repeated_seconds=allowed))
-        return next(number for number in range(200) if watch.see(period[number % 2]) == "repetition")
+        return next(number for number in range(200) if watch.update(period[number % 2]) == "repetition")
 
     assert patches_until_repetition(1.6) - patches_until_repetition(0.0) == 10

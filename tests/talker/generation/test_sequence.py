@@ -49,7 +49,7 @@ def test_given_speech_never_overflows() -> None:
 
 
 def audible_patches(spoken: list[float], audible: list[bool]) -> list[bool]:
-    """Whether each patch of a dub is audible, for the text tokens spoken and the sound drawn at each patch."""
+    """Whether each patch of a dub is audible, for given tokens spoken and sound drawn at each patch."""
     config = TalkerConfig.tiny()
     quiet, loud = torch.zeros(config.widths["audio"]), torch.ones(config.patch_frames, config.widths["audio"])
     request = TokenRequest(
