@@ -1,11 +1,11 @@
-"""Patches a second of a running batch, and the rtf of one lone row in it: latents only, the default weights.
+"""Throughput of a running batch, and real-time factor of a single request in it, with the default model.
 
 python benchmarks/batch.py [--capacity 1 4 8 16] [--patches 24] [--threads 1]
 
-A full batch of T2AV requests is timed at each capacity, and then one request alone in as many rows, whose
-rtf is that of a listener to whom nobody else listens. Prefills are part of both times. Capacity 8 should
-make at least 2.5 times the patches of capacity 1; the default capacity is the largest whose lone row stays at
-an rtf of 0.6 or below.
+At each capacity, measures a full batch of T2AV requests in patches per second, and then one request that is
+alone in the batch. Generates latents only. The times include prefills. Capacity 8 should generate at least
+2.5 times as many patches per second as capacity 1. The default capacity is the largest at which a single
+request has a real-time factor of at most 0.6.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TEXT = "The train to the coast leaves at seven in the morning, so we should meet
 
 
 def seconds(model: TalkerModel, requests: list[TokenRequest], capacity: int) -> float:
-    """Wall time until all of them, together, are done."""
+    """Wall time in seconds to generate all requests in one batch."""
     start = time.perf_counter()
     batch = RunningBatch(model, capacity)
     for request in requests:
@@ -42,8 +42,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--capacity", type=int, nargs="+", default=CAPACITIES)
-    parser.add_argument("--patches", type=int, default=24, help="of each request")
-    parser.add_argument("--threads", type=int, default=1, help="the pipeline gives the talker one")
+    parser.add_argument("--patches", type=int, default=24, help="patches of each request")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads per operation; the pipeline uses 1"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = load_component(TalkerModel, TalkerConfig, PUPPET / "talker")
@@ -64,7 +66,7 @@ def main() -> None:
     ]
     seconds(model, requests[:1], 1)  # warm up
     media = options.patches * model.config.patch_frames / FRAME_RATE
-    print(f"{'capacity':>8}  {'patches/s':>9}  {'of one':>6}  {'lone rtf':>8}")
+    print(f"{'capacity':>8}  {'patches/s':>9}  {'factor':>6}  {'rtf of 1':>8}")
     single = None
     for capacity in options.capacity:
         rate = capacity * options.patches / seconds(model, requests[:capacity], capacity)

@@ -1,9 +1,9 @@
-"""What half precision costs: the phoneme error rate of speech in two dtypes, on the same sentences.
+"""Compares the phoneme error rate of speech in half precision with that in float32, on the same sentences.
 
 python benchmarks/precision.py [--model M] [--dtype bfloat16] [-n 150] [--capacity 8] [--threads 2]
 
-Held-out sentences of the corpus, spoken by the shipped voices in turn and read back by the project's own
-recogniser. The interval of the difference is a paired bootstrap over sentences (95 %).
+Generates held-out sentences of the corpus with the shipped voices in turn, and transcribes them with the
+recogniser of the project. Prints the difference and its 95 % interval (paired bootstrap over sentences).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESAMPLES = 10_000
 
 
 def errors_of(model: str | None, dtype: str, texts: list[str], capacity: int) -> np.ndarray:
-    """(n, 2) edits and phonemes of each sentence."""
+    """Number of edits and number of phonemes of each sentence: (n, 2)."""
     talker, phones = Talker.from_pretrained(model, dtype=dtype), PhonemeTokenizer().phones
     voices = [talker.voice(name) for name in shipped_names("voices")]
     clips = [

@@ -1,11 +1,11 @@
-"""How long the motion autoencoder takes for a frame, and for a training step, on one core.
+"""CPU time of the motion autoencoder per rendered frame and per training pair, on one core.
 
     python benchmarks/render.py [--trees . ../before]
 
-CPU milliseconds of one thread, so that other work on the machine counts little: of rendering, a frame, in
-patches of four; and of the forward and backward pass through encoder and decoder, a pair of pictures. With
-several trees of the project, say two checkouts, they take turns in processes of their own, and the best turn
-of each counts.
+Measures CPU milliseconds of one thread, which other work on the machine hardly changes: per frame when
+rendering patches of four, and per pair of images in a forward and backward pass through encoder and decoder.
+Several trees of the project (such as two checkouts) are measured alternately in separate processes, and the
+best result of each is printed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def measure() -> dict[str, float]:
-    """Of the tree that this process imports."""
+    """Measure the tree that this process imports."""
     import torch
 
     from motion_ae.config import MotionAEConfig

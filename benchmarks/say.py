@@ -1,9 +1,10 @@
-"""How fast `say` is and how much memory it takes, for a sentence and for a page.
+"""Speed and memory use of `say`, for a sentence and for a page.
 
-python benchmarks/say.py [--weights FOLDER] [--seconds 5 300]
+python benchmarks/say.py [--model M] [--seconds 5 300]
 
-One JSON line a clip: seconds of media, rtf (wall time from the call to the closed file over media time),
-seconds to the first chunk, and the peak memory of the process so far, which the page must not raise by much.
+Prints one line of JSON per clip: duration, real-time factor (wall time from the call to the closed file,
+divided by the duration), seconds to the first chunk, and peak memory of the process so far. The peak of the
+page should not be much higher than that of the sentence.
 """
 
 import argparse
@@ -27,7 +28,7 @@ SECONDS_EACH = 4.5
 
 
 def text_of(seconds: float) -> str:
-    """About so many seconds of speech."""
+    """A text of about `seconds` of speech."""
     count = max(1, round(seconds / SECONDS_EACH))
     return " ".join(SENTENCES[k % len(SENTENCES)] for k in range(count))
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", help="a shipped model or the folder of a native checkpoint")
+    parser.add_argument("--model", help="name of a shipped model, or a checkpoint folder")
     parser.add_argument("--voice")
     parser.add_argument("--portrait")
     parser.add_argument("--seconds", type=float, nargs="+", default=[5, 300])
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def peak_mib() -> int:
-    """Largest resident size of this process so far."""
+    """Peak resident memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

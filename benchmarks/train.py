@@ -1,22 +1,23 @@
-"""What cached latents and vectorised patches save in a training step of the talker, and its FLOP/s.
+"""Speed of a training step of the talker: cached latents against encoding, vectorised patches against a loop.
 
 python benchmarks/train.py [--size base | puppet] [--threads 2]
 
-Weights and data are made up; sizes, precision and loss are those of the run configs `release` (base) and
-`puppet`; a clip has 4 s and every stream. Medians, in one run, of:
+Weights and data are random. Sizes, precision and loss are those of the run configs `release` (base) and
+`puppet`. A clip has 4 s and all streams. Measures the medians of:
 
-- encoding: samples to latents, samples to speaker embeddings, frames to motion codes, by the frozen networks,
-  a clip (WavLM is slow with two in bfloat16) or 8 frames a call. Calls of a kind cost the same: some are
-  timed, and the time of 2 clips is reckoned from them.
-- a whole step on 2 cached clips: batch and draws, forward, backward, clipping, AdamW, moving average.
-  On the fly is this plus the encoding, one after the other: together they would not fit in 24 GB. "Sound
-  on the fly" leaves out the frames: the published trainer reads its motion codes from files.
-- forward and backward on 8 clips, vectorised, and with patch encoders and heads called once a patch by a
-  Python loop (both draws of a patch in one call). `update` is what a step does after that; it is the same.
+- Encoding with the frozen networks: samples to latents, samples to speaker embeddings, frames to motion
+  codes. A call encodes one clip (WavLM is slow with two in bfloat16) or 8 frames. The time of 2 clips is
+  computed from the median call.
+- A whole step on 2 cached clips: batch and draws, forward, backward, clipping, AdamW, moving average.
+  "On the fly" adds the time of encoding, which is measured separately, because both would not fit in 24 GB.
+  "Sound on the fly" does not include frames, because the published trainer reads motion codes from files.
+- Forward and backward on 8 clips: vectorised, and with a Python loop that calls patch encoders and heads once
+  per patch (with both draws of the patch). "Update" is the rest of the step and is the same in both.
 
-On a processor the weights of the base size, gradients, moments and average are bfloat16 (9 GB; 12.5 GiB in
-all at the peak); the recipe's float32 would take 18, its update longer, and the first ratio would be smaller.
-On a GPU a whole step on 64 clips, which fill it, is measured too; MFU is shown on known ones.
+On a CPU, the weights, gradients, moments and average of the base size are in bfloat16 (9 GB; 12.5 GiB in
+total at the peak). In float32, as in the recipe, they would take 18 GB, the update would be slower, and the
+first ratio would be smaller. On a GPU, a whole step on 64 clips is also measured, and the MFU if the GPU is
+known.
 """
 
 import argparse
@@ -57,7 +58,7 @@ REPEATS, ENOUGH = 5, 15.0  # calls, and seconds after which fewer will do
 
 
 def seconds(work: Callable[..., object], *inputs: Tensor) -> float:
-    """Median wall time of a call, after one that is not timed."""
+    """Median wall time of a call in seconds, after one call that is not timed."""
 
     def once() -> float:
         start = time.perf_counter()
@@ -75,7 +76,7 @@ def seconds(work: Callable[..., object], *inputs: Tensor) -> float:
 
 @torch.inference_mode()
 def encoding(size: str, device: torch.device, precision: str) -> dict[str, float]:
-    """Seconds to encode ENCODED clips, by what is made; one network at a time is in memory."""
+    """Seconds to encode ENCODED clips, by kind of latent. Only one network is in memory at a time."""
     vae, speaker, motion = (
         getattr(config, size)() for config in (AudioVAEConfig, SpeakerEncoderConfig, MotionAEConfig)
     )
@@ -90,7 +91,7 @@ def encoding(size: str, device: torch.device, precision: str) -> dict[str, float
         }
 
 
-def made_up(config: TalkerConfig, clips: int) -> Data:
+def random_clips(config: TalkerConfig, clips: int) -> Data:
     """Cached clips of SECONDS with LETTERS text tokens each."""
     rng, frames = np.random.default_rng(0), SECONDS * FRAME_RATE
 
@@ -112,13 +113,13 @@ def made_up(config: TalkerConfig, clips: int) -> Data:
 
 
 def one_by_one(forward: Callable[..., Tensor], rows: int, *inputs: Tensor) -> Tensor:
-    """`forward` called for every `rows` rows of its inputs; what it returned, as one batch again."""
+    """Call `forward` for every `rows` rows of its inputs, and concatenate the results."""
     return torch.cat([forward(*piece) for piece in zip(*(x.split(rows) for x in inputs), strict=True)])
 
 
 @contextmanager
 def looped(model: TalkerModel, repeat: int) -> Iterator[None]:
-    """Inside, patch encoders and heads see one patch (the latter its `repeat` draws) a call."""
+    """Context in which each call of patch encoders and heads gets one patch, or its `repeat` draws."""
     rows = {network: 1 for network in model.patch_encoders.values()}
     rows |= {network: repeat for network in model.heads.children()}
     for network, count in rows.items():
@@ -131,7 +132,7 @@ def looped(model: TalkerModel, repeat: int) -> Iterator[None]:
 
 
 class Bench:
-    """The talker's training, a pass at a time."""
+    """Runs single passes of the talker's training."""
 
     def __init__(self, run: TalkerRun, rows: int, trainer: Engine) -> None:
         self.run = dataclasses.replace(
@@ -139,7 +140,7 @@ class Bench:
             mix=Mix(t2av=1.0, tts=0.0),
             batch=Batch(rows=rows, micro=rows * SECONDS, repeat=run.batch.repeat),
         )
-        self.trainer, self.data = trainer, made_up(run.model, rows)
+        self.trainer, self.data = trainer, random_clips(run.model, rows)
         self.stats = copy.deepcopy(trainer.module.stats).cpu()
         self.device = next(trainer.module.parameters()).device
         self.updating: list[float] = []
@@ -147,11 +148,11 @@ class Bench:
         self.flops = step_flops(run.model, batch, run.batch.repeat)
 
     def draw(self) -> list:
-        """The batch, which is one pass, and its draws."""
+        """The batch and its draws, as one pass."""
         return draw(self.data, 0, list(range(self.run.batch.rows)), self.run, self.stats)
 
     def gradients(self) -> Tensor:
-        """Forward and backward; returns the loss."""
+        """Run forward and backward. Returns the loss."""
         ((batch, drawn),) = self.draw()
         errors = self.trainer(batch.to(self.device), drawn.to(self.device))
         loss, _ = loss_of(errors, counts_of(batch, self.run.batch.repeat), self.run)
@@ -159,14 +160,14 @@ class Bench:
         return loss.detach()
 
     def step(self) -> None:
-        """All of a step."""
+        """Run a whole step."""
         self.gradients()
         start = time.perf_counter()
-        self.trainer.step()  # asks for the gradient's norm, and so waits for a GPU
+        self.trainer.step()  # reads the gradient norm, which waits for the GPU
         self.updating.append(time.perf_counter() - start)
 
     def rate(self, taken: float) -> str:
-        """FLOP/s of a pass of `taken` seconds, and their share of a known GPU's."""
+        """FLOP/s of a pass that took `taken` seconds, and the MFU if the GPU is known."""
         shown = f"{self.flops / taken / 1e12:.3f} TFLOP/s"
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
         peak = next((peak for chip, peak in PEAK_FLOPS.items() if chip in name), None)
@@ -174,7 +175,7 @@ class Bench:
 
 
 def talker(run: TalkerRun, device: torch.device) -> Engine:
-    """The plain engine, as the recipe builds it."""
+    """The engine that the recipe builds, without ZeRO."""
     lean = run.precision == "bfloat16" and device.type == "cpu"
     torch.set_default_dtype(torch.bfloat16 if lean else torch.float32)
     try:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-Whom = Literal["group", "main", "parent"]
+Target = Literal["group", "main", "parent"]
 
 # Every process of the command imports this at its start. It counts audit events and sends the signal.
 KILLER = """
@@ -25,18 +25,23 @@ if os.environ.get("KILL_AT"):
         if name == event and any(part in str(one) for one in arguments[:2]):
             seen += 1
             if seen == int(count):
-                whom, how = os.environ["WHOM"], int(os.environ["KILL"])
-                if whom == "group":
-                    os.killpg(0, how)
+                target, number = os.environ["TARGET"], int(os.environ["KILL"])
+                if target == "group":
+                    os.killpg(0, number)
                 else:
-                    os.kill(int(main) if whom == "main" else os.getppid(), how)
+                    os.kill(int(main) if target == "main" else os.getppid(), number)
 
     sys.addaudithook(count_event)
 """
 
 
 def prepare(
-    source: Path, out: Path, *more: str, kill_at: str = "", kill: int = signal.SIGKILL, whom: Whom = "group"
+    source: Path,
+    out: Path,
+    *more: str,
+    kill_at: str = "",
+    kill: int = signal.SIGKILL,
+    target: Target = "group",
 ) -> int:
     """Run the command and return its exit code; its output goes to OUT.log.
 
@@ -45,13 +50,13 @@ def prepare(
         kill_at: "event|part|count": kill when a process raises this audit event of Python for the `count`-th
             time with a path that contains `part`. Empty: do not kill.
         kill: the signal to send.
-        whom: the processes to send it to: all, the main one, or the parent of the process with the event.
+        target: the processes that get it: all, the main one, or the parent of the process with the event.
     """
     killer = out.parent / "killer"
     killer.mkdir(exist_ok=True)
     (killer / "sitecustomize.py").write_text(KILLER)
     path = os.pathsep.join([str(killer), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {"PYTHONPATH": path, "KILL_AT": kill_at, "KILL": str(int(kill)), "WHOM": whom}
+    variables = {"PYTHONPATH": path, "KILL_AT": kill_at, "KILL": str(int(kill)), "TARGET": target}
     with out.with_suffix(".log").open("w") as log:  # a pipe would wait for running workers
         return subprocess.run(
             [sys.executable, "-m", "recipes.data.prepare", str(source), "--out", str(out), *more],

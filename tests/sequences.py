@@ -1,4 +1,4 @@
-"""Requests of an autoregressive model, run to their end, and how to compare their results."""
+"""Helpers that make requests for an autoregressive model, generate them, and compare the results."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ ALIGNED = Layout(text_per_patch=2.0)
 
 
 def model_of(layout: Layout = ALIGNED) -> TalkerModel:
+    """A tiny model with random weights."""
     torch.manual_seed(0)
     return TalkerModel(dataclasses.replace(TalkerConfig.tiny(), layout=layout)).eval()
 
@@ -29,7 +30,7 @@ def model_of(layout: Layout = ALIGNED) -> TalkerModel:
 def request_of(
     config: TalkerConfig, name: str, seed: int, frames: int = 14, **changes: object
 ) -> TokenRequest:
-    """Of the task; text, voice and given stream are the seed's too."""
+    """A request for task `name`. Text, voice and given stream also depend on the seed."""
     g = torch.Generator().manual_seed(seed)
     task = task_named(config.tasks, name)
     latents = {stream: torch.randn(frames, width, generator=g) for stream, width in config.widths.items()}
@@ -49,7 +50,7 @@ def request_of(
 
 
 def prefixed(config: TalkerConfig, request: TokenRequest) -> TokenRequest:
-    """With two patches that precede, in every stream of the task."""
+    """Add a prefix of two patches of every stream of the task."""
     task = task_named(config.tasks, request.task)
     g = torch.Generator().manual_seed(request.seed + 100)
     shapes = {name: (2, config.patch_frames, config.widths[name]) for name in task.given + task.predicted}
@@ -58,10 +59,12 @@ def prefixed(config: TalkerConfig, request: TokenRequest) -> TokenRequest:
 
 
 def alone(model: TalkerModel, request: TokenRequest, capacity: int) -> list[Streams]:
+    """The raw patches of a request that is alone in a batch of this capacity."""
     return generated(model, request, capacity=capacity)[0]
 
 
 def same(ours: list[Streams], theirs: list[Streams]) -> bool:
+    """Whether two lists of patches have identical values."""
     assert len(ours) == len(theirs) > 0
     return all(
         [n for n, _ in a.items()] == [n for n, _ in b.items()]
@@ -71,7 +74,7 @@ def same(ours: list[Streams], theirs: list[Streams]) -> bool:
 
 
 def finish(batch: RunningBatch, sequence: Sequence) -> list[Streams]:
-    """The raw patches of a request in a batch."""
+    """Run the batch until a sequence ends, and return its raw patches."""
     while sequence.finish_reason is None:
         batch.step()
     return list(sequence.patches)
@@ -80,7 +83,7 @@ def finish(batch: RunningBatch, sequence: Sequence) -> list[Streams]:
 def generated(
     model: TalkerModel, request: TokenRequest, noise: Noise | None = None, capacity: int = 1
 ) -> tuple[list[Streams], str | None]:
-    """The raw patches of a request alone in a batch, and why it ended."""
+    """The raw patches and the finish reason of a request that is alone in a batch."""
     batch = RunningBatch(model, capacity)
     sequence = batch.join(request, noise)
     return finish(batch, sequence), sequence.finish_reason

@@ -1,4 +1,4 @@
-"""What tests of clips share: the fastest sampling, joined chunks, and takes with the requests they made."""
+"""Helpers for tests of clips: fast sampling settings, joined chunks, and takes with their requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A generator that makes a clip as a whole: the smallest model that the pipeline accepts."""
+"""A small generator that makes a clip as a whole, for tests of the pipeline."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ToyGenerator:
         return Scheduler(ToyBatch(self, capacity))
 
     def whole(self, request: Request) -> Streams:
-        """Frames (T, C) of each predicted stream: waves, a function of the words, the seed and the given."""
+        """Sine waves (T, C) for each predicted stream, which depend on the text, seed and given frames."""
         given = [x.float().mean(1) for _, x in (request.given or Streams()).items()]
         frames = len(given[0]) if given else request.frames or self.longest(request.text, request.task)
         frames += -frames % self.chunk_frames

@@ -1,4 +1,4 @@
-"""A small joint head: one network denoises both streams together, and sees a stream that is given."""
+"""A small joint head for tests: one network denoises both streams, and uses given streams."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class ToyJointConfig(TwoDiTHeadsConfig):
 
     @classmethod
     def tiny(cls, hidden_width: int = 64) -> ToyJointConfig:
-        """As the tiny heads."""
+        """The sizes of `TwoDiTHeadsConfig.tiny`."""
         own = TwoDiTHeadsConfig.tiny(hidden_width)
         return cls(audio=own.audio, motion=own.motion)
 
 
 class ToyJointHead(nn.Module):
-    """Hidden state, time, context and both patches -> both velocities, by a network of two layers."""
+    """A network of two layers that maps hidden state, time, context and both patches to both velocities."""
 
     def __init__(self, config: ToyJointConfig) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class ToyJointHead(nn.Module):
     def errors(
         self, condition: Condition, target: Streams, draws: Draws, given: Streams = NO_STREAMS
     ) -> Streams:
-        """See `Head.errors`. One time for both streams, the audio's."""
+        """See `Head.errors`. Both streams use the time of the audio."""
         time = draws.time["audio"]
         x = target.zip(draws.noise, lambda data, noise: on_path(data, noise, time))
         hidden = condition.hidden * draws.keep_hidden["audio"][:, None]
@@ -74,7 +74,7 @@ class ToyJointHead(nn.Module):
         return Streams(**found)
 
     def constants(self, sampling: Sampling) -> None:
-        """None are needed."""
+        """This head needs no constants."""
 
     def sample(
         self,
@@ -84,7 +84,7 @@ class ToyJointHead(nn.Module):
         given: Streams = NO_STREAMS,
         constants: Any = None,
     ) -> Streams:
-        """See `Head.sample`. Given streams stay as they are in every step."""
+        """See `Head.sample`. In every step, given streams are set to their given values."""
         both = Streams.of(NAMES, lambda n: noise[n] if n in noise else torch.zeros_like(condition.context[n]))
         hidden = condition.hidden
 

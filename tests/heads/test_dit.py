@@ -1,4 +1,4 @@
-"""The two heads: what each sees, and rows that do not see each other."""
+"""The two DiT heads: rows are independent, and dropped conditions have no influence."""
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ def random_inputs(config: TwoDiTHeadsConfig, rows: int) -> tuple[Condition, Stre
     return Condition(torch.randn(rows, config.audio.hidden_width), patch(), global_), patch()
 
 
-def place(condition: Condition, noise: Streams, capacity: int, slot: int, fill: str):
-    """Row 0 of the inputs in `slot` of a batch of `capacity` rows of zeros or of noise."""
+def put_in_batch(condition: Condition, noise: Streams, capacity: int, index: int, fill: str):
+    """Copy row 0 of the inputs to row `index` of a batch. The other rows hold zeros or noise."""
 
     def put(row: torch.Tensor) -> torch.Tensor:
         make = torch.zeros if fill == "zeros" else torch.randn
         batch = make(capacity, *row.shape[1:])
-        batch[slot] = row[0]
+        batch[index] = row[0]
         return batch
 
     moved = Condition(put(condition.hidden), condition.context.map(put), condition.global_.map(put))
@@ -36,33 +36,33 @@ def place(condition: Condition, noise: Streams, capacity: int, slot: int, fill: 
 
 @pytest.mark.parametrize("capacity", [1, 4, 8, 16])
 @pytest.mark.parametrize("preset", ["tiny", "puppet"])
-def test_row_alone_is_the_row_in_a_batch_bit_for_bit(preset, capacity):
-    """Whatever fills the other rows, and wherever the row sits."""
+def test_row_has_identical_values_in_every_batch(preset, capacity):
+    """The values depend neither on the other rows nor on the index of the row."""
     config = getattr(TwoDiTHeadsConfig, preset)()
     heads = TwoDiTHeads(config).eval()
     condition, noise = random_inputs(config, 1)
-    sampling = Sampling(steps=2)  # the first one stands still, the second shows it
+    sampling = Sampling(steps=2)  # zero-star skips the first step
     with torch.inference_mode():
-        alone = heads.sample(*place(condition, noise, capacity, 0, "zeros"), sampling)
-        for slot in range(capacity):
-            crowd = heads.sample(*place(condition, noise, capacity, slot, "noise"), sampling)
-            for name, patch in crowd.items():
-                assert patch[slot].equal(alone[name][0]), (name, slot)
+        alone = heads.sample(*put_in_batch(condition, noise, capacity, 0, "zeros"), sampling)
+        for index in range(capacity):
+            batch = heads.sample(*put_in_batch(condition, noise, capacity, index, "noise"), sampling)
+            for name, patch in batch.items():
+                assert patch[index].equal(alone[name][0]), (name, index)
 
 
-def test_equal_width_has_no_projection_and_a_dropped_state_is_nothing():
+def test_equal_widths_need_no_projection_and_zero_states_stay_zero():
     assert not any("hidden_proj" in key for key in TwoDiTHeads(TwoDiTHeadsConfig.tiny(64)).state_dict())
     heads = TwoDiTHeads(TwoDiTHeadsConfig.tiny(96))
     assert heads.audio.hidden_proj(torch.zeros(1, 96)).equal(torch.zeros(1, 64))
 
 
-def test_puppet_head_is_small():
+def test_puppet_heads_have_at_most_two_million_parameters_each():
     heads = TwoDiTHeads(TwoDiTHeadsConfig.puppet())
     for head in (heads.audio, heads.motion):
         assert sum(parameter.numel() for parameter in head.parameters()) <= 2_000_000
 
 
-def test_constants_computed_before_give_the_same_bits():
+def test_precomputed_constants_do_not_change_the_samples():
     config, sampling = TwoDiTHeadsConfig.tiny(), Sampling(steps=3)
     heads = TwoDiTHeads(config)
     condition, noise = random_inputs(config, 2)
@@ -82,7 +82,7 @@ def test_dropped_conditions_have_no_influence():
         assert errors.equal(heads.errors(other, data, drawn)[name])
 
 
-def test_guidance_one_equals_both_halves_blended():
+def test_unguided_samples_are_the_limit_of_guided_samples():
     config = TwoDiTHeadsConfig.tiny()
     heads = TwoDiTHeads(config)
     condition, noise = random_inputs(config, 2)

@@ -1,4 +1,4 @@
-"""Flow matching and its solver, held against closed forms; no network in sight."""
+"""Flow matching and its solver, compared with closed forms."""
 
 import math
 
@@ -16,7 +16,7 @@ def test_path_starts_at_data_and_ends_at_noise():
     assert on_path(data, noise, torch.ones(3)).equal(noise)
 
 
-def test_true_velocity_leads_back_to_the_data():
+def test_data_can_be_computed_from_the_true_velocity():
     data, noise, time = torch.randn(3, 4, 5), torch.randn(3, 4, 5), torch.rand(3)
     point = on_path(data, noise, time)
     torch.testing.assert_close(data_from(point, velocity_target(data, noise), time), data)
@@ -36,7 +36,7 @@ def test_times_are_logit_normal():
     assert abs(logit.std() - 1) < 0.02
 
 
-def test_draws_follow_the_generator_and_the_rates():
+def test_draws_depend_on_the_generator_and_have_the_given_rates():
     like = Streams(audio=torch.zeros(4000, 4, 2), motion=torch.zeros(4000, 4, 3))
     one, two = (draws(like, torch.Generator().manual_seed(5)) for _ in range(2))
     for name, target in like.items():
@@ -49,7 +49,7 @@ def test_draws_follow_the_generator_and_the_rates():
 
 @pytest.mark.parametrize("sway", [0.0, 1.0])
 @pytest.mark.parametrize("steps", [1, 4, 10, 25])
-def test_schedule_falls_from_one_to_zero_and_steps_add_up(steps, sway):
+def test_schedule_decreases_from_one_to_zero_and_steps_add_up(steps, sway):
     times = schedule(steps, sway)
     assert times.shape == (steps + 1,)
     assert times[0] == 1
@@ -67,17 +67,17 @@ def test_sway_takes_smaller_steps_near_the_noise():
 
 
 def test_solver_is_exact_on_straight_paths():
-    """A constant velocity noise - data: Euler lands on the data with any number of steps."""
+    """With the constant velocity noise - data, Euler's method reaches the data with any number of steps."""
     data, noise = Streams(torch.randn(2, 4, 5)), Streams(torch.randn(2, 4, 5))
     velocity = noise.zip(data, torch.sub)
     for steps in (1, 3, 10):
         sampling = Sampling(steps=steps, temperature=1, zero_star=False)
-        landed = euler(lambda x, time: velocity, noise, sampling)
-        torch.testing.assert_close(landed["audio"], data["audio"], atol=1e-5, rtol=0)
+        result = euler(lambda x, time: velocity, noise, sampling)
+        torch.testing.assert_close(result["audio"], data["audio"], atol=1e-5, rtol=0)
 
 
-def test_solver_is_of_first_order():
-    """dx/dt = x from 1 to 0 has the answer x e^-1; halving the step halves the error."""
+def test_solver_error_is_of_first_order():
+    """The solution of dx/dt = x from time 1 to 0 is x e^-1. Half the step size gives half the error."""
     start = Streams(torch.ones(1, 1, 1).double())
 
     def error(steps: int) -> float:
@@ -87,14 +87,15 @@ def test_solver_is_of_first_order():
     assert 1.9 < error(20) / error(40) < 2.1
 
 
-def test_zero_star_stands_still_first():
+def test_zero_star_skips_the_first_steps():
     assert [still_steps(n) for n in (1, 10, 48, 49, 73, 74)] == [1, 1, 1, 2, 2, 3]
     times = []
     noise = Streams(torch.ones(1, 1, 1))
     euler(lambda x, time: times.append(time) or x, noise, Sampling(steps=10))
     assert times == [time for time, _ in euler_steps(10, 1.0)][1:]
-    alone = euler(lambda x, time: pytest.fail("no step is taken"), noise, Sampling(steps=1, temperature=0.5))
-    assert alone["audio"].item() == 0.5
+    single = Sampling(steps=1, temperature=0.5)
+    skipped = euler(lambda x, time: pytest.fail("the only step is skipped"), noise, single)
+    assert skipped["audio"].item() == 0.5
 
 
 def test_guidance_of_one_is_the_conditional_velocity():
@@ -109,6 +110,6 @@ def test_zero_star_ignores_the_scale_of_the_unconditional_velocity():
     torch.testing.assert_close(guide(plus, minus, 2.0, False), 2 * plus - minus)
 
 
-def test_sampling_refuses_no_steps():
+def test_sampling_without_steps_is_refused():
     with pytest.raises(ValueError, match="at least one step"):
         Sampling(steps=0)

@@ -1,4 +1,4 @@
-"""Laws of every head, in training and sampling: two independent DiTs and a joint head pass the same tests."""
+"""Laws of every head in training and sampling. Two independent DiTs and a joint head pass the same tests."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def test_training_reduces_the_errors_of_every_task(head: torch.nn.Module) -> Non
 
 
 @pytest.mark.parametrize("task", ["a2v", "v2a"])
-def test_training_gives_a_joint_head_the_given_patch_of_the_same_number(task: str) -> None:
-    """Patch j of the given stream stands beside patch j of the predicted one, whatever the delay."""
+def test_training_gives_a_joint_head_the_given_patch_with_the_same_index(task: str) -> None:
+    """Patch j of the given stream is a condition of patch j of the predicted one, for every delay."""
     joint = ToyJointHead(ToyJointConfig.tiny())
     model, sample, seen = model_with(joint), sample_of(task), []
     errors = joint.errors
@@ -126,13 +126,13 @@ def test_training_gives_a_joint_head_the_given_patch_of_the_same_number(task: st
     )
     errors_of(model, collate([sample], model.config))
     (condition, target, given), own = seen[0], sample.task
-    there, made = own.given[0], own.predicted[0]
-    frames = torch.nn.functional.pad(sample.latents[there], (0, 0, 0, 2)).unflatten(0, (-1, PATCH))
+    known, made = own.given[0], own.predicted[0]
+    frames = torch.nn.functional.pad(sample.latents[known], (0, 0, 0, 2)).unflatten(0, (-1, PATCH))
     for patch in range(5):
         rows = slice(2 * patch, 2 * patch + 2)  # each patch is drawn twice
         assert condition.predicted[made][rows].all()
-        assert condition.known[there][rows].all()
-        torch.testing.assert_close(given[there][rows], frames[patch].expand(2, -1, -1))
+        assert condition.known[known][rows].all()
+        torch.testing.assert_close(given[known][rows], frames[patch].expand(2, -1, -1))
         padded = torch.nn.functional.pad(sample.latents[made], (0, 0, 0, 2)).unflatten(0, (-1, PATCH))
         torch.testing.assert_close(target[made][rows], padded[patch].expand(2, -1, -1))
 
@@ -141,8 +141,8 @@ def test_training_gives_a_joint_head_the_given_patch_of_the_same_number(task: st
 
 
 @pytest.mark.parametrize("capacity", [4, 8])
-def test_a_row_alone_equals_the_row_in_a_batch_to_the_bit(head: torch.nn.Module, capacity: int) -> None:
-    """For every task and slot, whatever the other rows hold."""
+def test_a_row_has_identical_values_alone_and_in_a_batch(head: torch.nn.Module, capacity: int) -> None:
+    """For every task, in the last row, next to requests of other tasks."""
     model = model_with(head)
     for number, task in enumerate(TASKS):
         request = request_of(model.config, task, seed=number, frames=8)
@@ -164,7 +164,7 @@ def test_only_the_streams_of_the_noise_are_sampled(head: torch.nn.Module) -> Non
 
 
 def test_generation_gives_a_joint_head_the_given_patch(head: torch.nn.Module) -> None:
-    """The given patch with the number of the predicted one is there, and marked as known."""
+    """The condition holds the given patch with the index of the predicted one, and marks it as known."""
     model = model_with(head)
     request = request_of(model.config, "a2v", seed=1, frames=12)
     seen: list[tuple[Condition, Streams]] = []

@@ -1,4 +1,4 @@
-"""One type for both modalities."""
+"""Operations on streams keep absent streams absent."""
 
 import pytest
 import torch

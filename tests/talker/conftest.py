@@ -1,4 +1,4 @@
-"""A tiny system for test modules whose `folder` fixture holds a checkpoint, voice.wav and face.png."""
+"""Fixtures with a tiny system, for test modules whose `folder` holds a checkpoint, voice.wav and face.png."""
 
 from __future__ import annotations
 

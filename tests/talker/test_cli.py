@@ -1,4 +1,4 @@
-"""The command: output and log, exit codes, and one line for each mistake of the user."""
+"""The command: output and log, exit codes, and one line for each error of the user."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("more", "text", "words"), WRONG, ids=lambda value: str(value)[:30])
-def test_a_mistake_is_one_line_and_writes_nothing(
+def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     folder: Path, tmp_path: Path, capsys, more, text, words
 ) -> None:
     (folder / "empty").mkdir(exist_ok=True)
@@ -151,7 +151,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_loading(
 @pytest.mark.parametrize(
     "arguments", [[], ["sing"], ["say", "---", "-o", "a.mp4"], ["say", "Hi.", "--seed", "x"]]
 )
-def test_an_unknown_command_is_one_line(capsys, arguments: list[str]) -> None:
+def test_an_invalid_command_line_prints_one_line(capsys, arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     printed = capsys.readouterr().err
@@ -182,7 +182,7 @@ def test_weights_is_a_deprecated_name_of_model(folder: Path, tmp_path: Path, cap
 
 @pytest.fixture(scope="module")
 def stopping(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose stop predictor always answers yes."""
+    """A checkpoint whose stop probability is always 1."""
     return write_checkpoint(tmp_path_factory.mktemp("stopping"), stops=True)
 
 
@@ -196,8 +196,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("options", "meaning"), OPTIONS, ids=lambda value: str(value)[:24])
-def test_options_are_arguments_of_say(stopping: Path, folder: Path, tmp_path: Path, options, meaning):
-    """The command writes the bytes that the call writes, and not those of the defaults."""
+def test_each_option_is_an_argument_of_say(stopping: Path, folder: Path, tmp_path: Path, options, meaning):
+    """The command and the call write identical files, which differ from that of the default settings."""
     wav = folder / "voice.wav"
     speech = ["say", "Hi.", "--audio-only", "--steps", "2", "--voice", str(wav), "--model", str(stopping)]
     assert main([*speech, *options, "-o", str(tmp_path / "command.wav")]) == 0

@@ -1,4 +1,4 @@
-"""The pipeline: streamed equals offline to the bit, timing changes nothing, and no thread is left behind."""
+"""The pipeline: streamed and saved results are identical, takes report their state, and all threads end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- results -------------------------------------------------------------------------------------------------
 
 
-def test_streamed_equals_offline_to_the_bit(talker, voice, portrait) -> None:
+def test_streaming_and_iterating_give_identical_chunks(talker, voice, portrait) -> None:
     clip = talker.say(TEXT, voice, portrait, seed=3, sampling=QUICK)
     take = clip.take()
     whole = list(take)
@@ -62,7 +62,7 @@ def test_streamed_equals_offline_to_the_bit(talker, voice, portrait) -> None:
 
 
 @torch.inference_mode()
-def test_chunks_are_decoded_and_rendered_latents(talker, voice, portrait) -> None:
+def test_chunks_are_the_decoded_and_rendered_latents(talker, voice, portrait) -> None:
     clip = talker.say("Hi.", voice, portrait, sampling=QUICK)
     pcm, frames = joined(clip)
     latents = Streams.cat(list(clip.take().latents()))
@@ -142,7 +142,7 @@ def test_iterating_over_a_take_again_repeats_it(talker, voice, portrait, folder:
     assert (take.patches, take.starts, take.words, take.finish_reason) == report
 
 
-def test_a_take_that_was_left_is_interrupted(talker, voice, portrait) -> None:
+def test_a_take_that_was_not_finished_is_interrupted(talker, voice, portrait) -> None:
     take = talker.say(TEXT, voice, portrait, sampling=QUICK).take()
     assert take.finish_reason == "interrupted"
     latents = take.latents()
@@ -152,7 +152,7 @@ def test_a_take_that_was_left_is_interrupted(talker, voice, portrait) -> None:
 
 
 class WordTokenizer(PhonemeTokenizer):
-    """Gives every word its first token."""
+    """A tokenizer that returns the first token of every word."""
 
     def words(self, text: str) -> list[tuple[str, int]]:
         words = text.split()
@@ -245,13 +245,13 @@ class Counted(Utterance):
             yield piece
 
 
-def test_a_slow_reader_bounds_what_is_generated(talker, voice, portrait) -> None:
+def test_a_slow_reader_bounds_the_number_of_generated_patches(talker, voice, portrait) -> None:
     clip = Counted(talker.system, ("So we all go on and on, and on and on. " * 3,), voice, portrait, 0, QUICK)
     Counted.made.clear()
     chunks = iter(clip)
     next(chunks)
     time.sleep(0.5)
-    # In the two queues before and after decoding, and one in the hands of each stage.
+    # Patches are in the queues before and after decoding, and each stage holds one.
     lag = -(-talker.system.audio_vae.lookahead // 4)
     assert len(Counted.made) <= 1 + 2 * (QUEUED_PATCHES + lag) + 3 + lag
     made = len(Counted.made)
@@ -279,7 +279,7 @@ def test_an_error_in_any_stage_reaches_the_caller(talker, voice, portrait, stage
 
 
 @pytest.mark.long
-def test_streams_side_by_side_have_the_bits_they_have_alone(talker, voice, portrait) -> None:
+def test_concurrent_streams_have_the_values_they_have_alone(talker, voice, portrait) -> None:
     texts = ("Go.", "We will.")
     alone = [joined(talker.stream(text, voice, portrait, sampling=QUICK)) for text in texts]
     streams = [talker.stream(text, voice, portrait, sampling=QUICK) for text in texts]

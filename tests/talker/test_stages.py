@@ -1,4 +1,4 @@
-"""Stages end together: errors, early exits, and channels that come from outside."""
+"""Channels and groups of workers: errors, early exits, and channels from outside of the group."""
 
 from __future__ import annotations
 

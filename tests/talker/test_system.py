@@ -1,4 +1,4 @@
-"""A system's parts fit each other, and a checkpoint that cannot be used is refused in one clear line."""
+"""Loading a system, errors of checkpoints that cannot be used, and the codecs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
-    """A checkpoint that a test may damage."""
+    """A copy of the checkpoint for tests that change it."""
     shutil.copytree(folder, tmp_path / "copy")
     return tmp_path / "copy"
 
 
 def refusal(*arguments: object) -> str:
-    """The message with which loading fails."""
+    """The error message of `System.load` with these arguments."""
     with pytest.raises(UserError) as caught:
         System.load(*arguments)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
@@ -111,7 +111,7 @@ def system(folder: Path) -> System:
 
 
 @torch.inference_mode()
-def test_decoding_patch_by_patch_is_the_decoder_on_the_whole(system: System) -> None:
+def test_decoding_patch_by_patch_equals_decoding_the_whole(system: System) -> None:
     latents = torch.randn(40, system.audio_vae.latent_dim)
     patches = list(system.decode(latents.split(system.patch_frames)))
     assert [len(pcm) for pcm in patches] == [3840] * 10
@@ -120,14 +120,14 @@ def test_decoding_patch_by_patch_is_the_decoder_on_the_whole(system: System) -> 
 
 
 @torch.inference_mode()
-def test_encoding_blocks_is_encoding_the_whole(system: System) -> None:
+def test_encoding_blocks_equals_encoding_the_whole(system: System) -> None:
     pcm = 0.1 * torch.randn(30 * 960)
     blocks = torch.cat(list(system.encode_stream(pcm.split(1111))))
     assert torch.allclose(blocks, system.encode(pcm), atol=1e-4)
 
 
 @torch.inference_mode()
-def test_motion_is_read_picture_by_picture(system: System) -> None:
+def test_reading_motion_image_by_image_equals_encoding_all_images(system: System) -> None:
     pictures = torch.rand(6, 3, system.resolution, system.resolution) * 2 - 1
     motion = torch.cat(list(system.read_motion(pictures.split(1))))
     assert torch.allclose(motion, system.motion_ae.encode(pictures), atol=1e-5)

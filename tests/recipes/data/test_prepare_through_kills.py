@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killed import Whom, finished, prepare, tree
+from killed import Target, finished, prepare, tree
 from media_files import person, write_video
 from talking_videos import FOLDER, KEPT, write_folder
 
@@ -99,8 +99,8 @@ def test_a_run_killed_in_every_stage_resumes_and_gives_the_same_bytes(
 ) -> None:
     out, done = tmp_path / "out", dict[str, int]()
     for stage, kill_at in STAGES.items():
-        whom: Whom = "main" if stage == ALONE else "group"
-        code = prepare(videos, out, *whisper, "--workers", "2", kill_at=kill_at, whom=whom)
+        target: Target = "main" if stage == ALONE else "group"
+        code = prepare(videos, out, *whisper, "--workers", "2", kill_at=kill_at, target=target)
         assert code == -signal.SIGKILL, (stage, out.with_suffix(".log").read_text())
         before, done = done, finished(out)
         assert before.items() <= done.items(), stage  # nothing is done twice
@@ -114,7 +114,7 @@ def test_killing_the_fork_server_is_not_recorded_as_a_fault_of_a_video(
     videos: Path, whisper: tuple[str, str], whole: Path, tmp_path: Path
 ) -> None:
     out, two = tmp_path / "out", (*whisper, "--workers", "2")
-    assert prepare(videos, out, *two, kill_at=STAGES["tracking"], whom="parent") == 0
+    assert prepare(videos, out, *two, kill_at=STAGES["tracking"], target="parent") == 0
     before, reasons = (json.loads((at / "report.json").read_text())["reasons"] for at in (whole, out))
     assert set(reasons) <= {*before, LOST}  # LOST: the server of the second try was killed too
     assert prepare(videos, out, *two) == 0

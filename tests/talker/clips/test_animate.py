@@ -1,4 +1,4 @@
-"""A2V: as long as its sound, the same bits however the sound arrives, and the sound unchanged."""
+"""Videos of given sound: their length, live sound, and the copied sound track."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_chunk_needs_no_more_sound_than_the_stated_lookahead(talker: Talker, p
     given, blocks = 0, iter(np.split(chirps(3.2, 24_000)[0], 80))
 
     class Arriving(Channel[np.ndarray]):
-        """Sound that arrives when it is asked for."""
+        """Sound that is split when it is read."""
 
         def __iter__(self):
             nonlocal given
@@ -120,7 +120,7 @@ def test_a_chunk_that_is_not_sound_is_refused_with_its_number(
     assert sound.cancelled
 
 
-def test_a_level_that_is_not_a_level_is_refused(talker: Talker, portrait: Portrait) -> None:
+def test_a_level_outside_of_0_to_1_is_refused(talker: Talker, portrait: Portrait) -> None:
     for level in (float("nan"), -0.1, 1.5):
         with pytest.raises(UserError, match="level"):
             talker.animate_stream(Channel(1), portrait, level=level)
@@ -138,7 +138,7 @@ class Recording(LiveAnimation):
 
 
 def live(talker: Talker, portrait: Portrait, seconds: float) -> tuple[Channel[np.ndarray], Iterator[Chunk]]:
-    """A stream whose channel holds so many seconds and then stays silent, open, and full."""
+    """A stream whose channel holds `seconds` of sound and stays open without more."""
     Recording.opened.clear()
     channel: Channel[np.ndarray] = Channel(1)
     chunks = iter(Recording(talker.system, channel, portrait, None, 0, QUICK))
@@ -147,7 +147,7 @@ def live(talker: Talker, portrait: Portrait, seconds: float) -> tuple[Channel[np
     return channel, chunks
 
 
-def test_closing_a_silent_stream_ends_its_threads_at_once(talker: Talker, portrait: Portrait) -> None:
+def test_closing_a_stream_that_waits_for_sound_ends_its_threads(talker: Talker, portrait: Portrait) -> None:
     before = threading.active_count()
     channel, chunks = live(talker, portrait, 3.0)
     for _ in range(4 * LIVE_WINDOW):  # all windows that are complete
@@ -166,7 +166,7 @@ def test_closing_a_silent_stream_ends_its_threads_at_once(talker: Talker, portra
 def test_closing_a_stream_that_is_generating_interrupts_its_request(
     talker: Talker, portrait: Portrait
 ) -> None:
-    """Its row is free: the generation of the window in work has ended."""
+    """Every generation has a finish reason afterwards, so no row stays in use."""
     before = threading.active_count()
     _, chunks = live(talker, portrait, 20.0)
     next(chunks)
@@ -298,15 +298,15 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
 
 def test_a_transcriber_gives_the_text(talker: Talker, portrait: Portrait, folder: Path) -> None:
     path, text = folder / "voice.wav", "Now the sun goes up. Now the sun goes down."
-    heard: list[int] = []
+    lengths: list[int] = []
 
     def transcriber(pcm: torch.Tensor) -> str:
-        heard.append(len(pcm))
+        lengths.append(len(pcm))
         return text
 
     transcribed = talker.animate(path, portrait, transcriber=transcriber, sampling=QUICK)
     assert transcribed.windows == talker.animate(path, portrait, text, sampling=QUICK).windows
-    assert heard == [len(sound_of(path))]
+    assert lengths == [len(sound_of(path))]
     foreign = talker.animate(path, portrait, transcriber=lambda pcm: "こんにちは", sampling=QUICK)
     assert [window.text for window in foreign.windows or ()] == [""]
 
@@ -341,10 +341,10 @@ def test_a_gap_in_the_timestamps_is_read_as_silence(tmp_path: Path) -> None:
             if not 30 <= number < 50:
                 packet.stream = into
                 target.mux(packet)
-    whole, holed = sound_of(path), sound_of(tmp_path / "gap.mkv")
-    assert abs(len(whole) - len(holed)) < 960
-    assert np.abs(holed[20_000:28_000]).max() < 1e-6 < np.abs(whole[20_000:28_000]).max()
-    assert np.abs(holed[34_000:]).max() > 0.2
+    whole, with_gap = sound_of(path), sound_of(tmp_path / "gap.mkv")
+    assert abs(len(whole) - len(with_gap)) < 960
+    assert np.abs(with_gap[20_000:28_000]).max() < 1e-6 < np.abs(whole[20_000:28_000]).max()
+    assert np.abs(with_gap[34_000:]).max() > 0.2
 
 
 def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
@@ -367,7 +367,7 @@ def test_chained_files_are_read_one_after_the_other(
             assert float(track.duration * track.time_base) == pytest.approx(report.duration_seconds, abs=0.06)
 
 
-def test_the_command(folder: Path, tmp_path: Path, capsys) -> None:
+def test_the_command_writes_the_video_and_a_report(folder: Path, tmp_path: Path, capsys) -> None:
     assert animate(folder, folder / "voice.wav", tmp_path / "ö ut.mp4", "--text", "Hello there.") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["duration_seconds"] == 2.3
@@ -405,7 +405,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("audio", "more", "words"), WRONG, ids=lambda value: str(value)[-30:])
-def test_a_mistake_is_one_line_and_writes_nothing(
+def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     folder: Path, wrong_files: None, tmp_path: Path, capsys, audio: str, more: tuple[str, ...], words: str
 ) -> None:
     more = tuple(str(folder / part) if part.endswith(".mp4") else part for part in more)
@@ -416,8 +416,10 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_length_in_the_header_is_not_believed(talker: Talker, portrait: Portrait, tmp_path: Path) -> None:
-    """A wav whose header promises an hour, and one that promises a tenth of what follows."""
+def test_a_wrong_length_in_the_header_does_not_matter(
+    talker: Talker, portrait: Portrait, tmp_path: Path
+) -> None:
+    """A wav file whose header states one hour, and one whose header states a tenth of the sound."""
     good = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=chirps(1.0, 24_000)).read_bytes()
     at = good.index(b"data") + 4
     for claimed in (3600 * 48_000, 4800):

@@ -1,4 +1,4 @@
-"""Voices whose recording precedes the speech: as another sentence, or as the beginning of the text."""
+"""Voices whose recording is the prefix of the speech: a sentence of its own, or the start of the text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_recording_with_its_text_precedes_each_sentence(talker, voice, portrait, folder: Path) -> None:
-    """The recording and its words come first, then the carried patch; the result holds neither."""
+    """The prefix of a request is the recording, then the carried patch. The result contains neither."""
     cloned = talker.voice(folder / "voice.wav", text="So.")
     assert cloned.said == "So."
     assert cloned.prefix.shape == (24, talker.system.audio_vae.latent_dim)  # 0.96 of 1.0 s
@@ -76,7 +76,7 @@ def test_a_cloned_voice_speaks_without_a_portrait(talker, folder: Path) -> None:
     assert len(pcm_of(talker.say("Hi. Go.", cloned, sampling=QUICK, audio_only=True))) > 0
 
 
-def test_a_recording_that_cannot_precede_is_refused(talker, folder: Path, tmp_path: Path) -> None:
+def test_a_recording_that_cannot_be_a_prefix_is_refused(talker, folder: Path, tmp_path: Path) -> None:
     recording = folder / "voice.wav"
     with pytest.raises(UserError, match="not both"):
         talker.voice(recording, text="So.", prefix_seconds=0.5)

@@ -1,4 +1,4 @@
-"""The motion of one part continues from the motion of the part before."""
+"""The motion of a part continues from the motion of the previous part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from talker.clips.continuation import SEAM_FRAMES, Seam
 
 
 def test_the_gap_between_two_parts_decays() -> None:
-    """No step at the border, later none above its share of the gap, and no change elsewhere."""
+    """There is no step at the border, later steps are bounded, and motion is unchanged elsewhere."""
     drawn = torch.cat([torch.zeros(8, 3), torch.ones(20, 3)])
     seam, patches = Seam(), drawn.split(4)
     motion = torch.cat([seam(patch, begins=number in (0, 2)) for number, patch in enumerate(patches)])

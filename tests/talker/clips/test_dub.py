@@ -1,4 +1,4 @@
-"""V2A: speech exactly as long as a video of any container and rate, whose packets are unchanged."""
+"""Speech for given videos: its length, and the copied video track, for many containers and frame rates."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_a_video_that_mp4_cannot_hold_keeps_its_container(
     assert len(before) == len(after) == 20
     assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
     assert [k for k, frame in enumerate(after) if frame.mean() > 240] == [10]
-    heard = torch.cat(list(stream_audio(out))).abs()
-    click = first_sample_time(out) - dubbed.start + Fraction(int((heard > 0.4).int().argmax()), 24_000)
+    loudness = torch.cat(list(stream_audio(out))).abs()
+    click = first_sample_time(out) - dubbed.start + Fraction(int((loudness > 0.4).int().argmax()), 24_000)
     assert abs(click - Fraction(10, 25)) < 0.005
 
 
@@ -202,7 +202,7 @@ def test_the_generator_gets_the_motion_and_the_words(talker: Talker, voice: Voic
 
 
 def test_a_window_without_words_is_silent(talker: Talker, voice: Voice) -> None:
-    """Two words for 88 s, in the first and the last of three windows: between them is the codec's silence."""
+    """Two words in 88 s are in the first and last of three windows. The window between them is silent."""
     system = talker.system
     toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
     system = System(toy, system.audio_vae, system.motion_ae, system.speaker)
@@ -233,7 +233,7 @@ def test_text_that_is_too_long_for_the_video_overflows(talker: Talker, voice: Vo
     assert take.finish_reason == "overflow"
 
 
-def test_leaving_ends_the_reading_of_motion(talker: Talker, voice: Voice, video: Path) -> None:
+def test_closing_the_stages_stops_reading_motion(talker: Talker, voice: Voice, video: Path) -> None:
     read, begun = [], Event()
 
     class Endless(FaceTrack):
@@ -256,7 +256,7 @@ def test_leaving_ends_the_reading_of_motion(talker: Talker, voice: Voice, video:
     assert take.finish_reason == "interrupted"
 
 
-def test_stillness_is_a_pause() -> None:
+def test_frames_without_movement_are_pauses() -> None:
     motion = torch.randn(100, 8)
     motion[40:60] = motion[40]
     still = ~detect_movement(motion)
@@ -267,7 +267,7 @@ def test_stillness_is_a_pause() -> None:
 # -- the command ---------------------------------------------------------------------------------------------
 
 
-def test_a_cover_picture_is_not_a_video(folder: Path, tmp_path: Path, capsys) -> None:
+def test_a_sound_file_with_a_cover_image_is_refused(folder: Path, tmp_path: Path, capsys) -> None:
     with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=24_000, layout="mono")
         cover = container.add_stream("mjpeg", rate=1)
@@ -296,7 +296,7 @@ def dub(folder: Path, video: Path, out: Path | None, text: str = TEXT, *more: st
     return main(["dub", str(video), text, *(["-o", str(out)] if out else []), *options])
 
 
-def test_the_command_takes_the_voice_of_the_video(folder: Path, tmp_path: Path, capsys) -> None:
+def test_the_command_accepts_the_video_as_the_voice(folder: Path, tmp_path: Path, capsys) -> None:
     path = write_video(tmp_path / "a.mp4", nodding(25), sound=True)
     assert dub(folder, path, tmp_path / "out.mp4", TEXT, "--voice", str(path)) == 0
     report = json.loads(capsys.readouterr().out)
@@ -363,7 +363,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("video", "out", "text", "words"), WRONG, ids=lambda value: str(value)[-30:])
-def test_a_mistake_is_one_line_and_writes_nothing(
+def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     folder: Path, wrong_files: None, tmp_path: Path, capsys, video: str, out: str, text: str, words: str
 ) -> None:
     assert dub(folder, folder / video, tmp_path / out if out else None, text) == 2

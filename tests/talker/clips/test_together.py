@@ -1,4 +1,4 @@
-"""`Talker.map`: many clips as rows of one batch, each with its own result and its own error."""
+"""`Talker.map`: several clips as rows of one batch, each with its own result and its own error."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def speech(talker: Talker, voice, seed: int = 0, text: str = "Go.") -> Utterance
 
 
 @pytest.mark.parametrize("capacity", [4, pytest.param(8, marks=pytest.mark.long)])
-def test_takes_have_the_bits_of_a_map_of_one(talker, voice, portrait, folder, tmp_path, capacity) -> None:
+def test_takes_have_the_values_of_a_map_of_one_clip(
+    talker, voice, portrait, folder, tmp_path, capacity
+) -> None:
     clips = [
         talker.say("Hi. Go on.", voice, portrait, seed=1, sampling=QUICK),
         speech(talker, voice, seed=2),
@@ -75,7 +77,7 @@ def test_takes_have_the_bits_of_a_map_of_one(talker, voice, portrait, folder, tm
     assert (report.patches, report.finish_reason) == (together[0].patches, "length")
 
 
-def test_a_batch_of_one_gives_the_bits_of_the_clip_alone(talker, voice, portrait) -> None:
+def test_a_map_with_capacity_one_gives_the_values_of_the_clip_alone(talker, voice, portrait) -> None:
     clip = talker.say("Hi.", voice, portrait, sampling=QUICK)
     (take,) = talker.map([clip], capacity=1)
     assert all(np.array_equal(*pair) for pair in zip(joined(take), joined(clip), strict=True))
@@ -105,13 +107,24 @@ def test_a_function_that_builds_a_clip_is_a_plan(toy, voice) -> None:
 # -- order ---------------------------------------------------------------------------------------------------
 
 
-def test_without_order_a_short_clip_comes_before_a_long_one(talker, voice) -> None:
-    clips = [speech(talker, voice, text="So we go on and on and on and on."), speech(talker, voice)]
-    assert [take.clip for take in talker.map(clips, 4)] == clips
-    assert [take.clip for take in talker.map(clips, 4, ordered=False)] == clips[::-1]
+def test_an_unordered_map_yields_a_short_clip_before_a_long_one(toy, voice) -> None:
+    """The long clip is generated only after the short one was yielded."""
+    finished = threading.Event()
+
+    class Long(Utterance):
+        def make(self, take, generate):
+            assert finished.wait(WAIT)
+            yield from super().make(take, generate)
+
+    clips = [Long(toy.system, ("So we go on.",), voice, None, 0, QUICK), speech(toy, voice)]
+    takes = toy.map(clips, 2, ordered=False)
+    assert next(takes).clip is clips[1]
+    finished.set()
+    assert [take.clip for take in takes] == clips[:1]
+    assert [take.clip for take in toy.map(clips, 2)] == clips
 
 
-def test_building_a_clip_blocks_no_other(toy, voice) -> None:
+def test_building_a_clip_does_not_block_the_others(toy, voice) -> None:
     delivered = threading.Event()
 
     def slow() -> Clip:
@@ -127,7 +140,7 @@ def test_building_a_clip_blocks_no_other(toy, voice) -> None:
     assert seeds[5:] == [9]
 
 
-def test_reading_the_face_of_a_video_blocks_no_row(talker, voice, folder) -> None:
+def test_reading_a_video_does_not_block_the_other_clips(talker, voice, folder) -> None:
     delivered = threading.Event()
 
     class Slow(FaceTrack):
@@ -170,8 +183,8 @@ class Broken(Utterance):
         raise OSError("the disk is gone")
 
 
-def test_an_error_belongs_to_its_take(talker, voice, portrait, folder, tmp_path) -> None:
-    """Whatever fails, and when: its row is free again, and all others are finished."""
+def test_an_error_is_stored_in_its_take(talker, voice, portrait, folder, tmp_path) -> None:
+    """Errors of any kind and at any time free the row, and all other clips are finished."""
     lost = tmp_path / "lost.wav"
     lost.write_bytes((folder / "voice.wav").read_bytes())
     removed = talker.animate(lost, portrait, sampling=QUICK)
@@ -227,7 +240,7 @@ def test_an_error_of_the_iterator_is_raised_after_the_takes(toy, voice, ordered:
     assert threading.active_count() == before
 
 
-def test_a_capacity_that_is_not_possible_is_refused(talker, voice) -> None:
+def test_an_unsupported_capacity_is_refused(talker, voice) -> None:
     with pytest.raises(ValueError, match="choose a capacity"):
         list(talker.map([speech(talker, voice)], capacity=3))
 

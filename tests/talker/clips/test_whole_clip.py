@@ -1,4 +1,4 @@
-"""A generator that makes a clip as a whole does every task through the public face."""
+"""A generator that makes a clip as a whole supports every task through the public API."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_say_without_a_portrait_yields_sound_alone(talker, voice, tmp_path: Path
     assert duration(tmp_path / "a.wav") == FRAMES / 25
 
 
-def test_latents_are_the_generators_except_at_the_seam(talker, voice, portrait) -> None:
+def test_latents_are_unchanged_except_for_motion_at_the_border(talker, voice, portrait) -> None:
     clip = talker.say(SENTENCES, voice, portrait)
     take, requests = recorded(clip)
     made = Streams.cat(list(take.latents()))
@@ -84,10 +84,10 @@ def test_latents_are_the_generators_except_at_the_seam(talker, voice, portrait) 
     assert torch.equal(made["motion"][half + 12 :], whole["motion"][half + 12 :])
 
 
-def test_windows_without_a_text_are_short_carry_four_seconds_and_step_on(
+def test_windows_without_text_have_four_patches_and_a_prefix_of_up_to_24(
     talker, portrait, tmp_path: Path
 ) -> None:
-    """Four patches each, behind at most 24; the motion may take up to twice its usual step at a border."""
+    """At a border, motion keeps a step of up to twice the usual size."""
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=chirps(5.5, 24_000))
     take, requests = recorded(talker.animate(path, portrait))
     assert [len(request.given["audio"]) for request in requests] == [16] * 8 + [10]
@@ -112,7 +112,7 @@ def test_animate_is_as_long_as_the_recording(talker, portrait, folder: Path, tmp
     assert clip.save(tmp_path / "a.mp4").duration_seconds == 1.3
 
 
-def test_animate_stream_is_animate(talker, portrait, folder: Path) -> None:
+def test_animate_stream_equals_animate(talker, portrait, folder: Path) -> None:
     clip = talker.animate(folder / "speech.wav", portrait)
     sound: Channel[np.ndarray] = Channel(100)
     pcm, frames = joined(clip)
@@ -133,7 +133,7 @@ def test_dub_is_as_long_as_the_video(talker, voice, folder: Path, tmp_path: Path
     assert duration(tmp_path / "a.mp4") == pytest.approx(22 / 25, abs=0.05)
 
 
-def test_map_gives_what_each_clip_gives_alone(talker, voice, portrait, folder: Path) -> None:
+def test_takes_of_a_map_equal_the_clips_alone(talker, voice, portrait, folder: Path) -> None:
     clips = [
         talker.say(SENTENCES, voice, portrait, seed=1),
         talker.say("Go.", voice, seed=2, audio_only=True),
@@ -148,7 +148,7 @@ def test_map_gives_what_each_clip_gives_alone(talker, voice, portrait, folder: P
             assert np.array_equal(ours, theirs)
 
 
-def test_the_length_is_given_or_predicted(talker) -> None:
+def test_the_length_is_that_of_the_request_or_predicted(talker) -> None:
     generator = talker.system.generator
     for frames, length in ((None, 16), (9, 12)):
         made = list(generator.generate(Request(text="Hello there", task="tts", frames=frames)))

@@ -1,4 +1,4 @@
-"""Windows cover the input, end at pauses, share the words in order, and none is too long."""
+"""Windows cover the input, end at pauses, have a limited length, and share the words in order."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_sentences_end_at_the_pauses_near_their_share_of_the_speech() -> None:
     assert ends(windows) == [56, 156, 224]
 
 
-def test_sentences_are_weighed_as_the_caller_says() -> None:
+def test_the_weights_of_sentences_determine_their_shares_of_the_speech() -> None:
     speaks = speech(150, 12, 50)
     assert len(aligned(["a b", "c d"], speaks, 4)) == 1
     assert ends(aligned(["a b", "c d"], speaks, 4, lambda text: 3.0 if text == "a b" else 1.0)) == [156, 212]
@@ -88,7 +88,9 @@ def test_a_longer_pause_of_up_to_15_frames_outweighs_a_little_distance() -> None
         (["a" * 20, "b" * 180], 20, 12),  # at least 12 frames
     ],
 )
-def test_a_pause_is_searched_up_to_its_reach(sentences: list[str], share: int, reach: int, side: int) -> None:
+def test_pauses_are_searched_within_the_search_distance(
+    sentences: list[str], share: int, reach: int, side: int
+) -> None:
     for away, found in ((reach, 2), (reach + 1, 1)):
         spoken = share + side * away
         windows = aligned(sentences, speech(spoken, 20, 200 - spoken), 4)
@@ -118,7 +120,7 @@ def test_windows_without_speech_share_the_words_by_length() -> None:
     assert [len(window.text.split()) for window in split] == [5, 5]
 
 
-def test_an_hour_is_planned_in_seconds() -> None:
+def test_an_hour_of_speech_is_split_without_losing_patches_or_words() -> None:
     rng = np.random.default_rng(0)
     speaks = np.repeat(rng.random(9000) < 0.8, 10)
     windows = aligned([words(15)] * 300, speaks, 4)

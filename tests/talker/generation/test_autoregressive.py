@@ -1,4 +1,4 @@
-"""Generation patch by patch: the stop rule, and that it computes what the training pass computes."""
+"""Generation patch by patch: the stop rule, requests, and equality with the training pass."""
 
 import dataclasses
 
@@ -52,7 +52,7 @@ def request_of(task: Task, frames: int = 22, text: int = 6, **changes: object) -
     return TokenRequest(**(values | changes))
 
 
-# -- the stop machine ----------------------------------------------------------------------------------------
+# -- the stop rule -------------------------------------------------------------------------------------------
 
 
 def patches_made(rule: StopRule, probabilities: list[float]) -> int:
@@ -63,7 +63,7 @@ def patches_made(rule: StopRule, probabilities: list[float]) -> int:
     return len(probabilities)
 
 
-def test_stop_rules():
+def test_stop_rules_end_after_their_number_of_consecutive_hits():
     assert patches_made(StopRule.paper(), [0.1, 0.2, 0.9, 0.1]) == 2
     assert patches_made(StopRule.release(), [1.0] * 20) == 9
     assert patches_made(StopRule.release(), [0.0] * 8 + [0.6, 0.7, 0.4, 0.8, 0.8, 0.8, 0.0]) == 13
@@ -76,17 +76,17 @@ def test_stop_rules():
 @pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
 @pytest.mark.parametrize("reading", [0, 64])
 @pytest.mark.parametrize("name", ["tts", "t2av", "a2v", "v2a", "t2av-2", "t2av+1", "t2av+3"])
-def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, monkeypatch):
-    """With the true patches as the heads' answers, hidden states equal those of the training pass."""
+def test_generation_has_the_hidden_states_of_the_training_pass(name, arrangement, reading, monkeypatch):
+    """The heads are replaced by a function that returns the true patches."""
     model = model_of(arrangement, reading)
     task = task_named(model.config.tasks, name)
     request = request_of(task)
     steps: list[tuple[int, float]] = []
     step = model.backbone.step
 
-    def watched(x, positions, at, cache):
-        steps.append((int(at[0]), float(positions[0])))
-        return step(x, positions, at, cache)
+    def recorded(x, positions, cells, cache):
+        steps.append((int(cells[0]), float(positions[0])))
+        return step(x, positions, cells, cache)
 
     seen: dict[str, list[torch.Tensor]] = {"audio": [], "motion": []}
     g = torch.Generator().manual_seed(2)
@@ -99,7 +99,7 @@ def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, m
             seen[stream].append(condition.hidden[0].clone())
         return Streams(**found)
 
-    monkeypatch.setattr(model.backbone, "step", watched)
+    monkeypatch.setattr(model.backbone, "step", recorded)
     monkeypatch.setattr(model.heads, "sample", answer)
     made, _ = generated(model, request)
     assert len(made) == 6
@@ -114,8 +114,8 @@ def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, m
     )
     batch = collate([sample], model.config)
     rotary = batch.rotary.clone()
-    for at, position in steps:
-        rotary[0, at] = position
+    for cell, position in steps:
+        rotary[0, cell] = position
     if not reading:
         torch.testing.assert_close(rotary, batch.rotary)
     hidden = model.backbone(model.embed(batch), rotary)
@@ -125,34 +125,34 @@ def test_patch_by_patch_equals_the_vectorised_pass(name, arrangement, reading, m
         torch.testing.assert_close(torch.stack(seen[stream]), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_alignment_is_predicted_as_it_was_trained(monkeypatch):
-    """The alignment head sees each slot once; its answers add up to the slots' positions, within the text."""
+def test_slot_positions_are_the_sum_of_the_predicted_advances(monkeypatch):
+    """The alignment head runs once per slot. The positions are clamped to the text."""
     model = model_of()
     request = request_of(task_named(TINY.tasks, "t2av"))
-    answers, places = [], []
-    reading, step = model.reading.forward, model.backbone.step
+    advances, slot_positions = [], []
+    alignment, step = model.reading.forward, model.backbone.step
 
-    def answered(hidden):
-        answers.append(reading(hidden))
-        return answers[-1]
+    def recorded_alignment(hidden):
+        advances.append(alignment(hidden))
+        return advances[-1]
 
-    def watched(x, positions, at, cache):
-        places.append(positions)
-        return step(x, positions, at, cache)
+    def recorded_step(x, positions, cells, cache):
+        slot_positions.append(positions)
+        return step(x, positions, cells, cache)
 
-    monkeypatch.setattr(model.reading, "forward", answered)
-    monkeypatch.setattr(model.backbone, "step", watched)
-    assert len(generated(model, request)[0]) == len(answers)
-    read = torch.zeros(1)
-    for place, answer in zip(places, answers, strict=False):
-        read = (read + answer).clamp(0, len(request.text_ids))
-        torch.testing.assert_close(place, 1 + read)
+    monkeypatch.setattr(model.reading, "forward", recorded_alignment)
+    monkeypatch.setattr(model.backbone, "step", recorded_step)
+    assert len(generated(model, request)[0]) == len(advances)
+    spoken = torch.zeros(1)
+    for position, advance in zip(slot_positions, advances, strict=False):
+        spoken = (spoken + advance).clamp(0, len(request.text_ids))
+        torch.testing.assert_close(position, 1 + spoken)
 
 
 # -- requests ------------------------------------------------------------------------------------------------
 
 
-def test_a_request_depends_on_its_seed_alone():
+def test_the_same_seed_gives_identical_patches_and_another_seed_does_not():
     model = model_of()
     request = request_of(task_named(TINY.tasks, "t2av"))
     first, again = (generated(model, request)[0] for _ in range(2))
@@ -175,16 +175,16 @@ def test_noise_depends_on_seed_patch_and_stream():
 
 
 @pytest.mark.parametrize("name", ["a2v", "v2a"])
-def test_given_frames_decide_the_length(name):
+def test_given_frames_determine_the_length(name):
     model = model_of()
     task = task_named(TINY.tasks, name)
     made, reason = generated(model, request_of(task, frames=18, max_patches=99, stop=StopRule(threshold=0.0)))
     assert len(made) == 5
     assert [n for n, _ in made[0].items()] == list(task.predicted)
-    assert reason in ("length", "overflow")  # an untrained alignment may end anywhere
+    assert reason in ("length", "overflow")  # the alignment of an untrained model is arbitrary
 
 
-def test_stop_ends_a_request_after_min_patches():
+def test_the_stop_predictor_is_not_used_before_min_patches():
     model = model_of()
     made, reason = generated(
         model, request_of(task_named(TINY.tasks, "t2av"), stop=StopRule(threshold=0.0), min_patches=2)
@@ -194,8 +194,8 @@ def test_stop_ends_a_request_after_min_patches():
 
 @pytest.mark.parametrize("reading", [0, 64])
 @pytest.mark.parametrize("name", ["t2av", "a2v", "t2av+1"])
-def test_a_prefix_continues_a_request(name, reading):
-    """Patches generated behind a prefix of k patches equal those of a run that generated the k patches."""
+def test_generation_after_a_prefix_continues_the_request(name, reading):
+    """Patches generated after a prefix of k patches equal those of a run that generated the k patches."""
     model = model_of(reading=reading)
     task = task_named(model.config.tasks, name)
     request = request_of(task)
@@ -214,8 +214,8 @@ def test_a_prefix_continues_a_request(name, reading):
             torch.testing.assert_close(value, b[stream], rtol=1e-3, atol=1e-4)
 
 
-def test_a_stream_may_have_only_the_end_of_a_prefix(monkeypatch):
-    """Its missing patches add nothing to their tokens; without any it is the published speech-only prefix."""
+def test_missing_patches_of_a_prefix_add_nothing_to_the_embeddings(monkeypatch):
+    """A stream may have only the last patches of a prefix, or none as in the published speech-only prefix."""
     model = model_of(reading=0)
     request = request_of(task_named(TINY.tasks, "t2av"), max_patches=1)
     g = torch.Generator().manual_seed(3)
@@ -228,9 +228,9 @@ def test_a_stream_may_have_only_the_end_of_a_prefix(monkeypatch):
         assert len(generated(model, own)[0]) == 1
     with torch.inference_mode():
         alone = model.patch_encoders["audio"](prefix["audio"])
-    whole, ends, none = (prompt[-3:] for prompt in prompts)
-    torch.testing.assert_close(ends[1:], whole[1:])
-    torch.testing.assert_close(ends[0], alone[0])
+    whole, shorter, none = (prompt[-3:] for prompt in prompts)
+    torch.testing.assert_close(shorter[1:], whole[1:])
+    torch.testing.assert_close(shorter[0], alone[0])
     torch.testing.assert_close(none, alone)
 
 

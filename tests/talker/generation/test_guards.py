@@ -1,4 +1,4 @@
-"""Guards end speech after long silence or repetition, and never ordinary speech."""
+"""Guards end speech after long silence or repetition, and do not end ordinary speech."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batch law: a request's bits do not depend on its slot, its neighbours, or when it came."""
+"""The values of a request do not depend on its row, on the other rows, or on when it joined."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ LONG = pytest.mark.long
 RELEASED = Layout(task_token="first_patch")
 
 
-# -- the law -------------------------------------------------------------------------------------------------
+# -- requests ------------------------------------------------------------------------------------------------
 
 
 def of_every_kind(config: TalkerConfig) -> dict[str, TokenRequest]:
-    """Gone on from, without a text, guarded, and ended by each rule: some of them after a patch or two."""
+    """Requests with prefixes, without text, with a guard, and with each stop rule. Some end early."""
 
     def of(name: str, seed: int, **changes: object) -> TokenRequest:
         return request_of(config, name, seed, frames=12, **changes)
 
     def voice_before(request: TokenRequest) -> TokenRequest:
-        """Sound alone precedes (a cloned voice), or sound and the last patch of motion (what is carried)."""
+        """Add a prefix: audio only, as of a cloned voice, or audio and the last patch of motion."""
         prefix = prefixed(config, request).prefix
         assert prefix is not None
         motion = None if prefix.motion is None or request.seed % 2 else prefix.motion[1:]
@@ -48,8 +48,8 @@ def of_every_kind(config: TalkerConfig) -> dict[str, TokenRequest]:
         "carried": voice_before(of("t2av", 2)),
         "cloned voice alone": voice_before(of("tts", 3)),
         "recording": of("a2v", 11),
-        "go on, no text": prefixed(config, of("a2v", 4, text_ids=[])),
-        "go on, given face": prefixed(config, of("v2a", 5)),
+        "prefix, no text": prefixed(config, of("a2v", 4, text_ids=[])),
+        "prefix, given face": prefixed(config, of("v2a", 5)),
         "paper": of("t2av", 6, stop=StopRule.paper(), min_patches=1),
         "release": of("tts", 7, stop=dataclasses.replace(StopRule.release(), first=1)),
         "often": of("t2av", 8, stop=often),
@@ -62,10 +62,10 @@ def of_every_kind(config: TalkerConfig) -> dict[str, TokenRequest]:
     ("capacity", "layout"),
     [(8, ALIGNED), pytest.param(4, ALIGNED, marks=LONG), pytest.param(4, RELEASED, marks=LONG)],
 )
-def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> None:
-    """All tasks, side by side: they move on by one slot from round to round, and come a step apart."""
+def test_every_kind_of_request_has_identical_values_in_every_row(capacity: int, layout: Layout) -> None:
+    """In each round, the requests use other rows. They join one step after the other."""
     model = model_of(layout)
-    with torch.no_grad():  # answers about one half, now above and now below
+    with torch.no_grad():  # stop probabilities around one half
         model.stop_head.head.weight.normal_()
     kinds = list(of_every_kind(model.config).values())
     lone = [RunningBatch(model, capacity) for _ in kinds]
@@ -86,8 +86,8 @@ def test_every_kind_of_request_in_every_slot(capacity: int, layout: Layout) -> N
 @pytest.mark.parametrize(
     "arrangement", ["sum", pytest.param("av", marks=LONG), pytest.param("va", marks=LONG)]
 )
-def test_they_come_go_and_wait(arrangement: str) -> None:
-    """Thirteen ragged requests over four rows that end, are left, and pause: everybody as if alone."""
+def test_requests_that_join_pause_and_leave_have_the_values_they_have_alone(arrangement: str) -> None:
+    """Thirteen requests of different lengths in four rows, with random pauses. One request leaves early."""
     model, g = model_of(Layout(arrangement=arrangement, text_per_patch=2.0)), torch.Generator().manual_seed(3)
     requests = [request_of(model.config, TASKS[k % 4], seed=k, frames=5 + 3 * (k * 5 % 7)) for k in range(13)]
     requests = [prefixed(model.config, r) if k % 3 == 1 else r for k, r in enumerate(requests)]
@@ -107,7 +107,7 @@ def test_they_come_go_and_wait(arrangement: str) -> None:
         assert same(made, expected[: len(made)] if cut else expected)
 
 
-def test_a_lone_generation_is_a_batch_of_one() -> None:
+def test_batches_of_different_capacities_differ_only_by_rounding() -> None:
     model = model_of()
     for name in TASKS:
         request = request_of(model.config, name, seed=2)
@@ -135,7 +135,9 @@ def test_each_row_has_its_own_sampling() -> None:
     assert not any(same(a, b) for a, b in itertools.combinations(made, 2))
 
 
-def test_rows_of_one_setting_share_a_run_of_the_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_the_same_solver_settings_share_one_call_of_the_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, batches = model_of(), []
     sample = model.heads.sample
     monkeypatch.setattr(
@@ -152,23 +154,23 @@ def test_rows_of_one_setting_share_a_run_of_the_sampler(monkeypatch: pytest.Monk
     assert batches == [4, 4]
 
 
-def test_a_broken_request_harms_nobody() -> None:
-    """NaN in one row reaches neither its neighbours nor whoever gets the row afterwards."""
+def test_nan_in_one_request_does_not_change_other_requests() -> None:
+    """Neither requests in other rows, nor later requests in the same row."""
     model = model_of()
     sound = request_of(model.config, "t2av", seed=1)
     broken = dataclasses.replace(request_of(model.config, "t2av", seed=2), speaker=sound.speaker * torch.nan)
     expected, batch = alone(model, sound, 4), RunningBatch(model, 4)
-    ill, beside = batch.join(broken), batch.join(sound)
-    assert same(finish(batch, beside), expected)
-    assert ill.patches[0]["audio"].isnan().all()
+    with_nan, other = batch.join(broken), batch.join(sound)
+    assert same(finish(batch, other), expected)
+    assert with_nan.patches[0]["audio"].isnan().all()
     again = [batch.join(sound) for _ in range(4)]
     assert all(same(finish(batch, row), expected) for row in again)
 
 
-# -- how it is used ------------------------------------------------------------------------------------------
+# -- joining and pausing -------------------------------------------------------------------------------------
 
 
-def test_a_full_batch_and_a_strange_capacity_say_so() -> None:
+def test_a_full_batch_and_an_unsupported_capacity_are_refused() -> None:
     model = model_of()
     with pytest.raises(ValueError, match=r"choose a capacity of \(1, 4, 8, 16\)"):
         RunningBatch(model, 3)
@@ -181,7 +183,7 @@ def test_a_full_batch_and_a_strange_capacity_say_so() -> None:
     assert batch.free == 1
 
 
-def test_a_paused_row_stands_still() -> None:
+def test_a_paused_row_does_not_advance() -> None:
     model = model_of()
     batch, request = RunningBatch(model, 4), request_of(model.config, "t2av", seed=1)
     paused, running = batch.join(request), batch.join(request_of(model.config, "t2av", seed=2))
@@ -197,8 +199,8 @@ def test_a_paused_row_stands_still() -> None:
 
 
 @pytest.mark.parametrize("capacity", [4, 8])
-def test_the_shipped_weights_keep_the_law(capacity: int) -> None:
-    """Two patches of each task, in the first slot alone, and in the last among the others, later."""
+def test_rows_of_the_shipped_model_do_not_depend_on_other_rows(capacity: int) -> None:
+    """Two patches of each task, alone in the first row, and in the last rows of a full batch."""
     model = load_component(TalkerModel, TalkerConfig, PUPPET / "talker")
     requests = [request_of(model.config, name, seed=k, frames=8) for k, name in enumerate(TASKS)]
     expected = [alone(model, request, capacity) for request in requests]

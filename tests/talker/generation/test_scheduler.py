@@ -1,4 +1,4 @@
-"""The scheduler: results do not depend on neighbours, queues are bounded, and tickets end independently."""
+"""The scheduler: requests are independent of each other, queues are bounded, and tickets can be cancelled."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Counting:
 
 
 class CountingBatch:
-    """Records who joins and leaves; a text "broken" fails in `join`, "explosive" in `step`."""
+    """Records the requests that join. The text "broken" raises in `join`, the text "explosive" in `step`."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -118,7 +118,7 @@ def test_a_ticket_yields_all_patches_and_the_reason(scheduler: Scheduler) -> Non
     assert numbers(ticket) == []
 
 
-def test_a_slow_reader_holds_few_patches_and_blocks_nobody(scheduler: Scheduler) -> None:
+def test_a_slow_reader_bounds_its_queue_and_does_not_block_others(scheduler: Scheduler) -> None:
     slow, fast = scheduler.submit(counting(patches=100)), scheduler.submit(counting(patches=50))
     assert numbers(fast) == list(range(50))
     assert made(slow) == len(slow.queue) == QUEUED_PATCHES
@@ -315,7 +315,7 @@ def requests(generator: AutoregressiveGenerator) -> list[Request]:
     return [of(number) for number in range(6)]
 
 
-def test_tickets_have_the_bits_of_the_request_alone(generator: AutoregressiveGenerator) -> None:
+def test_tickets_yield_the_values_of_the_request_alone(generator: AutoregressiveGenerator) -> None:
     wanted = requests(generator)
 
     def alone(request: Request) -> Streams:

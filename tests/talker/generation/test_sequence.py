@@ -1,4 +1,4 @@
-"""A sequence's finish reason where the given frames end before the text does."""
+"""The finish reason of a sequence whose given frames end before the text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKENS = 30
 
 
 def finish_reason(task: str, spoken: float) -> str | None:
-    """Why a request for two patches ends when `spoken` of its 30 text tokens are spoken in them."""
+    """Finish reason of a request for two patches in which `spoken` of its 30 text tokens are spoken."""
     config = TalkerConfig.tiny()
     given = {"v2a": "motion", "a2v": "audio"}[task]
     request = TokenRequest(

@@ -1,4 +1,4 @@
-"""The step of a batch: fixed shapes, no value read on the host, any dtype, exportable."""
+"""The step of a batch: it reads no value on the host, runs in any dtype, and can be exported."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_step_reads_no_value_and_builds_no_tensor_from_lists(dtype: torch.dtyp
     assert "_local_scalar_dense" not in operators.count
 
 
-def test_the_check_above_notices_a_read_and_a_list() -> None:
+def test_fake_tensor_mode_detects_reads_and_tensors_built_from_lists() -> None:
     with FakeTensorMode():
         with pytest.raises(RuntimeError):
             torch.zeros(1).item()
@@ -73,7 +73,7 @@ def test_the_check_above_notices_a_read_and_a_list() -> None:
     assert operators.count == {"lift_fresh": 1}
 
 
-def test_a_step_does_not_allocate_its_state_anew() -> None:
+def test_a_step_reuses_its_state_and_buffers() -> None:
     model = model_of()
     batch = RunningBatch(model, 4)
     batch.join(request_of(model.config, "t2av", seed=1))
@@ -136,7 +136,7 @@ def test_half_precision_generates_every_task(dtype: torch.dtype) -> None:
             assert (patch - wide[0][stream]).square().mean().sqrt() < 0.1 * wide[0][stream].std()
 
 
-def test_rows_keep_their_bits_in_bfloat16() -> None:
+def test_rows_in_bfloat16_do_not_depend_on_other_rows() -> None:
     model = model_of().cast(torch.bfloat16)
     requests = [request_of(model.config, name, seed=k, frames=8) for k, name in enumerate(TASKS)]
     batch = RunningBatch(model, 4)
@@ -156,8 +156,7 @@ def test_casting_keeps_statistics_and_single_number_networks_in_float32() -> Non
 
 
 @pytest.mark.parametrize("name", ["tts", "t2av"])
-def test_the_tail_of_a_request_is_the_exact_prefix_of_the_next(name: str) -> None:
-    """Raw latents lose nothing: normalised again they are what the model generated, to the bit."""
+def test_normalising_the_tail_of_a_request_restores_the_generated_values_exactly(name: str) -> None:
     model = model_of()
     model.stats.set(
         Streams(audio=torch.linspace(-9, 9, 8), motion=torch.linspace(0.1, 3, 6)),
@@ -173,7 +172,7 @@ def test_the_tail_of_a_request_is_the_exact_prefix_of_the_next(name: str) -> Non
     assert all(torch.equal(again[stream], made[stream]) for stream in made)
 
 
-def test_a_variant_has_its_step_once() -> None:
+def test_requests_with_other_temperatures_share_the_cached_steps() -> None:
     model = model_of()
     batch = RunningBatch(model, 1)
     for seed in range(3):

@@ -15,7 +15,7 @@ def layout(request):
 
 
 @pytest.mark.parametrize("delay", DELAYS)
-def test_slots_fill_the_sequence_without_gap_or_overlap(layout, delay):
+def test_slots_cover_the_sequence_without_gaps_or_overlaps(layout, delay):
     plan = layout.plan(text=5, delay=delay)
     slots = plan.slots({"audio": 7, "motion": 7})
     assert slots == 7 + abs(delay)
@@ -32,29 +32,28 @@ def test_motion_lags_by_the_delay(layout, delay):
         assert plan.patch("audio", slot) - plan.patch("motion", slot) == delay
 
 
-def test_whoever_comes_second_has_been_told_of_the_first():
-    """In an interleaved slot, the second stream is predicted from the position of the first."""
+def test_the_second_stream_of_an_interleaved_slot_is_predicted_from_the_first():
     for name, second, first in (("av", "motion", "audio"), ("va", "audio", "motion")):
         plan = Layout(arrangement=name).plan(text=3, delay=0)
         assert plan.source(second, 4) == plan.token(first, 4)
         assert plan.source(first, 4) == plan.token(second, 3)
 
 
-def test_given_streams_are_heard_before_what_follows_them():
+def test_a_given_patch_is_fed_before_the_predicted_patch_with_the_same_index():
     a2v, v2a = (task_named(PUPPET_TASKS, name) for name in ("a2v", "v2a"))
     for task, given, made in ((a2v, "audio", "motion"), (v2a, "motion", "audio")):
         plan = Layout().plan(text=4, delay=task.delay)
         for patch in range(6):
-            heard = plan.token(given, patch + plan.shift(given))
-            assert heard <= plan.source(made, patch + plan.shift(made))
+            position = plan.token(given, patch + plan.shift(given))
+            assert position <= plan.source(made, patch + plan.shift(made))
 
 
-def test_first_patch_layout_has_no_task_position():
+def test_first_patch_layout_has_no_position_for_the_task():
     plan = Layout(task_token="first_patch").plan(text=4, delay=0)
     assert (plan.text_start, plan.start) == (0, 4)
 
 
-def test_rotary_positions():
+def test_rotary_positions_of_slots_advance_by_text_per_patch():
     plain = Layout().plan(text=4, delay=0)
     assert torch.equal(plain.rotary(9), torch.arange(9.0))
     stretched = Layout(text_per_patch=2.5).plan(text=4, delay=0).rotary(8)
@@ -63,13 +62,13 @@ def test_rotary_positions():
     assert torch.equal(interleaved, torch.tensor([0, 1, 2, 1, 2, 3.0]))
 
 
-def test_stop_labels_without_ignored_positions():
+def test_stop_labels_are_one_only_at_the_end_of_a_whole_span():
     labels, weight = stop_labels(torch.tensor([1, 0]), torch.tensor([3, 9]), 6, ignored=0)
     assert labels.tolist() == [[IGNORED, 0, 0, 1, IGNORED, IGNORED], [0] * 6]
     assert weight == 2
 
 
-def test_tables_of_tasks():
+def test_tasks_have_the_expected_rows_and_invalid_ones_are_refused():
     assert [task.row for task in PUPPET_TASKS] == [0, 1, 2, 3]
     assert {task.row for task in RELEASE_TASKS} == {0, 1}
     assert all(task.delay == 0 for task in RELEASE_TASKS)

@@ -41,8 +41,8 @@ def arranged(arrangement: str) -> TalkerConfig:
 
 
 def errors_of(model: TalkerModel, samples: list[Sample], row: int) -> dict[str, torch.Tensor]:
-    """Errors of one row of a batch, its draws the same whatever else is there."""
-    # The weight of positive stop labels is the only thing that a batch shares.
+    """Errors of one row of a batch. Its draws do not depend on the other rows."""
+    # The weight of positive stop labels is the only value that depends on the whole batch.
     batch = dataclasses.replace(collate(samples, model.config), stop_weight=torch.tensor(5.0))
     draws = model.draws(batch, torch.Generator().manual_seed(0), 2)
     alone = collate([samples[row]], model.config)
@@ -63,7 +63,7 @@ def errors_of(model: TalkerModel, samples: list[Sample], row: int) -> dict[str, 
 
 
 @pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
-def test_a_row_does_not_depend_on_its_batch(arrangement):
+def test_errors_of_a_row_do_not_depend_on_the_other_rows(arrangement):
     model = model_of(arranged(arrangement))
     samples = [sample("t2av"), sample("tts", 26, 12), sample("a2v", 31, 0, read=False), sample("v2a", 16)]
     for row in range(len(samples)):
@@ -74,8 +74,8 @@ def test_a_row_does_not_depend_on_its_batch(arrangement):
 
 @pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
 @pytest.mark.parametrize("task", ["tts", "t2av", "a2v", "v2a"])
-def test_no_position_sees_what_it_predicts(task, arrangement):
-    """The state that predicts a patch has no gradient from that patch, as fed, nor from any later one."""
+def test_a_hidden_state_does_not_depend_on_the_patch_that_it_predicts(task, arrangement):
+    """Its gradient with respect to this patch and all later ones is zero."""
     model = model_of(arranged(arrangement))
     batch = collate([sample(task)], model.config)
     fed = batch.fed.map(lambda x: x.clone().requires_grad_())
@@ -89,7 +89,7 @@ def test_no_position_sees_what_it_predicts(task, arrangement):
 
 
 @pytest.mark.parametrize("task", ["a2v", "v2a"])
-def test_what_is_made_has_met_what_is_given_at_the_same_moment(task):
+def test_a_predicted_patch_depends_on_the_given_patch_with_the_same_index(task):
     model = model_of()
     batch = collate([sample(task)], model.config)
     fed = batch.fed.map(lambda x: x.clone().requires_grad_())
@@ -98,13 +98,13 @@ def test_what_is_made_has_met_what_is_given_at_the_same_moment(task):
     made, given = own.predicted[0], own.given[0]
     plan = model.config.layout.plan(0, own.delay)
     for slot in batch.predicted[made][0].nonzero()[:, 0].tolist():
-        moment = plan.patch(made, slot) + plan.shift(given)
+        given_slot = plan.patch(made, slot) + plan.shift(given)
         source = hidden[0, batch.positions[made][0, slot] - 1].square().sum()
         gradient = torch.autograd.grad(source, fed[given], retain_graph=True)[0].abs().sum((0, 2, 3))
-        assert gradient[moment] > 0
+        assert gradient[given_slot] > 0
 
 
-def test_given_and_absent_streams_carry_no_loss():
+def test_given_and_absent_streams_have_no_loss():
     batch = collate([sample("tts"), sample("a2v"), sample("v2a"), sample("t2av")], TINY)
     assert batch.predicted["audio"].any(1).tolist() == [True, False, True, True]
     assert batch.predicted["motion"].any(1).tolist() == [False, True, False, True]
@@ -121,7 +121,7 @@ def test_gradient_reaches_every_parameter_of_a_mixed_batch():
     assert untouched == []
 
 
-def test_short_last_patch_is_not_the_same_as_zero_latents():
+def test_missing_frames_of_the_last_patch_differ_from_zero_latents():
     model = model_of()
     short, filled = sample("t2av", 18), sample("t2av", 18)
     longer = filled.latents.map(lambda x: torch.cat([x, x.new_zeros(2, x.shape[1])]))
@@ -131,7 +131,7 @@ def test_short_last_patch_is_not_the_same_as_zero_latents():
     assert (a[:, -1] - b[:, -1]).abs().max() > 1e-3
 
 
-def test_known_reading_moves_positions_only():
+def test_known_text_positions_change_only_the_rotary_positions_of_slots():
     model = model_of()
     batch = collate([sample("t2av"), sample("t2av", read=False)], TINY)
     rotary = model.rotary(batch)
@@ -141,7 +141,7 @@ def test_known_reading_moves_positions_only():
     assert torch.equal(rotary[1], batch.rotary[1])
 
 
-def test_presets():
+def test_presets_have_the_expected_numbers_of_parameters():
     def millions(module: torch.nn.Module) -> float:
         return sum(p.numel() for p in module.parameters()) / 1e6
 
@@ -155,7 +155,7 @@ def test_presets():
     assert 590 < millions(base.backbone) < 600
 
 
-def test_statistics_round_trip():
+def test_denormalising_inverts_normalising():
     stats = LatentStats(3, 2)
     stats.set(
         Streams(audio=torch.tensor([1.0, 2, 3]), motion=torch.ones(2)), Streams(audio=torch.ones(3) * 2)
@@ -170,7 +170,7 @@ def test_statistics_round_trip():
 # -- backbone ------------------------------------------------------------------------------------------------
 
 
-def test_backbone_is_qwen3():
+def test_backbone_equals_qwen3_of_transformers():
     transformers = pytest.importorskip("transformers")
     config = TINY.backbone
     torch.manual_seed(0)
@@ -194,21 +194,21 @@ def test_backbone_is_qwen3():
     torch.testing.assert_close(found, reference(input_ids=ids).last_hidden_state, rtol=1e-5, atol=1e-5)
 
 
-def test_steps_equal_the_whole_pass():
+def test_prefill_and_steps_equal_the_training_pass():
     torch.manual_seed(0)
     backbone = Backbone(TINY.backbone)
     x, positions = torch.randn(1, 9, TINY.backbone.width), torch.arange(9.0)[None] * 1.3
     whole = backbone(x, positions)[0]
     cache = KVCache.empty(TINY.backbone)
     found = [backbone.prefill(x[:, :4], positions[:, :4], cache, 0)]
-    for at in range(4, 9):
-        found.append(backbone.step(x[:, at], positions[:, at], torch.tensor([at]), cache)[0])
+    for cell in range(4, 9):
+        found.append(backbone.step(x[:, cell], positions[:, cell], torch.tensor([cell]), cache)[0])
     torch.testing.assert_close(torch.stack(found), whole[3:], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("capacity", [4, 8])
-def test_a_row_is_bit_identical_in_every_slot(capacity):
-    """Same capacity, other neighbours, another slot, stale cells of a former request: the same bits."""
+def test_a_row_has_identical_values_at_every_index(capacity):
+    """The values depend neither on the other rows nor on old values in the cache."""
     torch.manual_seed(0)
     config = dataclasses.replace(TalkerConfig.puppet(40).backbone, layers=2, max_positions=128)
     backbone = Backbone(config)
@@ -222,9 +222,9 @@ def test_a_row_is_bit_identical_in_every_slot(capacity):
         states = [last]
         for number, step in enumerate(steps):
             rows = torch.randn(capacity, config.width)
-            at = torch.randint(1, 60, (capacity,))
-            rows[slot], at[slot] = step, 7 + number
-            states.append(backbone.step(rows, at.float(), at, cache)[slot])
+            cells = torch.randint(1, 60, (capacity,))
+            rows[slot], cells[slot] = step, 7 + number
+            states.append(backbone.step(rows, cells.float(), cells, cache)[slot])
         found.append(torch.stack(states))
     assert torch.equal(*found)
 
@@ -241,7 +241,7 @@ def test_a_prompt_longer_than_the_cache_is_refused():
         )
 
 
-def test_config_refuses_what_cannot_be():
+def test_config_with_invalid_sizes_is_refused():
     sizes = dict(vocab=4, width=64, layers=1, head_dim=32, ffn=64)
     with pytest.raises(ValueError, match="share"):
         BackboneConfig(heads=3, kv_heads=2, **sizes)

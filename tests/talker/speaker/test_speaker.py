@@ -1,4 +1,4 @@
-"""Laws of the speaker encoder, and the names of the published parameters."""
+"""Laws of the speaker encoder, and the names of its published parameters."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Names of the published talker, of this release and earlier ones."""
+"""Parameter names of the published talker, in the present and in earlier releases."""
 
 import pytest
 import torch
