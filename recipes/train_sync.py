@@ -43,7 +43,7 @@ from recipes.engine import Engine
 from recipes.launch import argument_parser, launch
 from recipes.record import fingerprint, read_model_config, write_record
 from talker.clock import HOP
-from talker.media.pixels import from_uint8
+from talker.media.pixels import from_uint8, to_uint8
 
 SHARD = 25
 FRAMES = 64
@@ -140,7 +140,7 @@ def prepare(
     def make(numbers: range) -> Arrays:
         scenes = [scene(split, i) for i in numbers]
         frames = (from_uint8(torch.from_numpy(s.frames).movedim(-1, 1), low=0) for s in scenes)
-        crops = [(lower_face(f, MARGIN) * 255).round().to(torch.uint8).numpy() for f in frames]
+        crops = [to_uint8(lower_face(f, MARGIN), low=0).numpy() for f in frames]
         return {
             "crops": np.stack(crops),
             "pcm": np.stack([(s.pcm * 32767).round().astype(np.int16) for s in scenes]),

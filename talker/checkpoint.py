@@ -96,6 +96,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): download or export it again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds no JSON object: download or export it again")
     return values
 
 

@@ -87,7 +87,7 @@ class System:
 
         try:
             torch.empty(0, device=device)
-            architecture = read_config(folder / "talker").get("architecture", "autoregressive")
+            architecture = str(read_config(folder / "talker").get("architecture", "autoregressive"))
             if architecture not in GENERATORS:
                 raise UserError(
                     f"{folder}/talker/config.json names architecture {architecture!r}; this version supports "

@@ -25,6 +25,9 @@ SET_BY_LIBRARIES = {
 """Environment variables that other libraries set, usually on their first import."""
 
 
+LIBRARY_LOGGERS = {"torch.__trace"}
+"""Loggers that other libraries change after their first import."""
+
 NEW_LOGGER = (logging.NOTSET, (), True, False)
 
 
@@ -67,6 +70,8 @@ def _process_state() -> Iterator[None]:
         changes.append(f"torch.set_num_threads({threads})")
         torch.set_num_threads(1)
     for name, now in _loggers().items():
+        if name in LIBRARY_LOGGERS:
+            continue
         before = loggers.get(name, NEW_LOGGER if name.split(".")[0] in PACKAGES else now)
         if now != before:
             changes.append(f"logger {name}: {before} became {now}")

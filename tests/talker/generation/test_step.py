@@ -52,6 +52,7 @@ class Operators(TorchDispatchMode):
 def test_a_step_reads_no_value_and_builds_no_tensor_from_lists(dtype: torch.dtype) -> None:
     """Under FakeTensorMode there are no values: .item(), .tolist(), .numpy() and bool() raise."""
     model = model_of().cast(dtype)
+    step_of(model)  # solver settings are prepared with a step, before it runs
     with FakeTensorMode() as mode, torch.no_grad():
         for module in model.modules():
             for held in (module._parameters, module._buffers):
