@@ -1,5 +1,7 @@
 """The two DiT heads: rows are independent, and dropped conditions have no influence."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -90,3 +92,19 @@ def test_unguided_samples_are_the_limit_of_guided_samples():
     nearly = heads.sample(condition, noise, Sampling(steps=4, guidance=1.0 + 1e-6))
     for name, patch in plain.items():
         torch.testing.assert_close(patch, nearly[name], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.5])
+def test_guidance_below_one_weakens_the_condition(guidance):
+    """With guidance 0 the hidden state has no influence; with 0.5 it has less than with 1."""
+    config = TwoDiTHeadsConfig.tiny()
+    heads = TwoDiTHeads(config)
+    condition, noise = random_inputs(config, 2)
+    other = dataclasses.replace(condition, hidden=condition.hidden + 1)
+    settings = [Sampling(steps=3, guidance=value, zero_star=False) for value in (guidance, 1.0)]
+    with torch.inference_mode():
+        weak, full = (
+            (heads.sample(condition, noise, s)["audio"] - heads.sample(other, noise, s)["audio"]).abs().max()
+            for s in settings
+        )
+    assert weak < (1e-5 if guidance == 0 else 0.9 * full)

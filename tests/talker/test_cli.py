@@ -232,3 +232,16 @@ def test_the_model_imports_no_media_library_and_the_command_imports_no_torch() -
         assert "av" not in sys.modules and "PIL" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_input_recording_is_never_overwritten(folder: Path, tmp_path: Path, capsys) -> None:
+    own = tmp_path / "own.wav"
+    own.write_bytes((folder / "voice.wav").read_bytes())
+    before = own.read_bytes()
+    model = ["--model", str(folder)]
+    assert main(["say", "Hi.", "--audio-only", "--voice", str(own), "-o", str(own), *model]) == 2
+    assert "choose another name" in capsys.readouterr().err
+    clip = own.rename(tmp_path / "own.mp4")  # the container is found out from the content
+    assert main(["animate", str(clip), "-o", str(clip), *model]) == 2
+    assert "choose another name" in capsys.readouterr().err
+    assert clip.read_bytes() == before

@@ -29,12 +29,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Scripted:
     """Patches of a request: silent ones, then audible ones if this draw is `audible`."""
 
-    finish_reason = "stop"
     words: list[tuple[str, int]] = []  # noqa: RUF012 - never changed
 
     def __init__(self, talker: Talker, audible: bool) -> None:
         silence = talker.system.silence.expand(4, -1)
         loud = silence + 9 * talker.system.generator.scale["audio"]
+        self.finish_reason = "stop" if audible else "length"
         self._patches = [Streams(audio=x) for x in (silence, silence, loud if audible else silence)]
 
     def __iter__(self) -> Iterator[Streams]:

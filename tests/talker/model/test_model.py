@@ -247,3 +247,23 @@ def test_config_with_invalid_sizes_is_refused():
         BackboneConfig(heads=3, kv_heads=2, **sizes)
     with pytest.raises(ValueError, match="multiple of 64"):
         BackboneConfig(heads=2, kv_heads=2, max_positions=100, **sizes)
+
+
+def test_filling_a_row_of_the_cache_removes_nan_of_an_earlier_request():
+    """A masked cell has the weight 0, but 0 times NaN is NaN."""
+    cache = KVCache.empty(TINY.backbone, 2)
+    for cells in cache.keys + cache.values:
+        cells.fill_(torch.nan)
+    new = [torch.ones(1, TINY.backbone.kv_heads, 5, TINY.backbone.head_dim)] * TINY.backbone.layers
+    cache.fill(1, new, new)
+    for cells in cache.keys + cache.values:
+        assert cells[1, :, :5].eq(1).all()
+        assert cells[1, :, 5:].eq(0).all()
+        assert cells[0].isnan().all()
+
+
+def test_no_text_is_read_before_the_first_patch_of_speech():
+    """In V2A audio starts a slot later than motion; its first slot has read 0 tokens."""
+    own = dataclasses.replace(sample("v2a"), read=torch.linspace(2, 7, 5))
+    batch = collate([own], TINY)
+    assert batch.read[0, :2].tolist() == [0.0, 2.0]
