@@ -90,3 +90,14 @@ def test_unguided_samples_are_the_limit_of_guided_samples():
     nearly = heads.sample(condition, noise, Sampling(steps=4, guidance=1.0 + 1e-6))
     for name, patch in plain.items():
         torch.testing.assert_close(patch, nearly[name], atol=1e-4, rtol=0)
+
+
+def test_guidance_below_one_mixes_in_the_unconditional_velocity():
+    heads = TwoDiTHeads(TwoDiTHeadsConfig.tiny()).eval()
+    condition, noise = random_inputs(heads.config, 2)
+    with torch.inference_mode():
+        half, one = (
+            heads.sample(condition, noise, Sampling(steps=2, guidance=g, zero_star=False)) for g in (0.5, 1)
+        )
+    for name, patch in half.items():
+        assert (patch - one[name]).abs().max() > 1e-3
