@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from audio_vae.bottleneck import Bottleneck
 from audio_vae.config import AudioVAEConfig, ConvolutionalConfig, SpectralConfig, WhisperConfig
 from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.decoder import decoder_receptive_field
@@ -184,3 +185,11 @@ def test_windows_and_filters_stay_in_float32() -> None:
     constants = {name: buffer.clone() for name, buffer in model.named_buffers()}
     for name, buffer in model.bfloat16().named_buffers():
         assert buffer.equal(constants[name]), name
+
+
+def test_log_standard_deviation_of_the_posterior_is_bounded() -> None:
+    bottleneck = Bottleneck(8, 4, 8)
+    with torch.no_grad():
+        bottleneck.project.weight.mul_(1e4)
+    log_std = bottleneck.posterior(torch.randn(2, 50, 8))[1]
+    assert (log_std.min(), log_std.max()) == (-7.0, 2.0)

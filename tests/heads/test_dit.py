@@ -108,3 +108,14 @@ def test_guidance_below_one_weakens_the_condition(guidance):
             for s in settings
         )
     assert weak < (1e-5 if guidance == 0 else 0.9 * full)
+
+
+def test_guidance_below_one_mixes_in_the_unconditional_velocity():
+    heads = TwoDiTHeads(TwoDiTHeadsConfig.tiny()).eval()
+    condition, noise = random_inputs(heads.config, 2)
+    with torch.inference_mode():
+        half, one = (
+            heads.sample(condition, noise, Sampling(steps=2, guidance=g, zero_star=False)) for g in (0.5, 1)
+        )
+    for name, patch in half.items():
+        assert (patch - one[name]).abs().max() > 1e-3

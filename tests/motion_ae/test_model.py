@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from motion_ae.config import MotionAEConfig
+from motion_ae.glimpses import Glimpses
 from motion_ae.model import MotionAE, relative_motion
 
 
@@ -151,3 +152,15 @@ def test_half_precision_inputs_are_accepted() -> None:
     expected = model.encode(image.float())
     assert model.encode(image).equal(expected)
     assert model.encode_source(image).motion.equal(expected)
+
+
+def test_part_is_located_at_the_centre_of_its_cell() -> None:
+    glimpses = Glimpses(replace(MotionAEConfig.tiny(), glimpses=1))
+    with torch.no_grad():
+        for parameter in glimpses.find.parameters():
+            parameter.zero_()
+        glimpses.find.weight[0, 0, 1, 1] = 100.0
+    feature = torch.zeros(1, glimpses.find.in_channels, 8, 16)
+    feature[0, 0, 2, 13] = 1.0
+    found = glimpses.locate((feature,) * (glimpses.level + 1))
+    torch.testing.assert_close(found, torch.tensor([[[27 / 16 - 1, 5 / 8 - 1]]]))

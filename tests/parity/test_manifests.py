@@ -42,7 +42,7 @@ def test_talker_keys_and_shapes() -> None:
     with torch.device("meta"):
         model = TalkerModel(TalkerConfig.base())
     stats = {key for key in model.state_dict() if key.startswith("stats.")}
-    check(model, "talker", talker.ours, unused={talker.TIED}, extra=stats)
+    check(model, "talker", talker.native_key, unused={talker.TIED}, extra=stats)
 
 
 def test_speaker_encoder_keys_and_shapes() -> None:

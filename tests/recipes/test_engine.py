@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -273,3 +274,18 @@ def test_killed_run_keeps_a_complete_checkpoint(tmp_path: Path) -> None:
     process.wait()
     net = nn.Linear(500, 500)
     assert Engine(net, torch.optim.AdamW(net.parameters()), tmp_path).load() >= 1
+
+
+def test_each_save_restarts_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, saves = engine_in(tmp_path), []
+    monkeypatch.setattr("recipes.engine.time", SimpleNamespace(monotonic=lambda: 10.0 * engine.step_count))
+    monkeypatch.setattr(engine, "save", lambda: saves.append(engine.step_count))
+    train(engine, 10, save_seconds=35.0)
+    assert saves == [4, 8, 10]
+
+
+def test_meter_of_a_resumed_run_counts_only_new_steps(tmp_path: Path) -> None:
+    train(engine_in(tmp_path), 3)
+    engine = engine_in(tmp_path)
+    engine.load()
+    assert engine.meter(samples=8)["samples_s"] == 0.0

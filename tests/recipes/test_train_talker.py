@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_talker import random_clips
 
+from heads.streams import Streams
 from puppet.speech import PAUSE, Phoneme
 from recipes import ranks
 from recipes.checkpoints import place_initial_weights
@@ -17,10 +18,12 @@ from recipes.data.latents import cache_folder
 from recipes.data.reading import tokens_read
 from recipes.engine import Engine
 from recipes.export import export
-from recipes.train_talker import Data, build, check_widths, counts_of, draw, loss_of, train
+from recipes.train_talker import Data, build, check_widths, counts_of, draw, loss_of, perturb, train
 from talker.checkpoint import load_component
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
+from talker.model.tasks import task_named
+from talker.model.training_batch import Sample, collate
 from talker.text.tokenizer import PhonemeTokenizer
 
 FEW = dataclasses.replace(tiny(), steps=4)
@@ -166,3 +169,20 @@ def test_tokens_are_read_at_the_times_of_their_phonemes():
     read = tokens_read(ids, phonemes, times, tokenizer)
     np.testing.assert_allclose(read, [0, 0.5, 2, 3, 4.5, len(ids)], atol=1e-4)
     assert tokens_read([], phonemes, times, tokenizer).tolist() == [0] * 6
+
+
+def test_noise_is_fed_with_predicted_streams_only():
+    """The audio that `a2v` gives stays clean; the motion that it predicts does not."""
+    config, g = TalkerConfig.tiny(), torch.Generator().manual_seed(0)
+    task = task_named(config.tasks, "a2v")
+    sample = Sample(
+        text=[1, 2, 3],
+        task=task,
+        latents=Streams(**{n: torch.randn(18, config.widths[n]) for n in task.given + task.predicted}),
+        global_=Streams(**{n: torch.randn(config.global_widths[n]) for n in task.given + task.predicted}),
+        read=None,
+    )
+    clean = collate([sample], config)
+    noisy = perturb(clean, [sample], dataclasses.replace(FEW.noise, feedback=1.0), [g])
+    assert noisy.fed["audio"].equal(clean.fed["audio"])
+    assert not noisy.fed["motion"].equal(clean.fed["motion"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from media_files import write_video
 from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
@@ -245,3 +246,25 @@ def test_the_input_recording_is_never_overwritten(folder: Path, tmp_path: Path, 
     assert main(["animate", str(clip), "-o", str(clip), *model]) == 2
     assert "choose another name" in capsys.readouterr().err
     assert clip.read_bytes() == before
+
+
+def test_standard_input_one_character_too_long_is_refused(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a" * 100_001))
+    assert main(["say", "-", "--model", str(tmp_path / "none"), "-o", str(tmp_path / "out.mp4")]) == 2
+    assert "more than 100,000 characters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["animate", "say", "dub"])
+def test_output_may_not_replace_the_input_recording(tmp_path: Path, capsys, command: str) -> None:
+    recording = write_voice(tmp_path / "voice.mp4")
+    before = recording.read_bytes()
+    arguments = {
+        "animate": ["animate", str(recording)],
+        "say": ["say", "Hi.", "--voice", str(recording)],
+        "dub": ["dub", str(tmp_path / "video.mp4"), "Hi.", "--voice", str(recording)],
+    }
+    write_video(tmp_path / "video.mp4", [np.zeros((64, 64, 3), np.uint8)] * 5)
+    # The check comes before the model is loaded.
+    assert main([*arguments[command], "--model", str(tmp_path / "none"), "-o", str(recording)]) == 2
+    assert "is the input recording" in capsys.readouterr().err
+    assert recording.read_bytes() == before

@@ -73,3 +73,9 @@ def test_silence_keeps_the_gain() -> None:
     for _ in range(10):
         normalizer(silence)
     assert torch.allclose(normalizer(speech), before, rtol=1e-4)
+
+
+def test_noise_below_the_silence_floor_is_not_speech() -> None:
+    noise = torch.randn(24_000, generator=torch.Generator().manual_seed(0))
+    assert not loudness_profile([10 ** (-70 / 20) * noise]).speech_mask.any()
+    assert loudness_profile([10 ** (-50 / 20) * noise]).speech_mask.all()

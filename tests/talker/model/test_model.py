@@ -267,3 +267,20 @@ def test_no_text_is_read_before_the_first_patch_of_speech():
     own = dataclasses.replace(sample("v2a"), read=torch.linspace(2, 7, 5))
     batch = collate([own], TINY)
     assert batch.read[0, :2].tolist() == [0.0, 2.0]
+
+
+def test_reading_error_counts_tokens_from_the_placed_position_of_the_slot_before():
+    """With an alignment head that predicts 0, it is the smooth L1 norm of `read` minus that position."""
+    model = model_of()
+    for parameter in model.reading.parameters():
+        torch.nn.init.zeros_(parameter)
+    batch = collate([sample("tts")], TINY)
+    batch = dataclasses.replace(batch, placed=batch.read + torch.randn(batch.read.shape))
+    found = model(batch, model.draws(batch, torch.Generator().manual_seed(0)))["reading"]
+    slots = batch.reads[0].nonzero()[:, 0].tolist()
+    assert len(slots) > 3
+    for slot in slots:
+        step = abs(batch.read[0, slot] - (batch.placed[0, slot - 1] if slot else 0.0))
+        assert found[0, slot].item() == pytest.approx(
+            float(step**2 / 2 if step < 1 else step - 0.5), abs=1e-5
+        )

@@ -1,6 +1,7 @@
 """Laws of the speaker encoder, and the names of its published parameters."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from torchaudio.functional import resample
 
 from talker.checkpoint import load_component, save_component
 from talker.clock import SAMPLE_RATE
-from talker.speaker.encoder import FilterBank, SpeakerEncoder, SpeakerEncoderConfig, WavLMSizes
+from talker.speaker.encoder import FLOOR, FilterBank, SpeakerEncoder, SpeakerEncoderConfig, WavLMSizes
 from talker.weights.speaker import rename
 
 
@@ -132,3 +133,13 @@ def test_published_names_map_to_ours():
         "layer3.Res2Conv1dReluBn.bns.6.running_var": "ecapa.blocks.1.scales.bns.6.running_var",
     }
     assert {key: rename(key) for key in names} == names
+
+
+def test_filter_bank_keeps_level_differences_within_a_recording():
+    """A half that is 20 dB quieter has features that are lower by log(100), scaled by 2 / FLOOR."""
+    wave = torch.randn(1, SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
+    wave[:, SAMPLE_RATE // 2 :] = 0.1 * wave[:, : SAMPLE_RATE // 2]
+    loud, quiet = FilterBank(SAMPLE_RATE, 40)(wave)[0].mean(0).split([50, 51])
+    assert (loud[5:45].mean() - quiet[5:45].mean()).item() == pytest.approx(
+        2 / FLOOR * math.log(100), rel=0.03
+    )
