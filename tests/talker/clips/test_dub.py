@@ -217,6 +217,8 @@ def test_a_window_without_words_is_silent(talker: Talker, voice: Voice) -> None:
     assert [request.text for request in requests] == ["Here", "gone"]
     latents = Streams.cat(list(take.latents()))["audio"]
     first, last = (len(request.given["motion"]) for request in requests)
+    assert torch.equal(requests[0].given["motion"], motion[:first])
+    assert torch.equal(requests[1].given["motion"], motion[-last:])
     silence = system.silence.expand(2200 - first - last, -1)
     assert len(silence) > 100
     assert torch.equal(

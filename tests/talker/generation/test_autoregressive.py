@@ -214,6 +214,21 @@ def test_generation_after_a_prefix_continues_the_request(name, reading):
             torch.testing.assert_close(value, b[stream], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["t2av-2", "t2av+3"])
+def test_tail_of_an_interrupted_sequence_equals_its_patches(name):
+    """One stream is ahead of the other by the delay. The tail does not contain its incomplete patches."""
+    model = model_of()
+    batch = RunningBatch(model)
+    sequence = batch.join(request_of(task_named(model.config.tasks, name)))
+    while len(sequence.patches) < 2:
+        batch.step()
+    batch.leave(sequence)
+    tail = sequence.tail(99)
+    assert tail.names == ("audio", "motion")
+    for stream, frames in tail.items():
+        torch.testing.assert_close(frames.float(), torch.cat([patch[stream] for patch in sequence.patches]))
+
+
 def test_missing_patches_of_a_prefix_add_nothing_to_the_embeddings(monkeypatch):
     """A stream may have only the last patches of a prefix, or none as in the published speech-only prefix."""
     model = model_of(reading=0)
