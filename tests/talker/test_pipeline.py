@@ -215,6 +215,17 @@ def test_text_that_cannot_be_spoken_is_refused(talker, voice, portrait) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_voice_whose_text_leaves_no_room_for_the_longest_sentence_is_refused(talker, voice) -> None:
+    """The same voice speaks a short sentence alone."""
+    short, long = "Go.", "We will " + "go on " * 25 + "now."
+    longest = talker.system.generator.longest
+    words = next(n for n in range(500) if longest(long, "tts", 4, "go " * n) < 1)
+    speaker = dataclasses.replace(voice, said=("go " * words).strip())
+    assert len(talker.say(short, speaker, audio_only=True).sentences) == 1
+    with pytest.raises(UserError, match="recording is too long"):
+        talker.say(f"{short} {long}", speaker, audio_only=True)
+
+
 def test_missing_weights_and_unknown_names_are_refused(tmp_path: Path, talker) -> None:
     with pytest.raises(UserError, match="missing"):
         Talker.from_pretrained(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import threading
@@ -184,19 +185,24 @@ def test_cancelling_the_channel_ends_a_waiting_reader(
 ) -> None:
     before = threading.active_count()
     channel, chunks = live(talker, portrait, seconds)
+    complete = threading.Event()  # all chunks that the sound is enough for have been read
     cancelled: list[float] = []
 
     def leave() -> None:
-        time.sleep(0.5)
+        complete.wait(60)
+        time.sleep(0.05)  # the reader waits for the next chunk
         cancelled.append(time.perf_counter())
         channel.cancel()
 
     other = threading.Thread(target=leave)
     other.start()
-    read = list(chunks)
+    expected = 4 * LIVE_WINDOW if seconds else 0
+    read = list(itertools.islice(chunks, expected))
+    complete.set()
+    assert list(chunks) == []
     took = time.perf_counter() - cancelled[0]
     other.join()
-    assert len(read) == (4 * LIVE_WINDOW if seconds else 0)
+    assert len(read) == expected
     assert took < 2, took
     assert threading.active_count() == before
     assert None not in [patches.finish_reason for patches in Recording.opened]
@@ -309,6 +315,35 @@ def test_a_transcriber_gives_the_text(talker: Talker, portrait: Portrait, folder
     assert lengths == [len(sound_of(path))]
     foreign = talker.animate(path, portrait, transcriber=lambda pcm: "こんにちは", sampling=QUICK)
     assert [window.text for window in foreign.windows or ()] == [""]
+
+
+def test_each_part_of_a_long_recording_is_aligned_with_its_own_transcript(
+    talker: Talker, portrait: Portrait, tmp_path: Path
+) -> None:
+    """60 s are transcribed in three parts. The last part has no pause, so its sentences share a window."""
+    pcm = chirps(60.0, 24_000)
+    for pause in (6, 20, 34, 40, 46):  # first second of each pause of one second
+        pcm[:, pause * 24_000 : (pause + 1) * 24_000] = 0
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
+    lengths: list[int] = []
+
+    def transcriber(part: torch.Tensor) -> str:
+        lengths.append(len(part))
+        return f"Up {len(lengths)}. Down {len(lengths)}."
+
+    clip = talker.animate(path, portrait, transcriber=transcriber, sampling=QUICK)
+    assert clip.windows is not None
+    assert len(lengths) == 3
+    assert [window.text for window in clip.windows] == [
+        "Up 1.",
+        "Down 1.",
+        "Up 2.",
+        "Down 2.",
+        "Up 3. Down 3.",
+    ]
+    ends = np.cumsum([window.patches for window in clip.windows])
+    assert ends[-1] == 375
+    assert (ends[:-1] * 0.16).astype(int).tolist() == [6, 20, 34, 46]
 
 
 def test_a_text_with_more_words_than_fit_is_cut(talker: Talker, portrait: Portrait, folder: Path) -> None:

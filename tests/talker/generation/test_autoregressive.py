@@ -8,7 +8,8 @@ from sequences import generated
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.generation.request import StopCounter, TokenRequest, drawn_noise
+from talker.generation.autoregressive import AutoregressiveGenerator, RequestBatch
+from talker.generation.request import Request, StopCounter, TokenRequest, drawn_noise
 from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig
 from talker.model.defaults import StopRule
@@ -16,6 +17,7 @@ from talker.model.layout import Layout
 from talker.model.model import TalkerModel
 from talker.model.tasks import Task, task_named
 from talker.model.training_batch import Sample, collate
+from talker.text.tokenizer import PhonemeTokenizer
 
 TINY = TalkerConfig.tiny()
 QUICK = Sampling(steps=2)
@@ -262,3 +264,35 @@ def test_a_request_that_does_not_fit_is_refused():
         batch.join(request_of(t2av, max_patches=500))
     with pytest.raises(ValueError, match="nothing to generate"):
         batch.join(request_of(t2av, max_patches=0))
+
+
+@pytest.mark.parametrize("name", ["a2v", "v2a"])
+def test_longest_is_the_greatest_number_of_given_frames_after_a_prefix(name):
+    tokenizer = PhonemeTokenizer()
+    torch.manual_seed(0)
+    backbone = dataclasses.replace(TINY.backbone, vocab=tokenizer.vocab_size)
+    generator = AutoregressiveGenerator(
+        TalkerModel(dataclasses.replace(TINY, backbone=backbone)).eval(), tokenizer
+    )
+    text, before = "Go on then.", 8
+    longest = generator.longest(text, name, prefix_frames=before)
+    assert longest == generator.longest(text, name) - before
+    task = task_named(TINY.tasks, name)
+
+    def frames(count: int, streams: tuple[str, ...]) -> Streams:
+        return Streams(**{stream: torch.zeros(count, TINY.widths[stream]) for stream in streams})
+
+    def join(given: int) -> None:
+        request = Request(
+            text=text,
+            task=name,
+            first_motion=torch.zeros(TINY.global_widths["motion"]),
+            prefix=frames(before, task.given + task.predicted),
+            given=frames(given, task.given),
+            frames=given,
+        )
+        RequestBatch(generator, RunningBatch(generator.model)).join(request)
+
+    join(longest)
+    with pytest.raises(ValueError, match="shorten the text"):
+        join(longest + TINY.patch_frames)

@@ -182,3 +182,16 @@ def test_requests_with_other_temperatures_share_the_cached_steps() -> None:
         while not batch.free:
             batch.step()
     assert len(batch._steps) <= 3
+
+
+def test_spoken_tokens_never_exceed_the_text() -> None:
+    """An alignment head that predicts 3 tokens per slot reads a text of 5 tokens in two slots."""
+    model = model_of()
+    assert model.reading is not None
+    torch.nn.init.zeros_(model.reading.head.weight)
+    torch.nn.init.constant_(model.reading.head.bias, 3.0)
+    batch = RunningBatch(model)
+    sequence = batch.join(request_of(model.config, "tts", seed=0, frames=16, text_ids=[1, 2, 3, 4, 5]))
+    while sequence.finish_reason is None:
+        batch.step()
+    assert sequence._spoken == [3.0, 5.0, 5.0, 5.0]
