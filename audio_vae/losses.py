@@ -59,7 +59,7 @@ class MelLoss(nn.Module):
 class SpectralLoss(nn.Module):
     """The mean of `MelLoss` over five FFT lengths; the two short ones are sorted within latent frames."""
 
-    def __init__(self, sample_rate: int = 24_000, hop: int = 960) -> None:
+    def __init__(self, sample_rate: int, hop: int) -> None:
         super().__init__()
         longer = [MelLoss(sample_rate, size, mels) for size, mels in ((480, 48), (960, 80), (1920, 120))]
         shorter = [MelLoss(sample_rate, size, mels, block=hop) for size, mels in ((120, 8), (240, 16))]

@@ -33,9 +33,8 @@ def raise_if_cancelled() -> None:
 def set_torch_threads(count: int) -> None:
     """Set how many CPU threads torch's operations use in the calling thread.
 
-    `torch.set_num_threads` alone is not enough: the first operation of a thread replaces its setting by the
-    one that any thread made last, so that results would depend on timing. Asking for the number comes first,
-    and counts as that operation.
+    In a new thread, PyTorch's first call replaces the number of threads by the number that any thread set
+    last. `get_num_threads` is that first call here, so that the following setting remains.
     """
     torch.get_num_threads()
     torch.set_num_threads(count)

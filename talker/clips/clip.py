@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,14 +109,12 @@ class Clip(ABC):
         seed: seed of the noise.
         portrait: the face to render; None: no video.
         generates_audio: whether the sound is generated. Otherwise, it is given.
-        torch_threads: CPU threads per PyTorch operation in `make`; None: all threads of the system.
     """
 
     system: System
     seed: int
     portrait: Portrait | None
     generates_audio: ClassVar[bool] = True
-    torch_threads: ClassVar[int | None] = 1
 
     @property
     def inputs(self) -> tuple[Channel, ...]:
@@ -197,7 +195,6 @@ class Take:
 
     def begins(self, patches: Patches) -> None:
         """Record the start of a sentence or window, which `patches` generates."""
-        self.ends()
         assert self.clip is not None
         self.starts.append(self.patches)
         self._current = patches, self.patches * self.clip.system.patch_frames
@@ -224,7 +221,6 @@ class Take:
         for piece in in_inference_mode(self.clip.make(self, generate or self.clip.generate)):
             self.patches += 1
             yield piece
-        self.ends()
 
     def latents(self) -> Iterator[Streams]:
         """Raw latents (n, C) of each patch, for the generated and given streams of the task."""
@@ -236,11 +232,8 @@ class Take:
             raise self.error
         clip = self.clip
         assert clip is not None
-        return clip.trimmed(
-            decode_and_render(
-                clip.system, self._made, clip.portrait, clip.generates_audio, clip.inputs, clip.torch_threads
-            )
-        )
+        chunks = decode_and_render(clip.system, self._made, clip.portrait, clip.generates_audio, clip.inputs)
+        return _Chunks(clip.trimmed(chunks), clip.inputs) if clip.inputs else clip.trimmed(chunks)
 
     def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:
         """Generate the take and write it to a file. After an error, no incomplete file remains.
@@ -274,6 +267,26 @@ class Take:
         )
 
 
+class _Chunks:
+    """An iterator over chunks whose `close` also works before the first chunk: it cancels the inputs."""
+
+    def __init__(self, chunks: Iterator[Chunk], inputs: Sequence[Channel]) -> None:
+        self._chunks, self._inputs = chunks, inputs
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """End the iteration and the channels."""
+        for channel in self._inputs:
+            channel.cancel()
+        if isinstance(self._chunks, Generator):
+            self._chunks.close()
+
+
 @torch.inference_mode()
 def in_inference_mode(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Iterate over `pieces` in inference mode."""
@@ -290,7 +303,6 @@ def decode_and_render(
     portrait: Portrait | None,
     generates_audio: bool,
     inputs: Sequence[Channel] = (),
-    torch_threads: int | None = 1,
 ) -> Iterator[Chunk]:
     """Generate, decode and render in separate threads, and yield the chunks.
 
@@ -301,7 +313,6 @@ def decode_and_render(
         generates_audio: whether to decode the sound from latents. Otherwise, each piece holds its samples.
         inputs: channels that `made` reads. The end of the iteration cancels them, and cancelling one of them
             ends the iteration.
-        torch_threads: CPU threads per PyTorch operation in `made`; None: all threads of the system.
     """
     lag = math.ceil(system.audio_vae.lookahead / system.patch_frames) if generates_audio else 0
     try:
@@ -310,7 +321,7 @@ def decode_and_render(
                 stages.adopt(channel)
             to_decode, to_render, decoded, rendered = (stages.channel(QUEUED_PATCHES + lag) for _ in range(4))
             outputs = (to_decode,) if portrait is None else (to_decode, to_render)
-            stages.feed(made, *outputs, torch_threads=torch_threads or system.threads)
+            stages.feed(made, *outputs)
             if generates_audio:
                 stages.feed(lambda: system.decode(piece.latents["audio"] for piece in to_decode), decoded)
             else:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from talker.clips.clip import Clip, Generate, Take
-from talker.stages import Cancelled, Channel, Stages, set_torch_threads
+from talker.stages import Cancelled, Channel, Stages
 from talker.system import System
 
 PREPARED_AHEAD = 2  # clips that workers prepare while all rows are in use
@@ -89,7 +89,6 @@ def _made(plan: Plan, generate: Generate) -> Take:
     try:
         clip = plan if isinstance(plan, Clip) else plan()
         take = clip.take()
-        set_torch_threads(clip.torch_threads or clip.system.threads)
         take.keep(generate)
     except Cancelled:
         raise

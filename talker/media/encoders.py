@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +29,7 @@ FASTSTART = {"movflags": "+faststart"}
 BT709 = 1
 
 
-class MediaWriter:
+class MediaWriter(ABC):
     """Base class of the writers, a context manager: it writes to a temporary file in the output's folder.
 
     When the block ends normally, the file is completed, checked, synchronised to disk and renamed to `path`.
@@ -69,13 +70,13 @@ class MediaWriter:
             raise
         return self
 
+    @abstractmethod
     def add_streams(self, container: av.container.OutputContainer) -> None:
         """Add the streams of the file; called once, before anything is written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encoders(self) -> list[av.AudioStream | av.VideoStream]:
         """The streams that are encoded here and must be flushed; called once, at the end."""
-        raise NotImplementedError
 
     def mux(self, packets: Iterable[av.Packet]) -> None:
         """Write packets of any stream."""

@@ -49,7 +49,7 @@ def test_magnitude_of_a_full_scale_tone() -> None:
 
 
 def test_spectral_loss_is_zero_for_equal_signals_and_grows_with_noise() -> None:
-    loss, pcm = SpectralLoss(), 0.1 * torch.randn(2, 9600)
+    loss, pcm = SpectralLoss(24_000, 960), 0.1 * torch.randn(2, 9600)
     assert float(loss(pcm, pcm)) == 0
     noise = torch.randn_like(pcm)
     near, far = (float(loss(pcm + level * noise, pcm)) for level in (0.01, 0.1))

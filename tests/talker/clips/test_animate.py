@@ -496,3 +496,12 @@ def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
     assert 20 * 25 < first < 20.5 * 25
     assert sum(len(piece.latents["motion"]) for piece in made) == 888 - 4
     assert WholeEncoder.calls == [first, 888 - first]
+
+
+def test_closing_before_the_first_chunk_cancels_the_channel(talker: Talker, portrait: Portrait) -> None:
+    sound: Channel[np.ndarray] = Channel(1)
+    chunks = talker.animate_stream(sound, portrait)
+    chunks.close()  # type: ignore[attr-defined]
+    with pytest.raises(Cancelled):
+        sound.put(np.zeros(960, np.float32))
+    assert list(chunks) == []
