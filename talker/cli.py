@@ -196,12 +196,7 @@ def _add_dub(commands: Any) -> None:
         metavar="OUT",
         help="output file (default: VIDEO-dubbed.mp4, or the container of VIDEO if mp4 cannot hold it)",
     )
-    dub.add_argument(
-        "--crop",
-        choices=("face", "none"),
-        default="face",
-        help="crop to the face (default), or to the largest centred square",
-    )
+    _add_crop(dub)
     _add_voice(dub, "; VIDEO itself may be given if it has sound")
     _add_sampling(dub)
     dub.set_defaults(run=_dub)
@@ -211,6 +206,10 @@ def _add_portrait(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--portrait", metavar="P", help="image of a face, or a portrait name that `talker info` lists"
     )
+    _add_crop(command)
+
+
+def _add_crop(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--crop",
         choices=("face", "none"),

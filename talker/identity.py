@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from motion_ae.model import SourceFeatures
+from talker.media.face import Box
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ class Portrait:
     Args:
         name: shown to users.
         source: features of the image for the renderer.
+        framing: the square of the picture that the image shows, in pixels of the picture.
     """
 
     name: str
     source: SourceFeatures
+    framing: Box
 
     @property
     def motion(self) -> Tensor:

@@ -84,7 +84,8 @@ class Talker:
             UserError: the file or name does not exist, is not an image, or shows no face.
         """
         path = shipped("portraits", portrait)
-        return Portrait(path.stem, self.system.source(read_portrait(path, self.system.resolution, crop)))
+        image, framing = read_portrait(path, self.system.resolution, crop)
+        return Portrait(path.stem, self.system.source(image), framing)
 
     def say(
         self,
@@ -214,9 +215,9 @@ class Talker:
     ) -> Iterator[Take]:
         """Yield a take of each clip, and generate several clips at once as rows of one batch.
 
-        An error of one clip, also while it is built, is stored in `error` of its take and raised when the
-        take is saved. The other clips continue. A take has identical values in every map of the same
-        capacity; a clip that is saved without a map differs by rounding.
+        An error while a clip is generated, or while a function builds it, is stored in `error` of its take
+        and raised when the take is saved. The other clips continue. A take has identical values in every map
+        of the same capacity; a clip that is saved without a map differs by rounding.
 
         Args:
             clips: clips of any tasks, or functions that build one, such as `lambda: talker.say(text)`.

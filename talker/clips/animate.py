@@ -16,8 +16,9 @@ from torch import Tensor
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.clip import Clip, Generate, Piece, Take, Writer
+from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.record import Generate, Record
 from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import Window, aligned, at_pauses
 from talker.clock import FRAME_RATE, HOP
@@ -102,19 +103,19 @@ class Animation(Clip):
         """Duration of the clip in seconds."""
         return self.survey.seconds
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`. Each piece holds the samples of the recording, mono at 24 kHz."""
-        return self.pieces_of(stream_audio(self.source), take, generate)
+        return self.pieces_of(stream_audio(self.source), record, generate)
 
-    def pieces_of(self, sound: Iterable[Tensor], take: Take, generate: Generate) -> Iterator[Piece]:
+    def pieces_of(self, sound: Iterable[Tensor], record: Record, generate: Generate) -> Iterator[Piece]:
         """`make` with the recording given as samples (n,) per block."""
         # An encoder that needs whole recordings (Whisper) gets parts of up to 30 s.
         streams = self.system.audio_vae.encodes_streams
         whole = None if streams else at_pauses(self.survey.speech_mask, self.system.patch_frames)
         yield from _animated(
-            self, take, generate, sound, LoudnessNormalizer(self.survey.level), self.windows, whole
+            self, record, generate, sound, LoudnessNormalizer(self.survey.level), self.windows, whole
         )
-        take.finish_reason = "stop"
+        record.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of an mp4 with the sound of the recording."""
@@ -163,11 +164,11 @@ class LiveAnimation(Clip):
         """0, because the duration is unknown."""
         return 0.0
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`. Each piece holds the samples that were received."""
         arriving = (_checked(chunk, number) for number, chunk in enumerate(self.sound))
-        yield from _animated(self, take, generate, arriving, LoudnessNormalizer(self.level), None, None)
-        take.finish_reason = "stop"
+        yield from _animated(self, record, generate, arriving, LoudnessNormalizer(self.level), None, None)
+        record.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of an mp4."""
@@ -193,7 +194,7 @@ def _checked(chunk: np.ndarray, number: int) -> Tensor:
 
 def _animated(
     clip: Animation | LiveAnimation,
-    take: Take,
+    record: Record,
     generate: Generate,
     sound: Iterable[Tensor],
     normalizer: LoudnessNormalizer,
@@ -204,7 +205,7 @@ def _animated(
 
     Args:
         clip: the plan.
-        take: the take that is made.
+        record: the record to fill.
         generate: starts a generation.
         sound: blocks of samples (n,) at 24 kHz.
         normalizer: brings the sound to the usual level of speech before it is encoded.
@@ -216,7 +217,7 @@ def _animated(
     to_encode, kept = itertools.tee(blocks(sound, size * HOP))
     latents = _encoded(system, map(normalizer, to_encode), whole)
     carried = LIVE_CARRIED if windows is None else CARRIED_PATCHES
-    parts = Continuation(take, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
+    parts = Continuation(record, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
     endless = itertools.repeat(Window(LIVE_WINDOW))
     for index, window in enumerate(endless if windows is None else windows):
         patches = list(itertools.islice(latents, window.patches))

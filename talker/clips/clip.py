@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from heads.streams import Streams
+from talker.clips.record import Generate, Record
 from talker.clock import SAMPLE_RATE
-from talker.generation.request import Request
 from talker.identity import Portrait
 from talker.stages import Cancelled, Channel, Stages
 from talker.system import System
@@ -85,22 +85,6 @@ class Writer(Protocol):
         """Append the sound and the frames of a chunk."""
 
 
-class Patches(Protocol):
-    """Iterator over the raw latents of a request: a `Generation`, or a `Ticket` of a scheduler."""
-
-    @property
-    def finish_reason(self) -> str | None: ...
-    @property
-    def words(self) -> list[tuple[str, int]]: ...
-    def tail(self, frames: int) -> Streams: ...
-    def close(self) -> None: ...
-    def __iter__(self) -> Iterator[Streams]: ...
-    def __next__(self) -> Streams: ...
-
-
-Generate = Callable[[Request], Patches]
-
-
 class Clip(ABC):
     """A plan of a result. Nothing is computed until it is saved or iterated over. Every take is identical.
 
@@ -127,8 +111,8 @@ class Clip(ABC):
         """Estimated duration of the clip in seconds."""
 
     @abstractmethod
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """Generate the clip patch by patch, and set `finish_reason`, `starts` and `words` of `take`.
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
+        """Generate the clip patch by patch, and fill `record`, except its number of patches.
 
         `generate` starts the generation of a request.
         """
@@ -136,10 +120,6 @@ class Clip(ABC):
     @abstractmethod
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of the file at `path`, as a context manager."""
-
-    def generate(self, request: Request) -> Patches:
-        """Generate a request in a batch of its own."""
-        return self.system.generator.generate(request)
 
     def trimmed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """Cut the chunks to the duration of the clip."""
@@ -163,47 +143,35 @@ class Take:
 
     Attributes:
         clip: the plan; None if building it failed in `Talker.map`.
-        patches: number of patches generated so far.
-        finish_reason: see `talker.generation.batch.Running`; "interrupted" before the end.
-        starts: index of the first patch of each sentence or window.
+        record: the record of the last iteration.
         error: the error that ended the take in `Talker.map`, or None. Iterating and saving raise it.
     """
 
     def __init__(self, clip: Clip | None, error: Exception | None = None) -> None:
         """See the attributes."""
         self.clip, self.error = clip, error
-        self.patches, self.finish_reason = 0, "interrupted"
-        self.starts: list[int] = []
-        self._words: list[tuple[str, int]] = []
-        self._current: tuple[Patches, int] | None = None
+        self.record = Record(0 if clip is None else clip.system.patch_frames)
         self._kept: list[Piece] | None = None
+
+    @property
+    def patches(self) -> int:
+        """Number of patches generated so far."""
+        return self.record.patches
+
+    @property
+    def finish_reason(self) -> str:
+        """See `talker.generation.batch.Running`; "interrupted" before the end."""
+        return self.record.finish_reason
+
+    @property
+    def starts(self) -> list[int]:
+        """Index of the first patch of each sentence or window."""
+        return self.record.starts
 
     @property
     def words(self) -> list[tuple[str, int]]:
         """(word, first frame) of the words spoken so far. Empty if the model has no alignment."""
-        return self._words + ([] if self._current is None else _shifted_words(*self._current))
-
-    @property
-    def marks(self) -> tuple[int, int]:
-        """Number of sentences and number of words so far, see `forget`."""
-        return len(self.starts), len(self._words)
-
-    def forget(self, marks: tuple[int, int]) -> None:
-        """Drop the sentences and words added after `marks`, so that a sentence can be generated again."""
-        del self.starts[marks[0] :]
-        del self._words[marks[1] :]
-
-    def begins(self, patches: Patches) -> None:
-        """Record the start of a sentence or window, which `patches` generates."""
-        assert self.clip is not None
-        self.starts.append(self.patches)
-        self._current = patches, self.patches * self.clip.system.patch_frames
-
-    def ends(self) -> None:
-        """Record the end of the current sentence or window."""
-        if self._current is not None:
-            self._words += _shifted_words(*self._current)
-            self._current = None
+        return self.record.words
 
     def keep(self, generate: Generate) -> None:
         """Generate all latents now and keep them. Iterating later only decodes and renders."""
@@ -216,10 +184,11 @@ class Take:
         if self._kept is not None:
             yield from self._kept
             return
-        self.patches, self.finish_reason = 0, "interrupted"
-        self.starts, self._words, self._current = [], [], None
-        for piece in in_inference_mode(self.clip.make(self, generate or self.clip.generate)):
-            self.patches += 1
+        record = self.record = Record(self.clip.system.patch_frames)
+        for piece in in_inference_mode(
+            self.clip.make(record, generate or self.clip.system.generator.generate)
+        ):
+            record.patches += 1
             yield piece
 
     def latents(self) -> Iterator[Streams]:
@@ -291,10 +260,6 @@ class _Chunks:
 def in_inference_mode(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Iterate over `pieces` in inference mode."""
     yield from pieces
-
-
-def _shifted_words(patches: Patches, frames: int) -> list[tuple[str, int]]:
-    return [(word, frame + frames) for word, frame in patches.words]
 
 
 def decode_and_render(

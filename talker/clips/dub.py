@@ -13,8 +13,9 @@ from torch import Tensor
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.clip import NO_FRAMES, Chunk, Clip, Generate, Piece, Take, Writer
+from talker.clips.clip import NO_FRAMES, Chunk, Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.record import Generate, Record
 from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import aligned
 from talker.clock import SAMPLE_RATE
@@ -84,7 +85,7 @@ class Dubbing(Clip):
             codes.append(motion)
         return torch.cat(codes)
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`.
 
         The finish reason is "overflow" if the model did not reach the end of the text, or if the text is too
@@ -94,7 +95,7 @@ class Dubbing(Clip):
         motion = self.motion()
         speaks = detect_movement(motion / system.generator.scale["motion"])
         windows = aligned(self.sentences, speaks, size, lambda text: text_weight(system, text))
-        parts = Continuation(take, generate)
+        parts = Continuation(record, generate)
         start = 0
         for index, window in enumerate(windows):
             given = motion[start * size : (start + window.patches) * size]
@@ -107,7 +108,7 @@ class Dubbing(Clip):
                 yield Piece(patch)
         needed = sum(system.generator.durations(text).fastest for text in self.sentences)
         overflows = needed > self.track.seconds or "overflow" in parts.reasons
-        take.finish_reason = "overflow" if overflows else "stop"
+        record.finish_reason = "overflow" if overflows else "stop"
 
     def _request(self, index: int, text: str, given: Tensor, tail: Streams | None) -> Request:
         system, size = self.system, self.system.patch_frames

@@ -11,8 +11,9 @@ import torch
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.clip import Clip, Generate, Piece, Take, Writer
+from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.record import Generate, Record
 from talker.generation.request import Request
 from talker.identity import Portrait, Voice
 from talker.media.encoders import Mp4Writer, SoundWriter
@@ -58,20 +59,20 @@ class Utterance(Clip):
         before = self.voice.prefix_frames + CARRIED_PATCHES * self.system.patch_frames
         return self.system.generator.longest(sentence, self.task, before, self.voice.said)
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`.
 
         The finish reason is "stop" if all sentences ended with "stop". Otherwise it is that of the first
         sentence that did not.
         """
-        parts = Continuation(take, generate)
+        parts = Continuation(record, generate)
         for index, sentence in enumerate(self.sentences):
             if self.portrait is None:
                 yield from self._audible(parts, index, sentence)
                 continue
             for patch in parts.part(self._request(index, sentence, parts.tail)):
                 yield Piece(patch)
-        take.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
+        record.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
 
     def _audible(self, parts: Continuation, index: int, sentence: str) -> Iterator[Piece]:
         """Generate a sentence without video. If it is silent, generate it again with the task T2AV.

@@ -68,8 +68,12 @@ class Box:
         return 0 <= point[0] - self.left <= self.side and 0 <= point[1] - self.top <= self.side
 
 
-def read_portrait(path: str | Path, size: int, crop: str = "face", max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Read a picture file as the renderer's input: (1, 3, size, size) float32 in [-1, 1].
+def read_portrait(
+    path: str | Path, size: int, crop: str = "face", max_pixels: int = MAX_PIXELS
+) -> tuple[Tensor, Box]:
+    """Read a picture file as the renderer's input, (1, 3, size, size) float32 in [-1, 1], and its framing.
+
+    The framing is the square of the picture that the input shows, in pixels of `read_picture`.
 
     Args:
         path: the picture file.
@@ -83,7 +87,7 @@ def read_portrait(path: str | Path, size: int, crop: str = "face", max_pixels: i
     """
     picture = read_picture(path, max_pixels)
     square = face_square(picture, str(path)) if crop == "face" else centre_square(picture)
-    return to_tensor(crop_square(picture, square, size))
+    return to_tensor(crop_square(picture, square, size)), square
 
 
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -17,7 +17,9 @@ from audio_vae.model import AudioVAE
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker import Talker, UserError
-from talker.checkpoint import save_component
+from talker.checkpoint import load_component, save_component
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.system import System
 
@@ -89,6 +91,13 @@ def test_parts_of_other_sizes_are_refused(copy: Path) -> None:
     message = refusal(copy)
     assert message.startswith(str(copy))
     assert "the motion part has 7 latent channels" in message
+
+
+def test_a_vocabulary_of_another_size_is_refused(copy: Path) -> None:
+    config = load_component(TalkerModel, TalkerConfig, copy / "talker").config
+    backbone = dataclasses.replace(config.backbone, vocab=config.backbone.vocab + 1)
+    save_component(TalkerModel(dataclasses.replace(config, backbone=backbone)), copy / "talker")
+    assert f"{backbone.vocab} token ids, and the phoneme tokenizer" in refusal(copy)
 
 
 def test_parts_that_do_not_fit_are_refused(folder: Path) -> None:

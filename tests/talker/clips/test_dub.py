@@ -27,6 +27,7 @@ from talker import Talker
 from talker.cli import main
 from talker.clips.clip import NO_FRAMES
 from talker.clips.dub import Dubbing, detect_movement
+from talker.clips.record import Record
 from talker.identity import Voice
 from talker.media.face_track import FaceTrack
 from talker.media.readers import VideoReader, stream_audio
@@ -248,14 +249,14 @@ def test_closing_the_stages_stops_reading_motion(talker: Talker, voice: Voice, v
 
     short = talker.dub(video, TEXT, voice, crop="none", sampling=QUICK)
     dubbing = dataclasses.replace(short, track=Endless(Fraction(0), Fraction(1), None))
-    take = dubbing.take()
+    record = Record(talker.system.patch_frames)
     with Stages() as stages:
-        stages.feed(lambda: dubbing.make(take, dubbing.generate), stages.channel(1))
+        stages.feed(lambda: dubbing.make(record, talker.system.generator.generate), stages.channel(1))
         assert begun.wait(20)
     count = len(read)
     time.sleep(0.05)
     assert len(read) == count
-    assert take.finish_reason == "interrupted"
+    assert record.finish_reason == "interrupted"
 
 
 def test_frames_without_movement_are_pauses() -> None:
