@@ -25,8 +25,7 @@ from talker.clock import FRAME_RATE, HOP
 from talker.errors import UserError
 from talker.generation.request import Request
 from talker.identity import Portrait
-from talker.media.encoders import Mp4Writer
-from talker.media.files import check_output
+from talker.media.encoders import VideoWriter, generated_tags
 from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, measure_loudness
 from talker.media.readers import blocks, stream_audio
 from talker.media.remux import AnimationWriter
@@ -118,8 +117,9 @@ class Animation(Clip):
         record.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """Writer of an mp4 with the sound of the recording."""
-        return AnimationWriter(check_output(path), self.system.resolution, self.source)
+        """Writer of a video with the sound of the recording."""
+        tags = generated_tags(f"the recording {self.source.name}", _picture_tag(self.portrait))
+        return AnimationWriter(path, self.system.resolution, self.source, tags)
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,13 @@ class LiveAnimation(Clip):
         record.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """Writer of an mp4."""
-        return Mp4Writer(path, self.system.resolution)
+        """Writer of a video."""
+        tags = generated_tags("a live recording", _picture_tag(self.portrait))
+        return VideoWriter(path, self.system.resolution, tags)
+
+
+def _picture_tag(portrait: Portrait) -> str:
+    return f"generated from the portrait {portrait.name}"
 
 
 def _checked(chunk: np.ndarray, number: int) -> Tensor:

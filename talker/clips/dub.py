@@ -21,6 +21,7 @@ from talker.clips.windows import aligned
 from talker.clock import SAMPLE_RATE
 from talker.generation.request import Request
 from talker.identity import Voice
+from talker.media.encoders import generated_tags
 from talker.media.face_track import FaceTrack
 from talker.media.remux import DubWriter
 from talker.stages import raise_if_cancelled
@@ -145,7 +146,9 @@ class Dubbing(Clip):
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer that copies the packets of the video and adds the speech."""
-        return DubWriter(path, self.source, self.track.start)
+        speech = f"synthesised in the voice {self.voice.name}"
+        tags = generated_tags(speech, f"the video {self.source.name}")
+        return DubWriter(path, self.source, self.track.start, tags)
 
 
 def detect_movement(motion: Tensor) -> np.ndarray:

@@ -16,7 +16,7 @@ from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
 from talker.clips.record import Generate, Record
 from talker.generation.request import Request
 from talker.identity import Portrait, Voice
-from talker.media.encoders import Mp4Writer, SoundWriter
+from talker.media.encoders import SoundWriter, VideoWriter, generated_tags
 from talker.model.defaults import StopRule
 from talker.system import System
 
@@ -126,8 +126,12 @@ class Utterance(Clip):
         )
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """Writer of an mp4, or of a sound file if there is no portrait."""
-        return SoundWriter(path) if self.portrait is None else Mp4Writer(path, self.system.resolution)
+        """Writer of a video, or of a sound file if there is no portrait."""
+        speech = f"synthesised in the voice {self.voice.name}"
+        if self.portrait is None:
+            return SoundWriter(path, generated_tags(speech, None))
+        tags = generated_tags(speech, f"generated from the portrait {self.portrait.name}")
+        return VideoWriter(path, self.system.resolution, tags)
 
 
 def _joined_prefix(prefix: torch.Tensor | None, tail: Streams | None) -> Streams | None:
