@@ -28,6 +28,10 @@ class Voice:
     prefix: Tensor | None = None
     said: str = ""
 
+    def __repr__(self) -> str:
+        begins = f", {self.prefix_frames} frames of prefix" if self.prefix_frames else ""
+        return f"<Voice {self.name}: embedding of {len(self.embedding)} values{begins}>"
+
     @property
     def prefix_frames(self) -> int:
         """Number of frames of the prefix."""
@@ -47,6 +51,10 @@ class Portrait:
     name: str
     source: SourceFeatures
     framing: Box
+
+    def __repr__(self) -> str:
+        left, top, side = self.framing.left, self.framing.top, self.framing.side
+        return f"<Portrait {self.name}: square of {side:.0f} pixels at ({left:.0f}, {top:.0f})>"
 
     @property
     def motion(self) -> Tensor:

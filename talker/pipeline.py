@@ -51,6 +51,9 @@ class Talker:
         """
         return cls(System.load(model_folder(model), device, dtype))
 
+    def __repr__(self) -> str:
+        return f"<Talker on {self.system!r}>"
+
     def voice(
         self, voice: str | Path | None = None, text: str | None = None, prefix_seconds: float | None = None
     ) -> Voice:

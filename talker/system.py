@@ -75,6 +75,12 @@ class System:
             _check(name, width, generator.widths[name], "latent channels")
         _check("speaker", speaker.config.embedding, generator.speaker_dim, "values of an embedding")
 
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"<System on {self.device}, {dtype}, {self.resolution} pixels, {', '.join(self.generator.tasks)}>"
+        )
+
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> System:
         """Load a native checkpoint: a folder with talker/, audio_vae/, motion_ae/ and speaker/.

@@ -50,7 +50,7 @@ def lookahead_seconds(system: System) -> float:
     return frames / FRAME_RATE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Animation(Clip):
     """A plan of a video of a recording.
 
@@ -102,6 +102,11 @@ class Animation(Clip):
         """Duration of the clip in seconds."""
         return self.survey.seconds
 
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """See `Clip.summary`."""
+        return (f"recording {self.source.name}", *super().summary)
+
     def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`. Each piece holds the samples of the recording, mono at 24 kHz."""
         return self.pieces_of(stream_audio(self.source), record, generate)
@@ -122,7 +127,7 @@ class Animation(Clip):
         return AnimationWriter(path, self.system.resolution, self.source, tags)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LiveAnimation(Clip):
     """A plan of a video of live sound. It can be made only once, because it reads a channel.
 

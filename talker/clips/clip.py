@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import itertools
 import math
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,6 +26,7 @@ from talker.stages import Cancelled, Channel, Stages
 from talker.system import System
 
 QUEUED_PATCHES = 4
+LONGEST_PLAYED_SECONDS = 120  # of a clip that a notebook plays when it is displayed
 NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 
 
@@ -40,6 +44,10 @@ class Chunk:
     start_seconds: float
     pcm: np.ndarray
     frames: np.ndarray
+
+    def __repr__(self) -> str:
+        shapes = f"pcm {self.pcm.shape}, frames {self.frames.shape}"
+        return f"<Chunk at {self.start_seconds:.2f} s: {shapes}>"
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,24 @@ class Clip(ABC):
     def trimmed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """Cut the chunks to the duration of the clip."""
         return chunks
+
+    @property
+    def extension(self) -> str:
+        """Extension of the file that a notebook plays."""
+        return ".mp4"
+
+    def __repr__(self) -> str:
+        about = "".join(f", {name}" for name in self.summary)
+        return f"<{type(self).__name__}: about {self.expected_seconds:.1f} s{about}, seed {self.seed}>"
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Inputs of the clip in a few words, for its representation."""
+        return () if self.portrait is None else (f"portrait {self.portrait.name}",)
+
+    def _repr_html_(self) -> str:
+        """A player of a new take, for notebooks."""
+        return self.take()._repr_html_()
 
     def take(self) -> Take:
         """A new take. It is computed when it is iterated over or saved."""
@@ -234,6 +260,25 @@ class Take:
             first_chunk_seconds=round(first, 4),
             seed=clip.seed,
         )
+
+    def __repr__(self) -> str:
+        state = f"error {self.error!r}" if self.error is not None else self.finish_reason
+        return f"<Take of {self.clip!r}: {self.patches} patches, {state}>"
+
+    def _repr_html_(self) -> str:
+        """A player that contains the file, for notebooks. Long clips are described instead."""
+        clip = self.clip
+        if clip is None or self.error is not None or clip.inputs:
+            return f"<code>{html.escape(repr(self))}</code>"
+        if clip.expected_seconds > LONGEST_PLAYED_SECONDS:
+            return f"<code>{html.escape(repr(self))}</code> is long: call <code>.save(path)</code>"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"clip{clip.extension}"
+            self.save(path)
+            data = base64.b64encode(path.read_bytes()).decode()
+        kind = "audio" if clip.extension == ".wav" else "video"
+        source = f"data:{kind}/{clip.extension[1:]};base64,{data}"
+        return f'<{kind} controls src="{source}"></{kind}>'
 
 
 class _Chunks:

@@ -23,14 +23,14 @@ from talker.generation.request import Request
 from talker.identity import Voice
 from talker.media.encoders import generated_tags
 from talker.media.face_track import FaceTrack
-from talker.media.remux import DubWriter
+from talker.media.remux import DubWriter, dubbed_name
 from talker.stages import raise_if_cancelled
 from talker.system import System
 
 STILL = 0.35  # movement below this share of the median counts as a pause
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dubbing(Clip):
     """A plan of speech for a video.
 
@@ -77,6 +77,16 @@ class Dubbing(Clip):
     def expected_seconds(self) -> float:
         """Duration of the video in seconds."""
         return float(self.track.seconds)
+
+    @property
+    def extension(self) -> str:
+        """See `Clip.extension`."""
+        return dubbed_name(self.source).suffix
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """See `Clip.summary`."""
+        return (f"video {self.source.name}", f"voice {self.voice.name}")
 
     def motion(self) -> Tensor:
         """Raw motion codes (T, M) of the face at 25 frames per second, on the CPU."""

@@ -23,7 +23,7 @@ from talker.system import System
 REDRAWS = 8  # further attempts at a sentence that is silent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Utterance(Clip):
     """A plan of speech of a text, generated sentence by sentence.
 
@@ -53,6 +53,17 @@ class Utterance(Clip):
     def expected_seconds(self) -> float:
         """Estimated duration in seconds."""
         return round(sum(self.system.generator.durations(text).usual + 0.5 for text in self.sentences), 1)
+
+    @property
+    def extension(self) -> str:
+        """See `Clip.extension`."""
+        return ".wav" if self.portrait is None else ".mp4"
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """See `Clip.summary`."""
+        count = len(self.sentences)
+        return (f"{count} sentence{'s'[: count > 1]}", f"voice {self.voice.name}", *super().summary)
 
     def longest(self, sentence: str) -> int:
         """Greatest number of frames of a sentence; 0 or less if it does not fit."""

@@ -90,6 +90,23 @@ def read_portrait(
     return to_tensor(crop_square(picture, square, size)), square
 
 
+def check_picture(path: str | Path) -> None:
+    """Check that a file is a picture, from its header.
+
+    Raises:
+        UserError: the file is missing, or not a picture of one of FORMATS.
+    """
+    path = check_input(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.open(path, formats=FORMATS).close()
+    except Image.DecompressionBombError:
+        pass  # `read_picture` has a limit of its own
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is not a picture that can be read: give a PNG, JPEG or WebP file") from error
+
+
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read a picture file as 8-bit RGB, upright, on white where it is transparent.
 

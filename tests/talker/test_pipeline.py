@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import itertools
+import re
 import threading
 import time
 from pathlib import Path
 from typing import ClassVar
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -301,3 +305,18 @@ def test_concurrent_streams_have_the_values_they_have_alone(talker, voice, portr
     for expected, chunks in zip(alone, beside, strict=True):
         for ours, theirs in zip(joined(chunks), expected, strict=True):
             assert np.array_equal(ours, theirs)
+
+
+def test_representations_are_short_and_players_contain_the_file(talker: Talker, voice, portrait) -> None:
+    clip = talker.say("Hi.", voice, portrait, sampling=QUICK)
+    take = clip.take()
+    for value in (talker, voice, portrait, clip, take):
+        assert len(repr(value)) < 200
+        assert "tensor" not in repr(value)
+    assert re.match(r"<Utterance: about \d.\d s, 1 sentence, voice voice, portrait face, seed 0>", repr(clip))
+    player = clip._repr_html_()
+    data = re.fullmatch(r'<video controls src="data:video/mp4;base64,(.*)"></video>', player)[1]
+    with av.open(io.BytesIO(base64.b64decode(data))) as container:
+        assert len(container.streams.video) == len(container.streams.audio) == 1
+    assert talker.say("Hi.", voice, audio_only=True)._repr_html_().startswith("<audio controls")
+    assert "save(path)" in talker.say("A long text. " * 200, voice, portrait)._repr_html_()
