@@ -110,6 +110,11 @@ def test_zero_star_ignores_the_scale_of_the_unconditional_velocity():
     torch.testing.assert_close(guide(plus, minus, 2.0, False), 2 * plus - minus)
 
 
+def test_zero_star_guidance_of_a_zero_velocity_is_finite():
+    plus = torch.randn(3, 4, 5)
+    torch.testing.assert_close(guide(plus, torch.zeros_like(plus), 2.0, True), 2 * plus)
+
+
 def test_sampling_without_steps_is_refused():
     with pytest.raises(ValueError, match="at least one step"):
         Sampling(steps=0)

@@ -302,6 +302,9 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     assert [len(request.given["audio"]) for request in requests] == [4 * first.patches, 4 * second.patches]
     assert requests[0].prefix is None
     assert [len(requests[1].prefix[name]) for name in ("audio", "motion")] == [4, 4]
+    assert torch.equal(requests[0].first_motion, portrait.motion)
+    assert torch.equal(requests[1].first_motion, requests[1].prefix["motion"][0])
+    assert not torch.allclose(requests[1].first_motion.float(), portrait.motion)
     assert len(frames_of(take)) == 100
     assert take.starts == [0, first.patches]
 

@@ -182,6 +182,15 @@ def test_parts_are_short_enough_and_keep_every_letter(text: str) -> None:
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
 
 
+def test_a_digit_takes_as_long_as_five_letters() -> None:
+    """At 15 letters a second, eight words of seven letters take 4.2 s, and as many numbers 19.13 s."""
+    words, numbers = (" ".join([word] * 8) for word in ("sunrise", "1234567"))
+    assert split_sentences(words, max_seconds=4.21) == [words]
+    assert len(split_sentences(words, max_seconds=4.19)) == 2
+    assert split_sentences(numbers, max_seconds=19.14) == [numbers]
+    assert len(split_sentences(numbers, max_seconds=19.12)) == 2
+
+
 def test_import_loads_no_heavy_package() -> None:
     heavy = ("gruut", "torch", "transformers")
     code = f"import sys, talker.text.tokenizer as _; sys.exit(any(m in sys.modules for m in {heavy}))"
