@@ -1,0 +1,105 @@
+"""Markdown and HTML -> the lines that a reader would read aloud."""
+
+import html
+import re
+
+_HTML = (
+    (re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|<!doctype[^>]*>", re.I | re.S), ""),
+    (re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|tr|table|section|article|blockquote|pre|hr)\b[^<>]*>", re.I), "\n"),
+    (re.compile(r"</?(?:td|th)\b[^<>]*>", re.I), ", "),
+    (re.compile(r"<(?:https?://|mailto:)?([^\s<>]+[.@][^\s<>]+)>"), r"\1"),
+    (re.compile(r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"), ""),
+)  # fmt: skip
+_MARKDOWN = (
+    (re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s+\"[^\"]*\")?\)|!?\[([^\[\]]+)\]\[[^\[\]]*\]"), r"\1\2"),
+    (re.compile(r"\\([\\`*_{}\[\]()#+.!>~|-])"), r"\1"),
+    (re.compile(r"``?([^`]+)``?"), r"\1"),
+    (re.compile(r"\*\*\*?(?=\S)([^*]+?)(?<=\S)\*\*\*?"), r"\1"),
+    (re.compile(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])"), r"\1"),
+    (re.compile(r"(?<![\w_])(__?)(?=[^\s_])(.+?)(?<=[^\s_])\1(?![\w_])"), r"\2"),
+    (re.compile(r"~~(?=\S)(.+?)~~|==(?=[^\s=])([^=]+?)=="), r"\1\2"),
+)
+_NO_LINE = re.compile(
+    r"\s*(?:```.*|~~~.*|[-*_=](?:\s?[-*_=]){2,}|\|?[\s:|-]*-{3,}[\s:|-]*\|?|\[[^\]]+\]:\s.*)\s*"
+)
+_HEADING = re.compile(r"\s{0,3}#{1,6}\s+(?=\S*[^\W\d])(.*?)\s*#*\s*")
+_QUOTE = re.compile(r"^\s{0,3}(?:>\s?)+(?=\D)")
+_BULLET = re.compile(r"\s*(?:[-*+–—•‣◦▪·●○]\s+)(?:\[[ xX]\]\s+)?(?=\S)")
+_NUMBERED = re.compile(r"\s*\(?(\d{1,3})[.)]\s+(?=\S)")
+_INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))(\d{1,2})[.)]\s+(?=\S)")
+_ENDS = re.compile(r"[.?!…][\"'”’)\]*_]*$")
+_SHORT_LINE = 3  # words; a line of at most so many is not part of a wrapped paragraph
+_WRAPPED = 50  # characters; texts are wrapped at this width or more
+
+
+def read_lines(text: str) -> list[str]:
+    """The paragraphs, headings, list items and lines of a text, without markup, and each without line breaks.
+
+    The number of a list item is kept as the item's first word: "1. Milk" -> "1, Milk". Bullets are dropped.
+    A line break inside a wrapped paragraph is a space; any other line break ends a line. A text without
+    markup and line breaks is returned as it is.
+    """
+    for pattern, replacement in _HTML:
+        text = pattern.sub(replacement, text)
+    text = html.unescape(text)
+    found: list[str] = []
+    for paragraph in re.split(r"\n[^\S\n]*\n", re.sub(r"\r\n?|[\u2028\u2029\f\v]", "\n", text)):
+        found += _lines_of(paragraph)
+    return [line for line in found if line]
+
+
+def _lines_of(paragraph: str) -> list[str]:
+    rows = [row.rstrip() for row in paragraph.split("\n")]
+    width = max(map(len, rows))
+    found: list[str] = []
+    closed, previous = True, ""  # whether the last line is complete, and its last row
+    for row in rows:
+        if not row.strip() or _NO_LINE.fullmatch(row):
+            closed = True
+            continue
+        row = _QUOTE.sub("", row, count=1)
+        heading, bullet = _HEADING.fullmatch(row), _BULLET.match(row)
+        numbered = _NUMBERED.match(row)
+        if heading:
+            content = heading[1]
+        elif bullet:
+            content = row[bullet.end() :]
+        elif row.lstrip().startswith("|"):
+            content = ", ".join(cell.strip() for cell in row.strip().strip("|").split("|") if cell.strip())
+        else:
+            content = row.strip()
+        own = bool(heading or bullet or numbered or row.lstrip().startswith("|"))
+        for pattern, replacement in _MARKDOWN:
+            content = pattern.sub(replacement, content)
+        items = _items(content)
+        if found and not closed and not own and _continues(previous, row.strip(), width):
+            found[-1] += " " + items[0]
+            found += items[1:]
+        else:
+            found += items
+        closed, previous = bool(heading), row
+    return found
+
+
+def _items(line: str) -> list[str]:
+    """The items of a numbered list in one line: "1. Milk 2. Eggs" -> "1, Milk", "2, Eggs"."""
+    marks = list(_INLINE_NUMBER.finditer(line))
+    starts_with_mark = bool(marks) and marks[0].start() == 0
+    run = [mark for k, mark in enumerate(marks) if int(mark[1]) == int(marks[0][1]) + k]
+    if len(run) < 2 or len(run) != len(marks) or run[0][1] not in ("0", "1"):
+        run = marks[:1] if starts_with_mark else []
+    cuts = [0, *(mark.start() for mark in run if mark.start()), len(line)]
+    parts = [line[a:b].strip() for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [_INLINE_NUMBER.sub(r"\1, ", part, count=1) if part[:1].isdigit() else part for part in parts]
+
+
+def _continues(before: str, after: str, width: int) -> bool:
+    """Whether a line break between two rows only wraps a paragraph of `width` characters."""
+    if _ENDS.search(before):
+        return True  # the sentence ends anyway
+    if before.endswith((",", ";", "-", "–", "—")):
+        return True
+    if before.endswith(":"):
+        return False
+    wraps = width >= _WRAPPED and len(before) + 1 + len(after.split()[0]) > width
+    return wraps or (after[:1].islower() and len(before.split()) > _SHORT_LINE)
