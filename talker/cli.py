@@ -128,8 +128,13 @@ def _add_say(commands: Any) -> None:
         help="make a video that speaks a text",
         description="Write an mp4 in which a face speaks TEXT with a voice.",
     )
-    say.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
-    say.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="output file")
+    _add_text(say)
+    say.add_argument(
+        "--show-text",
+        action="store_true",
+        help="print the words that would be spoken, one sentence a line, and exit without loading a model",
+    )
+    say.add_argument("-o", "--output", metavar="OUT.mp4", help="output file")
     say.add_argument(
         "--audio-only",
         action="store_true",
@@ -189,7 +194,7 @@ def _add_dub(commands: Any) -> None:
         description="Speak TEXT with a voice, synchronous with the face in VIDEO. The video track is copied.",
     )
     dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
-    dub.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
+    _add_text(dub)
     dub.add_argument(
         "-o",
         "--output",
@@ -205,6 +210,20 @@ def _add_dub(commands: Any) -> None:
     _add_voice(dub, "; VIDEO itself may be given if it has sound")
     _add_sampling(dub)
     dub.set_defaults(run=_dub)
+
+
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "text", metavar="TEXT", nargs="?", help="English text to speak; - reads it from standard input"
+    )
+    command.add_argument(
+        "--text-file", metavar="FILE", help="read the text from a UTF-8 file instead of TEXT"
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="read a text of another language by English rules, and leave out letters of other scripts",
+    )
 
 
 def _add_portrait(command: argparse.ArgumentParser) -> None:
@@ -257,10 +276,14 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
+    text = _text_to_speak(options)
+    if options.show_text:
+        return _show_text(text, options.force)
+    if options.output is None:
+        raise UserError("no output file: give one with -o OUT.mp4")
     from talker.media.files import SOUND_FILES, check_output
     from talker.model.defaults import STOP_RULES
 
-    text = _text(options.text)
     # Check the name before loading, which takes time.
     output = check_output(options.output, tuple(SOUND_FILES) if options.audio_only else (".mp4",))
     _check_not_input(output, options.voice)
@@ -277,6 +300,7 @@ def _say(options: argparse.Namespace, began: float) -> int:
         sampling=sampling.of(talker),
         audio_only=options.audio_only,
         stop=STOP_RULES.get(options.stop),
+        force=options.force,
     )
     return _save(utterance, options, loaded - began)
 
@@ -306,7 +330,7 @@ def _animate(options: argparse.Namespace, began: float) -> int:
 def _dub(options: argparse.Namespace, began: float) -> int:
     from talker.media.remux import check_dub, dubbed_name
 
-    text = _text(options.text)
+    text = _text_to_speak(options)
     options.output = check_dub(options.output or dubbed_name(options.video), options.video)
     _check_not_input(options.output, options.voice)
     sampling = _sampling(options)
@@ -314,7 +338,13 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
     dubbing = talker.dub(
-        options.video, text, voice, options.crop, seed=options.seed, sampling=sampling.of(talker)
+        options.video,
+        text,
+        voice,
+        options.crop,
+        seed=options.seed,
+        sampling=sampling.of(talker),
+        force=options.force,
     )
     return _save(dubbing, options, loaded - began)
 
@@ -350,14 +380,57 @@ def _save(clip: Clip, options: argparse.Namespace, load_seconds: float) -> int:
     return 0
 
 
-def _text(argument: str) -> str:
-    """The text to speak: the argument, or standard input for "-".
+def _text_to_speak(options: argparse.Namespace) -> str:
+    """The text of TEXT or --text-file.
+
+    Raises:
+        UserError: neither or both are given, TEXT is the name of a file, or the text cannot be read.
+    """
+    if (options.text is None) == (options.text_file is None):
+        raise UserError("give the text once: as TEXT, as - for standard input, or with --text-file FILE")
+    if options.text_file is not None:
+        try:
+            with Path(options.text_file).open(encoding="utf-8-sig") as file:
+                return _text(file.read(LONGEST_TEXT + 1), literal=True)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{options.text_file} is not UTF-8 text: convert it first") from error
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise UserError(
+                f"cannot read {options.text_file}: {error.strerror}; check --text-file"
+            ) from error
+    if _is_file(options.text):
+        raise UserError(
+            f"{options.text} is a file: to speak its text, give --text-file {options.text}; to speak its name, "
+            "give - and the name on standard input"
+        )
+    return _text(options.text)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
+
+
+def _show_text(text: str, force: bool) -> int:
+    """Print the spoken form of each sentence on a line."""
+    from talker.text.sentences import split_sentences
+    from talker.text.spoken import spoken
+
+    for sentence in split_sentences(text, force=force):
+        print(spoken(sentence))
+    return 0
+
+
+def _text(argument: str, literal: bool = False) -> str:
+    """The text to speak: the argument, or standard input for "-" unless `literal`.
 
     Raises:
         UserError: the text is empty or too long, or standard input is not UTF-8.
     """
     try:
-        text = sys.stdin.read(LONGEST_TEXT + 1) if argument == "-" else argument
+        text = sys.stdin.read(LONGEST_TEXT + 1) if argument == "-" and not literal else argument
     except UnicodeDecodeError as error:
         raise UserError("standard input is not UTF-8 text") from error
     if not text.strip():

@@ -6,17 +6,26 @@ from talker.text import tables
 from talker.text.numbers import cardinal, ordinal, roman, year
 from talker.text.phonemes import in_lexicon
 
-_ROMAN = re.compile(r"\b([A-Za-z]+)(\.?\s+)([IVXL]+)(st|nd|rd|th)?\b('s)?(?=(\s+[a-z']+)?)")
-_CAPITALS = re.compile(r"\b[A-Z]{2,}(?:'?s)?\b(?:'[A-Z]+\b)?")
+_ROMAN = re.compile(r"\b([A-Za-z]+)(\.?\s+)([IVXL]+)(st|nd|rd|th)?\b('s)?(?=(\s+[A-Za-z']+)?)")
+_CAPITALS = re.compile(r"\b[A-Z]{2,}(?:'?s)?\b(?:'[A-Z]+\b)?|\bI'[A-Z]+\b")
+_MONTHS = tuple(month.lower() for month in tables.MONTHS)
 _LETTER_NOUNS = "vitamin|plan|grade|type|group|hepatitis|option|class|section|exhibit|answer|part|point"
 
 
 def read_roman_numerals(text: str) -> str:
     """Read Roman numerals after nouns and names: "Chapter IV" -> "Chapter four"; "I" mostly stays a word."""
-    text = re.sub(r"\b([IVX]{2,})(?=\s+century\b)", lambda m: ordinal(roman(m[1]) or 0) if roman(m[1]) else m[0], text)
+    text = re.sub(
+        r"\b([IVX]{2,})(?=\s+century\b)", lambda m: ordinal(roman(m[1]) or 0) if roman(m[1]) else m[0], text
+    )
     text = re.sub(r"\bM{1,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{1,3})(?:IX|IV|V?I{0,3})\b", _roman_year, text)
+    text = re.sub(r"\b([A-Z][A-Za-z]+) (the|THE) ([IVX]+)\b(?!\s+[A-Z])", _the, text)
     names = [word.lower() for word in re.findall(r"[A-Za-z]+", text)]
     return _ROMAN.sub(lambda match: _roman(match, names), text)
+
+
+def _the(match: re.Match[str]) -> str:
+    value = roman(match[3])
+    return f"{match[1]} the {ordinal(value)}" if value and match[3] != "I" else match[0]
 
 
 def _roman_year(match: re.Match[str]) -> str:
@@ -25,16 +34,24 @@ def _roman_year(match: re.Match[str]) -> str:
 
 
 def _roman(match: re.Match[str], names: list[str]) -> str:
-    word, value, following = match[1].lower(), roman(match[3]), (match[6] or "").strip()
+    word, value, following = match[1].lower(), roman(match[3]), (match[6] or "").strip().lower()
     single = len(match[3]) == 1
-    if value is None or match[2].startswith(".") or (single and match[3] == "L"):
+    dotted = match[2].startswith(".")
+    if (
+        value is None
+        or (dotted and (word not in tables.BEFORE_NUMBER or word == "no"))
+        or (single and match[3] == "L")
+    ):
         return match[0]
     before = names[max(names.index(word) - 1, 0)] if word in names else ""
-    numbered, regnal = word in tables.NUMBERED, word in tables.REGNAL or before in tables.REGNAL
+    numbered = dotted or word in tables.NUMBERED
+    regnal = word in tables.REGNAL or before in tables.REGNAL
     if match[1][0].islower() and not numbered:
         return match[0]
-    if match[3] == "I" and following and following not in tables.AFTER_FIRST and not match[5]:
-        return match[0]
+    if match[3] == "I" and following:
+        pronoun = following in tables.FIRST_PERSON if numbered else following not in tables.AFTER_FIRST
+        if pronoun and not match[5]:
+            return match[0]
     if single and not numbered and word not in tables.REGNAL:
         return match[0]
     if single and match[3] == "X" and not numbered and not following:
@@ -43,12 +60,18 @@ def _roman(match: re.Match[str], names: list[str]) -> str:
         said = f"the {ordinal(value)}"
     else:
         said = cardinal(value)
+    if dotted:
+        return f"{tables.BEFORE_NUMBER[word]} {said}"
     return f"{match[1]}{match[2]}{said}{match[5] or ''}"
 
 
 def read_capitals(text: str) -> str:
     """Read words in capitals: "VERY" -> "very", "NASA" -> "nasa", "FBI" -> "F B eye"."""
-    text = re.sub(rf"(?i)\b({_LETTER_NOUNS})\s+([AEIO])(?=[\s.,?!;:]*(?:$|[.,?!;:]|\b(?:is|was|and|or)\b))", _letter, text)
+    text = re.sub(
+        rf"(?i)\b({_LETTER_NOUNS})\s+([AEIO])(?=[\s.,?!;:]*(?:$|[.,?!;:]|\b(?:is|was|and|or)\b))",
+        _letter,
+        text,
+    )
     shouts = [match.span() for match in _CAPITALS.finditer(text) if _is_word(match[0])]
     loud = not any(char.islower() for char in text)
     return _CAPITALS.sub(lambda match: _read(match, text, shouts, loud), text)
@@ -68,6 +91,8 @@ def _stem(word: str) -> tuple[str, str]:
 
 
 def _is_word(written: str) -> bool:
+    if written.startswith("I'"):
+        return True
     word, ending = _stem(written)
     if ending not in ("", "'s", "s"):
         return True  # "DON'T"
@@ -79,9 +104,19 @@ def _is_word(written: str) -> bool:
 
 
 def _read(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: bool) -> str:
-    word, ending = _stem(match[0])
-    if ending.startswith("'") and ending != "'s":
+    if "'" in match[0] and not match[0].endswith(("'s", "'S")):
         return match[0].lower()
+    word, ending = _stem(match[0])
+    if re.search(r"\d\s?$", text[: match.start()]):  # a unit, "5 PM"
+        if word in tables.UNITS or word in ("AM", "PM"):
+            return match[0]
+        if word.lower() in tables.UNITS:
+            return word.lower()
+    beside_digit = re.search(r"\d\s?$", text[: match.start()]) or re.match(r"\s?[\d.]", text[match.end() :])
+    if beside_digit and word in tables.CURRENCIES:
+        return match[0]
+    if loud and word.lower() in (*tables.SHORT_MONTHS, *tables.WEEKDAYS, *tables.TITLES, *_MONTHS):
+        return word.title() if text[match.end() :][:1] in (".", " ") else word.lower()
     if word in tables.SAID:
         return tables.SAID[word] + ending
     if word in tables.EITHER and _shouted(match, text, shouts, loud):
@@ -101,6 +136,12 @@ def _shouted(match: re.Match[str], text: str, shouts: list[tuple[int, int]], lou
     before, after = text[: match.start()].rstrip(), text[match.end() :].lstrip()
     if match[0] in ("US", "WHO", "IT", "AI", "EU", "ID") and re.search(r"(?i)\b(the|an?|our|your)$", before):
         return False
+    if match[0] == "AM" and re.search(r"\bI$", before):
+        return True
     near = [end for start, end in shouts if start >= match.end() and not text[match.end() : start].strip()]
     near += [end for start, end in shouts if end <= match.start() and not text[end : match.start()].strip()]
-    return bool(near) or (loud and match[0] not in ("AI", "ID", "OS", "ER", "LA", "MA", "PA", "BA", "TA") and bool(before or after))
+    return bool(near) or (
+        loud
+        and match[0] not in ("AI", "ID", "OS", "ER", "LA", "MA", "PA", "BA", "TA")
+        and bool(before or after)
+    )

@@ -1,13 +1,19 @@
 """Markdown and HTML -> the lines that a reader would read aloud."""
 
 import html
+import itertools
 import re
 
+from talker.text import tables
+from talker.text.numbers import roman
+
+_BLOCKS = "br|p|div|li|[uo]l|h[1-6]|tr|table|section|article|blockquote|pre|hr|title|body"
 _HTML = (
     (re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|<!doctype[^>]*>", re.I | re.S), ""),
-    (re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|tr|table|section|article|blockquote|pre|hr)\b[^<>]*>", re.I), "\n"),
+    (re.compile(rf"</?(?:{_BLOCKS})\b[^<>]*>", re.I), "\n"),
     (re.compile(r"</?(?:td|th)\b[^<>]*>", re.I), ", "),
     (re.compile(r"<(?:https?://|mailto:)?([^\s<>]+[.@][^\s<>]+)>"), r"\1"),
+    (re.compile(r"(?<=\w)<sup>\s*(-?\d+)\s*</sup>", re.I), r"^\1"),
     (re.compile(r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"), ""),
 )  # fmt: skip
 _MARKDOWN = (
@@ -25,8 +31,8 @@ _NO_LINE = re.compile(
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(?=\S*[^\W\d])(.*?)\s*#*\s*")
 _QUOTE = re.compile(r"^\s{0,3}(?:>\s?)+(?=\D)")
 _BULLET = re.compile(r"\s*(?:[-*+–—•‣◦▪·●○]\s+)(?:\[[ xX]\]\s+)?(?=\S)")
-_NUMBERED = re.compile(r"\s*\(?(\d{1,3})[.)]\s+(?=\S)")
 _INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))(\d{1,2})[.)]\s+(?=\S)")
+_ITEM = re.compile(r"\(?(?:(\d{1,3})|([a-h])(?=\))|([IVX]{2,}|[ivx]{2,}))[.)]\s+(?=\S)")
 _ENDS = re.compile(r"[.?!…][\"'”’)\]*_]*$")
 _SHORT_LINE = 3  # words; a line of at most so many is not part of a wrapped paragraph
 _WRAPPED = 50  # characters; texts are wrapped at this width or more
@@ -42,6 +48,8 @@ def read_lines(text: str) -> list[str]:
     for pattern, replacement in _HTML:
         text = pattern.sub(replacement, text)
     text = html.unescape(text)
+    if re.search(r"(?m)^\s*II[.)]\s", text):  # then "I." numbers an item, too
+        text = re.sub(r"(?m)^(\s*)([IVX])(?=[.)]\s)", lambda m: f"{m[1]}{roman(m[2])}", text)
     found: list[str] = []
     for paragraph in re.split(r"\n[^\S\n]*\n", re.sub(r"\r\n?|[\u2028\u2029\f\v]", "\n", text)):
         found += _lines_of(paragraph)
@@ -59,7 +67,7 @@ def _lines_of(paragraph: str) -> list[str]:
             continue
         row = _QUOTE.sub("", row, count=1)
         heading, bullet = _HEADING.fullmatch(row), _BULLET.match(row)
-        numbered = _NUMBERED.match(row)
+        numbered = _ITEM.match(row.strip())
         if heading:
             content = heading[1]
         elif bullet:
@@ -84,13 +92,24 @@ def _lines_of(paragraph: str) -> list[str]:
 def _items(line: str) -> list[str]:
     """The items of a numbered list in one line: "1. Milk 2. Eggs" -> "1, Milk", "2, Eggs"."""
     marks = list(_INLINE_NUMBER.finditer(line))
-    starts_with_mark = bool(marks) and marks[0].start() == 0
     run = [mark for k, mark in enumerate(marks) if int(mark[1]) == int(marks[0][1]) + k]
     if len(run) < 2 or len(run) != len(marks) or run[0][1] not in ("0", "1"):
-        run = marks[:1] if starts_with_mark else []
+        run = []
     cuts = [0, *(mark.start() for mark in run if mark.start()), len(line)]
-    parts = [line[a:b].strip() for a, b in zip(cuts, cuts[1:], strict=False)]
-    return [_INLINE_NUMBER.sub(r"\1, ", part, count=1) if part[:1].isdigit() else part for part in parts]
+    parts = [line[a:b].strip() for a, b in itertools.pairwise(cuts)]
+    return [_numbered(part) for part in parts if part]
+
+
+def _numbered(item: str) -> str:
+    """ "1. Milk" -> "1, Milk", "b) eggs" -> "B, eggs"; a text without a mark is returned as it is."""
+    mark = _ITEM.match(item)
+    if mark is None:
+        return item
+    letter, numeral = mark[2], mark[3]
+    said = mark[1] or (
+        tables.LETTERS.get(letter.upper(), letter.upper()) if letter else roman(numeral.upper())
+    )
+    return f"{said}, {item[mark.end() :]}" if said else item
 
 
 def _continues(before: str, after: str, width: int) -> bool:

@@ -12,19 +12,20 @@ Match = re.Match[str]
 _N = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"  # 5, 1,250, 3.5, .5
 _EURO = r"\d{1,3}(?:\.\d{3})+,\d\d(?!\d)|\d+,\d\d(?!\d)"  # 1.250,75 or 5,50
 _MONTH = "|".join((*tables.MONTHS, *(short.title() for short in tables.SHORT_MONTHS)))
+_SHORT_MONTH = "|".join(short.title() for short in tables.SHORT_MONTHS)
 _WEEKDAY = "|".join(day.title() for day in tables.WEEKDAYS)
 _SIGN = "[" + "".join(sign for sign in tables.CURRENCIES if len(sign) == 1) + "]"
 _CODE = "|".join(code for code in tables.CURRENCIES if len(code) > 1)
 _LONG_SCALE = "|".join(name for name in tables.SCALES if len(name) > 1)
 _SCALE = rf"\s?(?:{_LONG_SCALE})\b|[kKmMbBtT]\b"
 _UNIT = "|".join(re.escape(unit) for unit in sorted(tables.UNITS, key=len, reverse=True))
-_TIGHT_UNITS = frozenset("J t s W V pt mo hp bar cal".split())  # units only directly after the digits
+_TIGHT_UNITS = frozenset(("J", "t", "pt", "mo", "hp", "bar", "cal"))  # units only directly after the digits
 _TIME = r"(?:[01]?\d|2[0-4]):[0-5]\d"
 _DIGIT = r"(?<![\w.,])"  # a number starts here
 
 
 def read_numerals(text: str) -> str:
-    """Replace every number of a text by words: "$3.50 at 7:05" -> "three dollars fifty cents at seven oh five".
+    """Replace every number by words: "$3.50 at 7:05" -> "three dollars fifty cents at seven oh five".
 
     Whole numbers from 1100 to 2099 without a comma are read as years: "1984" -> "nineteen eighty four".
     """
@@ -115,7 +116,12 @@ def _half_day_range(match: Match) -> str:
 
 def _time(match: Match) -> str:
     hour, minute = match[1], match[2]
-    if minute == "00" and not match[3] and 1 <= int(hour) <= 12 and not match.string[match.end() :].startswith("-"):
+    if (
+        minute == "00"
+        and not match[3]
+        and 1 <= int(hour) <= 12
+        and not match.string[match.end() :].startswith("-")
+    ):
         return f" {cardinal(int(hour))} o'clock"
     return f" {_clock(hour, minute, match[3])} "
 
@@ -155,21 +161,27 @@ def _version(match: Match) -> str:
 
 
 def _named_version(match: Match) -> str:
-    return f"{match[1]}{match[2]}{_version_number(match[3])}"
+    return f"{match[1]} {_version_number(match[3])}"
 
 
 def _three_digits(match: Match) -> str:
     """ "Boeing 747" -> "Boeing seven forty seven"."""
-    rest = int(match[3])
+    return f"{match[1]}{_hundreds(match[2] + match[3])}"
+
+
+def _hundreds(text: str) -> str:
+    rest = int(text[1:])
     tail = "hundred" if rest == 0 else f"{'oh ' if rest < 10 else ''}{cardinal(rest)}"
-    return f"{match[1]}{cardinal(int(match[2]))} {tail}"
+    return f"{cardinal(int(text[0]))} {tail}"
 
 
 # --- amounts ------------------------------------------------------------------------------------------------
 
 
-def _comma_decimals(text: str) -> str:
+def _comma_decimals(text: str, currency: str) -> str:
     """A number with the marks of continental Europe: "1.250,75" -> "1250.75", "5,50" -> "5.50"."""
+    if currency == "$" and "," not in text:
+        return text
     if re.fullmatch(r"\d{1,3}(?:\.\d{3})+(?:,\d{1,2})?|\d+,\d{1,2}", text):
         return text.replace(".", "").replace(",", ".")
     return text
@@ -177,7 +189,7 @@ def _comma_decimals(text: str) -> str:
 
 def _amount(currency: str, written: str, scale: str = "", singular: bool = False) -> str:
     one, many, cent, cents = tables.CURRENCIES[currency]
-    written = _comma_decimals(written)
+    written = _comma_decimals(written, currency)
     scale = scale.strip().lower()
     if scale:
         return f" {number(written)} {tables.SCALES[scale]} {one if singular else many} "
@@ -193,12 +205,15 @@ def _amount(currency: str, written: str, scale: str = "", singular: bool = False
 
 def _money(match: Match) -> str:
     """ "$5", "US$1.5 million", "-$3.50", "$5-10", "a $20 bill"."""
-    sign, first, scale, last, last_scale = (match[k] for k in ("sign", "first", "scale", "last", "last_scale"))
-    prefix = " ".join(tables.LETTERS.get(c, c) for c in match["country"] or "")
+    sign, first, scale, last, last_scale = (
+        match[k] for k in ("sign", "first", "scale", "last", "last_scale")
+    )
+    prefix = tables.COUNTRIES[match["country"]] if match["country"] else ""
     minus = "minus " if match["minus"] else ""
     after = match.string[match.end() :]
     noun = re.match(r"(?:\s|-)([a-z]+)", after)
-    singular = bool(noun) and noun[1] in tables.NOTES
+    article = re.search(r"\b[Aa]n?\s+$", match.string[: match.start()])
+    singular = bool(noun) and (noun[1] in tables.NOTES or article is not None)
     if last:
         beginning = _amount(sign, first, scale or "").split()
         name = tables.CURRENCIES[sign][:2]
@@ -231,11 +246,17 @@ def _fraction(match: Match) -> str:
     written = f"{match[2]}/{match[3]}"
     if not whole and written in tables.FIXED_FRACTIONS:
         return f" {tables.FIXED_FRACTIONS[written]} "
-    if not whole and ((under in (5, 10, 100) and re.match(r"\s+(stars|points|people|times)", after)) or over == under):
+    if not whole and (
+        (under in (5, 10, 100) and re.match(r"\s+(stars|points|people|times)", after)) or over == under
+    ):
         return f" {cardinal(over)} out of {cardinal(under)} "
     if not whole and under == 10 and not re.match(r"\s+of\b", after):
         return f" {cardinal(over)} out of {cardinal(under)} "
-    if under == 0 or (not whole and over > under and under > 4) or (under > 20 and under not in (32, 64, 100, 1000)):
+    if (
+        under == 0
+        or (not whole and over > under and (under > 4 or over > 9))
+        or (under > 20 and under not in (32, 64, 100, 1000))
+    ):
         return f" {match[1] or ''} {cardinal(over)} over {cardinal(under)} "
     said = f"{cardinal(over)} {_denominator(under, over)}"
     return f" {cardinal(int(whole))} and {said} " if whole else f" {said} "
@@ -254,7 +275,7 @@ def _quantity(match: Match) -> str:
         return match[0]
     if unit in ("m", "g", "l", "h", "L") and match["space"] and match.string[match.end() :][:1] == "'":
         return match[0]
-    if unit == "s" and (written.endswith("0") and len(written) > 1):
+    if unit == "s" and not match["space"] and (written.endswith("0") and len(written) > 1):
         return match[0]  # "the 80s"
     over = re.fullmatch(r"(?:(\d+) )?(\d+)/(\d+)", written)
     if over:
@@ -263,9 +284,19 @@ def _quantity(match: Match) -> str:
         single = not over[1] and int(over[2]) <= int(over[3])
     else:
         said, single = number(written), written == "1"
-    name = tables.UNITS[unit][0 if single or match["space"] == "-" else 1]
-    power_name = f"{tables.POWERS[power[-1]]} " if power else ""
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    single = (
+        single
+        or match["space"] == "-"
+        or bool(re.search(r"\b[Aa]n?\s$", before) and re.match(r"\s[a-z]", after))
+    )
+    name = tables.UNITS[unit][not single]
+    power_name = f"{tables.POWERS[power[-1]]} " if power and "/" not in unit else ""
+    if power and not power_name:
+        name += " squared" if power.endswith("2") else " cubed"
     rest = f" per {tables.UNITS[per][0]}" if per else ""
+    if match["per_power"]:
+        rest += " squared" if match["per_power"].endswith("2") else " cubed"
     return f" {said} {power_name}{name}{rest}" + ("" if match.string[match.end() :][:1] in ",.?!;:)" else " ")
 
 
@@ -284,13 +315,26 @@ def _feet(match: Match) -> str:
 def _inches(match: Match) -> str:
     if match.string[: match.start()].count('"') % 2:
         return match[0]  # the closing quote of a quotation
-    return f" {number(match[1])} {'inch' if match[1] == '1' else 'inches'}"
+    noun = re.match(
+        r"\s+(?!tall|long|wide|deep|high|thick|x\b|by\b|in\b|and\b|of\b)[a-z]", match.string[match.end() :]
+    )
+    return f" {number(match[1])} {'inch' if match[1] == '1' or noun else 'inches'}"
 
 
 def _degrees(match: Match) -> str:
-    scale = {"C": " Celsius", "F": " Fahrenheit", "K": " kelvin", "N": " north", "S": " south", "E": " east", "W": " west"}
+    scale = {
+        "C": " Celsius",
+        "F": " Fahrenheit",
+        "K": " kelvin",
+        "N": " north",
+        "S": " south",
+        "E": " east",
+        "W": " west",
+    }
     said = f" {number(match[1])} degree{'' if match[1] == '1' else 's'}"
-    return said + scale.get(match[2] or "", "")
+    return (
+        said + scale.get(match[2] or "", "") + ("" if match.string[match.end() :][:1] in ",.?!;:)" else " ")
+    )
 
 
 def _percent(match: Match) -> str:
@@ -307,6 +351,11 @@ def _power(match: Match) -> str:
         return f"{named[match[1]]} "
     sign = "minus " if match[1].startswith("-") else ""
     return f" to the power of {sign}{cardinal(int(match[1].lstrip('-')))} "
+
+
+def _scientific(match: Match) -> str:
+    sign = "minus " if match[2] == "-" else ""
+    return f" {number(match[1])} times ten to the power of {sign}{cardinal(int(match[3]))} "
 
 
 def _operator(match: Match) -> str:
@@ -338,23 +387,32 @@ def _plain_number(match: Match) -> str:
 
 def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
     """Patterns and their readings, in the order in which they are applied."""
-    half = rf"(?P<hour>\d{{1,2}})(?::(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?)?\s?(?P<half>[AaPp])(?:\.\s?[Mm]\b(?P<stop>\.)?|[Mm]\b)"
+    half = (
+        r"(?P<hour>\d{1,2})(?:[:.](?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?)?"
+        r"\s?(?P<half>[AaPp])(?:\.\s?[Mm]\b(?P<stop>\.)?|[Mm]\b)"
+    )
     end = r"(?!\w)"
-    number_date = rf"{_DIGIT}(\d{{4}}|\d{{1,2}})([-/.])(\d{{1,2}})\2(\d{{4}}|\d{{1,2}}){end}(?![-/]\d|\.\d)"
+    number_date = rf"{_DIGIT}(\d{{1,2}})(?:/|-)(\d{{1,2}})(?:/|-)(\d{{4}}|\d\d){end}(?![-/]\d|\.\d)"
     table: tuple[tuple[str, Callable[[Match], str]], ...] = (
         # dates
         (r"(?<=\d)T(?=\d\d:\d\d)", lambda m: ", "),
         (rf"\b({_WEEKDAY})\b\.?(,?\s+)(?=(?:{_MONTH}|\d))", _weekday),
         (rf"{_DIGIT}(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){end}", _numeric_date),
-        (number_date.replace(r"([-/.])", "(?:[-/.])").replace(r"\2", "[-/.]"), _numeric_date),
+        (number_date, _numeric_date),
+        (rf"{_DIGIT}(\d{{1,2}})\.(\d{{1,2}})\.(\d{{4}}){end}(?!\.\d)", _numeric_date),
         (r"\b((?:on|by|until|since|before|after|due|from)\s+)(\d{1,2})/(\d{1,2})(?![\d/])", _short_date),
         (
             rf"\b({_MONTH})\b\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?(?:\s?(?:-|to)\s?(\d{{1,2}})(?:st|nd|rd|th)?)?"
             rf"(?:,?\s+([12]\d{{3}}))?\b(?![\d:%]|\.\d|,\d{{3}}|\s?[ap]\.?m)",
             _month_day,
         ),
-        (rf"\b(the\s+)?(?<![\d.,:/$€£-])(\d{{1,2}})(?:st|nd|rd|th)?\s+({_MONTH})\b\.?(?:,?\s+([12]\d{{3}})\b)?", _day_month),
-        (rf"\b({'|'.join(m.title() for m in tables.SHORT_MONTHS)})\b\.?(?=\s+'?\d)", lambda m: _month(m[1])),
+        (
+            rf"\b(the\s+)?(?<![\d.,:/$€£-])(\d{{1,2}})(?:st|nd|rd|th)?\s+({_MONTH})\b\.?(?:,?\s+([12]\d{{3}})\b)?",
+            _day_month,
+        ),
+        (rf"\b({_SHORT_MONTH})\b\.?(?=\s+'?\d|\s?-\s?(?:{_MONTH})\b)", lambda m: _month(m[1])),
+        (rf"(?<=[a-z])\s?-\s?(?=(?:{_MONTH})\b)", lambda m: " to "),
+        (r"\b((?:19|20)\d\d)/(\d\d)\b", lambda m: f"{year(int(m[1]))} to {cardinal(int(m[2]))}"),
         # times
         (rf"(?<![\w.])(\d{{1,2}}(?::[0-5]\d)?(?:\s?[AaPp]\.?[Mm]\.?)?)\s?-\s?(?={half})", _half_day_range),
         (rf"(?<![\w.:]){half}", _half_day),
@@ -364,42 +422,71 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         # codes
         (r"(?<![\w.])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}(?!\w)", _telephone),
         (r"(?<!\w)\+\d[\d ().-]{6,}\d(?!\w)", _international),
-        (r"(?<![\w.,$€£-])\d{3}-\d{4}(?![\w-])", _telephone),
+        (r"(?<![\w.,$€£-])\d{3}-\d{4}(?![\w-])|(?<![\w.,])0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}(?!\w)", _telephone),
         (r"(?<!\w)\d{4}(?:[ -]\d{4}){2,}(?!\w)", _telephone),
         (r"(?<![\w.,])\d+(?:-\d+){2,}(?!\w)", _telephone),
+        (r"(?i)(?<=\b(?:call|dial).me[: ])\s*\d{3} \d{4}\b|(?<=\bcall )\d{3} \d{4}\b", _telephone),
+        (r"\b1-(8\d\d)-(?=[A-Za-z])", lambda m: f"one {_hundreds(m[1])} "),
         (r"(?i)\b(call|dial|ring|phone|calling|dialing|dialed|called)\s+(\d{3})\b(?![-.,:/]\d)", _emergency),
         (r"(?i)\b(v\.?\s?)?(?<![\d.])(\d+(?:\.\d+){2,})(?![\w.]*\d)(?!\w)", _version),
         (r"\b([vV])(\d+(?:\.\d+)?)\b", _version),
-        (rf"(?i)\b({'|'.join(tables.VERSIONED)})(\s+|-)(\d+\.\d+)\b(?!\.\d|\s?%)", _named_version),
-        (r"\b((?:Boeing|Airbus|Flight|Highway|Interstate|Porsche|Peugeot)\s+(?:[A-Z]-?)?|\b[AI]-?)(\d)(\d\d)\b", _three_digits),
+        (rf"(?i)\b({'|'.join(tables.VERSIONED)})(\s+|-|)(\d+\.\d+)\b(?!\.\d|\s?%)", _named_version),
+        (
+            r"\b((?:Boeing|Airbus|Flight|Highway|Interstate|Porsche|Peugeot)\s+(?:[A-Z]-?)?|\b[AI]-?)(\d)(\d\d)\b",
+            _three_digits,
+        ),
         # amounts
         (
             rf"(?P<minus>(?<![\w)])-)?(?:\b(?P<country>US|CA|AU|NZ|HK|[CA]))?(?P<sign>{_SIGN})\s?(?P<first>{_EURO}|{_N})(?P<scale>{_SCALE})?"
             rf"(?:\s?-\s?(?:{_SIGN})?(?P<last>{_N})(?P<last_scale>{_SCALE})?)?",
             _money,
         ),
-        (rf"(?P<minus>(?!))?(?P<country>(?!))?\b(?P<sign>{_CODE})\s?(?P<first>{_N})(?P<scale>{_SCALE})?(?P<last>(?!))?(?P<last_scale>(?!))?", _money),
+        (
+            rf"(?P<minus>(?!))?(?P<country>(?!))?\b(?P<sign>{_CODE})\s?(?P<first>{_N})(?P<scale>{_SCALE})?(?P<last>(?!))?(?P<last_scale>(?!))?",
+            _money,
+        ),
         (rf"{_DIGIT}({_EURO}|{_N})({_SCALE})?\s?({_SIGN}|¢|(?:{_CODE})\b)(?!\s?\d)", _money_after),
+        (
+            rf"{_DIGIT}([1-9]\d?)p\b",
+            lambda m: f" {cardinal(int(m[1]))} {'penny' if m[1] == '1' else 'pence'}",
+        ),
         (r"\b(dollars?|euros?|pounds?|cents?|yen)\s?/\s?([A-Za-z]+)\b", _per),
         # quantities
         (rf"{_DIGIT}(\d+)\s?'\s?(\d{{1,2}}(?:\.\d+)?)(?:\s?\"|'')?(?!\w)", _feet),
         (rf"{_DIGIT}({_N})\"(?!\w)", _inches),
+        (rf"{_DIGIT}(\d+)()'(?=\s+(?:tall|long|wide|deep|high)\b)", _feet),
         (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\.\s|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
+        (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", lambda m: f"{m[1]} to "),
+        (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", lambda m: " minus "),
+        (r"~\s?(?=[\d.])", lambda m: " about "),
         (rf"({_N})\s?°\s?([CFKNSEW]\b)?", _degrees),
         (rf"({_N})\s?(?=-\s?(?:{_N})\s?(?:%|(?:{_UNIT})\b))-\s?", _range),
         (rf"({_N})\s?%", _percent),
         (rf"{_DIGIT}({_N})\s?(sq\.?|square|cu\.?|cubic)\s?(ft|m|km|mi|in\.|yd|cm)\b\.?(?=\W|$)", _square),
         (
             rf"(?<![\w.,$€£])(?P<n>(?:\d+ )?\d+/\d+|{_N})(?P<space>\s|-)?(?P<unit>{_UNIT})(?P<power>\^?[23])?"
-            rf"(?:/(?P<per>{_UNIT}))?(?![\w^])",
+            rf"(?:/(?P<per>{_UNIT})(?P<per_power>\^?[23])?)?(?![\w^])",
             _quantity,
         ),
         (rf"{_DIGIT}({_N})([kM]|bn|mn)\b", _scaled),
         # arithmetic
-        (rf"{_DIGIT}(\d+)\s?x\s?(?=\d)", lambda m: f"{m[1]} {'by' if 'x' == m[0].strip()[-1] and ' ' not in m[0] else 'times'} "),
-        (r"(?<=\d)x\b", lambda m: " times "),
+        (
+            rf"{_DIGIT}(\d+)\s?x\s?(?=\d)",
+            lambda m: f"{m[1]} {'times' if ' ' in m[0] else 'by'} ",
+        ),
+        (r"(?<=\d)x\b(?!\s*[-+=])", lambda m: " times "),
+        (r"(?<=\d)!(?=\s*[-=+*/×])", lambda m: " factorial "),
+        (rf"{_DIGIT}({_N})[eE]([-+]?)(\d+)\b", _scientific),
+        (r"(?<=\d)-(?=\d[\d.]*\s*=)", lambda m: " minus "),
+        (
+            r"(?i)\b(in|since|year|around|about|circa) (10\d\d)\b(?![,.]\d)",
+            lambda m: f"{m[1]} {year(int(m[2]))}",
+        ),
         (r"(?<=\w)\^\s?(-?\d+)", _power),
         (r"(?<=\w)\^(?=\w)", lambda m: " to the power of "),
+        (r"(?<=\d)\s/\s(?=\d)|(?<=\d)/(?=\d+\s*=)", lambda m: " divided by "),
+        (r"(?<=\d\d\d)×(?=\d\d\d)", lambda m: " by "),
+        (r"(?<=\d)\s-\s(?=\d)", lambda m: " to " if re.search("[A-Za-z]", m.string) else " minus "),
         (r"√\s?(?=\w)", lambda m: " the square root of "),
         (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]|\b(?:is|equals)\b))", lambda m: " minus "),
         (r"(?<=[\w)%])\s*(==|!=|<=|>=|[≠≤≥≈÷×])\s*(?=[\w(.-])", _operator),
@@ -415,7 +502,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (rf"(?<![\w.,-])({_N})\s?-\s?(?=(?:{_N})(?![\w-]))", _range),
         (r"(?<=\d)-(?=\d)", lambda m: " to "),
         (r"(?<![\w)\]])-(?=\.?\d)", lambda m: " minus "),
-        (r"(?<!\d)(\d{1,3})((?: \d{3}){2,})(?![\d,.]\d)", lambda m: f" {cardinal(int(m[0].replace(' ', '')))} "),
+        (
+            r"(?<!\d)(\d{1,3})((?: \d{3}){2,})(?![\d,.]\d)",
+            lambda m: f" {cardinal(int(m[0].replace(' ', '')))} ",
+        ),
         (r"(?<=\d)([AEIO])(?![a-z])|(?<![A-Za-z])([AEIO])-?(?=\d)", _letter),
         (r"(\d)([A-Za-z])", lambda m: f"{m[1]} {m[2]}"),
         (r"([A-Za-z])-?(\d)", lambda m: f"{m[1]} {m[2]}"),

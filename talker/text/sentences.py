@@ -18,7 +18,7 @@ _ABBREVIATION = re.compile(r"(?:^|[\s(\"'])((?:[A-Za-z]\.)+[A-Za-z]|[A-Za-z]+|Ph
 
 
 def split_sentences(text: str, max_seconds: float = 12.0, force: bool = False) -> list[str]:
-    """Split a text at sentence ends, line breaks and list items, and long sentences at commas or between words.
+    """Split a text at sentence ends and line breaks, and long sentences at commas or between words.
 
     A full stop after an abbreviation or an initial, or inside a number, ends no sentence; a closing quote or
     bracket belongs to the sentence before it. Markup is dropped. The number of a list item is its first word.
@@ -74,7 +74,7 @@ def _sentences(line: str) -> list[str]:
 
 def _ends(sentence: str, following: str) -> bool:
     """Whether a piece that ends with . ? or ! is a whole sentence before the text `following`."""
-    if following[:1].islower():
+    if following[:1].islower() or following[:1] in "=+*/×÷<>":
         return False
     if not can_be_said(sentence) or not any(char.isalnum() for char in sentence):
         return False
@@ -82,8 +82,11 @@ def _ends(sentence: str, following: str) -> bool:
     if match is None:
         return True
     word = match[1].lower()
-    digit = following[:1].isdigit()
-    if "." in word or (len(word) == 1 and (match[1].isupper() and match[1] != "I" or word in tables.BEFORE_NUMBER and digit)):
+    digit = following[:1].isdigit() or re.match(r"[IVXL]{2,}\b", following) is not None
+    if "." in word or (
+        len(word) == 1
+        and ((match[1].isupper() and match[1] != "I") or (word in tables.BEFORE_NUMBER and digit))
+    ):
         return ends_sentence(following)
     if word in tables.BEFORE_NUMBER and digit:
         return False
@@ -96,6 +99,8 @@ def _ends(sentence: str, following: str) -> bool:
     if word in tables.TITLES and word != "v":
         named = word not in tables.BEFORE_NAME or match[1][0].isupper()
         return not named or (word in ("ft", "sec", "col", "mt", "gen", "st") and ends_sentence(following))
+    if word in tables.AMBIGUOUS and digit:
+        return False
     if word in tables.ABBREVIATIONS and word not in tables.AMBIGUOUS:
         return ends_sentence(following)
     return True

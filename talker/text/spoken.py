@@ -17,7 +17,8 @@ from talker.text.written import read_abbreviations, read_addresses
 NOTHING_TO_SAY = "nothing to say: the text has no letters or digits"
 
 _PLAIN = str.maketrans(tables.PLAIN)
-_EMOTICON = re.compile(r"(?<!\S)(?:[:;=8][-'^o]?[)(\]\[DPpOo/|\\3*]+|<3+|[xX]D+|\^_*\^)(?!\S)")
+_EMOTICON = re.compile(r"(?<!\S)(?:(?:[:;=][-'^o]?|8-)[)(\]\[DPpOo/|\\*]+|<3+|[xX]D+|\^_*\^)(?!\S)")
+_SUPERSCRIPT = re.compile(rf"(?<=[\w)])[{''.join(tables.SUPERSCRIPTS)}]+")
 _LATIN = re.compile(r"LATIN (SMALL|CAPITAL) LETTER ([A-Z])\b")
 
 
@@ -66,9 +67,11 @@ def spoken(text: str) -> str:
         return _punctuate(" ".join(tables.SYMBOLS.get(char, "") for char in text))
     text = _EMOTICON.sub(" ", text)
     text = read_addresses(text)
-    if not any(char.islower() for char in text):
-        text = read_capitals(text)
     text = read_roman_numerals(text)
+    if not re.search(r"[a-z]{3}", re.sub(r"\b(?:dot|at|hashtag|slash)\b", "", text)) and not any(
+        char.islower() for char in text
+    ):
+        text = read_capitals(text)
     text = read_abbreviations(text)
     text = read_numerals(text)
     text = _name_symbols(text)
@@ -77,6 +80,7 @@ def spoken(text: str) -> str:
 
 
 def _ascii(text: str) -> str:
+    text = _SUPERSCRIPT.sub(_superscript, text)
     kept: list[str] = []
     for char in unicodedata.normalize("NFKD", text.translate(_PLAIN)).translate(_PLAIN):
         if char.isascii():
@@ -90,8 +94,14 @@ def _ascii(text: str) -> str:
     return re.sub(r"\s+", " ", "".join(kept)).strip()
 
 
+def _superscript(match: re.Match[str]) -> str:
+    """ "x²" -> "x^2"; after a longer word it is the number of a footnote, which is dropped."""
+    word = re.search(r"[^\W\d_]*$", match.string[: match.start()])
+    return "" if word and len(word[0]) > 3 else "^" + "".join(tables.SUPERSCRIPTS[char] for char in match[0])
+
+
 def _letter(name: str) -> str:
-    """A plain form of a letter by its Unicode name: LATIN SMALL LETTER H WITH STROKE -> h, GREEK ... PI -> pi."""
+    """A plain form of a letter by its Unicode name: "LATIN SMALL LETTER H WITH STROKE" -> "h"."""
     latin = _LATIN.match(name)
     if latin:
         return latin[2].lower() if latin[1] == "SMALL" else latin[2]

@@ -12,7 +12,8 @@ _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(rf"\b(?:https?|ftp)://\S+{_TAIL}|\bwww\.\S+{_TAIL}", re.I)
 _SITE = re.compile(rf"(?<![\w@./-])(?:[A-Za-z0-9-]+\.)+(?:{_DOMAINS})\b(?![.-]?\w)(?:/\S*{_TAIL})?")
 _FILE = re.compile(
-    rf"(?<![\w@/\\])(?:[A-Za-z]:\\|~?/|\.{{1,2}}/)?(?:[\w.-]+[/\\])*[\w-]+(?:\.[\w-]+)*\.(?:{_EXTENSIONS})\b(?![.-]?\w)", re.I
+    rf"(?<![\w@/\\])(?:[A-Za-z]:\\|~?/|\.{{1,2}}/)?(?:[\w.-]+[/\\])*[\w-]+(?:\.[\w-]+)*\.(?:{_EXTENSIONS})\b(?![.-]?\w)",
+    re.I,
 )
 _PATH = re.compile(r"(?<!\S)(?:~|[A-Za-z]:)?[/\\](?:[\w.-]+[/\\])+[\w.-]*\w|(?<!\S)/[a-z][\w-]+(?=\s|$)")
 _HASHTAG = re.compile(r"(?<![\w&])#(\w*[A-Za-z]\w*)")
@@ -37,7 +38,9 @@ def read_addresses(text: str) -> str:
 
 def _camel(name: str) -> str:
     """Split "ThrowbackThursday" and "Top10" into words."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " ", name)
+    name = re.sub(
+        r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " ", name
+    )
     return name.replace("_", " ")
 
 
@@ -49,7 +52,7 @@ def _address(written: str, last: dict[str, str] | None = None) -> str:
     site = re.match(r"[^/?#]*", written)
     for index, piece in enumerate(pieces):
         dotted = index > 0 and pieces[index - 1] == "."
-        if last is not None and index == len(pieces) - 1 or (last and dotted and index == len(pieces) - 2):
+        if (last is not None and index == len(pieces) - 1) or (last and dotted and index == len(pieces) - 2):
             extension = "".join(pieces[index:]).lower()
             if extension in last:
                 said.append(last[extension])
@@ -67,6 +70,9 @@ def _address(written: str, last: dict[str, str] | None = None) -> str:
 # --- abbreviations ------------------------------------------------------------------------------------------
 
 
+_WEEKDAYS = re.compile(rf"\b(?:{'|'.join(day.title() for day in tables.WEEKDAYS)})\.")
+
+
 def ends_sentence(after: str) -> bool:
     """Whether the full stop of an abbreviation also ends its sentence, judged by the text after it."""
     after = after.lstrip(" \"')]")
@@ -77,18 +83,30 @@ def ends_sentence(after: str) -> bool:
 
 
 def read_abbreviations(text: str) -> str:
-    """Read abbreviations: "Gov. Smith, e.g. in Jan. 2020" -> "governor Smith, for example in January 2020"."""
+    """Read abbreviations: "Gov. Lee, e.g. in Jan. 2020" -> "governor Lee, for example in January 2020"."""
     text = re.sub(r"(?<![\w/])(w/o|b/c|a/c|n/a|c/o)(?![\w/])", lambda m: _plain(m[1]), text, flags=re.I)
     text = re.sub(r"(?<!\w)w/\s?(?=\w)", "with ", text)
-    text = re.sub(r"\b(e\.g|i\.e|n\.b|w\.r\.t)\b\.?,?", lambda m: tables.DOTTED[m[1].lower()], text, flags=re.I)
+    text = re.sub(
+        r"\b(e\.g|i\.e|n\.b|w\.r\.t)\b\.?,?", lambda m: tables.DOTTED[m[1].lower()], text, flags=re.I
+    )
+    text = re.sub(r"\b([A-Z]{1,3})&([A-Z]{1,3})\b", lambda m: f"{_spelled(m[1])} and {_spelled(m[2])}", text)
+    text = text.replace("&&", "&")
+    text = re.sub(r"\b([A-F])([-+])(?=[\s.,;!?)]|$)", _grade, text)
+    text = re.sub(r"(?<!\S)\.(?=[A-Za-z]{2,})", "dot ", text)
+    text = re.sub(r"(?<![\w.])([A-Z])\.(?=\s+[a-z])", lambda m: _spelled(m[1]), text)
     text = re.sub(r"\b(?:eg|ie)\b\.?(?=[\s,])", lambda m: tables.PLAIN_ABBREVIATIONS[m[0].strip(".")], text)
     text = re.sub(r"\bPh\.?\s?D\b(\.?)", lambda m: "P H D" + _stop(m, text), text)
     text = re.sub(r"(?<![\w.])((?:[A-Za-z]\.){2,})(?![A-Za-z]{2})", lambda m: _letters(m, text), text)
-    text = re.sub(r"(?<![\w.])((?:[A-Z]\.\s?)+)(?=\s*[A-Z])", lambda m: _initials(m, text), text)
+    text = re.sub(r"(?<![\w.])((?:[A-Z]\.\s?)+)(?=\s*[A-Z](?!\.))", lambda m: _initials(m, text), text)
     text = re.sub(r"\b([A-Za-z]+)\.(?![\w.])", lambda m: _dotted(m, text), text)
     text = re.sub(r"\b(Mr|Mrs|Ms|Dr|Prof|Gov|Sen|Sgt|Capt|Lt|Mt|St)(?=\s+[A-Z][a-z])", _title, text)
     text = re.sub(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z]{2,}\b)(?!\w*\.\s)", _inner_dot, text)
     return re.sub(r"\bvs\b", "versus", text)
+
+
+def _grade(match: re.Match[str]) -> str:
+    """ "A-" -> "eh minus", but "A - B" and "x + A + 1" are not grades."""
+    return f"{_spelled(match[1])} {'minus' if match[2] == '-' else 'plus'}"
 
 
 def _plain(written: str) -> str:
@@ -143,12 +161,18 @@ def _dotted(match: re.Match[str], text: str) -> str:
         return ("street" if word == "st" else "drive") + stop
     if word in tables.SHORT_MONTHS and (match[1][0].isupper()):
         return tables.MONTHS[tables.SHORT_MONTHS[word] - 1] + stop
-    if word in tables.WEEKDAYS and match[1][0].isupper() and (word not in ("sun", "sat", "wed") or re.match(r",|\d", after)):
+    if (
+        word in tables.WEEKDAYS
+        and match[1][0].isupper()
+        and (re.match(r",|\d", after) or len(_WEEKDAYS.findall(text)) > 1)
+    ):
         return tables.WEEKDAYS[word] + stop
     if word in tables.TITLES and (named or word not in tables.BEFORE_NAME):
         return tables.TITLES[word]
     if word in tables.ABBREVIATIONS and (
-        word not in tables.AMBIGUOUS or re.match(r"[a-z,\d(]", after) or (word == "al" and before and before[1] == "et")
+        word not in tables.AMBIGUOUS
+        or re.match(r"[a-z,\d(]", after)
+        or (word == "al" and before and before[1] == "et")
     ):
         return tables.ABBREVIATIONS[word] + stop
     if word in ("co", "sq") and named:
