@@ -400,8 +400,8 @@ def _text_to_speak(options: argparse.Namespace) -> str:
             ) from error
     if _is_file(options.text):
         raise UserError(
-            f"{options.text} is a file: to speak its text, give --text-file {options.text}; to speak its name, "
-            "give - and the name on standard input"
+            f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
+            "standard input"
         )
     return _text(options.text)
 

@@ -7,6 +7,8 @@ from talker.text.numbers import cardinal, ordinal, roman, year
 from talker.text.phonemes import in_lexicon
 
 _ROMAN = re.compile(r"\b([A-Za-z]+)(\.?\s+)([IVXL]+)(st|nd|rd|th)?\b('s)?(?=(\s+[A-Za-z']+)?)")
+_ROMAN_LIST = re.compile(r"\b([A-Z][a-z]+)( [IVX]+)((?:(?:,|,? and|,? or| &| to|-) ?(?:[IVX]{2,}|[VX])\b)+)")
+_NOT_ROMAN = frozenset(("IV", "VI", "XI", "XX", "XXX"))
 _CAPITALS = re.compile(r"\b[A-Z]{2,}(?:'?s)?\b(?:'[A-Z]+\b)?|\bI'[A-Z]+\b")
 _MONTHS = tuple(month.lower() for month in tables.MONTHS)
 _LETTER_NOUNS = "vitamin|plan|grade|type|group|hepatitis|option|class|section|exhibit|answer|part|point"
@@ -19,6 +21,7 @@ def read_roman_numerals(text: str) -> str:
     )
     text = re.sub(r"\bM{1,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{1,3})(?:IX|IV|V?I{0,3})\b", _roman_year, text)
     text = re.sub(r"\b([A-Z][A-Za-z]+) (the|THE) ([IVX]+)\b(?!\s+[A-Z])", _the, text)
+    text = _ROMAN_LIST.sub(_roman_list, text)
     names = [word.lower() for word in re.findall(r"[A-Za-z]+", text)]
     return _ROMAN.sub(lambda match: _roman(match, names), text)
 
@@ -31,6 +34,15 @@ def _the(match: re.Match[str]) -> str:
 def _roman_year(match: re.Match[str]) -> str:
     value = roman(match[0])
     return year(value) if value and len(match[0]) > 3 else match[0]
+
+
+def _roman_list(match: re.Match[str]) -> str:
+    """ "Parts I, II and IV" -> "Part I, two and four"."""
+    noun = match[1] if match[1].lower() in tables.NUMBERED else match[1].removesuffix("s")
+    if noun.lower() not in tables.NUMBERED or roman(match[2].strip()) is None:
+        return match[0]
+    tail = re.sub(r"[IVX]+\b", lambda m: cardinal(roman(m[0]) or 0) if roman(m[0]) else m[0], match[3])
+    return f"{match[1]} {cardinal(roman(match[2].strip()) or 0)}{tail.replace('-', ' to ')}"
 
 
 def _roman(match: re.Match[str], names: list[str]) -> str:
@@ -116,7 +128,7 @@ def _read(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: 
     if beside_digit and word in tables.CURRENCIES:
         return match[0]
     if loud and word.lower() in (*tables.SHORT_MONTHS, *tables.WEEKDAYS, *tables.TITLES, *_MONTHS):
-        return word.title() if text[match.end() :][:1] in (".", " ") else word.lower()
+        return word.title()
     if word in tables.SAID:
         return tables.SAID[word] + ending
     if word in tables.EITHER and _shouted(match, text, shouts, loud):
@@ -127,6 +139,9 @@ def _read(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: 
         vowels = sum(char in "AEIOUY" for char in word)
         if vowels and len(word) >= 4 and (len(word) > 5 or (loud and vowels > 1)):
             return word.lower() + ending
+    value = roman(word) if set(word) <= set("IVX") and word not in _NOT_ROMAN else None
+    if value:
+        return cardinal(value) + ending
     letters = " ".join(tables.LETTERS.get(letter, letter) for letter in word)
     return letters + ("'s" if ending else "")
 

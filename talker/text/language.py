@@ -203,7 +203,7 @@ def latin_language(text: str) -> str | None:
     if distinct and distinct + len(marked) >= 2 and score + len(marked) > 1.5 * english:
         return language if score + len(marked) >= 0.15 * len(words) else None
     if english == 0 and len(counted) >= 4:
-        unknown = [word for word in counted if not in_lexicon(word.removesuffix("'s"))]
-        if len(unknown) >= 4 and len(unknown) > 0.6 * len(counted):
+        unknown = {word for word in counted if not in_lexicon(word.removesuffix("'s"))}
+        if len(unknown) >= 4 and len(unknown) > 0.6 * len(set(counted)):
             return "in another language"
     return None

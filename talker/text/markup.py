@@ -19,6 +19,7 @@ _HTML = (
 _MARKDOWN = (
     (re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s+\"[^\"]*\")?\)|!?\[([^\[\]]+)\]\[[^\[\]]*\]"), r"\1\2"),
     (re.compile(r"\\([\\`*_{}\[\]()#+.!>~|-])"), r"\1"),
+    (re.compile(r"(?<=\w)\s?\[\d+(?:[,-]\s?\d+)*\]"), ""),
     (re.compile(r"``?([^`]+)``?"), r"\1"),
     (re.compile(r"\*\*\*?(?=\S)([^*]+?)(?<=\S)\*\*\*?"), r"\1"),
     (re.compile(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])"), r"\1"),
@@ -28,12 +29,13 @@ _MARKDOWN = (
 _NO_LINE = re.compile(
     r"\s*(?:```.*|~~~.*|[-*_=](?:\s?[-*_=]){2,}|\|?[\s:|-]*-{3,}[\s:|-]*\|?|\[[^\]]+\]:\s.*)\s*"
 )
-_HEADING = re.compile(r"\s{0,3}#{1,6}\s+(?=\S*[^\W\d])(.*?)\s*#*\s*")
+_HEADING = re.compile(r"\s{0,3}(?:#{2,6}\s+|#\s+(?=.*[^\W\d]))(.*?)\s*#*\s*")
 _QUOTE = re.compile(r"^\s{0,3}(?:>\s?)+(?=\D)")
 _BULLET = re.compile(r"\s*(?:[-*+–—•‣◦▪·●○]\s+)(?:\[[ xX]\]\s+)?(?=\S)")
 _INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))(\d{1,2})[.)]\s+(?=\S)")
 _ITEM = re.compile(r"\(?(?:(\d{1,3})|([a-h])(?=\))|([IVX]{2,}|[ivx]{2,}))[.)]\s+(?=\S)")
 _ENDS = re.compile(r"[.?!…][\"'”’)\]*_]*$")
+_LONGEST_WORD = 200  # characters
 _SHORT_LINE = 3  # words; a line of at most so many is not part of a wrapped paragraph
 _WRAPPED = 50  # characters; texts are wrapped at this width or more
 
@@ -45,6 +47,7 @@ def read_lines(text: str) -> list[str]:
     A line break inside a wrapped paragraph is a space; any other line break ends a line. A text without
     markup and line breaks is returned as it is.
     """
+    text = break_long_words(text)
     for pattern, replacement in _HTML:
         text = pattern.sub(replacement, text)
     text = html.unescape(text)
@@ -54,6 +57,11 @@ def read_lines(text: str) -> list[str]:
     for paragraph in re.split(r"\n[^\S\n]*\n", re.sub(r"\r\n?|[\u2028\u2029\f\v]", "\n", text)):
         found += _lines_of(paragraph)
     return [line for line in found if line]
+
+
+def break_long_words(text: str) -> str:
+    """Insert spaces into runs of more than _LONGEST_WORD characters, so that no pattern takes long."""
+    return re.sub(rf"(\S{{{_LONGEST_WORD}}})(?=\S)", r"\1 ", text)
 
 
 def _lines_of(paragraph: str) -> list[str]:

@@ -90,6 +90,10 @@ def _weekday(match: Match) -> str:
     return tables.WEEKDAYS[match[1].lower()] + match[2]
 
 
+def _weekdays(match: Match) -> str:
+    return f"{tables.WEEKDAYS[match[1].lower()]} to {tables.WEEKDAYS[match[2].lower()]}"
+
+
 def _clock(hour: str, minute: str | None, second: str | None = None) -> str:
     said = digits(hour) if hour == "00" else cardinal(int(hour))
     if minute and int(minute):
@@ -262,6 +266,11 @@ def _fraction(match: Match) -> str:
     return f" {cardinal(int(whole))} and {said} " if whole else f" {said} "
 
 
+def _division(match: Match) -> str:
+    whole = " / " not in match[0] and int(match[1]) <= int(match[2])
+    return match[0] if whole else f"{match[1]} divided by {match[2]}"
+
+
 def _denominator(under: int, over: int) -> str:
     if under in tables.FRACTIONS:
         return tables.FRACTIONS[under][over > 1]
@@ -394,7 +403,9 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
     end = r"(?!\w)"
     number_date = rf"{_DIGIT}(\d{{1,2}})(?:/|-)(\d{{1,2}})(?:/|-)(\d{{4}}|\d\d){end}(?![-/]\d|\.\d)"
     table: tuple[tuple[str, Callable[[Match], str]], ...] = (
+        (r"~\s?(?=[\d.$€£¥])", lambda m: " about "),
         # dates
+        (rf"\b({_WEEKDAY})\b\.?\s?-\s?({_WEEKDAY})\b\.?", _weekdays),
         (r"(?<=\d)T(?=\d\d:\d\d)", lambda m: ", "),
         (rf"\b({_WEEKDAY})\b\.?(,?\s+)(?=(?:{_MONTH}|\d))", _weekday),
         (rf"{_DIGIT}(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){end}", _numeric_date),
@@ -429,7 +440,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"\b1-(8\d\d)-(?=[A-Za-z])", lambda m: f"one {_hundreds(m[1])} "),
         (r"(?i)\b(call|dial|ring|phone|calling|dialing|dialed|called)\s+(\d{3})\b(?![-.,:/]\d)", _emergency),
         (r"(?i)\b(v\.?\s?)?(?<![\d.])(\d+(?:\.\d+){2,})(?![\w.]*\d)(?!\w)", _version),
-        (r"\b([vV])(\d+(?:\.\d+)?)\b", _version),
+        (r"\b(v|V(?=\d+\.))(\d+(?:\.\d+)?)\b", _version),
         (rf"(?i)\b({'|'.join(tables.VERSIONED)})(\s+|-|)(\d+\.\d+)\b(?!\.\d|\s?%)", _named_version),
         (
             r"\b((?:Boeing|Airbus|Flight|Highway|Interstate|Porsche|Peugeot)\s+(?:[A-Z]-?)?|\b[AI]-?)(\d)(\d\d)\b",
@@ -453,12 +464,12 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"\b(dollars?|euros?|pounds?|cents?|yen)\s?/\s?([A-Za-z]+)\b", _per),
         # quantities
         (rf"{_DIGIT}(\d+)\s?'\s?(\d{{1,2}}(?:\.\d+)?)(?:\s?\"|'')?(?!\w)", _feet),
+        (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", lambda m: f"{m[1]} inch"),
         (rf"{_DIGIT}({_N})\"(?!\w)", _inches),
         (rf"{_DIGIT}(\d+)()'(?=\s+(?:tall|long|wide|deep|high)\b)", _feet),
         (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\.\s|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
         (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", lambda m: f"{m[1]} to "),
         (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", lambda m: " minus "),
-        (r"~\s?(?=[\d.])", lambda m: " about "),
         (rf"({_N})\s?°\s?([CFKNSEW]\b)?", _degrees),
         (rf"({_N})\s?(?=-\s?(?:{_N})\s?(?:%|(?:{_UNIT})\b))-\s?", _range),
         (rf"({_N})\s?%", _percent),
@@ -484,7 +495,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         ),
         (r"(?<=\w)\^\s?(-?\d+)", _power),
         (r"(?<=\w)\^(?=\w)", lambda m: " to the power of "),
-        (r"(?<=\d)\s/\s(?=\d)|(?<=\d)/(?=\d+\s*=)", lambda m: " divided by "),
+        (r"(\d+)(?:\s/\s(?=\d)|/(?=\d+\s*=))(\d+)", _division),
         (r"(?<=\d\d\d)×(?=\d\d\d)", lambda m: " by "),
         (r"(?<=\d)\s-\s(?=\d)", lambda m: " to " if re.search("[A-Za-z]", m.string) else " minus "),
         (r"√\s?(?=\w)", lambda m: " the square root of "),
@@ -496,11 +507,13 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"(?<=[A-Za-z])\+\+", lambda m: " plus plus"),
         (r"±\s?(?=\d)", lambda m: " plus or minus "),
         # fractions, ordinals, ranges, plain numbers
+        (r"\b50-50\b", lambda m: " fifty fifty "),
         (r"(?<![\d/.,])(?:(\d+)\s+)?(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)", _fraction),
         (r"\b(\d[\d,]*)(?:st|nd|rd|th)\b", _ordinal),
         (r"(?<![\w.,])'?(\d+)'?s\b", _plural),
         (rf"(?<![\w.,-])({_N})\s?-\s?(?=(?:{_N})(?![\w-]))", _range),
         (r"(?<=\d)-(?=\d)", lambda m: " to "),
+        (r"(?<=\d)\s?/\s?(?=\d)", lambda m: " "),
         (r"(?<![\w)\]])-(?=\.?\d)", lambda m: " minus "),
         (
             r"(?<!\d)(\d{1,3})((?: \d{3}){2,})(?![\d,.]\d)",
@@ -509,7 +522,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"(?<=\d)([AEIO])(?![a-z])|(?<![A-Za-z])([AEIO])-?(?=\d)", _letter),
         (r"(\d)([A-Za-z])", lambda m: f"{m[1]} {m[2]}"),
         (r"([A-Za-z])-?(\d)", lambda m: f"{m[1]} {m[2]}"),
-        (r"(?<!\w)'(\d\d)\b", lambda m: f" {number(m[1])} "),
+        (r"(?<!\w)'(\d\d)\b", lambda m: f" {'oh ' if m[1][0] == '0' else ''}{cardinal(int(m[1]))} "),
         (_N, _plain_number),
     )
     return tuple((re.compile(pattern), read) for pattern, read in table)

@@ -5,7 +5,7 @@ import re
 from talker.errors import UserError
 from talker.text import tables
 from talker.text.language import check_english
-from talker.text.markup import read_lines
+from talker.text.markup import break_long_words, read_lines
 from talker.text.spoken import NOTHING_TO_SAY, can_be_said, clean
 from talker.text.written import ends_sentence
 
@@ -31,6 +31,7 @@ def split_sentences(text: str, max_seconds: float = 12.0, force: bool = False) -
     Raises:
         UserError: the text has nothing to say, or is not English.
     """
+    text = break_long_words(text)
     if not force:
         check_english(text)
     sentences: list[str] = []
@@ -88,7 +89,7 @@ def _ends(sentence: str, following: str) -> bool:
         and ((match[1].isupper() and match[1] != "I") or (word in tables.BEFORE_NUMBER and digit))
     ):
         return ends_sentence(following)
-    if word in tables.BEFORE_NUMBER and digit:
+    if (word in tables.BEFORE_NUMBER or word in tables.WEEKDAYS) and digit:
         return False
     if word in tables.SHORT_MONTHS and match[1][0].isupper():
         return not digit and ends_sentence(following)

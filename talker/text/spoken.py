@@ -111,7 +111,6 @@ def _letter(name: str) -> str:
 def _name_symbols(text: str) -> str:
     """Name the symbols that no rule has read."""
     text = re.sub(r"(?<=\w)\s*(?:→|⟶|➔|➜|->|=>)\s*(?=\w)", " to ", text)
-    text = re.sub(r"\s(/)\s", " slash ", f" {text} ").strip()
     text = re.sub(r"[/\\|~_^*<>]", " ", text)
     return re.sub(
         r"[^A-Za-z\s.,?!:;()\[\]{}\"'-]", lambda match: f" {tables.SYMBOLS.get(match[0], '')} ", text

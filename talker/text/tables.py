@@ -20,7 +20,8 @@ PLAIN = (
     "Ł": "L"}
     | {"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i", "ə": "e", "ŋ": "ng",
     "¿": "", "¡": ""}
-    | {"№": " No. ", "℃": "°C", "℉": "°F", "℅": " care of ", "Ω": "Ω", "µ": "μ", "²": "^2", "³": "^3",
+    | {"≠": " != ", "№": " No. ", "℃": "°C", "℉": "°F", "℅": " care of ", "Ω": "Ω", "µ": "μ",
+        "²": "^2", "³": "^3",
     "™": " trademark "}
     | {f"{char}": f" {char}" for char in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
 )
@@ -94,7 +95,7 @@ BEFORE_NUMBER = {
     "vols": "volumes", "ch": "chapter", "sec": "section", "art": "article", "eq": "equation",
     "par": "paragraph", "ca": "circa", "c": "circa",
     "ext": "extension", "tel": "telephone", "apt": "apartment", "rm": "room", "ver": "version",
-    "op": "opus", "nr": "number", "pt": "part",
+    "op": "opus", "d": "died", "b": "born", "nr": "number", "pt": "part",
 }
 # Their full stop may also end a sentence.
 ABBREVIATIONS = {

@@ -24,6 +24,7 @@ _DOTTED_FILE = re.compile(r"(?<![\w.])\.([a-z]{2,4})(?=\s+(?:file|extension|form
 def read_addresses(text: str) -> str:
     """Read addresses part by part: "bob@example.com" -> "bob at example dot com"."""
     text = re.sub(r"\bmailto:", "", text)
+    text = re.sub(r"\b([A-Z]{1,3})&([A-Z]{1,3})\b", lambda m: f"{_spelled(m[1])} and {_spelled(m[2])}", text)
     text = _EMAIL.sub(lambda m: _address(m[0]), text)
     text = _URL.sub(lambda m: _address(re.sub(r"(?i)^(?:https?|ftp)://|^www\.", "", m[0])), text)
     text = _SITE.sub(lambda m: _address(m[0]), text)
@@ -89,7 +90,6 @@ def read_abbreviations(text: str) -> str:
     text = re.sub(
         r"\b(e\.g|i\.e|n\.b|w\.r\.t)\b\.?,?", lambda m: tables.DOTTED[m[1].lower()], text, flags=re.I
     )
-    text = re.sub(r"\b([A-Z]{1,3})&([A-Z]{1,3})\b", lambda m: f"{_spelled(m[1])} and {_spelled(m[2])}", text)
     text = text.replace("&&", "&")
     text = re.sub(r"\b([A-F])([-+])(?=[\s.,;!?)]|$)", _grade, text)
     text = re.sub(r"(?<!\S)\.(?=[A-Za-z]{2,})", "dot ", text)
