@@ -217,7 +217,7 @@ def _money(match: Match) -> str:
     after = match.string[match.end() :]
     noun = re.match(r"(?:\s|-)([a-z]+)", after)
     article = re.search(r"\b[Aa]n?\s+$", match.string[: match.start()])
-    singular = bool(noun) and (noun[1] in tables.NOTES or article is not None)
+    singular = noun is not None and (noun[1] in tables.NOTES or article is not None)
     if last:
         beginning = _amount(sign, first, scale or "").split()
         name = tables.CURRENCIES[sign][:2]

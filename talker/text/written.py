@@ -80,7 +80,7 @@ def ends_sentence(after: str) -> bool:
     word = re.match(r"[A-Za-z']+", after)
     if not after.strip():
         return True
-    return bool(word) and after[0].isupper() and word[0].lower().split("'")[0] in tables.STARTERS
+    return word is not None and after[0].isupper() and word[0].lower().split("'")[0] in tables.STARTERS
 
 
 def read_abbreviations(text: str) -> str:
