@@ -391,14 +391,14 @@ def _text_to_speak(options: argparse.Namespace) -> str:
     if options.text_file is not None:
         try:
             with Path(options.text_file).open(encoding="utf-8-sig") as file:
-                return _text(file.read(LONGEST_TEXT + 1), literal=True)
+                return _checked(file.read(LONGEST_TEXT + 1))
         except UnicodeDecodeError as error:
             raise UserError(f"{options.text_file} is not UTF-8 text: convert it first") from error
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
             raise UserError(
                 f"cannot read {options.text_file}: {error.strerror}; check --text-file"
             ) from error
-    if _is_file(options.text):
+    if options.text != "-" and _is_file(options.text):
         raise UserError(
             f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
             "standard input"
@@ -423,16 +423,21 @@ def _show_text(text: str, force: bool) -> int:
     return 0
 
 
-def _text(argument: str, literal: bool = False) -> str:
-    """The text to speak: the argument, or standard input for "-" unless `literal`.
+def _text(argument: str) -> str:
+    """The text to speak: the argument, or standard input for "-".
 
     Raises:
         UserError: the text is empty or too long, or standard input is not UTF-8.
     """
     try:
-        text = sys.stdin.read(LONGEST_TEXT + 1) if argument == "-" and not literal else argument
+        text = sys.stdin.read(LONGEST_TEXT + 1) if argument == "-" else argument
     except UnicodeDecodeError as error:
         raise UserError("standard input is not UTF-8 text") from error
+    return _checked(text)
+
+
+def _checked(text: str) -> str:
+    """The text, unless it is empty or too long. Raises UserError."""
     if not text.strip():
         raise UserError("the text is empty: give at least one word")
     if len(text) > LONGEST_TEXT:

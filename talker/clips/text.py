@@ -19,6 +19,8 @@ def sentences_of(system: System, text: str, force: bool = False) -> tuple[str, .
         sentences = tuple(
             s for s in split_sentences(text, force=force) if system.generator.tokenizer.encode(s)
         )
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"the text cannot be spoken: {error}") from error
     if not sentences:

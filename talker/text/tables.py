@@ -118,14 +118,11 @@ AMBIGUOUS = _words(
     "max min temp ed al est sq co"
 )
 DOTTED = {  # abbreviations with inner full stops, in small letters
-    "e.g": "for example", "i.e": "that is", "a.k.a": "eh K eh", "w.r.t": "with respect to", "n.b": "N B",
-    "p.s": "P S", "r.i.p": "R eye P",
-    "ph.d": "P H D", "et al": "et al",
+    "e.g": "for example", "i.e": "that is", "w.r.t": "with respect to", "n.b": "N B",
 }
 PLAIN_ABBREVIATIONS = {  # without a full stop
-    "w/o": "without", "w/": "with", "b/c": "because", "a/c": "eh C", "n/a": "N eh", "c/o": "care of",
-    "vs": "versus", "PhD": "P H D",
-    "eg": "for example", "ie": "that is", "e.g": "for example", "i.e": "that is",
+    "w/o": "without", "b/c": "because", "a/c": "eh C", "n/a": "N eh", "c/o": "care of", "eg": "for example",
+    "ie": "that is",
 }
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -215,7 +212,6 @@ UNITS: dict[str, tuple[str, str]] = {}  # symbol -> one, many
 for _entry in _UNITS.replace("\n", "|").strip("|").split("|"):
     _symbol, _one, *_many = _entry.replace("  ", " ").split(" ")
     UNITS[_symbol] = (_one.replace("_", " "), (_many[0] if _many else _one + "s").replace("_", " "))
-# One letter, read as a unit only directly after the digits or before no letter that begins a name ("5 m").
 POWERS = {"2": "square", "3": "cubic"}
 FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 FIXED_FRACTIONS = {"24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty",
