@@ -16,6 +16,9 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_LONGEST_WORD = 40  # letters; longer ones show no language
+
+
 # Common words of languages in the Latin alphabet. Those that English has, too, are in _SHARED.
 _WORDS = {
     "French": _words(
@@ -189,7 +192,7 @@ def latin_language(text: str) -> str | None:
         starts = index == 0 or re.search(r"[.?!:¿¡\"\n]\W*$", text[words[index - 1].end() : match.start()])
         name = match[0][0].isupper() and not starts  # "La Paz"
         particle = match[0].lower() in _PARTICLES and following[:1].isupper() and not following.isupper()
-        if not name and not particle:
+        if not name and not particle and len(match[0]) <= _LONGEST_WORD:
             counted.append(match[0].lower())
     english = sum(word in _ENGLISH and word not in _SHARED for word in counted)
     scores = {
