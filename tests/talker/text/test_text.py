@@ -1,5 +1,6 @@
 """Text -> spoken words -> tokens, and long texts -> sentences."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -177,7 +178,8 @@ def test_a_greek_letter_alone_is_a_symbol() -> None:
 def test_time_to_split_is_proportional_to_the_length(part: str) -> None:
     def seconds(text: str) -> float:
         start = time.process_time()
-        split_sentences(text, force=True)
+        with contextlib.suppress(UserError):
+            split_sentences(text)
         return time.process_time() - start
 
     seconds("A1")
