@@ -159,7 +159,12 @@ def _add_say(commands: Any) -> None:
         help="make a video that speaks a text",
         description="Write a video in which a face speaks TEXT with a voice.",
     )
-    say.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
+    _add_text(say)
+    say.add_argument(
+        "--show-text",
+        action="store_true",
+        help="print the words that would be spoken, one sentence a line, and exit without loading a model",
+    )
     _add_output(say, "talker-FIRST-WORDS.mp4, or .wav with --audio-only")
     say.add_argument(
         "--audio-only",
@@ -220,7 +225,7 @@ def _add_dub(commands: Any) -> None:
         description="Speak TEXT with a voice, synchronous with the face in VIDEO. The video track is copied.",
     )
     dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
-    dub.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
+    _add_text(dub)
     dub.add_argument(
         "-o",
         "--output",
@@ -231,6 +236,20 @@ def _add_dub(commands: Any) -> None:
     _add_voice(dub, "; VIDEO itself may be given if it has sound")
     _add_sampling(dub)
     dub.set_defaults(run=_dub)
+
+
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "text", metavar="TEXT", nargs="?", help="English text to speak; - reads it from standard input"
+    )
+    command.add_argument(
+        "--text-file", metavar="FILE", help="read the text from a UTF-8 file instead of TEXT"
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="read a text of another language by English rules, and leave out letters of other scripts",
+    )
 
 
 def _add_demo(commands: Any) -> None:
@@ -307,10 +326,12 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
+    text = _text_to_speak(options)
+    if options.show_text:
+        return _show_text(text, options.force)
     from talker.media.files import CLIP_FILES, SOUND_FILES, check_output, unused_name
     from talker.model.defaults import STOP_RULES
 
-    text = _text(options.text)
     # Check everything before loading, which takes time.
     default = unused_name(_name_of(text), ".wav" if options.audio_only else ".mp4")
     output = check_output(options.output or default, tuple(SOUND_FILES if options.audio_only else CLIP_FILES))
@@ -329,6 +350,7 @@ def _say(options: argparse.Namespace, began: float) -> int:
         sampling=sampling.of(talker),
         audio_only=options.audio_only,
         stop=STOP_RULES.get(options.stop),
+        force=options.force,
     )
     return _save(utterance, output, options.json, loaded - began)
 
@@ -362,7 +384,7 @@ def _animate(options: argparse.Namespace, began: float) -> int:
 def _dub(options: argparse.Namespace, began: float) -> int:
     from talker.media.remux import check_dub, dubbed_name
 
-    text = _text(options.text)
+    text = _text_to_speak(options)
     output = check_dub(options.output or dubbed_name(options.video), options.video)
     _check_not_input(output, options.voice)
     sampling = _sampling(options)
@@ -371,7 +393,13 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
     dubbing = talker.dub(
-        options.video, text, voice, options.crop, seed=options.seed, sampling=sampling.of(talker)
+        options.video,
+        text,
+        voice,
+        options.crop,
+        seed=options.seed,
+        sampling=sampling.of(talker),
+        force=options.force,
     )
     return _save(dubbing, output, options.json, loaded - began)
 
@@ -452,6 +480,57 @@ def _save(clip: Clip, output: Path, as_json: bool, load_seconds: float) -> int:
     return 0
 
 
+def _text_to_speak(options: argparse.Namespace) -> str:
+    """The text of TEXT or --text-file, after a check that it can be spoken.
+
+    Raises:
+        UserError: neither or both are given, TEXT is the name of a file, or the text cannot be read or spoken.
+    """
+    from talker.text.sentences import split_sentences
+
+    text = _given_text(options)
+    split_sentences(text, force=options.force)
+    return text
+
+
+def _given_text(options: argparse.Namespace) -> str:
+    if (options.text is None) == (options.text_file is None):
+        raise UserError("give the text once: as TEXT, as - for standard input, or with --text-file FILE")
+    if options.text_file is not None:
+        try:
+            with Path(options.text_file).open(encoding="utf-8-sig") as file:
+                return _checked(file.read(LONGEST_TEXT + 1))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{options.text_file} is not UTF-8 text: convert it first") from error
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise UserError(
+                f"cannot read {options.text_file}: {error.strerror}; check --text-file"
+            ) from error
+    if options.text != "-" and _is_file(options.text):
+        raise UserError(
+            f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
+            "standard input"
+        )
+    return _text(options.text)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
+
+
+def _show_text(text: str, force: bool) -> int:
+    """Print the spoken form of each sentence on a line."""
+    from talker.text.sentences import split_sentences
+    from talker.text.spoken import spoken
+
+    for sentence in split_sentences(text, force=force):
+        print(spoken(sentence))
+    return 0
+
+
 def _text(argument: str) -> str:
     """The text to speak: the argument, or standard input for "-".
 
@@ -468,6 +547,11 @@ def _text(argument: str) -> str:
         text = argument
         if any("\ud800" <= character <= "\udfff" for character in text):  # bytes that are not UTF-8
             raise UserError("the text is not UTF-8: give it in a UTF-8 terminal, or with - from a file")
+    return _checked(text)
+
+
+def _checked(text: str) -> str:
+    """The text, unless it is empty or too long. Raises UserError."""
     if not text.strip():
         raise UserError("the text is empty: give at least one word")
     if len(text) > LONGEST_TEXT:

@@ -99,6 +99,7 @@ class Talker:
         sampling: Sampling | None = None,
         audio_only: bool = False,
         stop: StopRule | None = None,
+        force: bool = False,
     ) -> Utterance:
         """Plan a clip of `text`. Call `.save(path)` on the result, or iterate over its chunks.
 
@@ -108,11 +109,13 @@ class Talker:
             seed: seed of the noise.
             sampling, stop: None: the defaults of the model.
             audio_only: generate speech without video, with the task "tts". The portrait is not used.
+            force: read a text of another language by English rules, and drop letters of other scripts.
 
         Raises:
-            UserError: the text has no words that can be spoken, or the text of the voice is too long.
+            UserError: the text has no words that can be spoken or is not English, or the text of the voice is
+                too long.
         """
-        sentences = sentences_of(self.system, text)
+        sentences = sentences_of(self.system, text, force)
         voice, face = voice or self.voice(), None if audio_only else portrait or self.portrait()
         clip = Utterance(self.system, sentences, voice, face, seed, sampling, stop)
         if voice.said and min(map(clip.longest, sentences)) < 1:
@@ -197,6 +200,7 @@ class Talker:
         crop: str = "face",
         seed: int = 0,
         sampling: Sampling | None = None,
+        force: bool = False,
     ) -> Dubbing:
         """Plan speech for a video of a person. Call `.save(path)` on the result, or iterate over its chunks.
 
@@ -207,11 +211,13 @@ class Talker:
             crop: "face" finds the face and crops to it, "none" takes the largest centred square.
             seed: seed of the noise.
             sampling: None: the defaults of the model.
+            force: see `say`.
 
         Raises:
-            UserError: the file does not exist or shows no face, or the text cannot be spoken.
+            UserError: the file does not exist or shows no face, or the text is not English or cannot be
+                spoken.
         """
-        return Dubbing.of(self.system, video, text, voice or self.voice(), crop, seed, sampling)
+        return Dubbing.of(self.system, video, text, voice or self.voice(), crop, seed, sampling, force)
 
     def map(
         self, clips: Iterable[Plan], capacity: int = DEFAULT_CAPACITY, ordered: bool = True

@@ -288,7 +288,7 @@ def _transcribed(
         stop = start + patches * size
         transcript = transcriber(torch.cat(list(itertools.islice(sound, patches))))
         try:
-            windows += _windows(system, sentences_of(system, transcript), frames[start:stop])
+            windows += _windows(system, sentences_of(system, transcript, force=True), frames[start:stop])
         except UserError:
             windows.append(Window(patches))
         start = stop

@@ -63,9 +63,10 @@ class Dubbing(Clip):
         crop: str = "face",
         seed: int = 0,
         sampling: Sampling | None = None,
+        force: bool = False,
     ) -> Dubbing:
         """See `Talker.dub`."""
-        sentences, path = sentences_of(system, text), Path(video)
+        sentences, path = sentences_of(system, text, force), Path(video)
         return cls(system, path, FaceTrack.from_video(path, crop), sentences, voice, seed, sampling)
 
     @property

@@ -150,6 +150,45 @@ def test_an_output_that_cannot_be_written_is_refused_before_loading(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_shown_text_is_what_would_be_spoken_and_nothing_is_loaded(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr("talker.cli._load", lambda options: pytest.fail("loaded"))
+    text = tmp_path / "text.txt"
+    text.write_text("# Hello\n\nDr. Smith paid $3.50. It is VERY nice.", encoding="utf-8-sig")
+    assert main(["say", "--text-file", str(text), "--show-text"]) == 0
+    lines = ["Hello.", "doctor Smith paid three dollars fifty cents.", "It is very nice."]
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize("command", [["say"], ["dub", "video.mp4"]])
+def test_the_text_is_given_once_and_is_no_file_name(tmp_path: Path, capsys, command: list[str]) -> None:
+    text, odd = tmp_path / "text.txt", tmp_path / "odd.txt"
+    text.write_text("Hello.")
+    odd.write_bytes(b"caf\xe9")
+    wrong = {
+        (): "--text-file FILE",
+        ("Hi.", "--text-file", str(text)): "--text-file FILE",
+        (str(text),): "--text-file",
+        ("--text-file", str(odd)): "UTF-8",
+        ("--text-file", str(tmp_path / "absent")): "check --text-file",
+    }
+    for arguments, words in wrong.items():
+        assert main([*command, *arguments, "-o", str(tmp_path / "out.mp4")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert words in error
+
+
+def test_force_reads_a_text_of_another_language(folder: Path, tmp_path: Path, capsys) -> None:
+    french = "Je ne parle pas anglais."
+    assert say(folder, text=french, out=tmp_path / "a.mp4") == 2
+    assert "French" in capsys.readouterr().err
+    sources = ["--portrait", str(folder / "face.png"), "--voice", str(folder / "voice.wav")]
+    model = ["--model", str(folder), "--steps", "1"]
+    assert main(["say", french, "--force", *sources, *model, "-o", str(tmp_path / "a.mp4")]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
