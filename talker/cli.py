@@ -484,7 +484,7 @@ def _text_to_speak(options: argparse.Namespace) -> str:
     """The text of TEXT or --text-file, after a check that it can be spoken.
 
     Raises:
-        UserError: neither or both are given, TEXT is the name of a file, or the text cannot be read or spoken.
+        UserError: neither or both are given, TEXT names a file, or the text cannot be read or spoken.
     """
     from talker.text.sentences import split_sentences
 
