@@ -17,7 +17,8 @@ from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.encoders import FASTSTART, TAGS, AudioEncoder, MediaWriter, VideoEncoder
 from talker.media.files import ANY_VIDEO, VIDEO_FILES, cannot_write, check_input, check_output, error_reason
-from talker.media.readers import NO_PROTOCOLS, has_video, open_media, timed_frames
+from talker.media.readers import timed_frames
+from talker.media.tracks import NO_PROTOCOLS, find_picture, find_sound_track, open_media
 
 # Codecs that mp4 supports and that players play in it.
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4")
@@ -28,7 +29,7 @@ TRIAL_PACKETS = 25
 
 
 class PacketReader:
-    """Reads the encoded packets of the first audio or video track of a file, with complete timestamps."""
+    """Reads the encoded packets of the sound or the picture of a file, with complete timestamps."""
 
     def __init__(self, path: Path, kind: str, start: Fraction) -> None:
         """Open a file.
@@ -42,10 +43,12 @@ class PacketReader:
             UserError: the file does not exist.
             av.FFmpegError, OSError: the file cannot be read.
         """
-        self._file = check_input(path).open("rb")
+        path = check_input(path)
+        index = find_sound_track(path) if kind == "audio" else find_picture(path)
+        assert index is not None, f"{path} has no {kind} track"
+        self._file = path.open("rb")
         self.container = av.open(self._file, "r", options=NO_PROTOCOLS)
-        streams: Any = self.container.streams
-        self.track = (streams.audio if kind == "audio" else streams.video)[0]
+        self.track: Any = self.container.streams[index]
         self.start = start
 
     def packets(self, stream: Any) -> Iterator[tuple[float, av.Packet]]:
@@ -164,7 +167,7 @@ class AnimationWriter(MediaWriter):
 
     def _frames_without_gaps(self) -> Iterator[av.AudioFrame | None]:
         """The recording's frames, with silence where the timestamps leave gaps; None at the end."""
-        for silent, frame in timed_frames(self.source.container):
+        for silent, frame in timed_frames(self.source.container, self.source.track.index):
             frame.pts = None
             while silent:
                 part = min(silent, frame.sample_rate)
@@ -298,9 +301,11 @@ def check_dub(path: str | Path, video: str | Path) -> Path:
 
 
 def first_sample_time(path: Path) -> Fraction:
-    """Time of the first decoded sample of a file's first audio track, in seconds."""
-    with open_media(check_input(path)) as container:
-        for _, frame in timed_frames(container):
+    """Time of the first decoded sample of a file's sound, in seconds."""
+    track = find_sound_track(check_input(path))
+    assert track is not None, f"{path} has no audio track"
+    with open_media(path) as container:
+        for _, frame in timed_frames(container, track):
             return Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
     return Fraction(0)
 
@@ -335,10 +340,11 @@ def _silence(like: av.AudioFrame, samples: int) -> av.AudioFrame:
 def _probe(video: Path) -> tuple[str, list[str]]:
     """The codec of a video and FFmpeg's names of its container."""
     try:
+        track = find_picture(video)
+        if track is None:
+            raise UserError(f"{video} has no video track: give a video file")
         with open_media(video) as container:
-            if not has_video(container):
-                raise UserError(f"{video} has no video track: give a video file")
-            context = container.streams.video[0].codec_context
+            context = container.streams[track].codec_context
             if context is None:
                 raise UserError(f"{video} is in a codec that cannot be read: convert it to mp4 first")
             return context.codec.canonical_name, container.format.name.split(",")
