@@ -32,7 +32,7 @@ def displayed(frame: av.VideoFrame, aspect: Fraction | None, white: float = SDR_
 
     Args:
         frame: the frame. Its display matrix is applied to the nearest quarter turn and mirroring.
-        aspect: width of a pixel / its height, as the file states it; see `square_size`.
+        aspect: see `pixel_aspect`.
         white: see `reference_white`; used for PQ and HLG only.
     """
     pixels = _to_rgb(frame, *square_size(frame.width, frame.height, aspect))
@@ -51,19 +51,32 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     return None
 
 
-def oriented(pixels: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
-    """Turn and mirror pixels (H, W, 3) by a display matrix: the nearest of the eight orientations.
+def orientation(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool]:
+    """The nearest of the eight orientations: whether rows and columns are exchanged, then each is reversed.
 
     The matrix maps column x and row y to column `a x + c y` and row `b x + d y`, where its first two rows
     are (a, b, _) and (c, d, _).
+
+    Returns:
+        (exchanged, rows reversed, columns reversed).
     """
-    if matrix is None:
-        return pixels
-    a, b, _, c, d, _ = matrix[:6]
-    across, down = a, d
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        pixels, across, down = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+    a, b, _, c, d, _ = (1, 0, 0, 0, 1, 0) if matrix is None else matrix[:6]
+    exchanged = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if exchanged else (a, d)
+    return exchanged, down < 0, across < 0
+
+
+def oriented(pixels: np.ndarray, matrix: tuple[int, ...] | None) -> np.ndarray:
+    """Turn and mirror pixels (H, W, 3) by a display matrix, see `orientation`."""
+    exchanged, rows, columns = orientation(matrix)
+    pixels = pixels.swapaxes(0, 1) if exchanged else pixels
+    return pixels[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def pixel_aspect(track: av.VideoStream) -> Fraction | None:
+    """Width of a pixel / its height, by the container, else by the codec; None if neither is possible."""
+    stated = (track.sample_aspect_ratio, track.codec_context and track.codec_context.sample_aspect_ratio)
+    return next((ratio for ratio in stated if ratio and 1 / MAX_ASPECT <= ratio <= MAX_ASPECT), None)
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -71,9 +84,9 @@ def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, 
 
     Args:
         width, height: of the frame.
-        aspect: width of a pixel / its height. None, 0 and values that no camera has count as 1.
+        aspect: as `pixel_aspect`; None counts as 1.
     """
-    if not aspect or not Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT or abs(aspect - 1) < MIN_DISTORTION:
+    if aspect is None or abs(aspect - 1) < MIN_DISTORTION:
         return width, height
     return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 

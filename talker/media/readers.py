@@ -20,7 +20,7 @@ from torch import Tensor
 
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.media.display import HLG, PQ, SDR_WHITE, displayed, reference_white, square_size
+from talker.media.display import HLG, PQ, SDR_WHITE, displayed, pixel_aspect, reference_white, square_size
 from talker.media.files import check_input, error_reason
 from talker.media.tracks import Sound, channels_of, decode_packets, find_picture, find_sound, open_media
 
@@ -286,7 +286,7 @@ class VideoReader:
             with open_media(self.path) as container:
                 stream: Any = container.streams[track]
                 self._limit_frame_size(stream)
-                aspect, white = stream.sample_aspect_ratio, self._white(track)
+                aspect, white = pixel_aspect(stream), self._white(track)
                 for frame, stop in self._frame_spans(container, stream):
                     pixels = displayed(frame, aspect, white) if sent < stop else None
                     while pixels is not None and sent < stop:
@@ -335,7 +335,7 @@ class VideoReader:
         context = stream.codec_context
         if context is None:
             return
-        width, height = square_size(context.width, context.height, stream.sample_aspect_ratio)
+        width, height = square_size(context.width, context.height, pixel_aspect(stream))
         if width * height > self.max_pixels:
             raise UserError(
                 f"{self.path} has frames of {width} x {height} pixels, above the limit of "

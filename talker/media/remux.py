@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,10 +15,11 @@ import numpy as np
 
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
+from talker.media.display import display_matrix, orientation, pixel_aspect, square_size
 from talker.media.encoders import FASTSTART, TAGS, AudioEncoder, MediaWriter, VideoEncoder
 from talker.media.files import ANY_VIDEO, VIDEO_FILES, cannot_write, check_input, check_output, error_reason
 from talker.media.readers import timed_frames
-from talker.media.tracks import NO_PROTOCOLS, find_picture, find_sound_track, open_media
+from talker.media.tracks import NO_PROTOCOLS, decode_packets, find_picture, find_sound_track, open_media
 
 # Codecs that mp4 supports and that players play in it.
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4")
@@ -232,7 +233,7 @@ class DubWriter(MediaWriter):
         self.source, self._delay = PacketReader(video, "video", first), start - first
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
-        stream = container.add_stream_from_template(self.source.track, opaque=True)
+        stream = add_copy(container, self.source.track)
         self._copied = CopiedStream(self.source.packets(stream))
         self._speech = AudioEncoder(container, self.codec)
         self.mux(self._speech.encode(np.zeros(round(self._delay * SAMPLE_RATE), np.float32)))
@@ -298,6 +299,15 @@ def check_dub(path: str | Path, video: str | Path) -> Path:
         advice = f"name the output {path.stem}{extension}" if extension else "convert it to H.264 first"
         raise UserError(f"{video} cannot be copied to {wanted} ({codec}): {advice}")
     return path
+
+
+def add_copy(container: av.container.OutputContainer, track: Any) -> Any:
+    """Add a stream for the packets of a video track, with its display matrix and sample aspect ratio."""
+    stream: Any = container.add_stream_from_template(track, opaque=True)
+    aspect = pixel_aspect(track)
+    if aspect is not None:  # the template has only the codec's own ratio
+        stream.codec_context.sample_aspect_ratio = aspect
+    return stream
 
 
 def first_sample_time(path: Path) -> Fraction:
@@ -368,24 +378,42 @@ def _supporting_extensions(video: Path, codec: str, formats: list[str], wanted: 
 def _can_copy(extension: str, video: Path, ordered: bool) -> bool:
     """Whether the first packets of a video can be written to a container and decoded from it.
 
-    With `ordered`, the decoded frames must also be in the order of their timestamps. An AVI file does not say
-    when the frames of H.264 with B-frames are shown: such a video must stay in AVI.
+    The decoded frames must have the same orientation and the same shape of pixels. With `ordered`, they must
+    also be in the order of their timestamps. An AVI file does not say when the frames of H.264 with B-frames
+    are shown: such a video must stay in AVI.
     """
-    trial, shown = io.BytesIO(), list[int]()
+    trial = io.BytesIO()
     try:
+        with closing(PacketReader(video, "video", Fraction(0))) as source:
+            expected = _appearance(islice(_decoded(source.container, source.track), 1), source.track)
         with (
             closing(PacketReader(video, "video", Fraction(0))) as source,
             av.open(trial, "w", format=VIDEO_FILES[extension][0]) as target,
         ):
-            stream = target.add_stream_from_template(source.track, opaque=True)
+            stream = add_copy(target, source.track)
             target.start_encoding()  # writing the header is the only check of some muxers
             for _, packet in islice(source.packets(stream), TRIAL_PACKETS):
                 target.mux_one(packet)
         trial.seek(0)
         with av.open(trial, "r") as container:
-            for packet in container.demux(container.streams.video[:1]):
-                with suppress(av.error.InvalidDataError):
-                    shown += [frame.pts or 0 for frame in packet.decode()]
+            tracks = container.streams.video  # none, if there was no packet
+            frames = [frame for track in tracks for frame in _decoded(container, track)]
+            if [seen for track in tracks for seen in _appearance(frames[:1], track)] != expected:
+                return False
     except (ValueError, OSError, av.FFmpegError):
         return False
+    shown = [frame.pts or 0 for frame in frames]
     return not ordered or shown == sorted(shown)
+
+
+def _decoded(container: av.container.InputContainer, track: Any) -> Iterator[av.VideoFrame]:
+    for _, frames in decode_packets(container, track):
+        yield from frames
+
+
+def _appearance(frames: Iterable[av.VideoFrame], track: Any) -> list[object]:
+    """Orientation of decoded frames and their size with square pixels."""
+    return [
+        (orientation(display_matrix(frame)), square_size(frame.width, frame.height, pixel_aspect(track)))
+        for frame in frames
+    ]
