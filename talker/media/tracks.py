@@ -109,16 +109,16 @@ def find_sound_track(path: Path, seconds: float = float("inf")) -> int | None:
         if len(tracks) < 2:
             return tracks[0].index if tracks else None
         power = _measure(container, tracks, seconds)
-    levels = {index: _levels(measured).max(initial=0.0) for index, measured in power.items()}
-    loudest, longest = max(levels.values()), max(map(len, power.values()))
+        levels = {index: _levels(measured).max(initial=0.0) for index, measured in power.items()}
+        loudest, longest = max(levels.values()), max(map(len, power.values()))
 
-    def rank(track: Any) -> tuple[bool, bool, bool, bool, int]:
-        sounds = levels[track.index] > SILENT_SHARE * loudest
-        usual = not track.disposition & SPECIAL_SOUND
-        full = len(power[track.index]) > 0.9 * longest
-        return sounds, Disposition.default in track.disposition, usual, full, -track.index
+        def rank(track: Any) -> tuple[bool, bool, bool, bool, int]:
+            sounds = levels[track.index] > SILENT_SHARE * loudest
+            usual = not track.disposition & SPECIAL_SOUND
+            full = len(power[track.index]) > 0.9 * longest
+            return sounds, Disposition.default in track.disposition, usual, full, -track.index
 
-    return int(max(tracks, key=rank).index)
+        return int(max(tracks, key=rank).index)
 
 
 def find_sound(path: Path, seconds: float = float("inf")) -> Sound | None:
@@ -146,7 +146,8 @@ def choose_channels(power: np.ndarray, names: Sequence[str]) -> tuple[int, ...]:
     """Choose the channels whose mean holds the speech at its level.
 
     Silent channels and the subwoofer are left out. In surround sound, the centre has the speech, or else the
-    two front channels. Where the channels cancel each other, the loudest one is taken alone.
+    two front channels. Where the channels cancel each other, one of them is taken alone: the
+    first that is at most 3 dB below the loudest.
 
     Args:
         power: (seconds, channels, channels) mean products of the channels.
@@ -167,7 +168,8 @@ def choose_channels(power: np.ndarray, names: Sequence[str]) -> tuple[int, ...]:
     loud = single.max(1) > LOUD_SHARE * single.max()
     cancelled = products.mean((1, 2)) < CANCELLED_SHARE / len(heard) ** 2 * single.max(1)
     if cancelled[loud].mean() > MOST_CANCELLED:
-        return (heard[int(single.sum(0).argmax())],)
+        energies = single.sum(0)
+        return (heard[int((energies > energies.max() / 2).argmax())],)  # the first of those that are as loud
     return tuple(heard)
 
 
@@ -189,21 +191,20 @@ def _measure(
     """Mean products of the channels of each track, (seconds, channels, channels), by index of the track."""
     sums: dict[int, list[np.ndarray]] = {track.index: [] for track in tracks}
     counts: dict[int, list[int]] = {track.index: [] for track in tracks}
-    read: Counter[int] = Counter()
     known = [track for track in tracks if track.codec_context is not None]
     for packet, frames in decode_packets(container, *known) if known else ():
-        index = packet.stream.index
-        total, count = sums[index], counts[index]
+        total, count = sums[packet.stream.index], counts[packet.stream.index]
         for frame in frames:
             samples = np.nan_to_num(channels_of(frame)).clip(-1, 1)
-            second = read[index] // max(frame.sample_rate, 1)
-            read[index] += samples.shape[1]
-            if not total or (second >= len(total) and len(samples) == len(total[0])):
-                total.append(np.zeros((len(samples),) * 2))
-                count.append(0)
-            if len(samples) == len(total[-1]):
-                total[-1] += samples @ samples.T
-                count[-1] += samples.shape[1]
+            if total and len(samples) != len(total[0]):
+                continue
+            while samples.shape[1]:
+                if not count or count[-1] >= frame.sample_rate:
+                    total.append(np.zeros((len(samples),) * 2))
+                    count.append(0)
+                part, samples = np.split(samples, [max(1, frame.sample_rate - count[-1])], axis=1)
+                total[-1] += part @ part.T
+                count[-1] += part.shape[1]
         if frames and all(len(counts[track.index]) > seconds for track in known):
             break
     return {
