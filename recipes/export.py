@@ -12,6 +12,11 @@ import json
 import shutil
 from pathlib import Path
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.export")
+
 from evaluation.speech import RECOGNISER
 from evaluation.sync import SYNC
 from recipes.checkpoints import STATE

@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, shows no traceback
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+from talker.signals import announce, command, exit_on_signals
 
-from tqdm import tqdm
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.data.prepare")
 
 from motion_ae.config import MotionAEConfig
 from recipes.data.prepare.clips import UNFINISHED, Record, discard, make_clips
@@ -44,6 +44,7 @@ from talker.checkpoint import PUPPET, atomic, config_from_dict
 from talker.clips.transcript import whisper_weights
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
+from talker.progress import track
 
 SETTINGS, REPORT = "settings.json", "report.json"
 # Signals of a process whose video crashes the decoder. After any other loss of a process, the next run tries
@@ -156,8 +157,7 @@ def _clips(
             (out / "latents" / f"{source.key}.npz").unlink(missing_ok=True)
             discard(folder / source.key)
         jobs.append((source, folder / source.key, resolution, found))
-    bar = tqdm(in_processes(make_clips, jobs, workers), "clips", len(jobs), file=sys.stdout, disable=not jobs)
-    for (source, own, *_), code in bar:
+    for (source, own, *_), code in track(in_processes(make_clips, jobs, workers), "videos", len(jobs)):
         if code and not own.exists():
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
             reason = "crashed" if -code in CRASHES else LOST
@@ -189,8 +189,7 @@ def _incomplete(path: Path) -> bool:
 
 def _encode(work: Any, jobs: Sequence[tuple[Any, ...]], workers: int) -> None:
     """Run encoding jobs in processes; raises UserError if one of them fails."""
-    bar = tqdm(in_processes(work, jobs, workers), "latents", len(jobs), file=sys.stdout, disable=not jobs)
-    for _, code in bar:
+    for _, code in track(in_processes(work, jobs, workers), "parts of the latents", len(jobs)):
         if code:
             raise UserError(
                 f"encoding ended with exit code {code} (out of memory?): run it again with fewer --workers"
@@ -281,12 +280,10 @@ def main() -> None:
     try:
         whisper = whisper_weights(options.transcribe) if options.transcribe else None
         setup = Setup(options.codecs, options.device, whisper, options.least_sync)
-        report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
+        with exit_on_signals(f"finished videos are kept in {options.out}; continue with: {command()}"):
+            report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
         if error.errno not in DISK_FULL:
             sys.exit(f"error: {options.out} cannot be written ({error}): choose another --out")
@@ -309,5 +306,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     main()
