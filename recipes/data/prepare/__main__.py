@@ -32,11 +32,12 @@ if __name__ == "__main__":  # before imports that take seconds
 
 from motion_ae.config import MotionAEConfig
 from recipes.data.prepare.clips import UNFINISHED, Record, discard, make_clips
+from recipes.data.prepare.copies import find_copies
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
 from recipes.data.prepare.pack import HELDOUT, pack
 from recipes.data.prepare.parallel import DISK_FULL, in_processes
-from recipes.data.prepare.samples import read_metadata
+from recipes.data.prepare.samples import read_metadata, read_samples
 from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
@@ -98,8 +99,13 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
             jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, VIDEOS_PER_JOB)]
             _encode(encode_videos, jobs, workers)
         _remove_unfinished(out)  # from processes that failed once and were tried again
-        entries = pack(out / "latents", keys, quiet, out)
-        return _report(out, keys, records, entries, damaged)
+        read = (read_samples(out / "latents" / f"{key}.npz") for key in keys)
+        samples = (sample for own in track(read, "files compared", len(keys)) for sample in own)
+        copies = find_copies(sample for sample in samples if sample.heldout is None)
+        entries = pack(out / "latents", keys, quiet, out, copies)
+        names = dict(zip(keys, (record.name for record in records), strict=False))
+        lines = [f"copies, kept in one split: {', '.join(names.get(v, v) for v in one)}" for one in copies]
+        return _report(out, keys, records, entries, damaged, lines)
 
 
 def _check_settings(out: Path, setup: Setup, detector: Path | None) -> None:
@@ -115,8 +121,15 @@ def _check_settings(out: Path, setup: Setup, detector: Path | None) -> None:
     if not path.exists():
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=1))
-    elif json.loads(path.read_text()) != settings:
+    elif _stored_settings(path) != settings:
         raise UserError(f"{out} was prepared with other weights or limits: choose another --out")
+
+
+def _stored_settings(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): prepare into another --out") from error
 
 
 def _remove_unfinished(out: Path) -> None:
@@ -207,6 +220,7 @@ def _report(
     records: Sequence[Record],
     entries: Sequence[Entry],
     damaged: Sequence[str] = (),
+    copies: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write and return the report.
 
@@ -216,6 +230,7 @@ def _report(
         records: results of the first stage, one per key; empty for the published data set.
         entries: the index.
         damaged: one line for each damaged tar.
+        copies: one line for each group of copies of a video.
     """
     reasons, lines, rows = Counter({DAMAGED: len(damaged)} if damaged else {}), list(damaged), 0
     for record in records:
@@ -227,6 +242,7 @@ def _report(
         rows += len(metadata["samples"]) + sum(metadata["lost"].values())  # each row is kept or left out
         name = records[number].name if records else key
         lines += [f"{name}: {note}" for note in metadata["notes"]]
+    lines += copies
     report = {
         "sources": len(records) or rows,
         "clips": len(entries),
