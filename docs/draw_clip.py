@@ -1,4 +1,7 @@
-"""Draws docs/strip.png and docs/waveform.png from a generated clip: python docs/draw_clip.py demo.mp4"""
+"""Draw docs/strip.png (frames) and docs/waveform.png (waveform and spectrogram) of a generated clip.
+
+python docs/draw_clip.py demo.mp4
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from PIL import Image
 
 from talker.clock import SAMPLE_RATE
 
-TILES, EVERY = 12, 5
+TILES, INTERVAL = 12, 5  # frames in the strip; distance between two of them in frames
 
 
 def main(path: str) -> None:
-    """Frames side by side, one every EVERY; waveform above spectrogram."""
+    """Draw both pictures of the clip at `path`."""
     with av.open(path) as clip:
         frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
     with av.open(path) as clip:
         pcm = np.concatenate([frame.to_ndarray().ravel() for frame in clip.decode(audio=0)])
     first = len(frames) // 3
-    tiles = frames[first : first + TILES * EVERY : EVERY]
+    tiles = frames[first : first + TILES * INTERVAL : INTERVAL]
     half = len(tiles) // 2
     rows = [np.concatenate(tiles[:half], axis=1), np.concatenate(tiles[half : 2 * half], axis=1)]
     Image.fromarray(np.concatenate(rows)).save(Path("docs/strip.png"))
