@@ -1,4 +1,4 @@
-"""Draws docs/motion_curves.png or docs/audio_curves.png from runs' logs, one line a run:
+"""Draw docs/motion_curves.png or docs/audio_curves.png from the logs of runs, one curve per run.
 
 python docs/draw_curves.py motion runs/motion_ae runs/motion_ae_selfsupervised
 python docs/draw_curves.py audio runs/audio_vae runs/audio_vae_adversarial
@@ -17,19 +17,24 @@ import matplotlib.pyplot as plt
 
 PANELS = {
     "motion": {"mouth": "PSNR in the mouth box, dB"},
-    "audio": {"heldout": "spectral loss", "heldout_phonemes": "phonemes heard otherwise"},
+    "audio": {"heldout": "spectral loss", "heldout_phonemes": "share of phonemes recognised differently"},
 }
 
 
 def curve(log: Path, name: str) -> tuple[list[float], list[float]]:
-    """Hours, and `name` where a line of the log has it. A run that was killed repeats some steps: the later
-    lines count."""
+    """Return the training time in hours and the value of `name`, for the lines of the log that have it.
+
+    A run that was killed and resumed repeats some steps; the last line of each step is used.
+    """
     rows = {row["step"]: row for row in map(json.loads, log.read_text().splitlines()) if name in row}
     return [rows[step]["minutes"] / 60 for step in sorted(rows)], [rows[step][name] for step in sorted(rows)]
 
 
 def main(kind: str, *runs: str) -> None:
-    """One panel a measure. Copying the source, which needs no training, is a dashed line."""
+    """Draw one panel for each measure of `kind`.
+
+    A dashed line shows the measure for a copy of the source frame, if the first run has logged it.
+    """
     panels = PANELS[kind]
     figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4), squeeze=False)
     for axis, (name, label) in zip(axes[0], panels.items(), strict=True):

@@ -1,6 +1,7 @@
-"""Draws docs/tasks.svg, the task table as a picture, and docs/tasks.png, frames of a clip that was measured:
+"""Draw docs/tasks.svg, a diagram of the tasks, and docs/tasks.png, frames of a clip that was measured.
 
-python docs/draw_tasks.py runs/evaluation/NAME/0005        (of `evaluation.run --parts tasks --name NAME`)
+python docs/draw_tasks.py                               draws docs/tasks.svg only
+python docs/draw_tasks.py runs/evaluation/NAME/0005     a clip of `evaluation.run --parts tasks --name NAME`
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from PIL import Image
 from talker.model.layout import Layout
 from talker.model.tasks import PUPPET_TASKS, Task
 
-SLOTS, CELL, GAP, LEFT, HEIGHT = 6, 74, 6, 190, 128
-GIVEN, MADE, INK, PALE = "#9cc5ea", "#f4b183", "#333", "#ddd"
+SLOTS = 6  # positions that are shown of each task
+CELL, GAP, LEFT, HEIGHT = 74, 6, 190, 128  # pixels: width of a patch, between patches, left margin, of a task
+GIVEN, GENERATED, ABSENT, LINE = "#9cc5ea", "#f4b183", "#ddd", "#333"
 TITLES = {
     "tts": "TTS: say --audio-only",
     "t2av": "T2AV: say",
@@ -26,7 +28,7 @@ TITLES = {
 
 
 def main() -> None:
-    """One band a task: the text, then the slots with the patch of each stream that they hold."""
+    """Draw the diagram: for each task its text, and the patch of each stream at every position."""
     height = HEIGHT * len(PUPPET_TASKS) + 50
     width = LEFT + 110 + SLOTS * (CELL + GAP) + 20
     parts = [
@@ -38,8 +40,8 @@ def main() -> None:
     y = height - 28
     for x, colour, words in (
         (LEFT, GIVEN, "given"),
-        (LEFT + 110, MADE, "made"),
-        (LEFT + 220, PALE, "absent"),
+        (LEFT + 110, GENERATED, "generated"),
+        (LEFT + 220, ABSENT, "absent"),
     ):
         parts += [box(x, y, 18, 14, colour), text(x + 26, y + 12, words)]
     parts.append("</svg>")
@@ -47,7 +49,7 @@ def main() -> None:
 
 
 def band(task: Task, top: int) -> list[str]:
-    """The picture of one task."""
+    """Return the SVG elements of one task, whose upper border is at `top`."""
     plan = Layout().plan(0, task.delay)
     parts = [
         text(10, top + 44, TITLES[task.name], 15, bold=True),
@@ -59,26 +61,32 @@ def band(task: Task, top: int) -> list[str]:
         for slot in range(SLOTS):
             x, patch = LEFT + 110 + slot * (CELL + GAP), plan.patch(stream, slot)
             if stream in task.absent:
-                parts.append(box(x, y, CELL, 42, PALE))
+                parts.append(box(x, y, CELL, 42, ABSENT))
             elif patch >= 0:
-                colour = GIVEN if stream in task.given else MADE
+                colour = GIVEN if stream in task.given else GENERATED
                 parts += [box(x, y, CELL, 42, colour), text(x + 8, y + 26, f"{stream} {patch}")]
     return parts
 
 
 def box(x: int, y: int, width: int, height: int, colour: str) -> str:
-    """A rectangle."""
-    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="4" fill="{colour}" stroke="{INK}"/>'
+    """Return a rectangle."""
+    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="4" fill="{colour}" stroke="{LINE}"/>'
 
 
 def text(x: int, y: int, words: str, size: int = 13, bold: bool = False) -> str:
-    """A line of words."""
+    """Return a line of text."""
     weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x}" y="{y}" font-size="{size}" fill="{INK}"{weight}>{words}</text>'
+    return f'<text x="{x}" y="{y}" font-size="{size}" fill="{LINE}"{weight}>{words}</text>'
 
 
 def strip(clip: str, tiles: int = 8, size: int = 160) -> None:
-    """The video that was given, the face made for its sound and text, and for its sound alone."""
+    """Draw frames of a clip: the given video, A2V with its text, and A2V without text.
+
+    Args:
+        clip: path of the clip in the folder of the evaluation, without the ending.
+        tiles: number of frames in a row.
+        size: width and height of a frame in pixels.
+    """
     rows = []
     for kind in ("given", "a2v", "a2v_no_text"):
         with av.open(f"{clip}-{kind}.mp4") as file:

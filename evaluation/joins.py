@@ -17,6 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from talker.signals import announce, command, exit_on_signals
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("evaluation.joins")
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -154,6 +159,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="folder of a native checkpoint (default: the embedded model)")
     options = parser.parse_args()
+    with exit_on_signals(f"nothing is saved; start again with: {command()}"):
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Generate speech and video, and print how smooth their joins are."""
     talker = Talker.from_pretrained(options.model)
     voice, face = talker.voice(), talker.portrait()
     utterance = talker.say(options.text, voice, face, options.seed)

@@ -2,17 +2,27 @@
 
     python -m evaluation.run [--split heldout] [-n 40] [--tasks 20] [--pairs 500] [--parts talker ...]
 
-Prints a table, and writes report.json and an mp4 and a contact sheet per clip into runs/evaluation/NAME.
+Prints a table, and writes report.json and an mp4 and a contact sheet per clip into runs/evaluation/NAME. With
+--name NAME, the same command continues an interrupted measurement.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import json
 import statistics
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from talker.signals import announce, command, exit_on_signals
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("evaluation.run")
 
 import numpy as np
 import torch
@@ -21,19 +31,21 @@ from PIL import Image
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from evaluation.codecs import Reenactment, reenact, round_trip
-from evaluation.heldout import Case, as_tensor, cases, pairs
+from evaluation.heldout import Case, as_tensor, cases, pairs, performances
 from evaluation.report import Cell, contact_sheet, table, write_json, write_wav
 from evaluation.silence import silent_frames, spoken_seconds
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from evaluation.sync import MAX_OFFSET, measure, mouth_opening, sync_net
-from evaluation.tasks import perform, task_figures
+from evaluation.tasks import TASKS, perform_clip, task_figures
 from evaluation.threads import torch_threads
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from puppet.sentences import SPLITS, Split
 from talker.checkpoint import PUPPET, load_component
 from talker.pipeline import Talker
+from talker.progress import track
 
+MEASURED = "measured.jsonl"
 PARTS = ("talker", "tasks", "audio_vae", "motion_ae")
 CLOSED = 0.1
 """Mouth openings below this count as closed; `evaluation.validate` prints the openings of corpus clips."""
@@ -119,10 +131,12 @@ def audio_figures(truth: Sequence[Case], root: Path) -> dict[str, Cell]:
     """Return the PER of the corpus's audio before and after the audio VAE; `root` is the model's folder."""
     vae = load_component(AudioVAE, AudioVAEConfig, root / "audio_vae")
     expected = [case.phonemes for case in truth]
-    model = recogniser()
+    model, tracked = recogniser(), partial(track, truth, total=len(truth))
     return {
-        "per_corpus": pooled([model.transcribe(case.pcm) for case in truth], expected),
-        "per_audio_vae": pooled([model.transcribe(round_trip(vae, case.pcm)) for case in truth], expected),
+        "per_corpus": pooled([model.transcribe(case.pcm) for case in tracked("corpus")], expected),
+        "per_audio_vae": pooled(
+            [model.transcribe(round_trip(vae, case.pcm)) for case in tracked("audio VAE")], expected
+        ),
     }
 
 
@@ -130,7 +144,7 @@ def motion_figures(split: Split, count: int, root: Path) -> dict[str, Cell]:
     """Return the reenactment quality of the motion autoencoder over `count` pairs of frames."""
     model = load_component(MotionAE, MotionAEConfig, root / "motion_ae")
     total = Reenactment()
-    for source, target, box in pairs(split, count):
+    for source, target, box in track(pairs(split, count), "pairs", count):
         total += reenact(model, source, target, box)
     return dict(total.figures())
 
@@ -186,30 +200,39 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     options = parser.parse_args()
-    with torch_threads(options.threads):
-        evaluate(options)
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    """Measure the chosen parts, print the figures, and write the report."""
     folder = Path("runs/evaluation") / options.name
-    folder.mkdir(parents=True, exist_ok=True)
+    again = command() if "--name" in sys.argv else f"{command()} --name {options.name}"
+    saved = f"measured clips are kept in {folder}/{MEASURED}; continue with: {again}"
+    with exit_on_signals(saved), torch_threads(options.threads):
+        evaluate(options, folder)
 
-    truth = list(cases(options.split, options.n))
+
+def evaluate(options: argparse.Namespace, folder: Path) -> None:
+    """Measure the chosen parts, print the figures, and write the report into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {name: str(value) for name, value in vars(options).items()}
+    measured = Measured(folder / MEASURED, settings)
+    truth = list(track(cases(options.split, options.n), "texts", options.n))
     rows: list[Row] = []
     figures: dict[str, Cell] = {}
     if "talker" in options.parts:
         talker = Talker.from_pretrained(options.model)
-        for i, case in enumerate(truth):
-            rows.append(say(talker, case, options.seed + i, folder))
+        for i, case in enumerate(track(truth, "clips", len(truth))):
+            if case.name not in measured.rows:
+                measured.add(case.name, [say(talker, case, options.seed + i, folder)])
+            rows += measured.rows[case.name]
             print(f"{i + 1}/{len(truth)}  PER {rows[-1]['per']:.3f}  {case.text}", flush=True)
         figures |= talker_figures(rows, truth)
         print(table([{k: v for k, v in r.items() if k not in ("text", "heard", "espeak")} for r in rows]))
     if "tasks" in options.parts:
         talker, others = Talker.from_pretrained(options.model), list[Row]()
-        for row in perform(talker, options.split, options.tasks, folder, options.seed):
-            others.append(row)
-            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        for one in track(performances(options.split, options.tasks), "clips of the tasks", options.tasks):
+            name = f"{one[0].name} tasks"
+            if name not in measured.rows:
+                measured.add(name, list(perform_clip(talker, one, folder, TASKS, options.seed)))
+            others += measured.rows[name]
+            for row in measured.rows[name]:
+                print("  ".join(f"{column} {value}" for column, value in row.items()), flush=True)
         figures |= task_figures(others)
         rows += others
     if "audio_vae" in options.parts:
@@ -217,9 +240,42 @@ def evaluate(options: argparse.Namespace) -> None:
     if "motion_ae" in options.parts:
         figures |= motion_figures(options.split, options.pairs, options.model)
     print(table(compare_with_targets(figures)))
-    settings = {name: str(value) for name, value in vars(options).items()}
     write_json({"settings": settings, "figures": figures, "clips": rows}, folder / "report.json")
+    measured.path.unlink(missing_ok=True)
     print(f"{folder}/report.json, one mp4 and one contact sheet per clip in the same folder")
+
+
+class Measured:
+    """The rows of the clips that an interrupted measurement has finished, in a file with one clip per line.
+
+    Rows that were measured with other settings, and a line that was cut short, are measured again.
+
+    Args:
+        path: the file; appended to.
+        settings: what the rows depend on.
+
+    Attributes:
+        rows: the rows of each finished clip, by name.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, str]) -> None:
+        self.path, self._settings = path, settings
+        self.rows: dict[str, list[Row]] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                held = json.loads(line)
+                if held["settings"] == settings:
+                    self.rows[held["clip"]] = held["rows"]
+        if self.rows:
+            print(f"{path}: {len(self.rows)} clips are measured already", flush=True)
+
+    def add(self, clip: str, rows: list[Row]) -> None:
+        """Store the rows of a clip."""
+        self.rows[clip] = rows
+        line = json.dumps({"settings": self._settings, "clip": clip, "rows": rows})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}\n")  # begins a new line, because the last one can be cut short
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.heldout import Case, Performance, as_tensor, performances
+from evaluation.heldout import Case, Performance, as_tensor
 from evaluation.report import Cell, write_wav
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from evaluation.sync import MAX_OFFSET, measure, sync_net
 from heads.solver import Sampling
-from puppet.sentences import Split
 from talker.clips.clip import Chunk, Clip
 from talker.media.encoders import VideoWriter
 from talker.pipeline import Talker
@@ -35,12 +34,6 @@ def write_given(case: Case, frames: NDArray[np.uint8], folder: Path) -> tuple[Pa
     with VideoWriter(video, frames.shape[1]) as writer:
         writer.write(case.pcm.numpy(), frames)
     return sound, video, prompt, face
-
-
-def perform(talker: Talker, split: Split, count: int, folder: Path, seed: int = 0) -> Iterator[Row]:
-    """Yield the rows of `perform_clip` for the first `count` clips of a split."""
-    for performance in performances(split, count):
-        yield from perform_clip(talker, performance, folder, TASKS, seed)
 
 
 def perform_clip(

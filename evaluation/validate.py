@@ -8,8 +8,14 @@ Prints a table and writes runs/evaluation/validation.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+
+from talker.signals import announce, command, exit_on_signals
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("evaluation.validate")
 
 import torch
 from torch import Tensor
@@ -24,6 +30,7 @@ from evaluation.video import squared_error
 from puppet.sentences import SPLITS, Split
 from puppet.speech import PAUSE
 from talker.clock import HOP
+from talker.progress import track
 
 SHIFTS = range(-10, 11)
 
@@ -34,7 +41,7 @@ def speech_figures(model: Recogniser, split: Split, count: int) -> dict[str, Cel
     The PER is measured on the clips themselves, at a lower level, with noise of -40 dBFS, and against the
     phonemes of other clips.
     """
-    clips = [clip for clip, _ in zip(speaking(split), range(count), strict=False)]
+    clips = list(track(itertools.islice(speaking(split), count), "clips", count))
     expected = [[p.symbol for p in clip.phonemes] for clip in clips]
     sounds = [torch.from_numpy(clip.pcm) for clip in clips]
     noise = 10 ** (-40 / 20)
@@ -44,7 +51,9 @@ def speech_figures(model: Recogniser, split: Split, count: int) -> dict[str, Cel
         "per_12_db_softer": [0.25 * s for s in sounds],
         "per_noise_40_db": [s + noise * torch.randn(s.shape, generator=g) for s in sounds],
     }
-    heard = {name: [model.transcribe(s) for s in version] for name, version in versions.items()}
+    heard = {
+        name: [model.transcribe(s) for s in track(version, name, count)] for name, version in versions.items()
+    }
     figures: dict[str, Cell] = {name: rate(phonemes, expected) for name, phonemes in heard.items()}
     figures["per_shuffled"] = rate(heard["per_corpus"], [*expected[1:], *expected[:1]])
     spoken = [[p for p in clip.phonemes if p.symbol != PAUSE] for clip in clips]
@@ -132,7 +141,7 @@ def validate(split: Split, speech: int, scene_count: int) -> dict[str, Cell]:
     if speech:
         figures |= speech_figures(recogniser(), split, speech)
     if scene_count:
-        clips = list(scenes(split, scene_count))
+        clips = list(track(scenes(split, scene_count), "scenes", scene_count))
         net = sync_net()
         figures |= sync_figures(net, clips) | mouth_figures(net, clips) | picture_figures(clips)
     return figures
@@ -150,7 +159,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     options = parser.parse_args()
-    with torch_threads(options.threads):
+    with exit_on_signals(f"nothing is saved; start again with: {command()}"), torch_threads(options.threads):
         figures = validate(options.split, options.speech, options.scenes)
     print(table([{"figure": name, "value": value} for name, value in figures.items()]))
     folder = Path("runs/evaluation")

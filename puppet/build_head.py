@@ -15,6 +15,11 @@ import io
 import zipfile
 from pathlib import Path
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("puppet.build_head")
+
 import numpy as np
 from PIL import Image
 

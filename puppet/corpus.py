@@ -11,6 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talker.signals import announce, command, exit_on_signals, ignore_in_worker
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("puppet.corpus")
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +24,7 @@ from puppet.sentences import SPLITS, Split, sentence
 from puppet.speech import PAUSE, Phoneme, Speech, speak
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, VoiceParameters, voice
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
+from talker.progress import track
 
 if TYPE_CHECKING:
     from puppet.render import Renderer
@@ -147,7 +153,7 @@ def speech_clips(split: Split, seed: int, indices: Iterable[int], workers: int =
         yield from map(_clip, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers) as pool:
+    with context.Pool(workers, ignore_in_worker) as pool:
         pending: list[Any] = []
         for job in chain(jobs, [None] * (4 * workers)):
             if job is not None:
@@ -206,10 +212,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels")
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     arguments = parser.parse_args()
-    for index in arguments.index:
-        clip = Corpus(arguments.split, arguments.seed).clip(index)
-        write(clip, arguments.out, arguments.size)
-        print(f"{clip.split} {clip.index}: {clip.text or '(idle)'}")
+    with exit_on_signals(f"finished clips are kept in {arguments.out}; start again with: {command()}"):
+        for index in track(arguments.index, "clips", len(arguments.index)):
+            clip = Corpus(arguments.split, arguments.seed).clip(index)
+            write(clip, arguments.out, arguments.size)
+            print(f"{clip.split} {clip.index}: {clip.text or '(idle)'}", flush=True)
 
 
 if __name__ == "__main__":

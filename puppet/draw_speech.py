@@ -1,11 +1,16 @@
 """Plot a clip over time: waveform, spectrogram with phonemes, lips, head and face.
 
-python -m puppet.draw_speech     writes docs/speech.png
+python -m puppet.draw_speech     writes runs/speech.png
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
+
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("puppet.draw_speech")
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -68,9 +73,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m puppet.draw_speech", description=main.__doc__)
     parser.add_argument("--split", choices=SPLITS, default="heldout")
     parser.add_argument("--index", type=int, default=1, help="index of the clip")
-    parser.add_argument("-o", "--out", type=Path, default=Path("docs/speech.png"))
+    parser.add_argument("-o", "--out", type=Path, default=Path("runs/speech.png"), help="output file")
     arguments = parser.parse_args()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     draw(Corpus(arguments.split).clip(arguments.index), arguments.out)
+    print(arguments.out)
 
 
 if __name__ == "__main__":

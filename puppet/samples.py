@@ -1,6 +1,7 @@
 """Render the portraits and voices that the package ships: people and speakers that no corpus clip contains.
 
-python -m puppet.samples [FOLDER]     writes portraits/*.png and voices/*.wav (default: talker/assets)
+python -m puppet.samples [FOLDER]     writes portraits/*.png and voices/*.wav (default: runs/samples)
+python -m puppet.samples talker/assets    replaces those of the package
 """
 
 from __future__ import annotations
@@ -8,6 +9,11 @@ from __future__ import annotations
 import sys
 import wave
 from pathlib import Path
+
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("puppet.samples")
 
 import numpy as np
 from PIL import Image
@@ -17,6 +23,7 @@ from puppet.render import Renderer
 from puppet.speech import speak
 from puppet.voices import voice
 from talker.clock import SAMPLE_RATE
+from talker.progress import track
 
 # Name: (seed of the identity, seed of the voice). Neither split contains these seeds.
 PEOPLE = {
@@ -32,7 +39,7 @@ PROMPT = "The river runs slowly past the old mill, and nobody is in a hurry toda
 
 def main(folder: Path) -> None:
     """Write all portraits and voices into `folder`."""
-    for name, (identity_seed, voice_seed) in PEOPLE.items():
+    for name, (identity_seed, voice_seed) in track(PEOPLE.items(), "people", len(PEOPLE)):
         for kind in ("portraits", "voices"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
         frame = Renderer(identity(identity_seed)).frames(np.zeros((1, 24), np.float32))[0]
@@ -46,4 +53,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("talker/assets"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs/samples"))

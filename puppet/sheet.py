@@ -1,12 +1,17 @@
 """Contact sheets of identities and expressions.
 
-python -m puppet.sheet     writes docs/faces.png and docs/expressions.png
+python -m puppet.sheet     writes runs/faces.png and runs/expressions.png
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("puppet.sheet")
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +20,7 @@ from PIL import Image
 from puppet.face import identity
 from puppet.motion import MOTION
 from puppet.render import Renderer
+from talker.progress import track
 
 EXPRESSIONS: tuple[dict[str, float], ...] = (
     {},
@@ -62,12 +68,13 @@ def tile(pictures: list[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
 def main() -> None:
     """Draw and save both sheets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="output folder")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="output folder")
     parser.add_argument("--size", type=int, default=144, help="width of a picture in pixels")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
+    options.out.mkdir(parents=True, exist_ok=True)
     people = []
-    for seed in range(48):
+    for seed in track(range(48), "people", 48):
         turned = pose(
             {"yaw": rng.uniform(-0.4, 0.4), "pitch": rng.uniform(-0.12, 0.12), "jaw": rng.choice([0, 0.3])}
         )

@@ -7,17 +7,13 @@ and either continues runs of the other, in any number of processes.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from recipes import ranks
 from recipes.average import Average
@@ -26,6 +22,8 @@ from recipes.checkpoints import BEGIN, Checkpoints, read_state
 from recipes.runlog import Means, Meter, RunLog
 from recipes.schedule import MAX_SKIPPED_IN_A_ROW, GradientGuard, Stopwatch, constant
 from recipes.zero.backend import ZeroBackend
+from talker.progress import Progress
+from talker.signals import SIGNALS, Interrupted, collected_signals, command
 
 SAVE_SECONDS = 120
 
@@ -106,29 +104,32 @@ class Engine:
         the same steps.
 
         Raises:
-            SystemExit: the process received SIGTERM; a checkpoint was saved.
+            Interrupted: a process of the training received SIGINT, SIGTERM or SIGHUP; a checkpoint was saved.
         """
         saved = time.monotonic()
-        bar = tqdm(total=total, initial=self.step_count, disable=ranks.rank() > 0 or None)
-        with sigterm_requests() as requests:
-            try:
-                while True:
-                    terminated, out_of_time, save_due = ranks.any_rank(
-                        bool(requests), self.seconds >= 60 * minutes, time.monotonic() - saved > save_seconds
-                    )
-                    if self.step_count >= total or terminated or out_of_time:
-                        break
-                    if save_due:
-                        self.save()
-                        saved = time.monotonic()
-                    self._buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-                    yield self.step_count
-                    bar.update(1)
-                self.save()
-            finally:
-                bar.close()
-        if terminated:
-            raise SystemExit(128 + signal.SIGTERM)
+        with (
+            Progress("steps", total, self.step_count, shown=ranks.rank() == 0) as progress,
+            collected_signals() as requests,
+        ):
+            while True:
+                out_of_time, save_due, *signalled = ranks.any_rank(
+                    self.seconds >= 60 * minutes,
+                    time.monotonic() - saved > save_seconds,
+                    *(number in requests for number in SIGNALS),
+                )
+                if self.step_count >= total or out_of_time or any(signalled):
+                    break
+                if save_due:
+                    self.save()
+                    saved = time.monotonic()
+                self._buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+                yield self.step_count
+                progress.advance()
+            self.save()
+            if any(signalled):
+                saved_in = f"step {self.step_count} is saved in {self.checkpoints.newest}"
+                line = f"{saved_in}; continue with: {command()}" if ranks.rank() == 0 else ""
+                raise Interrupted(SIGNALS[signalled.index(True)], line)
 
     # -- the four verbs ------------------------------------------------------------------------------------
 
@@ -269,20 +270,3 @@ class Engine:
     def meter(self, samples: int, flops: float = 0.0) -> dict[str, float]:
         """Return speed and memory since the last call, see `Meter.read`."""
         return self._meter.read(self.step_count, samples, flops)
-
-
-@contextmanager
-def sigterm_requests() -> Iterator[list[int]]:
-    """Collect SIGTERM in a list instead of ending the process.
-
-    Outside of the main thread the list stays empty.
-    """
-    requests: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield requests
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: requests.append(number))
-    try:
-        yield requests
-    finally:
-        signal.signal(signal.SIGTERM, before)

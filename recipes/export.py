@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import shutil
 from pathlib import Path
+
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.export")
 
 from evaluation.speech import RECOGNISER
 from evaluation.sync import SYNC
 from recipes.checkpoints import STATE
-from recipes.record import NAME
+from recipes.record import NAME, read_record
 from talker.checkpoint import PUPPET, save_component
 
 PACKAGE_FOLDERS = {name: PUPPET / name for name in ("talker", "audio_vae", "motion_ae", "speaker")} | {
@@ -29,11 +33,11 @@ def export(component: str, run: Path, folder: Path) -> None:
     """Write the averaged weights of `run`, a run of the recipe `train_<component>`, to `folder`.
 
     Raises:
-        ValueError: the run has no checkpoint, or is a run of another recipe.
+        ValueError: the run has no checkpoint, a damaged record, or is a run of another recipe.
     """
     if not (run / STATE).exists():
         raise ValueError(f"{run / STATE} is missing: train first, or choose another run folder")
-    trained = json.loads((run / NAME).read_text())["recipe"] if (run / NAME).exists() else component
+    trained = read_record(run)["recipe"] if (run / NAME).exists() else component
     if trained != component:
         raise ValueError(f"{run} is a run of train_{trained}: export {trained} instead of {component}")
     recipe = importlib.import_module(f"recipes.train_{component}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from recipes import ranks
 from recipes.checkpoints import place_initial_weights
 from recipes.configs.override import override
+from talker.signals import command, exit_on_signals
 
 
 def argument_parser(
@@ -60,22 +62,26 @@ def launch(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Namespace
     The number of CPU threads is restored at the end.
 
     Raises:
-        SystemExit: the command line is wrong, or the body raised a ValueError; its message is printed.
+        SystemExit: the command line is wrong, the body raised a ValueError, or SIGINT, SIGTERM or SIGHUP
+            stopped the training; a line is printed.
     """
     options = parser.parse_args()
     threads = torch.get_num_threads()
     torch.set_num_threads(options.threads)
-    try:
-        device = ranks.join()
-        _create(options.run)
-        if options.begin and ranks.rank() == 0:
-            place_initial_weights(options.run, options.begin)
-        ranks.barrier()
-        yield options, override(options.presets[options.config](), options.set), device
-    except ValueError as error:
-        raise SystemExit(f"{parser.prog}: {error}") from error
-    finally:
-        torch.set_num_threads(threads)
+    # Within the steps, `Engine.steps` saves and has a line of its own.
+    stopped = f"finished files in {options.run} are kept; continue with: {command()}"
+    with exit_on_signals(stopped if os.environ.get("RANK", "0") == "0" else ""):
+        try:
+            device = ranks.join()
+            _create(options.run)
+            if options.begin and ranks.rank() == 0:
+                place_initial_weights(options.run, options.begin)
+            ranks.barrier()
+            yield options, override(options.presets[options.config](), options.set), device
+        except ValueError as error:
+            raise SystemExit(f"{parser.prog}: {error}") from error
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _create(run: Path) -> None:

@@ -11,6 +11,11 @@ from __future__ import annotations
 import argparse
 import math
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.plan")
+
 import torch
 
 from heads.config import DiTConfig

@@ -11,10 +11,11 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from talker.signals import SIGNALS, blocked_signals
+
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 MAX_WORKERS = 8  # for one GPU
-END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -46,11 +47,8 @@ def prefetch(
     )
     # A signal often goes to the whole process group. A worker must not end by it: this process still has to
     # save. Workers start with the signals blocked, so that none arrives before they ignore them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
-    try:
+    with blocked_signals():
         batches: Any = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield batches
     finally:
@@ -58,7 +56,7 @@ def prefetch(
 
 
 def _ignore_signals(worker: int) -> None:
-    for number in END_SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

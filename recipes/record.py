@@ -54,13 +54,43 @@ def write_record(run: Path, recipe: str, config: Any, data: str) -> None:
     }
     text = json.dumps(record, indent=1) + "\n"
     if (run / NAME).exists() and (run / STATE).exists():
-        before = json.loads((run / NAME).read_text())
+        before = read_record(run)
         before["config"] = _with_defaults(type(config), before["config"])
         for change in _changes(before, json.loads(text)):
             print(f"{run}: {change}", flush=True)
     run.mkdir(parents=True, exist_ok=True)
     with atomic(run / NAME) as path:
         path.write_text(text)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Return the content of `run/run.json`, or of the same file in an exported component.
+
+    Raises:
+        ValueError: the file cannot be read, or is no record.
+    """
+    path = run / NAME
+    try:
+        record = json.loads(path.read_bytes())
+        if not isinstance(record["config"], dict):
+            raise ValueError("its config is no object")
+        return {"recipe": "", "data": "", **record}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(_unusable(path, error)) from error
+
+
+def _unusable(path: Path, error: Exception) -> str:
+    reason = f"{error} is missing" if isinstance(error, KeyError) else error
+    return f"{path} cannot be used ({reason}): remove it and start the training again, which writes it anew"
+
+
+def _config(run: Path, config_class: type, part: str) -> Any:
+    """Return the recorded config, or its part `part` if it has such a part."""
+    values = _with_new_names(read_record(run)["config"])
+    try:
+        return config_from_dict(config_class, values.get(part, values))
+    except ValueError as error:
+        raise ValueError(_unusable(run / NAME, error)) from error
 
 
 def _with_defaults(config_class: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -106,23 +136,23 @@ def _flat(config: Any, name: str = "") -> dict[str, Any]:
 
 
 def read_config(run: Path, config_class: type, default: Any) -> Any:
-    """Return the config that a run was trained with; `default` if the run has no record."""
-    path = run / NAME
-    if not path.exists():
-        return default
-    return config_from_dict(config_class, _with_new_names(json.loads(path.read_text())["config"]))
+    """Return the config that a run was trained with; `default` if the run has no record.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    return _config(run, config_class, "") if (run / NAME).exists() else default
 
 
 def read_model_config(run: Path, config_class: type, default: Any) -> Any:
     """Return the config of the network that a run trained; `default` if the run has no record.
 
     Old records hold the network's config alone.
+
+    Raises:
+        ValueError: the record is damaged.
     """
-    path = run / NAME
-    if not path.exists():
-        return default
-    values = json.loads(path.read_text())["config"]
-    return config_from_dict(config_class, values.get("model", values))
+    return _config(run, config_class, "model") if (run / NAME).exists() else default
 
 
 def code_version(folder: Path = PACKAGE) -> str:

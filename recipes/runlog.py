@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import time
@@ -32,7 +33,8 @@ class RunLog:
         with (self.run / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-        tqdm.write("  ".join(shown))
+        with contextlib.suppress(OSError):  # the terminal was closed; the file has the line
+            tqdm.write("  ".join(shown))
         if self._tensorboard is None:
             self._tensorboard = tensorboard(self.run / "tensorboard", step)
         for name, value in values.items():

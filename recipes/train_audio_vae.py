@@ -21,6 +21,11 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_audio_vae")
+
 import torch
 from torch import Tensor
 

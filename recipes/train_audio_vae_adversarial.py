@@ -25,6 +25,11 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_audio_vae_adversarial")
+
 import torch
 from torch import Tensor, nn
 

@@ -29,6 +29,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_motion_ae")
+
 import numpy as np
 import torch
 from PIL import Image

@@ -16,6 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_recogniser")
+
 import numpy as np
 import torch
 from numpy.typing import NDArray

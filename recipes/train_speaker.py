@@ -25,6 +25,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_speaker")
+
 import numpy as np
 import torch
 import torch.nn.functional as F

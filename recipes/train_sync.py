@@ -15,6 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_sync")
+
 import numpy as np
 import torch
 from numpy.typing import NDArray

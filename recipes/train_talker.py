@@ -26,6 +26,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_talker")
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence

@@ -36,15 +36,19 @@ def config_from_dict(config_class: type, values: Any) -> Any:
     Nested dataclasses and tuples are rebuilt according to the field annotations.
 
     Raises:
-        CheckpointError: a field is unknown or missing.
+        CheckpointError: a field is unknown or missing, or has a value of another type.
     """
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{config_class.__name__} is no JSON object")
     hints = typing.get_type_hints(config_class)
     unknown = set(values) - set(hints)
     if unknown:
         raise CheckpointError(f"{config_class.__name__} has no field named {', '.join(sorted(unknown))}")
     try:
         return config_class(**{name: _rebuild(hints[name], value) for name, value in values.items()})
-    except TypeError as error:
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{config_class.__name__}: {error}") from error
 
 
@@ -59,7 +63,16 @@ def _rebuild(hint: Any, value: Any) -> Any:
         inner = typing.get_args(hint)
         each = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else inner
         return tuple(_rebuild(kind, item) for kind, item in zip(each, value, strict=True))
+    if hint in (bool, int, float, str) and not _is(value, hint):
+        raise CheckpointError(f"{value!r} is no {hint.__name__}")
     return value
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether a JSON value has the type of a field; a whole number can be a float."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def save_component(module: nn.Module, folder: Path, dtype: torch.dtype = torch.float16) -> None:

@@ -17,7 +17,7 @@ from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 
 FRAMES = 40  # of each video
 
-# The reason in the report for each video; None: it is kept.
+# For each video, the reason in the report why it is left out; None if it is kept.
 FOLDER = {
     "plain 1.mp4": None,
     "plain 2.mp4": None,
@@ -40,7 +40,7 @@ FOLDER = {
     "somebody else speaks.mp4": "off-screen speech",
     "nobody wrote it down.mp4": "no transcript",
 }
-KEPT = sum(why is None for why in FOLDER.values()) + 1  # clips; one of the videos gives two
+KEPT = sum(reason is None for reason in FOLDER.values()) + 1  # clips; one of the videos gives two
 
 
 def write_clip(
@@ -92,8 +92,8 @@ def write_clip(
             container.mux([*audio.encode(frame), *audio.encode(None)])
 
 
-def turn(path: Path) -> None:
-    """Set the rotation of an mp4 to 90 degrees in its header, as telephones do."""
+def rotate(path: Path) -> None:
+    """Set the display matrix of an mp4 to a rotation by 90 degrees, as cameras of telephones do."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
@@ -104,60 +104,60 @@ def write_folder(folder: Path) -> None:
     """Write all videos of FOLDER with their transcripts."""
     corpus = Corpus("heldout")
     clips = [corpus.clip(index) for index in (0, 1, 3)]
-    seen = [clip.frames(256, 0, FRAMES) for clip in clips]
-    heard = [clip.pcm[: FRAMES * HOP] for clip in clips]
-    a, b = list(seen[0]), list(seen[1])
-    write_clip(folder / "plain 1.mp4", a, heard[0])
-    write_clip(folder / "plain 2.mp4", b, heard[1])
-    write_clip(folder / "deeper/plain 4.mkv", b, heard[1])
-    twice = [a[min(FRAMES - 1, k * 25 // 60)] for k in range(FRAMES * 60 // 25)]
-    write_clip(folder / "60 fps.mp4", twice, heard[0], rate=60)
+    frames = [clip.frames(256, 0, FRAMES) for clip in clips]
+    sounds = [clip.pcm[: FRAMES * HOP] for clip in clips]
+    a, b = list(frames[0]), list(frames[1])
+    write_clip(folder / "plain 1.mp4", a, sounds[0])
+    write_clip(folder / "plain 2.mp4", b, sounds[1])
+    write_clip(folder / "deeper/plain 4.mkv", b, sounds[1])
+    doubled = [a[min(FRAMES - 1, k * 25 // 60)] for k in range(FRAMES * 60 // 25)]
+    write_clip(folder / "60 fps.mp4", doubled, sounds[0], rate=60)
     kept = [k for k in range(FRAMES) if k % 7 not in (3, 4)]
     stamps = [k / 25 for k in kept]
-    write_clip(folder / "variable rate.mkv", [b[k] for k in kept], heard[1], stamps=stamps)
-    tall = [np.pad(frame, ((100, 200), (30, 30), (0, 0)), mode="edge") for frame in a]
-    write_clip(folder / "telephone.mp4", [np.rot90(frame) for frame in tall], heard[0])
-    turn(folder / "telephone.mp4")
-    write_clip(folder / "stereo 48 kHz.mov", b, heard[1], sound_rate=48_000, channels=2)
-    write_clip(folder / "late sound.mkv", a, heard[0][6 * HOP :], sound_start=6 / 25)
-    write_clip(folder / "Zoë spricht – 你好.mp4", seen[2], heard[2])
-    _two_sentences(folder, a, heard[0])
+    write_clip(folder / "variable rate.mkv", [b[k] for k in kept], sounds[1], stamps=stamps)
+    portrait = [np.pad(frame, ((100, 200), (30, 30), (0, 0)), mode="edge") for frame in a]
+    write_clip(folder / "telephone.mp4", [np.rot90(frame) for frame in portrait], sounds[0])
+    rotate(folder / "telephone.mp4")
+    write_clip(folder / "stereo 48 kHz.mov", b, sounds[1], sound_rate=48_000, channels=2)
+    write_clip(folder / "late sound.mkv", a, sounds[0][6 * HOP :], sound_start=6 / 25)
+    write_clip(folder / "Zoë spricht – 你好.mp4", frames[2], sounds[2])
+    _two_sentences(folder, a, sounds[0])
 
-    write_clip(folder / "no index.mp4", a, heard[0])
+    write_clip(folder / "no index.mp4", a, sounds[0])
     whole = (folder / "no index.mp4").read_bytes()
     (folder / "no index.mp4").write_bytes(whole[: len(whole) // 2])
     (folder / "no video at all.mp4").write_text("not found\n" * 100)
-    write_clip(folder / "half.mp4", a, heard[0], flags="faststart")
+    write_clip(folder / "half.mp4", a, sounds[0], flags="faststart")
     whole = (folder / "half.mp4").read_bytes()
     (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])
-    write_clip(folder / "silent.mp4", a, 0 * heard[0])
+    write_clip(folder / "silent.mp4", a, 0 * sounds[0])
     write_clip(folder / "no sound.mp4", a, None)
-    ramp = np.linspace(0, 255, 256).astype(np.uint8)
-    plain = np.stack([np.repeat(ramp[None], 256, 0)] * 3, 2)
-    write_clip(folder / "faceless.mp4", [np.roll(plain, k, 1) for k in range(FRAMES)], heard[0])
-    pair = [np.concatenate([one, other], 1) for one, other in zip(a, b, strict=True)]
-    write_clip(folder / "two people.mp4", pair, heard[0])
-    soft = [np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(4))) for frame in a]
-    write_clip(folder / "out of focus.mp4", soft, heard[0])
-    write_clip(folder / "somebody else speaks.mp4", a, heard[1])
-    write_clip(folder / "nobody wrote it down.mp4", b, heard[1])
+    gradient = np.linspace(0, 255, 256).astype(np.uint8)
+    faceless = np.stack([np.repeat(gradient[None], 256, 0)] * 3, 2)
+    write_clip(folder / "faceless.mp4", [np.roll(faceless, k, 1) for k in range(FRAMES)], sounds[0])
+    pairs = [np.concatenate([one, other], 1) for one, other in zip(a, b, strict=True)]
+    write_clip(folder / "two people.mp4", pairs, sounds[0])
+    blurred = [np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(4))) for frame in a]
+    write_clip(folder / "out of focus.mp4", blurred, sounds[0])
+    write_clip(folder / "somebody else speaks.mp4", a, sounds[1])
+    write_clip(folder / "nobody wrote it down.mp4", b, sounds[1])
     for name in FOLDER:
         if name not in ("two sentences.mp4", "nobody wrote it down.mp4"):
             (folder / name).with_suffix(".txt").write_text("It was a bright cold day.", encoding="utf-8")
 
 
 def _two_sentences(folder: Path, frames: list[np.ndarray], pcm: np.ndarray) -> None:
-    """Write a video of a sentence said twice with a long pause in between, and its transcript by Whisper."""
+    """Write a video that contains a sentence twice, with a long pause between, and its transcript."""
     pause = 60  # frames
     still = [frames[-1]] * pause
     path = folder / "two sentences.mp4"
     write_clip(path, [*frames, *still, *frames], np.concatenate([pcm, np.zeros(pause * HOP), pcm]))
     words = [("It", 0.1, 0.3), ("was", 0.3, 0.5), ("cold.", 0.6, 1.5)]
-    later = (FRAMES + pause) / FRAME_RATE
+    second = (FRAMES + pause) / FRAME_RATE
     segments = [
         {"start": 0.1 + t, "end": 1.5 + t, "text": "It was cold.", "words": [
             {"word": f" {word}", "start": start + t, "end": end + t} for word, start, end in words
         ]}
-        for t in (0.0, later)
+        for t in (0.0, second)
     ]  # fmt: skip
     path.with_suffix(".json").write_text(json.dumps({"text": "", "segments": segments}))

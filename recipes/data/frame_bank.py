@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from talker.signals import announce, command, exit_on_signals, ignore_in_worker
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.data.frame_bank")
+
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from puppet.corpus import IDENTITIES, Corpus
 from puppet.face import identity
@@ -31,6 +35,7 @@ from puppet.motion import MOTION
 from puppet.render import RenderedMesh, Renderer
 from puppet.sentences import Split
 from recipes import ranks
+from talker.progress import track
 
 SIZE = 256  # side of a picture in pixels
 FLOW_SIZE = 64  # side g of the grid of flow and surface
@@ -102,7 +107,8 @@ class FrameBank:
         """
         if people > self.people:
             raise ValueError(f"the bank holds {self.people} people; {people} are too many")
-        for index in np.flatnonzero(self._done[:people] == 0):
+        missing = np.flatnonzero(self._done[:people] == 0)
+        for index in track(missing, f"{self.split} people", len(missing)):
             self.render(int(index))
 
     def render(self, index: int) -> None:
@@ -306,12 +312,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    bank = FrameBank(options.frames, "train", options.people)
-    bank.ensure(1)  # compiles the renderer once for all workers
-    one = partial(_render, options.frames, options.people)
-    with multiprocessing.get_context("fork").Pool(options.workers) as pool:
-        for _ in tqdm(pool.imap(one, range(options.people)), total=options.people):
-            pass
+    with exit_on_signals(f"rendered people are kept in {options.frames}; continue with: {command()}"):
+        bank = FrameBank(options.frames, "train", options.people)
+        bank.ensure(1)  # compiles the renderer once for all workers
+        one = partial(_render, options.frames, options.people)
+        with multiprocessing.get_context("fork").Pool(options.workers, ignore_in_worker) as pool:
+            for _ in track(pool.imap(one, range(options.people)), "people", options.people):
+                pass
 
 
 def _render(folder: Path, people: int, index: int) -> None:

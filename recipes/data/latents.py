@@ -17,6 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from talker.signals import announce, command, exit_on_signals
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.data.latents")
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,6 +38,7 @@ from recipes.data.shards import Arrays, shards
 from recipes.record import fingerprint
 from talker.checkpoint import PUPPET, atomic, load_component
 from talker.clock import FRAME_RATE, HOP
+from talker.progress import track
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 
@@ -133,7 +139,8 @@ def speak_clips(folder: Path, split: Split, numbers: range) -> Arrays:
     corpus, tokenizer = Corpus(split), PhonemeTokenizer()
 
     def make(wanted: range) -> dict[str, NDArray[Any]]:
-        parts = [_arrays_of(corpus.clip(index), tokenizer) for index in wanted]
+        clips = track(wanted, f"{split} clips {wanted.start} to {wanted.stop - 1}", len(wanted))
+        parts = [_arrays_of(corpus.clip(index), tokenizer) for index in clips]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     own = folder / split / f"{numbers.start:06d}"
@@ -240,14 +247,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.until == "speech":
-        for first in range(0, options.clips, SHARD):
-            numbers = range(first, min(first + SHARD, options.clips))
-            speak_clips(options.runs / "clips", options.split, numbers)
-        return
-    encode(options.runs, options.split, options.clips)
-    if options.until == "speakers":
-        embed(options.runs, options.split, options.clips)
+    with exit_on_signals(f"finished files in {options.runs} are kept; continue with: {command()}"):
+        if options.until == "speech":
+            for first in range(0, options.clips, SHARD):
+                numbers = range(first, min(first + SHARD, options.clips))
+                speak_clips(options.runs / "clips", options.split, numbers)
+            return
+        encode(options.runs, options.split, options.clips)
+        if options.until == "speakers":
+            embed(options.runs, options.split, options.clips)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talker.checkpoint import atomic
+from talker.progress import Progress
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -32,15 +33,17 @@ def shards(folder: Path, count: int, size: int, make: Callable[[range], Arrays])
     if count < 1:
         raise ValueError(f"the number of clips is {count}; it must be at least 1")
     folder.mkdir(parents=True, exist_ok=True)
-    parts: list[Arrays] = []
-    for first in range(0, count, size):
-        numbers = range(first, min(first + size, count))
-        path = folder / f"{first:06d}-{numbers.stop:06d}.npz"
-        if not path.exists():
+    ranges = [range(first, min(first + size, count)) for first in range(0, count, size)]
+    paths = {folder / f"{numbers.start:06d}-{numbers.stop:06d}.npz": numbers for numbers in ranges}
+    missing = {path: numbers for path, numbers in paths.items() if not path.exists()}
+    with Progress(str(folder), sum(map(len, missing.values())), shown=len(missing) > 0) as progress:
+        for path, numbers in missing.items():
             made = make(numbers)
             with atomic(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **made)
-            print(f"{path}: written", flush=True)
+            progress.advance(len(numbers))
+    parts: list[Arrays] = []
+    for path in paths:
         with np.load(path) as held:
             parts.append({name: held[name] for name in held.files})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

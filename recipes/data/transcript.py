@@ -1,25 +1,17 @@
-"""Transcripts: reading them from files, and finding cuts of a recording that do not cut a word."""
+"""Cues of a transcript, and cuts of a recording that do not cut a word."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from talker.clips.windows import LONGEST_SECONDS
-from talker.errors import UserError
 
 LONGEST_PAUSE = 2.0  # seconds; a longer pause always ends a clip
 MARGIN = 0.25  # seconds kept before the first and after the last word, if the neighbouring words allow it
 SENTENCE_BONUS = 0.5  # seconds that are added to a pause at the end of a sentence when pauses are compared
 TOUCHING = 0.05  # seconds; cues that overlap by more are never separated
-MOST_BYTES = 64 * 2**20  # of a transcript file
 _SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
-_SRT_TIME = r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})"
 
 
 @dataclass(frozen=True)
@@ -52,77 +44,6 @@ class Span:
 def text_of(cues: Sequence[Cue]) -> str:
     """The texts of the cues, joined with spaces."""
     return " ".join(cue.text for cue in cues)
-
-
-def read_transcript(video: Path) -> list[Cue]:
-    """Read the transcript of a video: a file with the video's name and the suffix .json, .srt or .txt.
-
-    The first of the three that exists is read. A .json file has Whisper's format (`segments` with start,
-    end, text and optionally `words`) or only a `text`; such a file and a .txt file give one cue that has no
-    end.
-
-    Returns:
-        Cues in order of their starts; empty if there is no transcript.
-
-    Raises:
-        UserError: the file cannot be read, or does not have the format of its suffix.
-    """
-    readers = {".json": _json_cues, ".srt": _srt_cues, ".txt": _untimed}
-    for suffix, read in readers.items():
-        path = video.with_suffix(suffix)
-        if not path.is_file():
-            continue
-        try:
-            if path.stat().st_size > MOST_BYTES:
-                raise ValueError("too large")
-            found = read(path.read_text(encoding="utf-8-sig"))
-            cues = [Cue(cue.start, cue.end, " ".join(cue.text.split())) for cue in found]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path.name} is not a transcript ({error}): correct or remove it") from error
-        return sorted((cue for cue in cues if cue.text), key=lambda cue: cue.start)
-    return []
-
-
-def words_of(segments: Sequence[dict[str, Any]]) -> list[Cue]:
-    """Cues of Whisper's segments: one per word if the words have times, else one per segment.
-
-    Raises:
-        ValueError: a time is negative or not finite, or an end lies before its start.
-    """
-    cues = []
-    for segment in segments:
-        for one in segment.get("words") or [segment]:
-            cue = Cue(float(one["start"]), float(one["end"]), one["word"] if "word" in one else one["text"])
-            if not 0 <= cue.start <= cue.end < math.inf:
-                raise ValueError(f"invalid times {one['start']} to {one['end']}")
-            cues.append(cue)
-    return cues
-
-
-def _untimed(text: str) -> list[Cue]:
-    return [Cue(0.0, math.inf, text)]
-
-
-def _json_cues(text: str) -> list[Cue]:
-    held = json.loads(text)
-    segments = held if isinstance(held, list) else held.get("segments")
-    return words_of(segments) if segments else _untimed(held["text"])
-
-
-def _srt_cues(content: str) -> list[Cue]:
-    cues = []
-    for block in re.split(r"\n\s*\n", content.replace("\r\n", "\n").strip()):
-        match = re.search(rf"{_SRT_TIME}\s*-->\s*{_SRT_TIME}[^\n]*\n(.*)", block, re.DOTALL)
-        if match is None:
-            raise ValueError(f"block without times: {block[:40]!r}")
-        *times, text = match.groups()
-        h, m, s, ms = (float(x) for x in times[:4])
-        eh, em, es, ems = (float(x) for x in times[4:])
-        start, end = 3600 * h + 60 * m + s + ms / 1000, 3600 * eh + 60 * em + es + ems / 1000
-        if end < start:
-            raise ValueError(f"a cue ends before it starts: {block[:40]!r}")
-        cues.append(Cue(start, end, re.sub(r"<[^>]*>|\{[^}]*\}", "", text)))
-    return cues
 
 
 def spans(

@@ -16,6 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from talker.signals import announce, command, exit_on_signals
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.data.validate")
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,6 +43,7 @@ from recipes.data.tar_shards import (
 from recipes.data.transcript import Cue, text_of
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
+from talker.progress import track
 from talker.text.tokenizer import ChatTokenizer, PhonemeTokenizer, Tokenizer
 
 # A frame is silent if its latent is this close to that of silence: root mean square over the normalised
@@ -67,7 +73,7 @@ def check(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[str, s
     widths: dict[str, Counter[int]] = {name: Counter() for name in MEMBERS}
     problems = [f"{key}: {count} clips have this key" for key, count in _repeated(entries)]
     digests: dict[str, ContentDigest | None] = {}
-    for entry in entries:
+    for entry in track(entries, "clips", len(entries)):
         fault = words_fault(entry.cues, entry.frames, tokenizer)
         problems += [f"{entry.key}: {fault}"] if fault else []
         problems += [f"{entry.key}: parts not read, {why}: {n}" for why, n in views_of(entry)[1].items()]
@@ -114,7 +120,7 @@ def check_released(root: Path, tokenizer: Tokenizer | None = None) -> tuple[dict
         return {}, [str(error)]
     tokenizer, problems = tokenizer or PhonemeTokenizer(), list(data.damaged)
     seconds = 0.0
-    for number, row in enumerate(data.rows):
+    for number, row in enumerate(track(data.rows, "rows", len(data.rows))):
         held = data.read(number)
         if isinstance(held, str):
             problems.append(" ".join(f"{row.sample_id}: {held}".split()))  # replaces line breaks
@@ -194,7 +200,8 @@ def main() -> None:
         path = path.parent.parent
     folder = path.parent if path.name == INDEX else path
     published = (folder / METADATA).is_file()
-    found, problems = (check_released if published else check)(folder, tokenizer)
+    with exit_on_signals(f"nothing was changed; start again with: {command()}"):
+        found, problems = (check_released if published else check)(folder, tokenizer)
     for name, value in found.items():
         print(f"{name}: {value}")
     for problem in problems:

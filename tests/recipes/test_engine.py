@@ -21,6 +21,7 @@ from recipes.backend import PlainBackend
 from recipes.draws import generator
 from recipes.engine import Engine
 from recipes.schedule import warmup_cosine
+from talker.signals import Interrupted
 
 
 def engine_in(folder: Path) -> Engine:
@@ -220,7 +221,7 @@ def test_checkpoint_without_the_newer_counters_continues(tmp_path: Path) -> None
 def test_terminated_run_saves_a_checkpoint(tmp_path: Path) -> None:
     engine = engine_in(tmp_path)
     engine.schedule = lambda step: os.kill(os.getpid(), signal.SIGTERM) or 1.0 if step == 3 else 1.0
-    with pytest.raises(SystemExit):
+    with pytest.raises(Interrupted):
         train(engine, 10)
     assert engine_in(tmp_path).load() == 4
 

@@ -22,6 +22,7 @@ from recipes.engine import Engine
 from recipes.export import export
 from recipes.record import read_config
 from talker.checkpoint import load_component
+from talker.signals import Interrupted
 
 LAUNCHERS = (
     ("deepspeed", "--num_gpus=2", "--module"),
@@ -79,7 +80,7 @@ def test_terminated_run_resumes_to_the_bit_and_exports(
     whole = train(tmp_path / "whole", run)
     with monkeypatch.context() as patched:
         terminate_after(1, patched)
-        with pytest.raises(SystemExit):
+        with pytest.raises(Interrupted):
             train(cut, run)
     resumed = train(cut, run)
     assert whole.step_count == resumed.step_count == 2

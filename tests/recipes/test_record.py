@@ -64,6 +64,30 @@ def test_field_that_did_not_exist_then_has_its_default(
     assert capsys.readouterr().out.endswith("trained: zero 0 -> 2\n")
 
 
+def test_damaged_record_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    write_record(tmp_path, "talker", tiny(), "data")
+    path = tmp_path / "run.json"
+    whole = path.read_text()
+    damaged = [whole[: len(whole) // 2], "", "\0" * 100, "[]", "{}", '{"config": 3}']
+    changes = (("steps", "stops"), ("0.001", '"fast"'), ('"optim": {', '"optim": 3, "rest": {'))
+    for content in (*damaged, *(whole.replace(old, new) for old, new in changes)):
+        assert content != whole
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"run.json cannot be used .*: remove it and start") as caught:
+            read_config(tmp_path, TalkerRun, None)
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    write_record(tmp_path, "talker", tiny(), "data")
+    assert json.loads(path.read_text()) == json.loads(whole)
+
+
+def test_training_with_a_damaged_record_ends_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    (tmp_path / "state.pt").touch()
+    with pytest.raises(ValueError, match=r"run\.json cannot be used"):
+        write_record(tmp_path, "talker", tiny(), "data")
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with one commit, whose folder `recipes` lies on the top level."""

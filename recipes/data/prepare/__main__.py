@@ -25,18 +25,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, shows no traceback
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+from talker.signals import announce, command, exit_on_signals
 
-from tqdm import tqdm
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.data.prepare")
 
 from motion_ae.config import MotionAEConfig
 from recipes.data.prepare.clips import UNFINISHED, Record, discard, make_clips
+from recipes.data.prepare.copies import find_copies
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode_videos
 from recipes.data.prepare.pack import HELDOUT, pack
 from recipes.data.prepare.parallel import DISK_FULL, in_processes
-from recipes.data.prepare.samples import read_metadata
+from recipes.data.prepare.samples import read_metadata, read_samples
 from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
@@ -44,6 +45,7 @@ from talker.checkpoint import PUPPET, atomic, config_from_dict
 from talker.clips.transcript import whisper_weights
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
+from talker.progress import track
 
 SETTINGS, REPORT = "settings.json", "report.json"
 # Signals of a process whose video crashes the decoder. After any other loss of a process, the next run tries
@@ -97,8 +99,13 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
             jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, VIDEOS_PER_JOB)]
             _encode(encode_videos, jobs, workers)
         _remove_unfinished(out)  # from processes that failed once and were tried again
-        entries = pack(out / "latents", keys, quiet, out)
-        return _report(out, keys, records, entries, damaged)
+        read = (read_samples(out / "latents" / f"{key}.npz") for key in keys)
+        samples = (sample for own in track(read, "files compared", len(keys)) for sample in own)
+        copies = find_copies(sample for sample in samples if sample.heldout is None)
+        entries = pack(out / "latents", keys, quiet, out, copies)
+        names = dict(zip(keys, (record.name for record in records), strict=False))
+        lines = [f"copies, kept in one split: {', '.join(names.get(v, v) for v in one)}" for one in copies]
+        return _report(out, keys, records, entries, damaged, lines)
 
 
 def _check_settings(out: Path, setup: Setup, detector: Path | None) -> None:
@@ -114,8 +121,15 @@ def _check_settings(out: Path, setup: Setup, detector: Path | None) -> None:
     if not path.exists():
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=1))
-    elif json.loads(path.read_text()) != settings:
+    elif _stored_settings(path) != settings:
         raise UserError(f"{out} was prepared with other weights or limits: choose another --out")
+
+
+def _stored_settings(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): prepare into another --out") from error
 
 
 def _remove_unfinished(out: Path) -> None:
@@ -156,8 +170,7 @@ def _clips(
             (out / "latents" / f"{source.key}.npz").unlink(missing_ok=True)
             discard(folder / source.key)
         jobs.append((source, folder / source.key, resolution, found))
-    bar = tqdm(in_processes(make_clips, jobs, workers), "clips", len(jobs), file=sys.stdout, disable=not jobs)
-    for (source, own, *_), code in bar:
+    for (source, own, *_), code in track(in_processes(make_clips, jobs, workers), "videos", len(jobs)):
         if code and not own.exists():
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
             reason = "crashed" if -code in CRASHES else LOST
@@ -189,8 +202,7 @@ def _incomplete(path: Path) -> bool:
 
 def _encode(work: Any, jobs: Sequence[tuple[Any, ...]], workers: int) -> None:
     """Run encoding jobs in processes; raises UserError if one of them fails."""
-    bar = tqdm(in_processes(work, jobs, workers), "latents", len(jobs), file=sys.stdout, disable=not jobs)
-    for _, code in bar:
+    for _, code in track(in_processes(work, jobs, workers), "parts of the latents", len(jobs)):
         if code:
             raise UserError(
                 f"encoding ended with exit code {code} (out of memory?): run it again with fewer --workers"
@@ -208,6 +220,7 @@ def _report(
     records: Sequence[Record],
     entries: Sequence[Entry],
     damaged: Sequence[str] = (),
+    copies: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write and return the report.
 
@@ -217,6 +230,7 @@ def _report(
         records: results of the first stage, one per key; empty for the published data set.
         entries: the index.
         damaged: one line for each damaged tar.
+        copies: one line for each group of copies of a video.
     """
     reasons, lines, rows = Counter({DAMAGED: len(damaged)} if damaged else {}), list(damaged), 0
     for record in records:
@@ -228,6 +242,7 @@ def _report(
         rows += len(metadata["samples"]) + sum(metadata["lost"].values())  # each row is kept or left out
         name = records[number].name if records else key
         lines += [f"{name}: {note}" for note in metadata["notes"]]
+    lines += copies
     report = {
         "sources": len(records) or rows,
         "clips": len(entries),
@@ -281,12 +296,10 @@ def main() -> None:
     try:
         whisper = whisper_weights(options.transcribe) if options.transcribe else None
         setup = Setup(options.codecs, options.device, whisper, options.least_sync)
-        report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
+        with exit_on_signals(f"finished videos are kept in {options.out}; continue with: {command()}"):
+            report = prepare(options.source, options.out, setup, options.retinaface, max(1, options.workers))
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
         if error.errno not in DISK_FULL:
             sys.exit(f"error: {options.out} cannot be written ({error}): choose another --out")
@@ -309,5 +322,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     main()

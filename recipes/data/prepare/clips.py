@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +28,8 @@ from recipes.data.prepare.analysis import Analysis, Rejected, analyse, choose_sp
 from recipes.data.prepare.detect import retinaface
 from recipes.data.prepare.parallel import DISK_FULL
 from recipes.data.prepare.sources import Source
-from recipes.data.transcript import Cue, read_transcript
+from recipes.data.transcript import Cue
+from recipes.data.transcript_files import Transcript, read_transcript
 from talker.clips.windows import LONGEST_SECONDS
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.errors import UserError
@@ -125,12 +126,12 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
         return Record(source.name, stamp, [], {reason: 1}, [": ".join((reason, *detail))])
 
     try:
-        cues = read_transcript(source.path)
+        transcript = read_transcript(source.path)
     except UserError as error:
         return rejected("bad transcript", str(error))
     try:
         analysis = analyse(source.path, retinaface(*detector) if detector else None)
-        return _cut(source, stamp, folder, analysis, cues, resolution)
+        return _cut(source, stamp, folder, analysis, transcript, resolution)
     except Rejected as error:
         return rejected(*error.args)
     except (ValueError, av.FFmpegError, OSError) as error:  # includes UserError and invalid paths
@@ -140,12 +141,17 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
 
 
 def _cut(
-    source: Source, stamp: list[int], folder: Path, analysis: Analysis, cues: Sequence[Cue], resolution: int
+    source: Source,
+    stamp: list[int],
+    folder: Path,
+    analysis: Analysis,
+    transcript: Transcript,
+    resolution: int,
 ) -> Record:
     """Second pass over a video: write the spans that the analysis allows."""
-    found, dropped = choose_spans(analysis, cues)
-    lost = Counter(dropped)
-    notes = [f"{why} ({count})" for why, count in dropped.items()]
+    found, dropped = choose_spans(analysis, transcript.cues)
+    lost = Counter(transcript.lost) + Counter(dropped)
+    notes = [*transcript.notes, *(f"{why} ({count})" for why, count in dropped.items())]
     kept: list[Clip] = []
     samples = map(LoudnessNormalizer(analysis.survey.level), blocks(sound(source.path, analysis.shift), HOP))
     stream, read = zip(VideoReader(source.path), samples, strict=False), 0

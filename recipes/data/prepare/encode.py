@@ -22,7 +22,8 @@ from recipes.data.faults import words_fault
 from recipes.data.prepare.clips import Clip, Record
 from recipes.data.prepare.samples import Sample, write_samples
 from recipes.data.released import Released
-from recipes.data.transcript import Cue, words_of
+from recipes.data.transcript import Cue
+from recipes.data.whisper_json import words_of
 from talker.checkpoint import load_component
 from talker.clips.transcript import transcribed, whisper_network
 from talker.clips.windows import LONGEST_SECONDS

@@ -26,6 +26,8 @@ from recipes.data.tar_shards import (
     write_shard,
 )
 from talker.checkpoint import atomic
+from talker.errors import UserError
+from talker.progress import track
 
 HELDOUT = "heldout.json"  # lists all voices that were ever held out
 SHARD_CLIPS = 500
@@ -52,7 +54,9 @@ class Moments:
         return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
 
 
-def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[Entry]:
+def pack(
+    latents: Path, keys: Sequence[str], quiet: Tensor, out: Path, copies: Sequence[Sequence[str]] = ()
+) -> list[Entry]:
     """Write the shards, the statistics and the index of a data set.
 
     A shard's name contains a digest of its content, so a shard that exists is not written again. The index
@@ -64,13 +68,14 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
         keys: the files to pack, in this order.
         quiet: (C,) the audio latent of silence, stored with the statistics.
         out: the data set's folder.
+        copies: groups of voices that stay in one split, see `find_copies`.
 
     Returns:
         The entries of the index.
     """
     (out / SHARDS).mkdir(exist_ok=True)
     rows = (row for key in keys for row in read_metadata(latents / f"{key}.npz")["samples"])
-    heldout = _kept_heldout(out, {row["voice"] for row in rows if row["heldout"] is None})
+    heldout = _kept_heldout(out, {row["voice"] for row in rows if row["heldout"] is None}, copies)
     waiting: dict[str, list[Sample]] = defaultdict(list)
     moments = {"audio": Moments(), "motion": Moments()}
     entries: list[Entry] = []
@@ -82,7 +87,7 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
             entries.extend(_packed(out / SHARDS, f"{split}-{numbers[split]:06d}", split, group))
             numbers[split] += 1
 
-    for key in keys:
+    for key in track(keys, "files packed", len(keys)):
         for sample in read_samples(latents / f"{key}.npz"):
             apart = sample.voice in heldout if sample.heldout is None else sample.heldout
             waiting["heldout" if apart else "train"].append(sample)
@@ -104,7 +109,9 @@ def pack(latents: Path, keys: Sequence[str], quiet: Tensor, out: Path) -> list[E
     return entries
 
 
-def heldout_voices(voices: Collection[str], kept: Collection[str] = ()) -> set[str]:
+def heldout_voices(
+    voices: Collection[str], kept: Collection[str] = (), copies: Sequence[Sequence[str]] = ()
+) -> set[str]:
     """Choose the voices that are held out from training.
 
     About one voice in fifty is held out, chosen by a digest of its name. At least one is, if there are two
@@ -113,18 +120,26 @@ def heldout_voices(voices: Collection[str], kept: Collection[str] = ()) -> set[s
     Args:
         voices: names of all voices of the data set.
         kept: names of voices that were held out before; those in `voices` stay held out.
+        copies: groups of voices that count as one. The largest digest decides, so that a new copy does not
+            move a group out of training.
     """
-    kept, new = set(kept) & set(voices), set(voices) - set(kept)
-    ranked = sorted((hashlib.sha256(voice.encode()).digest(), voice) for voice in new)[:-1]
-    chosen = kept | {voice for digest, voice in ranked if digest[0] < 256 * HELDOUT_SHARE}
-    return chosen or {voice for _, voice in ranked[:1]}
+    group = {voice: tuple(one) for one in copies for voice in one}
+    groups = {group.get(voice, (voice,)) for voice in voices}
+    before = {one for one in groups if set(one) & set(kept)}
+    digests = {one: max(hashlib.sha256(voice.encode()).digest() for voice in one) for one in groups - before}
+    ranked = sorted(digests, key=digests.__getitem__)[:-1]
+    chosen = before | {one for one in ranked if digests[one][0] < 256 * HELDOUT_SHARE} or set(ranked[:1])
+    return {voice for one in chosen for voice in one} & set(voices)
 
 
-def _kept_heldout(out: Path, voices: Collection[str]) -> set[str]:
+def _kept_heldout(out: Path, voices: Collection[str], copies: Sequence[Sequence[str]]) -> set[str]:
     """`heldout_voices` with the voices that were held out before; stores the new ones in `out`."""
     path = out / HELDOUT
-    kept = set(json.loads(path.read_text())) if path.exists() else set()
-    heldout = heldout_voices(voices, kept)
+    try:
+        kept = set(json.loads(path.read_bytes())) if path.exists() else set()
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or prepare into another --out") from error
+    heldout = heldout_voices(voices, kept, copies)
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(sorted(kept | heldout), indent=1))
     return heldout

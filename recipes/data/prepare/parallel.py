@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from talker.signals import blocked_signals
+
 Job = tuple[Any, ...]
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PRELOADED = "recipes.data.prepare.encode"
@@ -72,10 +74,9 @@ def _started(context: ForkServerContext, work: Callable[..., None], job: Job) ->
     """Start a process for the job; if the fork server has been killed, start a new one."""
     while True:
         process = context.Process(target=_run, args=(work, job), daemon=True)
-        # The server and its processes inherit that they ignore Ctrl-C: the parent handles it and ends them.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, before)
+        # The server and its processes inherit the blocked signals: the parent handles them and ends them.
+        with blocked_signals():
+            forkserver.ensure_running()
         with contextlib.suppress(EOFError, ConnectionError):
             process.start()
             return process

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from recipes.data.transcript_files import transcript_path
 from talker.errors import UserError
 
 VIDEOS = (
@@ -44,7 +45,9 @@ class Source:
 
         A video whose stamp has changed is prepared again.
         """
-        files = (self.path, *(self.path.with_suffix(end) for end in (".json", ".srt", ".txt")))
+        files = [self.path, *(self.path.with_suffix(end) for end in (".json", ".srt", ".txt"))]
+        transcript = transcript_path(self.path)
+        files += [transcript] if transcript and transcript not in files else []
         found: list[int] = []
         for file in files:
             try:

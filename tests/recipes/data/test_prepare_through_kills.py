@@ -20,6 +20,7 @@ from recipes.data.prepare.__main__ import LOST
 from recipes.data.prepare.clips import Record
 from recipes.data.prepared import Prepared
 from recipes.data.validate import check
+from talker.signals import SIGNALS
 
 pytestmark = pytest.mark.long
 
@@ -124,8 +125,8 @@ def test_killing_the_fork_server_is_not_recorded_as_a_fault_of_a_video(
 def test_a_changed_video_is_prepared_again_through_kills(tmp_path: Path) -> None:
     videos, out, fresh = (tmp_path / name for name in ("videos", "out", "fresh"))
     videos.mkdir()
-    for name in ("a", "b"):
-        frames = [np.roll(person(), shift, 1) for shift in range(30)]
+    for name, step in (("a", 1), ("b", -1)):
+        frames = [np.roll(person(), step * shift, 1) for shift in range(30)]
         write_video(videos / f"{name}.mp4", frames, sound=True)
         (videos / f"{name}.txt").write_text("So it goes.")
     assert prepare(videos, out, "--least-sync", "0") == 0
@@ -142,13 +143,17 @@ def test_a_changed_video_is_prepared_again_through_kills(tmp_path: Path) -> None
     assert check(out)[1] == []
 
 
-def test_ctrl_c_prints_one_line_and_is_not_recorded_as_a_fault(videos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_prints_one_line_and_is_not_recorded_as_a_fault(
+    videos: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     out = tmp_path / "out"
     at = STAGES["tracking"]
-    assert prepare(videos, out, "--workers", "2", kill_at=at, kill=signal.SIGINT) == 130
+    assert prepare(videos, out, "--workers", "2", kill_at=at, kill=number) == 128 + number
     printed = out.with_suffix(".log").read_text()
     assert "Traceback" not in printed
-    assert printed.splitlines()[-1].startswith("interrupted: run the same command again")
+    line = f"stopped by {number.name}: finished videos are kept in {out}; continue with: "
+    assert printed.splitlines()[-1].startswith(line)
     records = [Record.read(path.parent) for path in out.glob("clips/*/record.json")]
     assert not any("crashed" in record.lost for record in records)
 
@@ -156,7 +161,7 @@ def test_ctrl_c_prints_one_line_and_is_not_recorded_as_a_fault(videos: Path, tmp
 def test_ctrl_c_during_the_imports_prints_no_traceback(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert prepare(videos, out, kill_at="import|torch|1", kill=signal.SIGINT) == -signal.SIGINT
-    assert out.with_suffix(".log").read_text() == ""
+    assert out.with_suffix(".log").read_text() == "recipes.data.prepare: loading\n"
 
 
 def test_codes_hardly_depend_on_the_format_of_the_video(whole: Path) -> None:

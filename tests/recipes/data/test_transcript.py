@@ -1,60 +1,13 @@
-"""Transcripts of all formats become cues; a recording is split between cues and never inside one."""
+"""A recording is split between the cues of its transcript and never inside one."""
 
 from __future__ import annotations
 
-import json
-import math
 import random
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from recipes.data.transcript import Cue, read_transcript, spans, text_of
-from talker.errors import UserError
-
-
-def test_transcripts_are_read_in_three_formats(tmp_path: Path) -> None:
-    video = tmp_path / "Zoë 1.mp4"
-    assert read_transcript(video) == []
-    video.with_suffix(".txt").write_text("\ufeffSo it\n goes.\n", encoding="utf-8")
-    assert read_transcript(video) == [Cue(0.0, math.inf, "So it goes.")]
-    video.with_suffix(".srt").write_text(
-        "1\r\n00:00:01,500 --> 00:00:02,000\r\n<i>So it</i>\r\n\r\n"
-        "2\r\n01:00:00.5 --> 01:00:01,000\r\ngoes.\r\nOn."
-    )
-    first, second = read_transcript(video)
-    assert first == Cue(1.5, 2.0, "So it")
-    assert (second.end, second.text) == (3601.0, "goes. On.")
-    words = [{"word": " So", "start": 0.1, "end": 0.2}, {"word": " it", "start": 0.2, "end": 0.4}]
-    segments = [
-        {"start": 0.1, "end": 0.4, "text": "So it", "words": words},
-        {"start": 1, "end": 2, "text": "goes"},
-    ]
-    video.with_suffix(".json").write_text(json.dumps({"segments": segments}))
-    assert [cue.text for cue in read_transcript(video)] == ["So", "it", "goes"]
-    video.with_suffix(".json").write_text(json.dumps({"text": "So it goes."}))
-    assert read_transcript(video) == [Cue(0.0, math.inf, "So it goes.")]
-
-
-@pytest.mark.parametrize(
-    ("suffix", "content"),
-    [
-        (".json", "{"),
-        (".json", '{"segments": [{"start": 2, "end": 1, "text": "a"}]}'),
-        (".json", '{"segments": [{"start": NaN, "end": 1, "text": "a"}]}'),
-        (".json", '{"segments": 3}'),
-        (".json", "[" * 100_000),
-        (".json", "null"),
-        (".srt", "no times"),
-        (".srt", "00:00:02,000 --> 00:00:01,000\nback"),
-    ],
-)
-def test_invalid_transcripts_are_refused_in_one_line(tmp_path: Path, suffix: str, content: str) -> None:
-    (tmp_path / f"a{suffix}").write_text(content)
-    with pytest.raises(UserError, match="is not a transcript") as caught:
-        read_transcript(tmp_path / "a.mp4")
-    assert "\n" not in str(caught.value)
+from recipes.data.transcript import Cue, spans, text_of
 
 
 def test_every_cue_is_in_one_span_and_no_span_is_too_long() -> None:

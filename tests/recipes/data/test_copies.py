@@ -1,0 +1,63 @@
+"""Copies of a video are found by the content of their clips, and stay in one split."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recipes.data.prepare.copies import LEAST_FRAMES, find_copies
+from recipes.data.prepare.pack import heldout_voices
+from recipes.data.prepare.samples import Sample
+
+
+def clip(voice: str, seed: int, frames: int = 60, noise: float = 0.0) -> Sample:
+    """A clip whose latents wander, with the given share of noise; the seed decides the content."""
+    rng, own = np.random.default_rng(seed), np.random.default_rng([seed, frames, int(1000 * noise)])
+    streams = [rng.standard_normal((frames + 8, width)).cumsum(0)[:frames] for width in (6, 4)]
+    audio, motion = (x + noise * x.std() * own.standard_normal(x.shape) for x in streams)
+    return Sample(f"{voice}-{seed}", audio.astype("f2"), motion.astype("f2"), np.ones(3, "f2"), (), voice)
+
+
+def test_copies_with_noise_and_other_lengths_are_found_and_other_videos_are_not() -> None:
+    others = [clip(f"other {seed}", seed) for seed in range(100, 160)]
+    copies = [clip("a", 1), clip("b", 1, 62), clip("c", 1, noise=0.3), clip("d", 2), clip("e", 2)]
+    assert find_copies([*copies[3:], *others, *copies[:3]]) == [["d", "e"], ["a", "b", "c"]]
+    assert find_copies(others) == find_copies([]) == []
+
+
+def test_one_stream_that_is_alike_makes_no_copy() -> None:
+    """Another sound to the same pictures, and the other way round, are other videos."""
+    a, b = clip("a", 1), clip("b", 2)
+    mixed = Sample("c", a.audio, b.motion, a.speaker, (), "c")
+    assert find_copies([a, b, mixed]) == []
+
+
+def test_a_shared_opening_makes_no_copy() -> None:
+    opening = [clip(voice, 1, LEAST_FRAMES) for voice in "ab"]
+    rest = [clip("a", 2), clip("b", 3)]
+    assert find_copies([*opening, *rest]) == []
+    assert find_copies([*opening, rest[0]]) == [["a", "b"]], "an excerpt is a copy"
+
+
+def test_clips_of_one_voice_and_still_clips_are_no_copies() -> None:
+    still = [Sample(v, np.ones((50, 6), "f2"), np.ones((50, 4), "f2"), np.ones(3, "f2"), (), v) for v in "ab"]
+    assert find_copies([clip("a", 1), clip("a", 1), *still]) == []
+
+
+def test_copies_are_held_out_together() -> None:
+    names = [f"video {number}" for number in range(2000)]
+    alone = heldout_voices(names)
+    for group in ([*list(alone)[:1], "video 1", "video 2"], list(alone)[:2], ["video 3", "video 4"]):
+        heldout = heldout_voices(names, copies=[group])
+        assert set(group) <= heldout or not set(group) & heldout
+        assert heldout - set(group) == alone - set(group)
+        assert heldout_voices(names, kept=group[:1], copies=[group]) == alone | set(group)
+    assert heldout_voices(["a", "b"], copies=[["a", "b"]]) == set(), "there is one video to train on"
+    assert len(heldout_voices(["a", "b", "c"], copies=[["a", "b"]])) in (1, 2)
+
+
+def test_a_new_copy_does_not_move_a_video_out_of_training() -> None:
+    names = [f"video {number}" for number in range(500)]
+    heldout = heldout_voices(names)
+    for number, name in enumerate(names):
+        if name not in heldout:
+            assert name not in heldout_voices([*names, f"copy {number}"], heldout, [[name, f"copy {number}"]])
