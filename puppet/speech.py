@@ -66,7 +66,7 @@ class _Server:
             import espeakng_loader
         except ImportError as error:
             raise ImportError(
-                "espeak-ng is not installed: install the extra 'data' (pip install -e '.[data]')."
+                "espeak-ng is not installed: run make test, which installs all packages"
             ) from error
         script = Path(__file__).with_name("espeak_server.py")
         command = [sys.executable, "-I", "-S", str(script)]

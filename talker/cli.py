@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
+from talker.signals import exit_on_signals
 
 if TYPE_CHECKING:
     from heads.solver import Sampling
@@ -34,8 +35,7 @@ SYNTHETIC = (
     "the default model was trained on synthetic people only: results with real photos and voices will be poor"
 )
 INTERRUPTED = {"output": None, "duration_seconds": 0.0, "patches": 0, "finish_reason": "interrupted"}
-REPEAT_SECONDS = 2.0
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+NOTHING_WRITTEN = "nothing was written"
 DEMO = "Hello! I am a talking portrait, and I was generated just now, on this very machine."
 
 
@@ -74,19 +74,13 @@ def _run(arguments: list[str] | None, began: float) -> int:
         return 0
     if unknown:
         options.parser.error(f"unknown argument {unknown[0]}{_near(options.parser, unknown[0])}")
+    stopping = exit_on_signals(NOTHING_WRITTEN) if arguments is None else contextlib.nullcontext()
     try:
-        if arguments is None:
-            _handle_signals()
-        return options.run(options, began)
-    except KeyboardInterrupt as interrupt:
-        if arguments is None:
-            # The process is about to exit. Another signal would only make Python print a traceback.
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-        if getattr(options, "json", False):
-            print(json.dumps(INTERRUPTED))
-        log.error("interrupted; nothing was written")
-        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+        with stopping:
+            return _run_command(options, began)
+    except KeyboardInterrupt:
+        log.error("interrupted: %s", NOTHING_WRITTEN)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of standard output has gone, which is no error of this command
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -98,23 +92,14 @@ def _run(arguments: list[str] | None, began: float) -> int:
         return 2
 
 
-def _handle_signals() -> None:
-    """Raise KeyboardInterrupt(number) on every signal of SIGNALS, so that temporary files are removed.
-
-    Further signals within REPEAT_SECONDS are ignored, because they would interrupt the cleanup.
-    """
-    last = -REPEAT_SECONDS
-
-    def interrupt(number: int, frame: Any) -> None:
-        nonlocal last
-        before, last = last, time.monotonic()
-        if last - before >= REPEAT_SECONDS:
-            raise KeyboardInterrupt(number)
-
-    for number in SIGNALS:
-        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        if signal.getsignal(number) is usual:  # a shell's background job ignores Ctrl-C, nohup SIGHUP
-            signal.signal(number, interrupt)
+def _run_command(options: argparse.Namespace, began: float) -> int:
+    try:
+        code: int = options.run(options, began)
+    except KeyboardInterrupt:
+        if getattr(options, "json", False):
+            print(json.dumps(INTERRUPTED))
+        raise
+    return code
 
 
 class _Parser(argparse.ArgumentParser):
