@@ -1,11 +1,11 @@
-# Everything here needs python3 (3.11 or newer) with pip, and nothing else on the machine.
+# Everything here needs python3 (3.11, 3.12 or 3.13) with pip, and nothing else on the machine.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test check long lock clean
 
-demo: .venv/ready            ## a talking clip: demo.mp4
-	$(BIN)/talker say "Hello! I am a talking portrait, and I was generated just now, on this very machine." -o demo.mp4
+demo: .venv/demo             ## a talking clip: demo.mp4
+	$(BIN)/talker demo -o demo.mp4
 	@echo "Wrote demo.mp4: open it with any video player. Next: '$(BIN)/talker say --help' and README.md."
 
 test: .venv/ready check      ## the test suite, lint, types and import contracts
@@ -19,17 +19,21 @@ check: .venv/ready
 long: .venv/ready            ## slow tests: empty-environment wheel, kills, large parity
 	$(BIN)/python -m pytest -m long
 
-# Debian's python3 has no ensurepip, so the environment is made without pip and filled from outside.
-# DS_BUILD_OPS=0: DeepSpeed compiles its kernels when they are first needed, not here.
-.venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -m venv --without-pip .venv
-	DS_BUILD_OPS=0 $(PYTHON) -m pip --python $(BIN)/python install -q --require-hashes -r requirements.lock
-	$(PYTHON) -m pip --python $(BIN)/python install -q --no-deps --no-build-isolation -e .
+# .venv/demo marks the packages that `talker` itself imports, .venv/ready all packages.
+.venv/demo: requirements-demo.lock pyproject.toml
+	.ci/install $(PYTHON) requirements-demo.lock "3 GB to download, 4.5 GB on disk"
 	touch $@
 
-lock:                        ## recompile requirements.lock from pyproject.toml (needs uv)
+.venv/ready: requirements.lock pyproject.toml
+	.ci/install $(PYTHON) requirements.lock "4 GB to download, 6.5 GB on disk"
+	touch $@ .venv/demo
+
+lock:                        ## recompile both lock files (needs uv)
 	uv pip compile pyproject.toml --extra train --extra serve --extra distributed --extra evaluation --extra data --extra dev \
-	  --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements.lock
+	  --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements.lock
+	uv pip compile requirements-demo.in -c requirements.lock --no-emit-package triton --no-emit-package cuda-bindings \
+	  --no-emit-package cuda-pathfinder --no-emit-package cuda-toolkit \
+	  --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements-demo.lock
 
 clean:
 	rm -rf .venv

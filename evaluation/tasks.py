@@ -18,7 +18,7 @@ from evaluation.sync import MAX_OFFSET, measure, sync_net
 from heads.solver import Sampling
 from puppet.sentences import Split
 from talker.clips.clip import Chunk, Clip
-from talker.media.encoders import Mp4Writer
+from talker.media.encoders import VideoWriter
 from talker.pipeline import Talker
 
 TASKS = ("a2v", "a2v_no_text", "v2a", "tts")
@@ -32,7 +32,7 @@ def write_given(case: Case, frames: NDArray[np.uint8], folder: Path) -> tuple[Pa
     write_wav(sound, case.pcm)
     write_wav(prompt, case.prompt)
     Image.fromarray(case.portrait).save(face)
-    with Mp4Writer(video, frames.shape[1]) as writer:
+    with VideoWriter(video, frames.shape[1]) as writer:
         writer.write(case.pcm.numpy(), frames)
     return sound, video, prompt, face
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,6 +38,24 @@ class Sampling:
         if self.steps < 1:
             raise ValueError(f"sampling needs at least one step, got {self.steps}")
 
+    @cached_property
+    def euler_steps(self) -> tuple[tuple[float, float], ...]:
+        """(time, length) of each step, exact float32 values. Computed once per object.
+
+        As in the published sampler, each time is the previous time minus the previous length, and each length
+        is the time minus the next time of the schedule. For a sway of 0 or more this equals the schedule to
+        the bit; for a negative sway the last bit can differ, and the time embedding multiplies times by 1000.
+        """
+        times = schedule(self.steps, self.sway)
+        taken = []
+        time, length = times[0], times[0] - times[1]
+        for following in range(2, self.steps + 2):
+            taken.append((time.item(), length.item()))
+            time = time - length
+            if following <= self.steps:
+                length = time - times[following]
+        return tuple(taken)
+
     @classmethod
     def paper(cls) -> Sampling:
         """The settings of the paper."""
@@ -63,25 +81,6 @@ def schedule(steps: int, sway: float) -> Tensor:
     return u + sway * (torch.cos(math.pi / 2 * u) - 1 + u)
 
 
-@lru_cache(maxsize=64)
-def euler_steps(steps: int, sway: float) -> tuple[tuple[float, float], ...]:
-    """(time, length) of each step, exact float32 values.
-
-    As in the published sampler, each time is the previous time minus the previous length, and each length is
-    the time minus the next time of the schedule. For a sway of 0 or more this equals the schedule to the bit;
-    for a negative sway the last bit can differ, and the time embedding multiplies times by 1000.
-    """
-    times = schedule(steps, sway)
-    taken = []
-    time, length = times[0], times[0] - times[1]
-    for following in range(2, steps + 2):
-        taken.append((time.item(), length.item()))
-        time = time - length
-        if following <= steps:
-            length = time - times[following]
-    return tuple(taken)
-
-
 def still_steps(steps: int) -> int:
     """Number of steps at the start that use a zero velocity with `zero_star`."""
     return max(1, int(0.04 * (steps + 1)))
@@ -105,7 +104,7 @@ def euler(velocity: Velocity, noise: Streams, sampling: Sampling) -> Streams:
     """Integrate `velocity(x, time)` from `noise` (B, ...) at time 1 to data of the same shapes at time 0."""
     x = noise.map(lambda z: z * sampling.temperature)
     still = still_steps(sampling.steps) if sampling.zero_star else 0
-    for time, length in euler_steps(sampling.steps, sampling.sway)[still:]:
+    for time, length in sampling.euler_steps[still:]:
         change = velocity(x, time).map(lambda v: v * -length)  # noqa: B023 - used at once
         x = x.zip(change, torch.add)
     return x

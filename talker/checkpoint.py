@@ -102,9 +102,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_component(
-    component: type[Component], config_class: type, folder: Path, device: str | torch.device = "cpu"
+    component: type[Component],
+    config_class: type,
+    folder: Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Component:
-    """Load a `component` that `save_component` wrote, in evaluation mode and float32, to `device`.
+    """Load a `component` that `save_component` wrote, in evaluation mode, to `device`.
+
+    The weights are converted to `dtype` before they are copied to the device. A component that keeps some of
+    its weights in float32 has a method `cast(dtype)`, which replaces `to(dtype)`.
 
     Raises:
         CheckpointError: a file is missing or damaged, or its keys or shapes do not match the component.
@@ -119,6 +126,7 @@ def load_component(
         raise CheckpointError(f"{path} cannot be read ({error}): download or export it again") from error
     module = component(config)
     load_strict(module, tensors, str(path))
+    getattr(module, "cast", module.to)(dtype)
     return module.to(device).eval()
 
 

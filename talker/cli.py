@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import importlib.metadata
 import json
 import logging
+import os
+import re
 import signal
 import sys
 import time
@@ -26,13 +29,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("talker")
 
 LONGEST_TEXT = 100_000  # characters, more than an hour of speech
-SYNTHETIC = "the default model was trained on synthetic people only: results with real photos will be poor"
+LONGEST_NAME = 40  # characters of the default output name
+SYNTHETIC = (
+    "the default model was trained on synthetic people only: results with real photos and voices will be poor"
+)
 INTERRUPTED = {"output": None, "duration_seconds": 0.0, "patches": 0, "finish_reason": "interrupted"}
 REPEAT_SECONDS = 2.0
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+DEMO = "Hello! I am a talking portrait, and I was generated just now, on this very machine."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 after an error of the user, 130 after Ctrl-C.
+    """Run the command and return its exit code.
+
+    The exit code is 0, 2 after an error of the user, or 128 + the number of the signal that ended the
+    command: 130 after Ctrl-C.
 
     `arguments` None: use the arguments of the process, and handle its signals.
     """
@@ -56,20 +67,29 @@ def _logging_to_stderr() -> Iterator[None]:
 
 
 def _run(arguments: list[str] | None, began: float) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    if unknown:
+        options.parser.error(f"unknown argument {unknown[0]}{_near(options.parser, unknown[0])}")
     try:
         if arguments is None:
             _handle_signals()
         return options.run(options, began)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if arguments is None:
             # The process is about to exit. Another signal would only make Python print a traceback.
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
         if getattr(options, "json", False):
             print(json.dumps(INTERRUPTED))
         log.error("interrupted; nothing was written")
-        return 130
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    except BrokenPipeError:  # the reader of standard output has gone, which is no error of this command
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as error:
         log.error("%s", error)
         return 2
@@ -79,7 +99,7 @@ def _run(arguments: list[str] | None, began: float) -> int:
 
 
 def _handle_signals() -> None:
-    """Raise KeyboardInterrupt on SIGINT and SIGTERM, so that temporary files are removed.
+    """Raise KeyboardInterrupt(number) on every signal of SIGNALS, so that temporary files are removed.
 
     Further signals within REPEAT_SECONDS are ignored, because they would interrupt the cleanup.
     """
@@ -89,10 +109,11 @@ def _handle_signals() -> None:
         nonlocal last
         before, last = last, time.monotonic()
         if last - before >= REPEAT_SECONDS:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
 
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-        if signal.getsignal(number) is usual:  # a shell's background job ignores Ctrl-C
+    for number in SIGNALS:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        if signal.getsignal(number) is usual:  # a shell's background job ignores Ctrl-C, nohup SIGHUP
             signal.signal(number, interrupt)
 
 
@@ -109,27 +130,42 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"talker {importlib.metadata.version('talker')}"
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_say(commands)
     _add_animate(commands)
     _add_dub(commands)
-    info = commands.add_parser(
-        "info",
-        help="list the shipped models, portraits and voices",
-        description="List the shipped models, portraits and voices.",
-    )
-    info.set_defaults(run=_info)
+    _add_demo(commands)
+    for name, run, about in (
+        ("info", _info, "list the shipped models, portraits and voices"),
+        ("doctor", _doctor, "check the installation and say what to do next"),
+    ):
+        command = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
+        command.set_defaults(run=run)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
+
+
+def _near(parser: argparse.ArgumentParser, argument: str) -> str:
+    """A hint at the option whose name is closest to an unknown one, if any."""
+    names = [name for action in parser._actions for name in action.option_strings]
+    found = difflib.get_close_matches(argument.split("=")[0], names, 1)
+    return f", did you mean {found[0]}?" if found else ""
 
 
 def _add_say(commands: Any) -> None:
     say = commands.add_parser(
         "say",
         help="make a video that speaks a text",
-        description="Write an mp4 in which a face speaks TEXT with a voice.",
+        description="Write a video in which a face speaks TEXT with a voice.",
     )
-    say.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
-    say.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="output file")
+    _add_text(say)
+    say.add_argument(
+        "--show-text",
+        action="store_true",
+        help="print the words that would be spoken, one sentence a line, and exit without loading a model",
+    )
+    _add_output(say, "talker-FIRST-WORDS.mp4, or .wav with --audio-only")
     say.add_argument(
         "--audio-only",
         action="store_true",
@@ -162,10 +198,10 @@ def _add_animate(commands: Any) -> None:
     animate = commands.add_parser(
         "animate",
         help="make a video of a face that speaks a recording",
-        description="Write an mp4 in which a face speaks AUDIO. It has the length and the sound of AUDIO.",
+        description="Write a video in which a face speaks AUDIO. It has the length and the sound of AUDIO.",
     )
     animate.add_argument("audio", metavar="AUDIO", help="a recording of speech: wav, mp3, m4a, a video, ...")
-    animate.add_argument("-o", "--output", metavar="OUT.mp4", required=True, help="output file")
+    _add_output(animate, "AUDIO-animated.mp4")
     animate.add_argument(
         "--text",
         metavar="TEXT",
@@ -189,28 +225,61 @@ def _add_dub(commands: Any) -> None:
         description="Speak TEXT with a voice, synchronous with the face in VIDEO. The video track is copied.",
     )
     dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
-    dub.add_argument("text", metavar="TEXT", help="English text to speak; - reads it from standard input")
+    _add_text(dub)
     dub.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         help="output file (default: VIDEO-dubbed.mp4, or the container of VIDEO if mp4 cannot hold it)",
     )
-    dub.add_argument(
-        "--crop",
-        choices=("face", "none"),
-        default="face",
-        help="crop to the face (default), or to the largest centred square",
-    )
+    _add_crop(dub)
     _add_voice(dub, "; VIDEO itself may be given if it has sound")
     _add_sampling(dub)
     dub.set_defaults(run=_dub)
+
+
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "text", metavar="TEXT", nargs="?", help="English text to speak; - reads it from standard input"
+    )
+    command.add_argument(
+        "--text-file", metavar="FILE", help="read the text from a UTF-8 file instead of TEXT"
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="read a text of another language by English rules, and leave out letters of other scripts",
+    )
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="make the demo clip",
+        description="Write a video in which the first shipped face speaks one sentence.",
+    )
+    _add_output(demo, "talker-demo.mp4")
+    demo.set_defaults(run=_demo, text=DEMO)
+
+
+def _add_output(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help=f"output file: .mp4, .mov, .mkv, .webm or .gif (default: {default}; a number is added to the "
+        "name if the file exists)",
+    )
 
 
 def _add_portrait(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--portrait", metavar="P", help="image of a face, or a portrait name that `talker info` lists"
     )
+    _add_crop(command)
+
+
+def _add_crop(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--crop",
         choices=("face", "none"),
@@ -257,14 +326,18 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
-    from talker.media.files import SOUND_FILES, check_output
+    text = _text_to_speak(options)
+    if options.show_text:
+        return _show_text(text, options.force)
+    from talker.media.files import CLIP_FILES, SOUND_FILES, check_output, unused_name
     from talker.model.defaults import STOP_RULES
 
-    text = _text(options.text)
-    # Check the name before loading, which takes time.
-    output = check_output(options.output, tuple(SOUND_FILES) if options.audio_only else (".mp4",))
+    # Check everything before loading, which takes time.
+    default = unused_name(_name_of(text), ".wav" if options.audio_only else ".mp4")
+    output = check_output(options.output or default, tuple(SOUND_FILES if options.audio_only else CLIP_FILES))
     _check_not_input(output, options.voice)
     sampling = _sampling(options)
+    _check_inputs(options)
     talker = _load(options)
     voice = talker.voice(options.voice, options.voice_text, options.voice_seconds)
     face = None if options.audio_only else talker.portrait(options.portrait, options.crop)
@@ -277,19 +350,24 @@ def _say(options: argparse.Namespace, began: float) -> int:
         sampling=sampling.of(talker),
         audio_only=options.audio_only,
         stop=STOP_RULES.get(options.stop),
+        force=options.force,
     )
-    return _save(utterance, options, loaded - began)
+    return _save(utterance, output, options.json, loaded - began)
 
 
 def _animate(options: argparse.Namespace, began: float) -> int:
-    from talker.media.files import check_input, check_output
+    from talker.media.files import CLIP_FILES, check_input, check_output, unused_name
+    from talker.media.readers import check_sound
 
     text = None if options.text is None else _text(options.text)
     if text is not None and options.transcribe is not None:
         raise UserError("give --text or --transcribe, not both")
-    output = check_output(options.output)
-    _check_not_input(output, str(check_input(options.audio)))
+    audio = check_input(options.audio)
+    output = check_output(options.output or unused_name(f"{audio.stem}-animated", ".mp4"), tuple(CLIP_FILES))
+    _check_not_input(output, str(audio))
+    check_sound(audio)
     sampling, transcriber = _sampling(options), None
+    _check_inputs(options)
     if options.transcribe is not None:
         from talker.clips.transcript import whisper_transcriber
 
@@ -300,23 +378,66 @@ def _animate(options: argparse.Namespace, began: float) -> int:
     animation = talker.animate(
         options.audio, face, text, transcriber, seed=options.seed, sampling=sampling.of(talker)
     )
-    return _save(animation, options, loaded - began)
+    return _save(animation, output, options.json, loaded - began)
 
 
 def _dub(options: argparse.Namespace, began: float) -> int:
     from talker.media.remux import check_dub, dubbed_name
 
-    text = _text(options.text)
-    options.output = check_dub(options.output or dubbed_name(options.video), options.video)
-    _check_not_input(options.output, options.voice)
+    text = _text_to_speak(options)
+    output = check_dub(options.output or dubbed_name(options.video), options.video)
+    _check_not_input(output, options.voice)
     sampling = _sampling(options)
+    _check_inputs(options)
     talker = _load(options)
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
     dubbing = talker.dub(
-        options.video, text, voice, options.crop, seed=options.seed, sampling=sampling.of(talker)
+        options.video,
+        text,
+        voice,
+        options.crop,
+        seed=options.seed,
+        sampling=sampling.of(talker),
+        force=options.force,
     )
-    return _save(dubbing, options, loaded - began)
+    return _save(dubbing, output, options.json, loaded - began)
+
+
+def _demo(options: argparse.Namespace, began: float) -> int:
+    from talker.media.files import CLIP_FILES, check_output, unused_name
+    from talker.pipeline import Talker
+
+    output = check_output(options.output or unused_name("talker-demo", ".mp4"), tuple(CLIP_FILES))
+    talker = Talker.from_pretrained()
+    return _save(talker.say(options.text), output, False, time.perf_counter() - began)
+
+
+def _name_of(text: str) -> str:
+    """The first words of a text as the stem of a file name: "talker-it-was-a-bright-cold-day"."""
+    name = "talker"
+    for word in re.findall(r"[a-z0-9]+", text.lower().replace("'", "").replace("’", "")):
+        if len(name) + len(word) >= LONGEST_NAME:
+            break
+        name += f"-{word}"
+    return name
+
+
+def _check_inputs(options: argparse.Namespace) -> None:
+    """Check the portrait, the voice and the model without reading them completely.
+
+    Raises:
+        UserError: one of them does not exist or is not of the expected kind.
+    """
+    from talker.media.face import check_picture
+    from talker.media.readers import check_sound
+    from talker.shipped import model_folder, shipped
+
+    model_folder(options.model or options.weights)
+    if getattr(options, "portrait", None) is not None:
+        check_picture(shipped("portraits", options.portrait))
+    if getattr(options, "voice", None) is not None:
+        check_sound(shipped("voices", options.voice))
 
 
 def _check_not_input(output: Path, recording: str | None) -> None:
@@ -332,21 +453,81 @@ def _load(options: argparse.Namespace) -> Talker:
         log.warning("--weights is deprecated and will be removed: use --model")
         if options.model is not None:
             raise UserError("give --model alone: --weights is its former name")
-    talker = Talker.from_pretrained(options.model or options.weights)
-    if options.model is None and options.weights is None:
+    if options.model is None and options.weights is None and _uses_own_files(options):
         log.info(SYNTHETIC)
-    return talker
+    return Talker.from_pretrained(options.model or options.weights)
 
 
-def _save(clip: Clip, options: argparse.Namespace, load_seconds: float) -> int:
+def _uses_own_files(options: argparse.Namespace) -> bool:
+    """Whether the face or the voice is not a shipped one."""
+    from talker.shipped import shipped_names
+
+    given = [(kind, getattr(options, kind[:-1], None)) for kind in ("portraits", "voices")]
+    return options.command == "dub" or any(
+        name is not None and name not in shipped_names(kind) for kind, name in given
+    )
+
+
+def _save(clip: Clip, output: Path, as_json: bool, load_seconds: float) -> int:
     with _Progress(clip) as progress:
-        report = clip.save(options.output, progress=progress)
-    if options.json:
+        report = clip.save(output, progress=progress)
+    if as_json:
         print(json.dumps({**dataclasses.asdict(report), "load_seconds": round(load_seconds, 4)}))
     else:
         print(
             f"{report.output}: {report.duration_seconds:.1f} s ({report.finish_reason}), seed {report.seed}"
         )
+    return 0
+
+
+def _text_to_speak(options: argparse.Namespace) -> str:
+    """The text of TEXT or --text-file, after a check that it can be spoken.
+
+    Raises:
+        UserError: neither or both are given, TEXT names a file, or the text cannot be read or spoken.
+    """
+    from talker.text.sentences import split_sentences
+
+    text = _given_text(options)
+    split_sentences(text, force=options.force)
+    return text
+
+
+def _given_text(options: argparse.Namespace) -> str:
+    if (options.text is None) == (options.text_file is None):
+        raise UserError("give the text once: as TEXT, as - for standard input, or with --text-file FILE")
+    if options.text_file is not None:
+        try:
+            with Path(options.text_file).open(encoding="utf-8-sig") as file:
+                return _checked(file.read(LONGEST_TEXT + 1))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{options.text_file} is not UTF-8 text: convert it first") from error
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise UserError(
+                f"cannot read {options.text_file}: {error.strerror}; check --text-file"
+            ) from error
+    if options.text != "-" and _is_file(options.text):
+        raise UserError(
+            f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
+            "standard input"
+        )
+    return _text(options.text)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
+
+
+def _show_text(text: str, force: bool) -> int:
+    """Print the spoken form of each sentence on a line."""
+    from talker.text.sentences import split_sentences
+    from talker.text.spoken import spoken
+
+    for sentence in split_sentences(text, force=force):
+        print(spoken(sentence))
     return 0
 
 
@@ -356,10 +537,21 @@ def _text(argument: str) -> str:
     Raises:
         UserError: the text is empty or too long, or standard input is not UTF-8.
     """
-    try:
-        text = sys.stdin.read(LONGEST_TEXT + 1) if argument == "-" else argument
-    except UnicodeDecodeError as error:
-        raise UserError("standard input is not UTF-8 text") from error
+    if argument == "-":
+        data = sys.stdin.buffer.read(4 * LONGEST_TEXT + 1)  # UTF-8 has at most 4 bytes per character
+        try:
+            text = data.decode("utf-8-sig", "strict" if len(data) <= 4 * LONGEST_TEXT else "ignore")
+        except UnicodeDecodeError as error:
+            raise UserError("standard input is not UTF-8 text: save the text as UTF-8") from error
+    else:
+        text = argument
+        if any("\ud800" <= character <= "\udfff" for character in text):  # bytes that are not UTF-8
+            raise UserError("the text is not UTF-8: give it in a UTF-8 terminal, or with - from a file")
+    return _checked(text)
+
+
+def _checked(text: str) -> str:
+    """The text, unless it is empty or too long. Raises UserError."""
     if not text.strip():
         raise UserError("the text is empty: give at least one word")
     if len(text) > LONGEST_TEXT:
@@ -431,16 +623,28 @@ class _Progress:
 
 
 def _info(options: argparse.Namespace, began: float) -> int:
-    from talker.shipped import model_folder, shipped_models, shipped_names
+    from talker.shipped import model_folder, shipped_models, shipped_names, voice_error_rates
 
     print(f"talker {importlib.metadata.version('talker')}")
-    for kind in ("portraits", "voices"):
-        print(f"{kind}: {', '.join(shipped_names(kind)) or 'none'}")
+    print(f"portraits: {', '.join(shipped_names('portraits')) or 'none'}")
+    rates = voice_error_rates()
+    print("voices, with the phoneme errors of the default model:")
+    for number, name in enumerate(shipped_names("voices")):
+        rate = f"{100 * rates[name]:.0f} %" if name in rates else "not measured"
+        print(f"  {name}: {rate}{' (default)' if number == 0 else ''}")
     for name in shipped_models():
         parts = sorted(model_folder(name).glob("*/model.safetensors"))
         sizes = ", ".join(f"{path.parent.name} {path.stat().st_size / 1e6:.1f} MB" for path in parts)
         print(f"model {name}: {sizes}")
     return 0
+
+
+def _doctor(options: argparse.Namespace, began: float) -> int:
+    from talker.doctor import report
+
+    found = report()
+    print("\n".join(found.lines))
+    return 0 if found.works else 1
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from motion_ae.model import SourceFeatures
+from talker.media.face import Box
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Voice:
     prefix: Tensor | None = None
     said: str = ""
 
+    def __repr__(self) -> str:
+        begins = f", {self.prefix_frames} frames of prefix" if self.prefix_frames else ""
+        return f"<Voice {self.name}: embedding of {len(self.embedding)} values{begins}>"
+
     @property
     def prefix_frames(self) -> int:
         """Number of frames of the prefix."""
@@ -40,10 +45,16 @@ class Portrait:
     Args:
         name: shown to users.
         source: features of the image for the renderer.
+        framing: the square of the picture that the image shows, in pixels of the picture.
     """
 
     name: str
     source: SourceFeatures
+    framing: Box
+
+    def __repr__(self) -> str:
+        left, top, side = self.framing.left, self.framing.top, self.framing.side
+        return f"<Portrait {self.name}: square of {side:.0f} pixels at ({left:.0f}, {top:.0f})>"
 
     @property
     def motion(self) -> Tensor:

@@ -51,6 +51,9 @@ class Talker:
         """
         return cls(System.load(model_folder(model), device, dtype))
 
+    def __repr__(self) -> str:
+        return f"<Talker on {self.system!r}>"
+
     def voice(
         self, voice: str | Path | None = None, text: str | None = None, prefix_seconds: float | None = None
     ) -> Voice:
@@ -84,7 +87,8 @@ class Talker:
             UserError: the file or name does not exist, is not an image, or shows no face.
         """
         path = shipped("portraits", portrait)
-        return Portrait(path.stem, self.system.source(read_portrait(path, self.system.resolution, crop)))
+        image, framing = read_portrait(path, self.system.resolution, crop)
+        return Portrait(path.stem, self.system.source(image), framing)
 
     def say(
         self,
@@ -95,6 +99,7 @@ class Talker:
         sampling: Sampling | None = None,
         audio_only: bool = False,
         stop: StopRule | None = None,
+        force: bool = False,
     ) -> Utterance:
         """Plan a clip of `text`. Call `.save(path)` on the result, or iterate over its chunks.
 
@@ -104,11 +109,13 @@ class Talker:
             seed: seed of the noise.
             sampling, stop: None: the defaults of the model.
             audio_only: generate speech without video, with the task "tts". The portrait is not used.
+            force: read a text of another language by English rules, and drop letters of other scripts.
 
         Raises:
-            UserError: the text has no words that can be spoken, or the text of the voice is too long.
+            UserError: the text has no words that can be spoken or is not English, or the text of the voice is
+                too long.
         """
-        sentences = sentences_of(self.system, text)
+        sentences = sentences_of(self.system, text, force)
         voice, face = voice or self.voice(), None if audio_only else portrait or self.portrait()
         clip = Utterance(self.system, sentences, voice, face, seed, sampling, stop)
         if voice.said and min(map(clip.longest, sentences)) < 1:
@@ -193,6 +200,7 @@ class Talker:
         crop: str = "face",
         seed: int = 0,
         sampling: Sampling | None = None,
+        force: bool = False,
     ) -> Dubbing:
         """Plan speech for a video of a person. Call `.save(path)` on the result, or iterate over its chunks.
 
@@ -203,20 +211,22 @@ class Talker:
             crop: "face" finds the face and crops to it, "none" takes the largest centred square.
             seed: seed of the noise.
             sampling: None: the defaults of the model.
+            force: see `say`.
 
         Raises:
-            UserError: the file does not exist or shows no face, or the text cannot be spoken.
+            UserError: the file does not exist or shows no face, or the text is not English or cannot be
+                spoken.
         """
-        return Dubbing.of(self.system, video, text, voice or self.voice(), crop, seed, sampling)
+        return Dubbing.of(self.system, video, text, voice or self.voice(), crop, seed, sampling, force)
 
     def map(
         self, clips: Iterable[Plan], capacity: int = DEFAULT_CAPACITY, ordered: bool = True
     ) -> Iterator[Take]:
         """Yield a take of each clip, and generate several clips at once as rows of one batch.
 
-        An error of one clip, also while it is built, is stored in `error` of its take and raised when the
-        take is saved. The other clips continue. A take has identical values in every map of the same
-        capacity; a clip that is saved without a map differs by rounding.
+        An error while a clip is generated, or while a function builds it, is stored in `error` of its take
+        and raised when the take is saved. The other clips continue. A take has identical values in every map
+        of the same capacity; a clip that is saved without a map differs by rounding.
 
         Args:
             clips: clips of any tasks, or functions that build one, such as `lambda: talker.say(text)`.

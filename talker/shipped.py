@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from difflib import get_close_matches
 from pathlib import Path
 
 from talker.checkpoint import ASSETS, PUPPET
 from talker.errors import UserError
+from talker.media.files import check_input, is_url
+
+VOICE_MEASURES = ASSETS / "voices" / "measures.json"
+PARTS = ("talker", "audio_vae", "motion_ae", "speaker")
 
 
 def shipped_names(kind: str) -> list[str]:
     """Names of the shipped portraits or voices, sorted. `kind`: "portraits" or "voices"."""
     return sorted(path.stem for path in (ASSETS / kind).glob("*") if path.suffix in (".png", ".wav"))
+
+
+def voice_error_rates() -> dict[str, float]:
+    """Phoneme error rate of the default model in each shipped voice, as `evaluation.voices` measured it."""
+    if not VOICE_MEASURES.exists():
+        return {}
+    rates: dict[str, float] = json.loads(VOICE_MEASURES.read_text())["phoneme_error_rate"]
+    return rates
 
 
 def shipped_models() -> list[str]:
@@ -25,17 +39,23 @@ def model_folder(wanted: str | Path | None) -> Path:
     To use your own folder with the name of a shipped model, write "./NAME".
 
     Raises:
-        UserError: `wanted` is neither a shipped model nor a folder.
+        UserError: `wanted` is neither a shipped model nor a folder, or the folder lacks a file.
     """
     if wanted is None:
         return PUPPET
     if str(wanted) in shipped_models():
         return ASSETS / str(wanted)
     path = Path(wanted)
+    if is_url(str(wanted)):
+        raise UserError(f"{wanted!s} is a web address: download the model first and give its folder")
     if not path.is_dir():
         raise UserError(
             f"{wanted!s} is neither a folder nor one of the shipped models ({', '.join(shipped_models())})"
         )
+    files = [path / part / name for part in PARTS for name in ("config.json", "model.safetensors")]
+    missing = [str(file.relative_to(path)) for file in files if not file.is_file()]
+    if missing:
+        raise UserError(f"{path} is not a complete model: {', '.join(missing)} missing")
     return path
 
 
@@ -45,7 +65,7 @@ def shipped(kind: str, wanted: str | Path | None) -> Path:
     `kind`: "portraits" or "voices".
 
     Raises:
-        UserError: `wanted` is neither a shipped name nor a file.
+        UserError: `wanted` is neither a shipped name nor an existing file.
     """
     names = shipped_names(kind)
     if wanted is None and names:
@@ -56,5 +76,8 @@ def shipped(kind: str, wanted: str | Path | None) -> Path:
         return next((ASSETS / kind).glob(f"{wanted}.*"))
     path = Path(wanted)
     if not path.suffix and not path.exists():
-        raise UserError(f"{wanted!s} is neither a file nor one of the shipped {kind} ({', '.join(names)})")
-    return path
+        near = "".join(f"; did you mean {name}?" for name in get_close_matches(str(wanted), names, 1))
+        raise UserError(
+            f"{wanted!s} is neither a file nor one of the shipped {kind} ({', '.join(names)}){near}"
+        )
+    return check_input(wanted)

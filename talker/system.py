@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE, DecoderState, EncoderState
@@ -33,8 +33,13 @@ NEAR_SILENCE = 0.5  # in standard deviations, root mean square over channels
 
 
 def _autoregressive(folder: Path, device: str, dtype: torch.dtype) -> AutoregressiveGenerator:
-    model = load_component(TalkerModel, TalkerConfig, folder, device).cast(dtype)
-    return AutoregressiveGenerator(model, PhonemeTokenizer())
+    model, tokenizer = load_component(TalkerModel, TalkerConfig, folder, device, dtype), PhonemeTokenizer()
+    if (vocab := model.config.backbone.vocab) != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{folder} has embeddings of {vocab} token ids, and the phoneme tokenizer of this version has "
+            f"{tokenizer.vocab_size}: use weights that were trained with this version"
+        )
+    return AutoregressiveGenerator(model, tokenizer)
 
 
 # Architecture in config.json of the generator's folder -> function that loads it.
@@ -70,6 +75,12 @@ class System:
             _check(name, width, generator.widths[name], "latent channels")
         _check("speaker", speaker.config.embedding, generator.speaker_dim, "values of an embedding")
 
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"<System on {self.device}, {dtype}, {self.resolution} pixels, {', '.join(self.generator.tasks)}>"
+        )
+
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> System:
         """Load a native checkpoint: a folder with talker/, audio_vae/, motion_ae/ and speaker/.
@@ -82,8 +93,7 @@ class System:
         kind = DTYPES[dtype]
 
         def part(component: type, config: type, name: str) -> Any:
-            module: nn.Module = load_component(component, config, folder / name, device)
-            return module.to(kind)
+            return load_component(component, config, folder / name, device, kind)
 
         try:
             torch.empty(0, device=device)

@@ -34,5 +34,6 @@ def recorded(clip: Clip) -> tuple[Take, list[Request]]:
     """A take whose latents have been generated, and the requests that were sent to the generator."""
     requests: list[Request] = []
     take = clip.take()
-    take.keep(lambda request: requests.append(request) or clip.generate(request))  # type: ignore
+    generate = clip.system.generator.generate
+    take.keep(lambda request: requests.append(request) or generate(request))  # type: ignore
     return take, requests

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from zlib import crc32
 
 import torch
@@ -13,6 +11,7 @@ from talker.generation.batch import Generation
 from talker.generation.generator import Durations
 from talker.generation.request import Request
 from talker.generation.scheduler import Scheduler
+from talker.generation.whole_clip import Made, WholeClipBatch
 from talker.model.defaults import Defaults
 from talker.text.tokenizer import PhonemeTokenizer
 
@@ -33,10 +32,17 @@ class ToyGenerator:
         return Durations(fastest=0.0, usual=FRAMES_PER_WORD * len(text.split()) / 25)
 
     def generate(self, request: Request) -> Generation:
-        return Generation(ToyBatch(self, 1), request)
+        return Generation(self._batch(1), request)
 
     def scheduler(self, capacity: int) -> Scheduler:
-        return Scheduler(ToyBatch(self, capacity))
+        return Scheduler(self._batch(capacity))
+
+    def _batch(self, capacity: int) -> WholeClipBatch:
+        return WholeClipBatch(lambda requests: [self._made(request) for request in requests], capacity)
+
+    def _made(self, request: Request) -> Made:
+        words = enumerate(request.text.split())
+        return self.whole(request), [(word, FRAMES_PER_WORD * number) for number, word in words]
 
     def whole(self, request: Request) -> Streams:
         """Sine waves (T, C) for each predicted stream, which depend on the text, seed and given frames."""
@@ -48,47 +54,3 @@ class ToyGenerator:
             phase[: len(x)] += x
         waves = lambda name: torch.sin(phase[:, None] + torch.arange(self.widths[name]))  # noqa: E731
         return Streams.of(PREDICTED[request.task], waves)
-
-
-@dataclass
-class ToyRunning:
-    request: Request
-    patches: deque[Streams] = field(default_factory=deque)
-    finish_reason: str | None = None
-    paused: bool = False
-    made: Streams = field(default_factory=Streams)
-
-    @property
-    def words(self) -> list[tuple[str, int]]:
-        words = self.request.text.split() if self.patches or self.finish_reason else []
-        return [(word, FRAMES_PER_WORD * number) for number, word in enumerate(words)]
-
-    def tail(self, frames: int) -> Streams:
-        return self.made.map(lambda x: x[-frames:])
-
-
-class ToyBatch:
-    def __init__(self, generator: ToyGenerator, capacity: int) -> None:
-        self.generator, self.capacity = generator, capacity
-        self.rows: list[ToyRunning] = []
-
-    @property
-    def free(self) -> int:
-        return self.capacity - len(self.rows)
-
-    def join(self, request: Request) -> ToyRunning:
-        if request.task not in PREDICTED or not self.free:
-            raise ValueError(f"no task {request.task!r}, or no row is free")
-        self.rows.append(ToyRunning(request))
-        return self.rows[-1]
-
-    def step(self) -> None:
-        for row in [row for row in self.rows if not row.paused]:
-            row.made = self.generator.whole(row.request)
-            row.patches.append(row.made)
-            row.finish_reason = "length" if row.request.given else "stop"
-            self.rows.remove(row)
-
-    def leave(self, running: ToyRunning) -> None:
-        running.finish_reason = running.finish_reason or "interrupted"
-        self.rows = [row for row in self.rows if row is not running]

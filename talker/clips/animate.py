@@ -16,16 +16,16 @@ from torch import Tensor
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.clip import Clip, Generate, Piece, Take, Writer
+from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.record import Generate, Record
 from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import Window, aligned, at_pauses
 from talker.clock import FRAME_RATE, HOP
 from talker.errors import UserError
 from talker.generation.request import Request
 from talker.identity import Portrait
-from talker.media.encoders import Mp4Writer
-from talker.media.files import check_output
+from talker.media.encoders import VideoWriter, generated_tags
 from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, measure_loudness
 from talker.media.readers import blocks, stream_audio
 from talker.media.remux import AnimationWriter
@@ -50,7 +50,7 @@ def lookahead_seconds(system: System) -> float:
     return frames / FRAME_RATE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Animation(Clip):
     """A plan of a video of a recording.
 
@@ -102,26 +102,32 @@ class Animation(Clip):
         """Duration of the clip in seconds."""
         return self.survey.seconds
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """See `Clip.make`. Each piece holds the samples of the recording, mono at 24 kHz."""
-        return self.pieces_of(stream_audio(self.source), take, generate)
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """See `Clip.summary`."""
+        return (f"recording {self.source.name}", *super().summary)
 
-    def pieces_of(self, sound: Iterable[Tensor], take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
+        """See `Clip.make`. Each piece holds the samples of the recording, mono at 24 kHz."""
+        return self.pieces_of(stream_audio(self.source), record, generate)
+
+    def pieces_of(self, sound: Iterable[Tensor], record: Record, generate: Generate) -> Iterator[Piece]:
         """`make` with the recording given as samples (n,) per block."""
         # An encoder that needs whole recordings (Whisper) gets parts of up to 30 s.
         streams = self.system.audio_vae.encodes_streams
         whole = None if streams else at_pauses(self.survey.speech_mask, self.system.patch_frames)
         yield from _animated(
-            self, take, generate, sound, LoudnessNormalizer(self.survey.level), self.windows, whole
+            self, record, generate, sound, LoudnessNormalizer(self.survey.level), self.windows, whole
         )
-        take.finish_reason = "stop"
+        record.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """Writer of an mp4 with the sound of the recording."""
-        return AnimationWriter(check_output(path), self.system.resolution, self.source)
+        """Writer of a video with the sound of the recording."""
+        tags = generated_tags(f"the recording {self.source.name}", _picture_tag(self.portrait))
+        return AnimationWriter(path, self.system.resolution, self.source, tags)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LiveAnimation(Clip):
     """A plan of a video of live sound. It can be made only once, because it reads a channel.
 
@@ -163,15 +169,20 @@ class LiveAnimation(Clip):
         """0, because the duration is unknown."""
         return 0.0
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`. Each piece holds the samples that were received."""
         arriving = (_checked(chunk, number) for number, chunk in enumerate(self.sound))
-        yield from _animated(self, take, generate, arriving, LoudnessNormalizer(self.level), None, None)
-        take.finish_reason = "stop"
+        yield from _animated(self, record, generate, arriving, LoudnessNormalizer(self.level), None, None)
+        record.finish_reason = "stop"
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """Writer of an mp4."""
-        return Mp4Writer(path, self.system.resolution)
+        """Writer of a video."""
+        tags = generated_tags("a live recording", _picture_tag(self.portrait))
+        return VideoWriter(path, self.system.resolution, tags)
+
+
+def _picture_tag(portrait: Portrait) -> str:
+    return f"generated from the portrait {portrait.name}"
 
 
 def _checked(chunk: np.ndarray, number: int) -> Tensor:
@@ -193,7 +204,7 @@ def _checked(chunk: np.ndarray, number: int) -> Tensor:
 
 def _animated(
     clip: Animation | LiveAnimation,
-    take: Take,
+    record: Record,
     generate: Generate,
     sound: Iterable[Tensor],
     normalizer: LoudnessNormalizer,
@@ -204,7 +215,7 @@ def _animated(
 
     Args:
         clip: the plan.
-        take: the take that is made.
+        record: the record to fill.
         generate: starts a generation.
         sound: blocks of samples (n,) at 24 kHz.
         normalizer: brings the sound to the usual level of speech before it is encoded.
@@ -216,7 +227,7 @@ def _animated(
     to_encode, kept = itertools.tee(blocks(sound, size * HOP))
     latents = _encoded(system, map(normalizer, to_encode), whole)
     carried = LIVE_CARRIED if windows is None else CARRIED_PATCHES
-    parts = Continuation(take, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
+    parts = Continuation(record, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
     endless = itertools.repeat(Window(LIVE_WINDOW))
     for index, window in enumerate(endless if windows is None else windows):
         patches = list(itertools.islice(latents, window.patches))
@@ -277,7 +288,7 @@ def _transcribed(
         stop = start + patches * size
         transcript = transcriber(torch.cat(list(itertools.islice(sound, patches))))
         try:
-            windows += _windows(system, sentences_of(system, transcript), frames[start:stop])
+            windows += _windows(system, sentences_of(system, transcript, force=True), frames[start:stop])
         except UserError:
             windows.append(Window(patches))
         start = stop

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import itertools
 import math
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,13 +19,14 @@ import numpy as np
 import torch
 
 from heads.streams import Streams
+from talker.clips.record import Generate, Record
 from talker.clock import SAMPLE_RATE
-from talker.generation.request import Request
 from talker.identity import Portrait
 from talker.stages import Cancelled, Channel, Stages
 from talker.system import System
 
 QUEUED_PATCHES = 4
+LONGEST_PLAYED_SECONDS = 120  # of a clip that a notebook plays when it is displayed
 NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 
 
@@ -40,6 +44,10 @@ class Chunk:
     start_seconds: float
     pcm: np.ndarray
     frames: np.ndarray
+
+    def __repr__(self) -> str:
+        shapes = f"pcm {self.pcm.shape}, frames {self.frames.shape}"
+        return f"<Chunk at {self.start_seconds:.2f} s: {shapes}>"
 
 
 @dataclass(frozen=True)
@@ -85,22 +93,6 @@ class Writer(Protocol):
         """Append the sound and the frames of a chunk."""
 
 
-class Patches(Protocol):
-    """Iterator over the raw latents of a request: a `Generation`, or a `Ticket` of a scheduler."""
-
-    @property
-    def finish_reason(self) -> str | None: ...
-    @property
-    def words(self) -> list[tuple[str, int]]: ...
-    def tail(self, frames: int) -> Streams: ...
-    def close(self) -> None: ...
-    def __iter__(self) -> Iterator[Streams]: ...
-    def __next__(self) -> Streams: ...
-
-
-Generate = Callable[[Request], Patches]
-
-
 class Clip(ABC):
     """A plan of a result. Nothing is computed until it is saved or iterated over. Every take is identical.
 
@@ -127,8 +119,8 @@ class Clip(ABC):
         """Estimated duration of the clip in seconds."""
 
     @abstractmethod
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
-        """Generate the clip patch by patch, and set `finish_reason`, `starts` and `words` of `take`.
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
+        """Generate the clip patch by patch, and fill `record`, except its number of patches.
 
         `generate` starts the generation of a request.
         """
@@ -137,13 +129,27 @@ class Clip(ABC):
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of the file at `path`, as a context manager."""
 
-    def generate(self, request: Request) -> Patches:
-        """Generate a request in a batch of its own."""
-        return self.system.generator.generate(request)
-
     def trimmed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """Cut the chunks to the duration of the clip."""
         return chunks
+
+    @property
+    def extension(self) -> str:
+        """Extension of the file that a notebook plays."""
+        return ".mp4"
+
+    def __repr__(self) -> str:
+        about = "".join(f", {name}" for name in self.summary)
+        return f"<{type(self).__name__}: about {self.expected_seconds:.1f} s{about}, seed {self.seed}>"
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Inputs of the clip in a few words, for its representation."""
+        return () if self.portrait is None else (f"portrait {self.portrait.name}",)
+
+    def _repr_html_(self) -> str:
+        """A player of a new take, for notebooks."""
+        return self.take()._repr_html_()
 
     def take(self) -> Take:
         """A new take. It is computed when it is iterated over or saved."""
@@ -163,47 +169,35 @@ class Take:
 
     Attributes:
         clip: the plan; None if building it failed in `Talker.map`.
-        patches: number of patches generated so far.
-        finish_reason: see `talker.generation.batch.Running`; "interrupted" before the end.
-        starts: index of the first patch of each sentence or window.
+        record: the record of the last iteration.
         error: the error that ended the take in `Talker.map`, or None. Iterating and saving raise it.
     """
 
     def __init__(self, clip: Clip | None, error: Exception | None = None) -> None:
         """See the attributes."""
         self.clip, self.error = clip, error
-        self.patches, self.finish_reason = 0, "interrupted"
-        self.starts: list[int] = []
-        self._words: list[tuple[str, int]] = []
-        self._current: tuple[Patches, int] | None = None
+        self.record = Record(0 if clip is None else clip.system.patch_frames)
         self._kept: list[Piece] | None = None
+
+    @property
+    def patches(self) -> int:
+        """Number of patches generated so far."""
+        return self.record.patches
+
+    @property
+    def finish_reason(self) -> str:
+        """See `talker.generation.batch.Running`; "interrupted" before the end."""
+        return self.record.finish_reason
+
+    @property
+    def starts(self) -> list[int]:
+        """Index of the first patch of each sentence or window."""
+        return self.record.starts
 
     @property
     def words(self) -> list[tuple[str, int]]:
         """(word, first frame) of the words spoken so far. Empty if the model has no alignment."""
-        return self._words + ([] if self._current is None else _shifted_words(*self._current))
-
-    @property
-    def marks(self) -> tuple[int, int]:
-        """Number of sentences and number of words so far, see `forget`."""
-        return len(self.starts), len(self._words)
-
-    def forget(self, marks: tuple[int, int]) -> None:
-        """Drop the sentences and words added after `marks`, so that a sentence can be generated again."""
-        del self.starts[marks[0] :]
-        del self._words[marks[1] :]
-
-    def begins(self, patches: Patches) -> None:
-        """Record the start of a sentence or window, which `patches` generates."""
-        assert self.clip is not None
-        self.starts.append(self.patches)
-        self._current = patches, self.patches * self.clip.system.patch_frames
-
-    def ends(self) -> None:
-        """Record the end of the current sentence or window."""
-        if self._current is not None:
-            self._words += _shifted_words(*self._current)
-            self._current = None
+        return self.record.words
 
     def keep(self, generate: Generate) -> None:
         """Generate all latents now and keep them. Iterating later only decodes and renders."""
@@ -216,10 +210,11 @@ class Take:
         if self._kept is not None:
             yield from self._kept
             return
-        self.patches, self.finish_reason = 0, "interrupted"
-        self.starts, self._words, self._current = [], [], None
-        for piece in in_inference_mode(self.clip.make(self, generate or self.clip.generate)):
-            self.patches += 1
+        record = self.record = Record(self.clip.system.patch_frames)
+        for piece in in_inference_mode(
+            self.clip.make(record, generate or self.clip.system.generator.generate)
+        ):
+            record.patches += 1
             yield piece
 
     def latents(self) -> Iterator[Streams]:
@@ -266,6 +261,25 @@ class Take:
             seed=clip.seed,
         )
 
+    def __repr__(self) -> str:
+        state = f"error {self.error!r}" if self.error is not None else self.finish_reason
+        return f"<Take of {self.clip!r}: {self.patches} patches, {state}>"
+
+    def _repr_html_(self) -> str:
+        """A player that contains the file, for notebooks. Long clips are described instead."""
+        clip = self.clip
+        if clip is None or self.error is not None or clip.inputs:
+            return f"<code>{html.escape(repr(self))}</code>"
+        if clip.expected_seconds > LONGEST_PLAYED_SECONDS:
+            return f"<code>{html.escape(repr(self))}</code> is long: call <code>.save(path)</code>"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"clip{clip.extension}"
+            self.save(path)
+            data = base64.b64encode(path.read_bytes()).decode()
+        kind = "audio" if clip.extension == ".wav" else "video"
+        source = f"data:{kind}/{clip.extension[1:]};base64,{data}"
+        return f'<{kind} controls src="{source}"></{kind}>'
+
 
 class _Chunks:
     """An iterator over chunks whose `close` also works before the first chunk: it cancels the inputs."""
@@ -291,10 +305,6 @@ class _Chunks:
 def in_inference_mode(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Iterate over `pieces` in inference mode."""
     yield from pieces
-
-
-def _shifted_words(patches: Patches, frames: int) -> list[tuple[str, int]]:
-    return [(word, frame + frames) for word, frame in patches.words]
 
 
 def decode_and_render(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from heads.streams import NAMES, NO_STREAMS, Streams
-from talker.clips.clip import Generate, Take
+from talker.clips.record import Generate, Record
 from talker.generation.request import Request
 
 # Number of last patches of a sentence that are the prefix of the next one, so that voice and head motion are
@@ -29,12 +29,11 @@ class Continuation:
     """
 
     def __init__(
-        self, take: Take, generate: Generate, carried: int = CARRIED_PATCHES, free_steps: float = 0.0
+        self, record: Record, generate: Generate, carried: int = CARRIED_PATCHES, free_steps: float = 0.0
     ) -> None:
         """`carried`: number of patches in `tail`; `free_steps`: see `Seam`."""
-        assert take.clip is not None
-        self._take, self._generate = take, generate
-        self._size = take.clip.system.patch_frames
+        self._record, self._generate = record, generate
+        self._size = record.patch_frames
         self._carried = carried * self._size
         self._seam = Seam(free_steps)
         self.tail: Streams | None = None
@@ -51,7 +50,7 @@ class Continuation:
             ValueError: the number of frames of the generator is not a multiple of the patch size.
         """
         patches = self._generate(request)
-        self._take.begins(patches)
+        self._record.begin(patches)
         made = 0
         try:
             for patch in self._split(patches):
@@ -63,7 +62,7 @@ class Continuation:
                 yield patch
         finally:
             patches.close()
-        self._take.ends()
+        self._record.end()
         self.reasons.append(patches.finish_reason or "interrupted")
         if made:
             self.add(patches.tail(self._carried), known)
@@ -71,13 +70,13 @@ class Continuation:
     @property
     def state(self) -> tuple[Streams | None, int, tuple[int, int]]:
         """The state that generating a part changes. Set it to an earlier value to generate the part again."""
-        return self.tail, len(self.reasons), self._take.marks
+        return self.tail, len(self.reasons), self._record.marks
 
     @state.setter
     def state(self, state: tuple[Streams | None, int, tuple[int, int]]) -> None:
         self.tail, reasons, marks = state
         del self.reasons[reasons:]
-        self._take.forget(marks)
+        self._record.forget(marks)
 
     def _split(self, results: Iterable[Streams]) -> Iterator[Streams]:
         """Split results into patches. A model that generates a clip as a whole yields all patches at once."""

@@ -13,22 +13,24 @@ from torch import Tensor
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.clip import NO_FRAMES, Chunk, Clip, Generate, Piece, Take, Writer
+from talker.clips.clip import NO_FRAMES, Chunk, Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.record import Generate, Record
 from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import aligned
 from talker.clock import SAMPLE_RATE
 from talker.generation.request import Request
 from talker.identity import Voice
+from talker.media.encoders import generated_tags
 from talker.media.face_track import FaceTrack
-from talker.media.remux import DubWriter
+from talker.media.remux import DubWriter, dubbed_name
 from talker.stages import raise_if_cancelled
 from talker.system import System
 
 STILL = 0.35  # movement below this share of the median counts as a pause
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dubbing(Clip):
     """A plan of speech for a video.
 
@@ -61,9 +63,10 @@ class Dubbing(Clip):
         crop: str = "face",
         seed: int = 0,
         sampling: Sampling | None = None,
+        force: bool = False,
     ) -> Dubbing:
         """See `Talker.dub`."""
-        sentences, path = sentences_of(system, text), Path(video)
+        sentences, path = sentences_of(system, text, force), Path(video)
         return cls(system, path, FaceTrack.from_video(path, crop), sentences, voice, seed, sampling)
 
     @property
@@ -76,6 +79,16 @@ class Dubbing(Clip):
         """Duration of the video in seconds."""
         return float(self.track.seconds)
 
+    @property
+    def extension(self) -> str:
+        """See `Clip.extension`."""
+        return dubbed_name(self.source).suffix
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """See `Clip.summary`."""
+        return (f"video {self.source.name}", f"voice {self.voice.name}")
+
     def motion(self) -> Tensor:
         """Raw motion codes (T, M) of the face at 25 frames per second, on the CPU."""
         codes = []
@@ -84,7 +97,7 @@ class Dubbing(Clip):
             codes.append(motion)
         return torch.cat(codes)
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`.
 
         The finish reason is "overflow" if the model did not reach the end of the text, or if the text is too
@@ -94,7 +107,7 @@ class Dubbing(Clip):
         motion = self.motion()
         speaks = detect_movement(motion / system.generator.scale["motion"])
         windows = aligned(self.sentences, speaks, size, lambda text: text_weight(system, text))
-        parts = Continuation(take, generate)
+        parts = Continuation(record, generate)
         start = 0
         for index, window in enumerate(windows):
             given = motion[start * size : (start + window.patches) * size]
@@ -107,7 +120,7 @@ class Dubbing(Clip):
                 yield Piece(patch)
         needed = sum(system.generator.durations(text).fastest for text in self.sentences)
         overflows = needed > self.track.seconds or "overflow" in parts.reasons
-        take.finish_reason = "overflow" if overflows else "stop"
+        record.finish_reason = "overflow" if overflows else "stop"
 
     def _request(self, index: int, text: str, given: Tensor, tail: Streams | None) -> Request:
         system, size = self.system, self.system.patch_frames
@@ -144,7 +157,9 @@ class Dubbing(Clip):
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer that copies the packets of the video and adds the speech."""
-        return DubWriter(path, self.source, self.track.start)
+        speech = f"synthesised in the voice {self.voice.name}"
+        tags = generated_tags(speech, f"the video {self.source.name}")
+        return DubWriter(path, self.source, self.track.start, tags)
 
 
 def detect_movement(motion: Tensor) -> np.ndarray:

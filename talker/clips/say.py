@@ -11,18 +11,19 @@ import torch
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.clips.clip import Clip, Generate, Piece, Take, Writer
+from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.record import Generate, Record
 from talker.generation.request import Request
 from talker.identity import Portrait, Voice
-from talker.media.encoders import Mp4Writer, SoundWriter
+from talker.media.encoders import SoundWriter, VideoWriter, generated_tags
 from talker.model.defaults import StopRule
 from talker.system import System
 
 REDRAWS = 8  # further attempts at a sentence that is silent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Utterance(Clip):
     """A plan of speech of a text, generated sentence by sentence.
 
@@ -53,25 +54,36 @@ class Utterance(Clip):
         """Estimated duration in seconds."""
         return round(sum(self.system.generator.durations(text).usual + 0.5 for text in self.sentences), 1)
 
+    @property
+    def extension(self) -> str:
+        """See `Clip.extension`."""
+        return ".wav" if self.portrait is None else ".mp4"
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """See `Clip.summary`."""
+        count = len(self.sentences)
+        return (f"{count} sentence{'s'[: count > 1]}", f"voice {self.voice.name}", *super().summary)
+
     def longest(self, sentence: str) -> int:
         """Greatest number of frames of a sentence; 0 or less if it does not fit."""
         before = self.voice.prefix_frames + CARRIED_PATCHES * self.system.patch_frames
         return self.system.generator.longest(sentence, self.task, before, self.voice.said)
 
-    def make(self, take: Take, generate: Generate) -> Iterator[Piece]:
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`.
 
         The finish reason is "stop" if all sentences ended with "stop". Otherwise it is that of the first
         sentence that did not.
         """
-        parts = Continuation(take, generate)
+        parts = Continuation(record, generate)
         for index, sentence in enumerate(self.sentences):
             if self.portrait is None:
                 yield from self._audible(parts, index, sentence)
                 continue
             for patch in parts.part(self._request(index, sentence, parts.tail)):
                 yield Piece(patch)
-        take.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
+        record.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
 
     def _audible(self, parts: Continuation, index: int, sentence: str) -> Iterator[Piece]:
         """Generate a sentence without video. If it is silent, generate it again with the task T2AV.
@@ -125,8 +137,12 @@ class Utterance(Clip):
         )
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
-        """Writer of an mp4, or of a sound file if there is no portrait."""
-        return SoundWriter(path) if self.portrait is None else Mp4Writer(path, self.system.resolution)
+        """Writer of a video, or of a sound file if there is no portrait."""
+        speech = f"synthesised in the voice {self.voice.name}"
+        if self.portrait is None:
+            return SoundWriter(path, generated_tags(speech, None))
+        tags = generated_tags(speech, f"generated from the portrait {self.portrait.name}")
+        return VideoWriter(path, self.system.resolution, tags)
 
 
 def _joined_prefix(prefix: torch.Tensor | None, tail: Streams | None) -> Streams | None:

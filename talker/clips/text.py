@@ -7,14 +7,20 @@ from talker.system import System
 from talker.text.sentences import split_sentences
 
 
-def sentences_of(system: System, text: str) -> tuple[str, ...]:
+def sentences_of(system: System, text: str, force: bool = False) -> tuple[str, ...]:
     """Split a text into sentences, without those that have no words.
 
+    `force`: read a text of another language by English rules, and drop letters of other scripts.
+
     Raises:
-        UserError: the text is empty or cannot be spoken.
+        UserError: the text is empty, is not English, or cannot be spoken.
     """
     try:
-        sentences = tuple(s for s in split_sentences(text) if system.generator.tokenizer.encode(s))
+        sentences = tuple(
+            s for s in split_sentences(text, force=force) if system.generator.tokenizer.encode(s)
+        )
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"the text cannot be spoken: {error}") from error
     if not sentences:

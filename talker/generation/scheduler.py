@@ -46,9 +46,8 @@ class Ticket:
         return [] if self.running is None else self.running.words
 
     def tail(self, frames: int) -> Streams:
-        """See `Running.tail`. Call it only after the request has ended."""
-        assert self.running is not None
-        return self.running.tail(frames)
+        """See `Running.tail`. Call it only after the request has ended. Empty if it never started."""
+        return Streams() if self.running is None else self.running.tail(frames)
 
     def __iter__(self) -> Iterator[Streams]:
         return self

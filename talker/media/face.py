@@ -68,8 +68,12 @@ class Box:
         return 0 <= point[0] - self.left <= self.side and 0 <= point[1] - self.top <= self.side
 
 
-def read_portrait(path: str | Path, size: int, crop: str = "face", max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Read a picture file as the renderer's input: (1, 3, size, size) float32 in [-1, 1].
+def read_portrait(
+    path: str | Path, size: int, crop: str = "face", max_pixels: int = MAX_PIXELS
+) -> tuple[Tensor, Box]:
+    """Read a picture file as the renderer's input, (1, 3, size, size) float32 in [-1, 1], and its framing.
+
+    The framing is the square of the picture that the input shows, in pixels of `read_picture`.
 
     Args:
         path: the picture file.
@@ -83,7 +87,24 @@ def read_portrait(path: str | Path, size: int, crop: str = "face", max_pixels: i
     """
     picture = read_picture(path, max_pixels)
     square = face_square(picture, str(path)) if crop == "face" else centre_square(picture)
-    return to_tensor(crop_square(picture, square, size))
+    return to_tensor(crop_square(picture, square, size)), square
+
+
+def check_picture(path: str | Path) -> None:
+    """Check that a file is a picture, from its header.
+
+    Raises:
+        UserError: the file is missing, or not a picture of one of FORMATS.
+    """
+    path = check_input(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.open(path, formats=FORMATS).close()
+    except Image.DecompressionBombError:
+        pass  # `read_picture` has a limit of its own
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is not a picture that can be read: give a PNG, JPEG or WebP file") from error
 
 
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from pathlib import Path
 
 from talker.errors import UserError
@@ -15,6 +17,14 @@ SOUND_FILES = {
     ".mp3": ("mp3", "libmp3lame"),
     ".ogg": ("ogg", "libopus"),
     ".opus": ("ogg", "libopus"),
+}
+# Containers for generated video: FFmpeg's name of the container, and the codecs of video and sound.
+CLIP_FILES: dict[str, tuple[str, str, str | None]] = {
+    ".mp4": ("mp4", "libx264", "aac"),
+    ".mov": ("mov", "libx264", "aac"),
+    ".mkv": ("matroska", "libx264", "aac"),
+    ".webm": ("webm", "libvpx-vp9", "libopus"),
+    ".gif": ("gif", "gif", None),
 }
 # Containers that a dubbed video of any container may be copied into, if they support its codec; the codec is
 # that of the speech.
@@ -43,8 +53,10 @@ def check_input(path: str | Path) -> Path:
     """`path` as a Path, if it is an existing regular file.
 
     Raises:
-        UserError: the file does not exist, or is a folder, a device or a pipe, which may be endless.
+        UserError: the file does not exist, or is a folder, a URL, a device or a pipe, which may be endless.
     """
+    if is_url(str(path)):
+        raise UserError(f"{path} is a web address: download the file first and give its path")
     path = Path(path)
     try:
         if path.is_file():
@@ -57,6 +69,20 @@ def check_input(path: str | Path) -> Path:
     raise UserError(f"{path} {problem}: give the path of an existing file")
 
 
+def is_url(text: str) -> bool:
+    """Whether a text has the form of a web address. `Path` shortens "https://" to "https:/"."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE) is not None
+
+
+def unused_name(stem: str, extension: str) -> Path:
+    """A path in the current folder at which no file exists: STEM, STEM-2, STEM-3 and so on."""
+    numbers = itertools.count(2)
+    path = Path(f"{stem}{extension}")
+    while os.path.lexists(path):
+        path = Path(f"{stem}-{next(numbers)}{extension}")
+    return path
+
+
 def check_output(path: str | Path, extensions: tuple[str, ...] = (".mp4",)) -> Path:
     """`path` as a Path, if a file can be written there.
 
@@ -67,6 +93,8 @@ def check_output(path: str | Path, extensions: tuple[str, ...] = (".mp4",)) -> P
     Raises:
         UserError: the extension is not accepted, the path is a folder, or its folder is missing or read-only.
     """
+    if is_url(str(path)):
+        raise UserError(f"{path} is a web address: give the name of a local file for the output")
     path = Path(path)
     folder = path.absolute().parent
     if path.suffix.lower() not in extensions:

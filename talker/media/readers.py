@@ -181,6 +181,16 @@ def timed_frames(container: av.container.InputContainer) -> Iterator[tuple[int, 
         yield missing, frame
 
 
+def check_sound(path: str | Path) -> None:
+    """Check that a file has an audio track, from its header.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or has no audio track.
+    """
+    with _open_audio(check_input(path)):
+        pass
+
+
 @contextmanager
 def _open_audio(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a file with an audio track. Errors of PyAV inside the block become UserError."""

@@ -8,22 +8,38 @@ from contextlib import closing, suppress
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import av
 import numpy as np
 
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
-from talker.media.encoders import FASTSTART, TAGS, AudioEncoder, MediaWriter, VideoEncoder
-from talker.media.files import ANY_VIDEO, VIDEO_FILES, cannot_write, check_input, check_output, error_reason
+from talker.media.encoders import AudioEncoder, GifEncoder, MediaWriter, VideoEncoder
+from talker.media.files import (
+    ANY_VIDEO,
+    CLIP_FILES,
+    VIDEO_FILES,
+    cannot_write,
+    check_input,
+    check_output,
+    error_reason,
+    unused_name,
+)
 from talker.media.readers import NO_PROTOCOLS, has_video, open_media, timed_frames
 
 # Codecs that mp4 supports and that players play in it.
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4")
-MP4_SOUND = ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac")
+# Codecs of sound that can be copied, by container.
+COPIED_SOUND = {
+    "mp4": ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"),
+    "mov": ("aac", "mp3", "ac3", "eac3", "alac"),
+    "matroska": ("aac", "mp3", "opus", "vorbis", "ac3", "eac3", "alac", "flac"),
+    "webm": ("opus", "vorbis"),
+}
 MIN_MP3_RATE = 16_000  # lower rates are MPEG-2.5, which mp4 does not support
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 TRIAL_PACKETS = 25
 
 
@@ -106,54 +122,65 @@ class CopiedStream:
 
 
 class AnimationWriter(MediaWriter):
-    """Writes generated frames with a recording's own sound to an mp4 file.
+    """Writes generated frames with a recording's own sound to a video file.
 
-    The packets of the sound are copied if mp4 supports their codec; otherwise the samples are encoded as AAC.
+    The packets of the sound are copied if the container supports their codec; otherwise the samples are
+    encoded again.
     """
 
-    options: ClassVar[dict[str, str]] = FASTSTART
-
-    def __init__(self, path: str | Path, size: int, sound: Path) -> None:
+    def __init__(self, path: str | Path, size: int, sound: Path, tags: dict[str, str] | None = None) -> None:
         """Prepare a writer.
 
         Args:
-            path: the file to write, .mp4.
+            path: the file to write, with an extension of CLIP_FILES. A GIF has no sound.
             size: side of the frames in pixels, even.
             sound: a file with an audio track.
+            tags: metadata of the file, see `generated_tags`.
 
         Raises:
             UserError: as `check_output` for `path`, as `check_input` for `sound`.
         """
-        super().__init__(check_output(path), "mp4", TAGS)
+        path = check_output(path, tuple(CLIP_FILES))
+        container_format, self.video_codec, self.sound_codec = CLIP_FILES[path.suffix.lower()]
+        super().__init__(path, container_format, tags or {})
         self.size, self.sound = size, sound
         self.source = PacketReader(sound, "audio", first_sample_time(sound))
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
-        self._video = VideoEncoder(container, self.size)
-        track = self.source.track
         self._encoded: list[Any] = []
+        self._video: VideoEncoder | GifEncoder
+        if self.sound_codec is None:
+            self._video, self._copied = GifEncoder(container, self.size), CopiedStream(iter(()))
+            return
+        self._video = VideoEncoder(container, self.size, self.video_codec)
+        track = self.source.track
         low_mp3 = track.codec.canonical_name == "mp3" and track.rate < MIN_MP3_RATE
         if (
-            track.codec.canonical_name in MP4_SOUND
+            track.codec.canonical_name in COPIED_SOUND[self.format]
             and not low_mp3
             and has_ordered_packets(self.sound, "audio")
         ):
             packets = self.source.packets(container.add_stream_from_template(track))
         else:
-            packets = self._encode_sound(container)
+            packets = self._encode_sound(container, self.sound_codec)
         self._copied = CopiedStream(packets)
 
-    def _encode_sound(self, container: av.container.OutputContainer) -> Iterator[tuple[float, av.Packet]]:
-        """The recording's samples as AAC packets, mono or stereo, at its own rate if AAC supports it."""
+    def _encode_sound(
+        self, container: av.container.OutputContainer, codec: str
+    ) -> Iterator[tuple[float, av.Packet]]:
+        """The recording's samples as encoded packets, mono or stereo, at its own rate if possible."""
         track = self.source.track
-        rate = min((r for r in AAC_RATES if r >= track.rate), default=AAC_RATES[-1])
+        rates = OPUS_RATES if codec == "libopus" else AAC_RATES
+        rate = min((r for r in rates if r >= track.rate), default=rates[-1])
         layout = "mono" if track.codec_context.layout.nb_channels == 1 else "stereo"
-        stream = container.add_stream("aac", rate=rate, layout=layout)
+        stream: Any = container.add_stream(codec, rate=rate, layout=layout)
         stream.bit_rate = 96_000 if layout == "mono" else 160_000
         self._encoded = [stream]
-        return self._aac_packets(stream, av.AudioResampler("fltp", layout, rate))
+        return self._encoded_packets(stream, av.AudioResampler("fltp", layout, rate))
 
-    def _aac_packets(self, stream: Any, resampler: av.AudioResampler) -> Iterator[tuple[float, av.Packet]]:
+    def _encoded_packets(
+        self, stream: Any, resampler: av.AudioResampler
+    ) -> Iterator[tuple[float, av.Packet]]:
         count = 0
         for frame in self._frames_without_gaps():
             for resampled in resampler.resample(frame):
@@ -177,7 +204,7 @@ class AnimationWriter(MediaWriter):
         """Append frames (n, size, size, 3) uint8 and the recording's sound up to their end; `pcm` is ignored.
 
         Raises:
-            UserError: the file cannot be written, or mp4 does not support the sound.
+            UserError: the file cannot be written, or its container does not support the sound.
         """
         try:
             for frame in frames:
@@ -187,7 +214,7 @@ class AnimationWriter(MediaWriter):
             raise cannot_write(self.path, error) from error
         except av.FFmpegError as error:
             raise UserError(
-                f"the sound of {self.sound} cannot be copied to mp4 ({error_reason(error)}): "
+                f"the sound of {self.sound} cannot be copied to {self.format} ({error_reason(error)}): "
                 "convert it to wav"
             ) from error
 
@@ -205,21 +232,23 @@ class AnimationWriter(MediaWriter):
 class DubWriter(MediaWriter):
     """Writes a video's own packets with generated speech; the video's own sound is dropped."""
 
-    def __init__(self, path: str | Path, video: Path, start: Fraction) -> None:
+    def __init__(
+        self, path: str | Path, video: Path, start: Fraction, tags: dict[str, str] | None = None
+    ) -> None:
         """Prepare a writer.
 
         Args:
             path: the file to write, with an extension of VIDEO_FILES.
             video: the video file.
             start: time of the video's first frame in seconds.
+            tags: metadata of the file, see `generated_tags`.
 
         Raises:
             UserError: as `check_dub`.
         """
         path = check_dub(path, video)
         container_format, self.codec = VIDEO_FILES[path.suffix.lower()]
-        super().__init__(path, container_format, TAGS)
-        self.options = FASTSTART if container_format in ("mp4", "mov") else {}  # type: ignore[misc]
+        super().__init__(path, container_format, tags or {})
         first = start
         if (
             container_format == "avi"
@@ -275,7 +304,7 @@ def dubbed_name(video: str | Path) -> Path:
     extension = next(_supporting_extensions(video, codec, formats), None)
     if extension is None:
         raise UserError(f"{video} cannot be copied to any container ({codec}): convert it to H.264 first")
-    return Path(f"{video.stem}-dubbed{extension}")
+    return unused_name(f"{video.stem}-dubbed", extension)
 
 
 def check_dub(path: str | Path, video: str | Path) -> Path:

@@ -82,6 +82,11 @@ def pronounce(word: str) -> tuple[str, ...]:
     return tuple(phones or [f"<{letter}>" for letter in word.lower()])
 
 
+def in_lexicon(word: str) -> bool:
+    """Whether the lexicon has a word, in lower-case letters."""
+    return word in _lexicon()
+
+
 def _without_linking(phones: list[str], word: str) -> list[str]:
     """Undo the effect of a following word on a lexicon entry: "other" with ɹ, "can" with ŋ, "it" with ɾ."""
     if phones[-2:] == ["ɚ", "ɹ"]:

@@ -3,46 +3,108 @@
 import re
 
 from talker.errors import UserError
-from talker.text.spoken import NOTHING_TO_SAY, clean
+from talker.text import tables
+from talker.text.language import check_english
+from talker.text.markup import break_long_words, read_lines
+from talker.text.spoken import NOTHING_TO_SAY, can_be_said, clean
+from talker.text.written import ends_sentence
 
 _CHARACTERS_PER_SECOND = 15.0
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|approx|Gen|Sgt|Capt|Rev|Hon|Mt|No|Fig)"
-    r"|\b(?:Inc|Ltd|Corp|Co|e\.g|i\.e|a\.m|p\.m)"
-    r"|\b[A-Z]|\b(?:[A-Z]\.)+[A-Z])\.$"
+_BOUNDARY = re.compile(
+    r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)|(?<=[.?!][\"')\]][\"')\]])(?=\s)"
+    r"|(?<=[a-z][.?!])(?=[A-Z][a-z]+\b(?![.@]\w))"
 )
+_ABBREVIATION = re.compile(r"(?:^|[\s(\"'])((?:[A-Za-z]\.)+[A-Za-z]|[A-Za-z]+|Ph\.D)\.$")
 
 
-def split_sentences(text: str, max_seconds: float = 12.0) -> list[str]:
-    """Split a text at sentence ends, and long sentences at commas or between words.
+def split_sentences(text: str, max_seconds: float = 12.0, force: bool = False) -> list[str]:
+    """Split a text at sentence ends and line breaks, and long sentences at commas or between words.
 
-    A full stop after an abbreviation or an initial, or inside a number, ends no sentence; a closing quote
-    belongs to the sentence before it.
+    A full stop after an abbreviation or an initial, or inside a number, ends no sentence; a closing quote or
+    bracket belongs to the sentence before it. Markup is dropped. The number of a list item is its first word.
 
     Args:
-        text: English text of any length; blank lines separate paragraphs.
+        text: English text of any length.
         max_seconds: the longest estimated speaking time of one part.
+        force: read a text of another language by English rules, and drop letters of other scripts.
 
     Raises:
-        UserError: the text has no letters or digits, or contains letters of another script.
+        UserError: the text has nothing to say, or is not English.
     """
+    text = break_long_words(text)
+    if not force:
+        check_english(text)
     sentences: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        if not any(char.isalnum() for char in paragraph):
-            continue
-        start = ""
-        pieces = re.split(r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)", clean(paragraph))
-        for piece, following in zip(pieces, [*(p.strip() for p in pieces[1:]), ""], strict=True):
-            start += piece
-            if not _ABBREVIATION.search(start) and not following[:1].islower():
-                sentences += _split_long(start.strip(), max_seconds)
-                start = ""
-        sentences += _split_long(start.strip(), max_seconds)
-    sentences = [sentence for sentence in sentences if any(char.isalnum() for char in sentence)]
+    lines = [clean(line, force) for line in read_lines(text) if _has_words(line, force)]
+    for index, line in enumerate(lines):
+        found = _sentences(line)
+        if index < len(lines) - 1 and not re.search(r"[.?!][\"')\]]*$", found[-1]):
+            found[-1] = found[-1].rstrip(",;: -") + "."
+        for sentence in found:
+            sentences += _split_long(sentence, max_seconds)
+    if any(char.isalnum() for line in lines for char in line):
+        sentences = [sentence for sentence in sentences if any(char.isalnum() for char in sentence)]
     if not sentences:
-        clean(text)  # raises the more precise error where there is one
         raise UserError(NOTHING_TO_SAY)
     return sentences
+
+
+def _has_words(line: str, force: bool) -> bool:
+    try:
+        return bool(clean(line, force))
+    except UserError as error:
+        if str(error) != NOTHING_TO_SAY:
+            raise
+        return False
+
+
+def _sentences(line: str) -> list[str]:
+    found: list[str] = []
+    start = ""
+    pieces = _BOUNDARY.split(line)
+    for index, piece in enumerate(pieces):
+        start += piece
+        following = "".join(pieces[index + 1 :]).lstrip()
+        if following and not _ends(start, following):
+            continue
+        if start.strip():
+            found.append(start.strip())
+        start = ""
+    return found
+
+
+def _ends(sentence: str, following: str) -> bool:
+    """Whether a piece that ends with . ? or ! is a whole sentence before the text `following`."""
+    if following[:1].islower() or following[:1] in "=+*/×÷<>":
+        return False
+    if not can_be_said(sentence) or not any(char.isalnum() for char in sentence):
+        return False
+    match = _ABBREVIATION.search(sentence)
+    if match is None:
+        return True
+    word = match[1].lower()
+    digit = following[:1].isdigit() or re.match(r"[IVXL]{2,}\b", following) is not None
+    if "." in word or (
+        len(word) == 1
+        and ((match[1].isupper() and match[1] != "I") or (word in tables.BEFORE_NUMBER and digit))
+    ):
+        return ends_sentence(following)
+    if (word in tables.BEFORE_NUMBER or word in tables.WEEKDAYS) and digit:
+        return False
+    if word in tables.SHORT_MONTHS and match[1][0].isupper():
+        return not digit and ends_sentence(following)
+    if word == "etc":
+        return True
+    if word in ("st", "dr") and re.search(r"[A-Z]\w*\s+\w+\.$", sentence) and ends_sentence(following):
+        return True
+    if word in tables.TITLES and word != "v":
+        named = word not in tables.BEFORE_NAME or match[1][0].isupper()
+        return not named or (word in ("ft", "sec", "col", "mt", "gen", "st") and ends_sentence(following))
+    if word in tables.AMBIGUOUS and digit:
+        return False
+    if word in tables.ABBREVIATIONS and word not in tables.AMBIGUOUS:
+        return ends_sentence(following)
+    return True
 
 
 def _speaking_seconds(sentence: str) -> float:

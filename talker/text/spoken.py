@@ -7,73 +7,51 @@ import re
 import unicodedata
 
 from talker.errors import UserError
-from talker.text.numbers import digits, ordinal, read_numbers
+from talker.text import tables
+from talker.text.capitals import read_capitals, read_roman_numerals
+from talker.text.language import check_script
+from talker.text.markup import read_lines
+from talker.text.numerals import read_numerals
+from talker.text.written import read_abbreviations, read_addresses
 
 NOTHING_TO_SAY = "nothing to say: the text has no letters or digits"
 
-_PLAIN = str.maketrans(
-    {"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "ʼ": "'", "`": "'", "´": "'"}
-    | {"–": "-", "‐": "-", "‑": "-", "−": "-", "—": " - ", "…": "... ", "\u00a0": " ", "\u200b": ""}
-    | {"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ł": "l", "Ł": "L"}
-    | {"đ": "d", "Đ": "D", "ð": "d", "þ": "th", "Þ": "Th", "ı": "i", "°": " degrees "}
-)
-_TITLES = {
-    "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "prof": "professor", "st": "saint",
-    "jr": "junior", "sr": "senior", "vs": "versus", "etc": "et cetera", "approx": "approximately",
-    "dept": "department", "no": "number", "gen": "general", "sgt": "sergeant", "capt": "captain",
-    "rev": "reverend", "hon": "honorable", "mt": "mount", "ave": "avenue", "inc": "incorporated",
-    "ltd": "limited", "corp": "corporation", "co": "company", "fig": "figure", "jan": "january",
-    "feb": "february", "aug": "august", "sept": "september", "oct": "october", "nov": "november",
-    "dec": "december",
-}  # fmt: skip
-# These are also ordinary words: they are abbreviations only before a digit or a capital letter.
-_AMBIGUOUS = dict.fromkeys(("no", "fig"), r"\d") | dict.fromkeys(
-    ("gen", "rev", "hon", "st", "mt", "co"), "[A-Z]"
-)
-_UNITS = {
-    "km/h": "kilometers an hour", "mph": "miles an hour", "km": "kilometers", "cm": "centimeters",
-    "mm": "millimeters", "kg": "kilograms", "mg": "milligrams", "lb": "pounds", "lbs": "pounds",
-    "oz": "ounces",
-    "ft": "feet", "ml": "milliliters", "gb": "gigabytes", "mb": "megabytes", "hz": "hertz",
-    "khz": "kilohertz",
-    "min": "minutes", "sec": "seconds",
-}  # fmt: skip
-_MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
-_DECADES = (
-    "", "", "twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties",
-)  # fmt: skip
-_FRACTIONS = {"1/2": "one half", "1/4": "one quarter", "3/4": "three quarters", "1/3": "one third"}
-_LETTERS = {"A": "eh", "E": "ee", "I": "eye", "O": "oh"}
-_SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number "}
-_ACRONYMS = {  # pronounced as words, not letter by letter
-    "NASA", "NATO", "UNESCO", "UNICEF", "AIDS", "LASER", "RADAR", "SCUBA", "PIN", "SIM", "ASAP",
-}  # fmt: skip
+_PLAIN = str.maketrans(tables.PLAIN)
+_EMOTICON = re.compile(r"(?<!\S)(?:(?:[:;=][-'^o]?|8-)[)(\]\[DPpOo/|\\*]+|<3+|[xX]D+|\^_*\^)(?!\S)")
+_SUPERSCRIPT = re.compile(rf"(?<=[\w)])[{''.join(tables.SUPERSCRIPTS)}]+")
+_LATIN = re.compile(r"LATIN (SMALL|CAPITAL) LETTER ([A-Z])\b")
 
 
-def clean(text: str) -> str:
-    """Convert a text to ASCII: remove accents and emoji, replace typographic quotes and dashes.
+def clean(text: str, force: bool = False) -> str:
+    """Convert a text to ASCII and the symbols of `tables.SYMBOLS`, in one line, without markup.
 
-    The currency signs € £ ¥ are kept.
+    Accents, emoji and invisible characters are removed, typographic quotes and dashes replaced.
+
+    Args:
+        text: the text.
+        force: drop letters of other scripts instead of raising an error.
 
     Raises:
-        UserError: the text has no letters or digits, or contains letters of another script.
+        UserError: the text has nothing to say, or contains letters of another script.
     """
-    decomposed = unicodedata.normalize("NFKD", text.translate(_PLAIN)).replace("\u2044", "/")
-    kept: list[str] = []
-    for char in decomposed:
-        if char.isascii():
-            kept.append(char if char.isprintable() else " ")
-        elif char in "€£¥":
-            kept.append(char)
-        elif unicodedata.category(char)[0] == "L" or char.isdigit():
-            script = unicodedata.name(char, "an unknown script").split()[0].title()
-            raise UserError(
-                f"only English text in the Latin alphabet can be spoken, but it contains {char!r} ({script})"
-            )
-    result = re.sub(r"\s+", " ", "".join(kept)).strip()
-    if not any(char.isalnum() for char in result):
+    if not force:
+        check_script(text)
+    lines = [_ascii(line) for line in read_lines(text)]
+    lines = [line for line in lines if line]
+    result = " ".join(line if re.search(r"[.?!,][\"')\]]*$", line) else f"{line}." for line in lines[:-1])
+    result = f"{result} {lines[-1]}".strip() if lines else ""
+    if not can_be_said(result):
         raise UserError(NOTHING_TO_SAY)
     return result
+
+
+def can_be_said(text: str) -> bool:
+    """Whether a cleaned text has a letter, a digit, or only symbols with a name."""
+    return _has_words(text) or any(char in tables.NAMED_ALONE for char in text)
+
+
+def _has_words(text: str) -> bool:
+    return re.search(r"[A-Za-z0-9]", text) is not None
 
 
 def spoken(text: str) -> str:
@@ -82,76 +60,66 @@ def spoken(text: str) -> str:
     "Dr. Smith paid $3.50." -> "doctor Smith paid three dollars fifty cents."
 
     Raises:
-        UserError: the text has no letters or digits, or contains letters of another script.
+        UserError: the text has nothing to say, or contains letters of another script.
     """
     text = clean(text)
-    if text.isupper() and len(text) > 6:
-        text = text.lower()
-    for symbol, word in _SYMBOLS.items():
-        text = text.replace(symbol, word)
-    text = _expand(text)
-    text = read_numbers(text)
-    text = re.sub(r"\b(?!OK\b)([A-Z]{2,5})('?s)?\b", _spell, text)
-    text = re.sub(r"\bOK\b", "okay", text)
+    if not _has_words(text):
+        return _punctuate(" ".join(tables.SYMBOLS.get(char, "") for char in text))
+    text = _EMOTICON.sub(" ", text)
+    text = read_addresses(text)
+    text = read_roman_numerals(text)
+    if not re.search(r"[a-z]{3}", re.sub(r"\b(?:dot|at|hashtag|slash)\b", "", text)) and not any(
+        char.islower() for char in text
+    ):
+        text = read_capitals(text)
+    text = read_abbreviations(text)
+    text = read_numerals(text)
+    text = _name_symbols(text)
+    text = read_capitals(text)
     return _punctuate(text)
 
 
-def _expand(text: str) -> str:
-    """Replace abbreviations, units, dates and codes by words; the remaining digits are plain numbers."""
-    text = re.sub(r"\bhttps?://(www\.)?|\bwww\.", "", text)
-    text = re.sub(r"(?<=\d)\s?([AaPp])\.?[Mm]\b(\.(?=\s+[A-Z]|$))?\.?", _half_day, text)
-    text = re.sub(r"\be\.g\.,?", "for example", text)
-    text = re.sub(r"\bi\.e\.,?", "that is", text)
-    text = re.sub(r"\bPh\.?D\b\.?", "PHD", text)
-    text = re.sub(r"\b(?:[A-Z]\.){2,}(\s+[A-Z]|$)?", _initials, text)
-    text = re.sub(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z]{2,}\b)", " dot ", text)
-    text = re.sub(r"\b([A-Za-z]+)\.(?=\s|,|$)", lambda m: _title(m, text), text)
-    text = re.sub(rf"\b({_MONTH}) (\d{{1,2}})\b(?![\d:])", lambda m: f"{m[1]} {ordinal(int(m[2]))}", text)
-    text = re.sub(r"\b\d/\d\b", lambda m: _FRACTIONS.get(m[0], m[0].replace("/", " over ")), text)
-    text = re.sub(r"\b([12]\d)?([2-9])0'?s\b", lambda m: f"{m[1] or ''} {_DECADES[int(m[2])]}", text)
-    text = re.sub(r"(?<=\d)\s?(km/h|[A-Za-z]{2,3})\b", _unit, text)
-    text = re.sub(r"\b(\d{3})-(\d{4})\b", lambda m: f"{digits(m[1])}, {digits(m[2])}", text)
-    text = re.sub(r"(?<=\d)-(?=\d)", " to ", text)
-    text = re.sub(r"(?<!\S)-(?=[$€£]?\d)", "minus ", text)
-    text = re.sub(r"(\d)(?!st\b|nd\b|rd\b|th\b)([A-Za-z])", r"\1 \2", text)
-    return re.sub(r"([A-Za-z])(\d)", r"\1 \2", text)
+def _ascii(text: str) -> str:
+    text = _SUPERSCRIPT.sub(_superscript, text)
+    kept: list[str] = []
+    for char in unicodedata.normalize("NFKD", text.translate(_PLAIN)).translate(_PLAIN):
+        if char.isascii():
+            kept.append(char if char.isprintable() else " ")
+        elif char in tables.SYMBOLS:
+            kept.append(char)
+        elif char.isdigit():
+            kept.append(str(unicodedata.digit(char)))
+        elif unicodedata.category(char)[0] == "L":
+            kept.append(_letter(unicodedata.name(char, "")))
+    return re.sub(r"\s+", " ", "".join(kept)).strip()
 
 
-def _half_day(match: re.Match[str]) -> str:
-    return f" {'eh' if match[1] in 'aA' else 'P'} em" + ("." if match[2] else "")
+def _superscript(match: re.Match[str]) -> str:
+    """ "x²" -> "x^2"; after a longer word it is the number of a footnote, which is dropped."""
+    word = re.search(r"[^\W\d_]*$", match.string[: match.start()])
+    return "" if word and len(word[0]) > 3 else "^" + "".join(tables.SUPERSCRIPTS[char] for char in match[0])
 
 
-def _initials(match: re.Match[str]) -> str:
-    letters, after = match[0].replace(".", "").strip(), match[1] or ""
-    return (
-        letters[: -1 if after.strip() else None] + ("." if match[1] is not None and not after else "") + after
+def _letter(name: str) -> str:
+    """A plain form of a letter by its Unicode name: "LATIN SMALL LETTER H WITH STROKE" -> "h"."""
+    latin = _LATIN.match(name)
+    if latin:
+        return latin[2].lower() if latin[1] == "SMALL" else latin[2]
+    return f" {name.split()[3].lower()} " if name.startswith("GREEK") and len(name.split()) > 3 else ""
+
+
+def _name_symbols(text: str) -> str:
+    """Name the symbols that no rule has read."""
+    text = re.sub(r"(?<=\w)\s*(?:→|⟶|➔|➜|->|=>)\s*(?=\w)", " to ", text)
+    text = re.sub(r"[/\\|~_^*<>]", " ", text)
+    return re.sub(
+        r"[^A-Za-z\s.,?!:;()\[\]{}\"'-]", lambda match: f" {tables.SYMBOLS.get(match[0], '')} ", text
     )
-
-
-def _unit(match: re.Match[str]) -> str:
-    unit = _UNITS.get(match[1].lower())
-    return f" {unit}" if unit else match[0]
-
-
-def _title(match: re.Match[str], text: str) -> str:
-    word, after = match[1].lower(), text[match.end() :].lstrip()
-    if word == "st" and not re.match(_AMBIGUOUS[word], after):
-        return "street" if after else "street."
-    if word not in _TITLES or (word in _AMBIGUOUS and not re.match(_AMBIGUOUS[word], after)):
-        return match[0]
-    return _TITLES[word] if after else _TITLES[word] + "."
-
-
-def _spell(match: re.Match[str]) -> str:
-    if match[1] in _ACRONYMS:
-        return match[0].lower()
-    letters = " ".join(_LETTERS.get(letter, letter) for letter in match[1])
-    return letters + (match[2] or "")
 
 
 def _punctuate(text: str) -> str:
     """Keep only words and , . ? !; each mark directly follows a word, and the text ends with . ? or !"""
-    text = re.sub(r"\.{2,}|[;:()\[\]{}]|\s-+\s", ", ", text)
+    text = re.sub(r"\.{2,}|[;:()\[\]{}]|\s-+\s|-{2,}", ", ", text)
     text = re.sub(r"[^A-Za-z',.?!\s]", " ", text)
     text = re.sub(r"(?<![A-Za-z])'+|'+(?![A-Za-z])", " ", text)
     text = re.sub(r"\s*([,.?!])[\s,.?!]*", lambda m: _strongest(m[0]) + " ", text)

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from audio_vae.discriminator import Discriminator, DiscriminatorConfig, PeriodDiscriminator, fold
+from audio_vae.discriminator import (
+    Discriminator,
+    DiscriminatorConfig,
+    PeriodDiscriminator,
+    SpectralDiscriminator,
+    fold,
+)
 from audio_vae.losses import MeaningLoss, feature_matching, least_squares
 
 
@@ -52,6 +58,15 @@ def test_column_of_a_period_depends_on_its_own_samples_only() -> None:
     even = slice(0, None, 2)
     assert torch.equal(part(pcm)[-1][..., even], part(other)[-1][..., even])
     assert not torch.equal(part(pcm)[-1][..., 1], part(other)[-1][..., 1])
+
+
+@pytest.mark.parametrize("size", [32, 512])
+def test_spectrum_of_a_full_scale_tone_has_magnitude_one(size: int) -> None:
+    """At every FFT length the layers read values of the same size."""
+    part, seen = SpectralDiscriminator(size, 4, (0.0, 1.0)), []
+    part.bands[0][0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    part(torch.cos(2 * torch.pi * torch.arange(8 * size) / 8)[None])
+    assert seen[0].square().sum(1).sqrt().max() == pytest.approx(1, rel=1e-3)
 
 
 def test_least_squares_in_closed_form() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heads.flow import data_from, draws, logit_normal, on_path, velocity_target
-from heads.solver import Sampling, euler, euler_steps, guide, schedule, still_steps
+from heads.solver import Sampling, euler, guide, schedule, still_steps
 from heads.streams import Streams
 
 
@@ -55,7 +55,7 @@ def test_schedule_decreases_from_one_to_zero_and_steps_add_up(steps, sway):
     assert times[0] == 1
     assert abs(times[-1]) < 1e-6
     assert (times.diff() < 0).all()
-    taken = euler_steps(steps, sway)
+    taken = Sampling(steps=steps, sway=sway).euler_steps
     assert len(taken) == steps
     assert math.isclose(sum(length for _, length in taken), 1, abs_tol=1e-6)
     torch.testing.assert_close(torch.tensor([time for time, _ in taken]), times[:-1], atol=1e-6, rtol=0)
@@ -92,7 +92,7 @@ def test_zero_star_skips_the_first_steps():
     times = []
     noise = Streams(torch.ones(1, 1, 1))
     euler(lambda x, time: times.append(time) or x, noise, Sampling(steps=10))
-    assert times == [time for time, _ in euler_steps(10, 1.0)][1:]
+    assert times == [time for time, _ in Sampling(steps=10).euler_steps][1:]
     single = Sampling(steps=1, temperature=0.5)
     skipped = euler(lambda x, time: pytest.fail("the only step is skipped"), noise, single)
     assert skipped["audio"].item() == 0.5
@@ -108,6 +108,11 @@ def test_zero_star_ignores_the_scale_of_the_unconditional_velocity():
     plus, minus = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
     torch.testing.assert_close(guide(plus, minus, 2.0, True), guide(plus, 7 * minus, 2.0, True))
     torch.testing.assert_close(guide(plus, minus, 2.0, False), 2 * plus - minus)
+
+
+def test_zero_star_guidance_of_a_zero_velocity_is_finite():
+    plus = torch.randn(3, 4, 5)
+    torch.testing.assert_close(guide(plus, torch.zeros_like(plus), 2.0, True), 2 * plus)
 
 
 def test_sampling_without_steps_is_refused():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from heads.solver import euler_steps, guide, schedule
+from heads.solver import Sampling, guide, schedule
 
 LAST_BIT = [(3, -0.6), (18, -0.5), (20, -0.4)]
 """Steps and sway for which the carried times or lengths differ from those of the schedule."""
@@ -15,7 +15,9 @@ def test_each_time_is_the_previous_time_minus_the_previous_length(steps, sway):
     """And each length leads from that time, not from the scheduled one, to the next scheduled time."""
     scheduled = schedule(steps, sway).numpy()
     time = np.float32(1)
-    for (taken, length), following in zip(euler_steps(steps, sway), scheduled[1:], strict=True):
+    for (taken, length), following in zip(
+        Sampling(steps=steps, sway=sway).euler_steps, scheduled[1:], strict=True
+    ):
         assert taken == time
         assert length == time - following
         time = time - np.float32(length)
@@ -28,19 +30,13 @@ def from_schedule(steps: int, sway: float) -> tuple[tuple[float, float], ...]:
 
 @pytest.mark.parametrize(("steps", "sway"), LAST_BIT)
 def test_carried_steps_differ_from_the_schedule_in_the_last_bit(steps, sway):
-    assert euler_steps(steps, sway) != from_schedule(steps, sway)
+    assert Sampling(steps=steps, sway=sway).euler_steps != from_schedule(steps, sway)
 
 
 @pytest.mark.parametrize("sway", [0.0, 0.5, 1.0])
 def test_carried_steps_equal_the_schedule_without_negative_sway(sway):
     for steps in range(1, 30):
-        assert euler_steps(steps, sway) == from_schedule(steps, sway)
-
-
-def test_cache_of_steps_is_bounded():
-    for steps in range(1, 200):
-        euler_steps(steps, 0.5)
-    assert euler_steps.cache_info().currsize <= 64
+        assert Sampling(steps=steps, sway=sway).euler_steps == from_schedule(steps, sway)
 
 
 def test_zero_star_factor_is_computed_in_float32():

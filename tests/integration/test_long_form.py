@@ -21,14 +21,14 @@ TESTS = Path(__file__).resolve().parents[1]
 MEASURE = """
 import sys, pathlib, torch
 from talker import Talker
-from talker.media.encoders import Mp4Writer
+from talker.media.encoders import VideoWriter
 from heads.solver import Sampling
 torch.set_num_threads(1)
 folder = pathlib.Path(sys.argv[1])
 talker = Talker.from_pretrained(folder)
 voice, face = talker.voice(folder / "voice.wav"), talker.portrait(folder / "face.png")
 resident = lambda: int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
-with Mp4Writer(folder / "out.mp4", 32) as writer:
+with VideoWriter(folder / "out.mp4", 32) as writer:
     for k, chunk in enumerate(talker.stream("Go on. " * 1000, voice, face, sampling=Sampling(steps=1))):
         writer.write(chunk.pcm, chunk.frames)
         if k in (150, 900):

@@ -70,6 +70,13 @@ def test_minibatch_deviation_of_equal_samples_is_zero() -> None:
     )
 
 
+def test_minibatch_deviation_is_that_of_the_group_of_each_sample() -> None:
+    """Of four samples in groups of two, the first and the third form a group."""
+    x = torch.tensor([0.0, 5.0, 1.0, 5.0])[:, None, None, None].expand(4, 3, 2, 2)
+    deviation = minibatch_deviation(x, 2)[:, 0, 0, 0]
+    torch.testing.assert_close(deviation, torch.tensor([0.5, 0.0, 0.5, 0.0]), atol=1e-3, rtol=0)
+
+
 def vgg() -> VGGDistance:
     """VGG19 with random weights, which obey the same laws as trained ones."""
     from torchvision.models import vgg

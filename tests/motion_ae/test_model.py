@@ -164,3 +164,12 @@ def test_part_is_located_at_the_centre_of_its_cell() -> None:
     feature[0, 0, 2, 13] = 1.0
     found = glimpses.locate((feature,) * (glimpses.level + 1))
     torch.testing.assert_close(found, torch.tensor([[[27 / 16 - 1, 5 / 8 - 1]]]))
+
+
+@torch.no_grad()
+def test_glimpses_beyond_the_edge_repeat_the_border() -> None:
+    """So in a picture of one colour the codes do not depend on the centres."""
+    glimpses, picture = Glimpses(MotionAEConfig.tiny()), torch.full((3, 3, 32, 32), 0.7)
+    centres = torch.tensor([0.0, 0.9, -1.0])[:, None, None].expand(3, 3, 2)
+    codes = glimpses(picture, centres)
+    torch.testing.assert_close(codes, codes[:1].expand_as(codes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,21 @@ def test_psnr_of_copying_is_that_of_the_source() -> None:
     measured = recipe.validate(MotionAE(RUN.model).eval(), batch)
     error = (batch.source - batch.target).div(2).square().mean()
     assert measured["psnr_copy"] == pytest.approx(-10 * float(error.log10()), abs=1e-4)
+
+
+def test_surfaces_and_centres_of_the_sources_come_first() -> None:
+    """The encoder reads the pictures in the same order."""
+    pairs = Bank(256).first(2)
+    pairs = replace(
+        pairs,
+        source_boxes=torch.zeros_like(pairs.source_boxes),
+        source_surface=torch.zeros_like(pairs.source_surface),
+    )
+    batch = recipe.to_batch(pairs, RUN.weights)
+    assert not batch.surface[:2].any()
+    assert torch.equal(batch.surface[2:], pairs.target_surface.float())
+    assert (batch.centres[:2] == -1).all()
+    assert (batch.centres[2:] > -1).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

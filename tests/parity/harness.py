@@ -78,7 +78,7 @@ class Fixture:
 
     @property
     def manifest(self) -> dict[str, dict[str, Any]]:
-        """Official key -> shape, and in whole recordings also dtype, buffer and rule."""
+        """For each official key: its shape and, in complete recordings, its dtype, its kind and its rule."""
         return self.meta["manifest"]
 
     @cached_property

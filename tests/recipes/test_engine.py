@@ -110,6 +110,14 @@ def test_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path: Path) -> Non
         engine_in(tmp_path).load()
 
 
+def test_damaged_copy_of_the_newest_checkpoint_is_replaced_by_the_newest(tmp_path: Path) -> None:
+    """On a file system without hard links, state.pt is a file of its own."""
+    train(engine_in(tmp_path), 5, save_seconds=-1.0)
+    (tmp_path / "state.pt").unlink()
+    (tmp_path / "state.pt").write_bytes(b"")
+    assert engine_in(tmp_path).load() == 5
+
+
 def test_run_ends_after_its_minutes_and_saves(tmp_path: Path) -> None:
     engine = engine_in(tmp_path)
     assert list(engine.steps(5, minutes=0)) == []

@@ -18,7 +18,17 @@ from recipes.data.latents import cache_folder
 from recipes.data.reading import tokens_read
 from recipes.engine import Engine
 from recipes.export import export
-from recipes.train_talker import Data, build, check_widths, counts_of, draw, loss_of, perturb, train
+from recipes.train_talker import (
+    Data,
+    build,
+    check_widths,
+    counts_of,
+    draw,
+    encoder_noise,
+    loss_of,
+    perturb,
+    train,
+)
 from talker.checkpoint import load_component
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
@@ -186,3 +196,13 @@ def test_noise_is_fed_with_predicted_streams_only():
     noisy = perturb(clean, [sample], dataclasses.replace(FEW.noise, feedback=1.0), [g])
     assert noisy.fed["audio"].equal(clean.fed["audio"])
     assert not noisy.fed["motion"].equal(clean.fed["motion"])
+    assert not noisy.fed["motion"][~clean.real["motion"]].any(), "frames that do not exist stay zero"
+
+
+def test_noise_of_a_motion_encoder_shrinks_large_values():
+    """The shift and the white noise do not depend on the values, so they are negligible here."""
+    motion = 1e6 * torch.randn(3, 4, 24, generator=torch.Generator().manual_seed(0))
+    ratio = encoder_noise(motion, 1.0, torch.Generator().manual_seed(1)) / motion
+    assert -1.01 < ratio.min() < ratio.max() < 0.01
+    assert ratio.std((0, 1)).max() < 0.01, "one share for the whole clip"
+    assert ratio.mean((0, 1)).std() > 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import io
 import json
@@ -19,8 +20,8 @@ from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from heads.solver import Sampling
-from talker import Talker
-from talker.cli import main
+from talker import Talker, doctor
+from talker.cli import _name_of, _uses_own_files, main
 from talker.model.defaults import StopRule
 
 
@@ -72,7 +73,7 @@ def test_signal_handlers_of_the_caller_are_unchanged(folder: Path, tmp_path: Pat
 
 @pytest.mark.long
 def test_a_dash_reads_the_text_from_standard_input(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi.\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.\n")))
     assert say(folder, text="-", out=tmp_path / "a.mp4") == 0
     assert say(folder, out=tmp_path / "b.mp4") == 0
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
@@ -149,21 +150,144 @@ def test_an_output_that_cannot_be_written_is_refused_before_loading(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_shown_text_is_what_would_be_spoken_and_nothing_is_loaded(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr("talker.cli._load", lambda options: pytest.fail("loaded"))
+    text = tmp_path / "text.txt"
+    text.write_text("# Hello\n\nDr. Smith paid $3.50. It is VERY nice.", encoding="utf-8-sig")
+    assert main(["say", "--text-file", str(text), "--show-text"]) == 0
+    lines = ["Hello.", "doctor Smith paid three dollars fifty cents.", "It is very nice."]
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize("command", [["say"], ["dub", "video.mp4"]])
+def test_the_text_is_given_once_and_is_no_file_name(tmp_path: Path, capsys, command: list[str]) -> None:
+    text, odd = tmp_path / "text.txt", tmp_path / "odd.txt"
+    text.write_text("Hello.")
+    odd.write_bytes(b"caf\xe9")
+    wrong = {
+        (): "--text-file FILE",
+        ("Hi.", "--text-file", str(text)): "--text-file FILE",
+        (str(text),): "--text-file",
+        ("--text-file", str(odd)): "UTF-8",
+        ("--text-file", str(tmp_path / "absent")): "check --text-file",
+    }
+    for arguments, words in wrong.items():
+        assert main([*command, *arguments, "-o", str(tmp_path / "out.mp4")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert words in error
+
+
+def test_force_reads_a_text_of_another_language(folder: Path, tmp_path: Path, capsys) -> None:
+    french = "Je ne parle pas anglais."
+    assert say(folder, text=french, out=tmp_path / "a.mp4") == 2
+    assert "French" in capsys.readouterr().err
+    sources = ["--portrait", str(folder / "face.png"), "--voice", str(folder / "voice.wav")]
+    model = ["--model", str(folder), "--steps", "1"]
+    assert main(["say", french, "--force", *sources, *model, "-o", str(tmp_path / "a.mp4")]) == 0
+
+
 @pytest.mark.parametrize(
-    "arguments", [[], ["sing"], ["say", "---", "-o", "a.mp4"], ["say", "Hi.", "--seed", "x"]]
+    ("arguments", "hint"),
+    [
+        (["sing"], "talker --help"),
+        (["say", "---", "-o", "a.mp4"], "talker say --help"),
+        (["say", "Hi.", "--seed", "x"], "talker say --help"),
+        (["animate", "a.wav", "--portrat", "p"], "did you mean --portrait?; run `talker animate --help`"),
+    ],
 )
-def test_an_invalid_command_line_prints_one_line(capsys, arguments: list[str]) -> None:
+def test_an_invalid_command_line_prints_one_line(capsys, arguments: list[str], hint: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
-    assert "--help" in printed
+    assert hint in printed
+
+
+def test_the_command_alone_prints_the_help(capsys) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"    {name} " in printed for name in ("say", "animate", "dub", "demo", "info", "doctor"))
+
+
+def test_default_names_have_the_first_words_and_replace_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["--model", str(folder), "--steps", "1", "--voice", str(folder / "voice.wav")]
+    speech = ["say", "Don't stop!", "--audio-only", *short]
+    assert [main(speech), main(speech)] == [0, 0]
+    face = ["--model", str(folder), "--steps", "1", "--portrait", str(folder / "face.png")]
+    assert main(["animate", str(folder / "voice.wav"), *face]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "talker-dont-stop-2.wav",
+        "talker-dont-stop.wav",
+        "voice-animated.mp4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("It was a bright, cold day in April, and the clocks...", "talker-it-was-a-bright-cold-day-in-april"),
+        ("Ünïcode/../../etc", "talker-n-code-etc"),
+        ("?", "talker"),
+    ],
+)
+def test_a_name_from_a_text_is_short_and_has_no_separators(text: str, name: str) -> None:
+    assert _name_of(text) == name
+
+
+@pytest.mark.parametrize("extension", [".mov", ".mkv", ".webm", ".gif"])
+def test_video_is_written_to_other_containers(folder: Path, tmp_path: Path, extension: str) -> None:
+    assert say(folder, out=tmp_path / f"a{extension}") == 0
+    with av.open(str(tmp_path / f"a{extension}")) as container:
+        assert len(container.streams.video) == 1
+        assert len(container.streams.audio) == (extension != ".gif")
+
+
+def test_the_warning_about_synthetic_people_needs_a_file_of_the_user(folder: Path) -> None:
+    def options(command: str, portrait: str | None = None, voice: str | None = None) -> argparse.Namespace:
+        return argparse.Namespace(command=command, portrait=portrait, voice=voice)
+
+    assert not _uses_own_files(options("say"))
+    assert not _uses_own_files(options("say", "ada", "ben"))
+    assert _uses_own_files(options("say", str(folder / "face.png")))
+    assert _uses_own_files(options("say", "ada", str(folder / "voice.wav")))
+    assert _uses_own_files(options("dub"))
+
+
+def test_a_reader_of_the_output_that_leaves_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "talker", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+
+
+def test_doctor_lists_all_parts_and_the_next_step(capsys) -> None:
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    for title in ("environment", "devices", "packages", "optional packages", "models", "next"):
+        assert f"{title}:\n" in printed
+    assert "run `talker demo`" in printed
+
+
+def test_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CORE", ("a-package-that-nobody-has",))
+    monkeypatch.setattr(doctor, "_models", lambda found: [])
+    found = doctor.report()
+    assert not found.works
+    assert found.lines[-1].startswith("  install a-package-that-nobody-has: run make demo")
 
 
 def test_info_lists_models_portraits_and_voices(capsys) -> None:
     assert main(["info"]) == 0
     printed = capsys.readouterr().out
-    for line in ("portraits: ", "voices: ", "model puppet: "):
+    for line in ("portraits: ada, ", "  ada: ", " (default)", "model puppet: "):
         assert line in printed
 
 
@@ -249,7 +373,7 @@ def test_the_input_recording_is_never_overwritten(folder: Path, tmp_path: Path, 
 
 
 def test_standard_input_one_character_too_long_is_refused(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a" * 100_001))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a" * 500_000)))
     assert main(["say", "-", "--model", str(tmp_path / "none"), "-o", str(tmp_path / "out.mp4")]) == 2
     assert "more than 100,000 characters" in capsys.readouterr().err
 

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 from tiny_checkpoint import write_checkpoint
+from toy_generator import ToyGenerator
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
+from heads.streams import Streams
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker import Talker, UserError
-from talker.checkpoint import save_component
+from talker.checkpoint import load_component, save_component
+from talker.model.config import TalkerConfig
+from talker.model.model import TalkerModel
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.system import System
 
@@ -91,6 +95,13 @@ def test_parts_of_other_sizes_are_refused(copy: Path) -> None:
     assert "the motion part has 7 latent channels" in message
 
 
+def test_a_vocabulary_of_another_size_is_refused(copy: Path) -> None:
+    config = load_component(TalkerModel, TalkerConfig, copy / "talker").config
+    backbone = dataclasses.replace(config.backbone, vocab=config.backbone.vocab + 1)
+    save_component(TalkerModel(dataclasses.replace(config, backbone=backbone)), copy / "talker")
+    assert f"{backbone.vocab} token ids, and the phoneme tokenizer" in refusal(copy)
+
+
 def test_parts_that_do_not_fit_are_refused(folder: Path) -> None:
     good = System.load(folder)
     speaker = SpeakerEncoder(dataclasses.replace(SpeakerEncoderConfig.tiny(), embedding=24))
@@ -135,3 +146,12 @@ def test_reading_motion_image_by_image_equals_encoding_all_images(system: System
 
 def test_silence_is_the_latent_of_a_frame_inside_silence(system: System) -> None:
     assert torch.equal(system.silence, system.encode(torch.zeros(24_000))[12])
+
+
+def test_frames_are_audible_half_a_standard_deviation_from_silence(system: System) -> None:
+    toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
+    scale = torch.logspace(-2, 2, toy.widths["audio"])
+    toy.scale = Streams(audio=scale)
+    scaled = System(toy, system.audio_vae, system.motion_ae, system.speaker)
+    apart = torch.tensor([0.0, 0.49, -0.49, 0.51, -0.51])
+    assert scaled.audible(system.silence + apart[:, None] * scale).tolist() == [False] * 3 + [True] * 2

@@ -252,7 +252,7 @@ def test_running_out_of_memory_is_not_recorded_as_a_fault_of_the_video(
     assert not (tmp_path / "a").exists()
 
 
-def test_a_full_disk_is_one_line_and_not_recorded_as_a_fault_of_the_video(
+def test_a_full_disk_ends_the_run_and_the_video_is_not_marked_as_faulty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit) as ended:

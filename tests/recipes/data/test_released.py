@@ -72,7 +72,10 @@ CLIPS = {  # name: sound, motion, length in the table, fault
     "click": (wav(2.0, sounding=0.2), motion(50), 50, "silent"),
     "slow": (wav(15.0), motion(375), 375, "text does not fit its sound: 12 letters in 15.0 s"),
     "edge": (wav(30.0), motion(751), 750, "too long: 751 frames"),
+    "film": (wav(2.0), motion(50), 50, "other frame rate: 24"),
+    "fast": (wav(2.0), motion(50), 50, "other frame rate: 30"),
 }
+RATES = {"film": 24.0, "fast": 30.0}  # frames a second in the table; 25 for the others
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, (*_, length, _) in CLIPS.items():
             row = dict.fromkeys(COLUMNS, "") | {"sample_id": name, "split": "train", "text": "So, it goes."}
             row |= {"wav_path": f"wav/{name}.wav", "motion_pt_path": f"motion/{name}.pt"}
-            row |= {"pt_length": length, "fps": 25.0}
+            row |= {"pt_length": length, "fps": RATES.get(name, 25.0)}
             writer.writerow(row | ({"split": "test"} if name == "test" else {}))
     for kind, ending, at in (("wav", "wav", 0), ("motion", "pt", 1)):
         with tarfile.open(root / f"{kind}-00000.tar", "w") as archive:

@@ -27,7 +27,8 @@ from audio_vae.model import AudioVAE
 from talker import Talker, UserError
 from talker.cli import main
 from talker.clips.animate import LIVE_WINDOW, LiveAnimation
-from talker.clips.clip import Chunk, Patches
+from talker.clips.clip import Chunk, Piece
+from talker.clips.record import Generate, Patches, Record
 from talker.generation.request import Request
 from talker.identity import Portrait
 from talker.media.readers import stream_audio
@@ -133,9 +134,12 @@ class Recording(LiveAnimation):
 
     opened: ClassVar[list[Patches]] = []
 
-    def generate(self, request: Request) -> Patches:
-        self.opened.append(super().generate(request))
-        return self.opened[-1]
+    def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
+        def opened(request: Request) -> Patches:
+            self.opened.append(generate(request))
+            return self.opened[-1]
+
+        return super().make(record, opened)
 
 
 def live(talker: Talker, portrait: Portrait, seconds: float) -> tuple[Channel[np.ndarray], Iterator[Chunk]]:
@@ -277,7 +281,7 @@ def test_loudness_changes_the_sound_and_not_the_motion(
         pcm = chirps(0.9, 24_000) * scale
         path = write_sound(tmp_path / f"{scale}.wav", "pcm_f32le", 24_000, pcm=pcm)
         animation = talker.animate(path, portrait, sampling=QUICK)
-        takes.append(list(animation.make(animation.take(), animation.generate)))
+        takes.append(list(animation.make(Record(4), talker.system.generator.generate)))
     for loud, quiet in zip(*takes, strict=True):
         assert np.allclose(quiet.pcm, loud.pcm / 8, atol=1e-4)
         assert torch.allclose(quiet.latents["motion"], loud.latents["motion"], atol=1e-3)
@@ -298,6 +302,9 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     assert [len(request.given["audio"]) for request in requests] == [4 * first.patches, 4 * second.patches]
     assert requests[0].prefix is None
     assert [len(requests[1].prefix[name]) for name in ("audio", "motion")] == [4, 4]
+    assert torch.equal(requests[0].first_motion, portrait.motion)
+    assert torch.equal(requests[1].first_motion, requests[1].prefix["motion"][0])
+    assert not torch.allclose(requests[1].first_motion.float(), portrait.motion)
     assert len(frames_of(take)) == 100
     assert take.starts == [0, first.patches]
 
@@ -489,7 +496,7 @@ def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm[None])
     animation = Talker(whole).animate(path, portrait, sampling=QUICK)
     WholeEncoder.calls.clear()
-    made = animation.make(animation.take(), animation.generate)
+    made = animation.make(Record(4), toy.generate)
     next(made)
     first = WholeEncoder.calls[0]
     assert WholeEncoder.calls == [first]  # the second piece is encoded when it is needed

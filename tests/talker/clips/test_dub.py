@@ -27,6 +27,8 @@ from talker import Talker
 from talker.cli import main
 from talker.clips.clip import NO_FRAMES
 from talker.clips.dub import Dubbing, detect_movement
+from talker.clips.record import Record
+from talker.generation.generator import Durations
 from talker.identity import Voice
 from talker.media.face_track import FaceTrack
 from talker.media.readers import VideoReader, stream_audio
@@ -201,19 +203,26 @@ def test_the_generator_gets_the_motion_and_the_words(talker: Talker, voice: Voic
     assert len(pcm_of(take)) == 22 * 960
 
 
-def test_a_window_without_words_is_silent(talker: Talker, voice: Voice) -> None:
-    """Two words in 88 s are in the first and last of three windows. The window between them is silent."""
+def moving(talker: Talker, voice: Voice, seconds: int, sentence: str, kind: type[ToyGenerator]) -> Dubbing:
+    """A plan of speech by a toy generator for a face with random motion."""
     system = talker.system
-    toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
+    toy = kind(system.generator.widths, system.generator.speaker_dim)
     system = System(toy, system.audio_vae, system.motion_ae, system.speaker)
-    motion = torch.randn(2200, system.motion_ae.config.motion_dim)
+    motion = torch.randn(25 * seconds, system.motion_ae.config.motion_dim)
 
     class Moving(Dubbing):
         def motion(self) -> torch.Tensor:
             return motion
 
-    track = FaceTrack(Fraction(0), Fraction(88), None)
-    take, requests = recorded(Moving(system, Path("unread.mp4"), track, ("Here gone",), voice, 0))
+    track = FaceTrack(Fraction(0), Fraction(seconds), None)
+    return Moving(system, Path("unread.mp4"), track, (sentence,), voice, 0)
+
+
+def test_a_window_without_words_is_silent(talker: Talker, voice: Voice) -> None:
+    """Two words in 88 s are in the first and last of three windows. The window between them is silent."""
+    dubbing = moving(talker, voice, 88, "Here gone", ToyGenerator)
+    system, toy, motion = dubbing.system, dubbing.system.generator, dubbing.motion()
+    take, requests = recorded(dubbing)
     assert [request.text for request in requests] == ["Here", "gone"]
     latents = Streams.cat(list(take.latents()))["audio"]
     first, last = (len(request.given["motion"]) for request in requests)
@@ -235,6 +244,19 @@ def test_text_that_is_too_long_for_the_video_overflows(talker: Talker, voice: Vo
     assert take.finish_reason == "overflow"
 
 
+class Hasty(ToyGenerator):
+    """Speaks at most ten words a second. It has no alignment: every request ends with "length"."""
+
+    def durations(self, text: str) -> Durations:
+        return Durations(fastest=len(text.split()) / 10, usual=len(text.split()) / 5)
+
+
+def test_text_that_is_too_long_at_the_fastest_rate_overflows(talker: Talker, voice: Voice) -> None:
+    for words, reason in ((19, "stop"), (21, "overflow")):
+        take, _ = recorded(moving(talker, voice, 2, " ".join(["go"] * words), Hasty))
+        assert take.finish_reason == reason
+
+
 def test_closing_the_stages_stops_reading_motion(talker: Talker, voice: Voice, video: Path) -> None:
     read, begun = [], Event()
 
@@ -248,14 +270,14 @@ def test_closing_the_stages_stops_reading_motion(talker: Talker, voice: Voice, v
 
     short = talker.dub(video, TEXT, voice, crop="none", sampling=QUICK)
     dubbing = dataclasses.replace(short, track=Endless(Fraction(0), Fraction(1), None))
-    take = dubbing.take()
+    record = Record(talker.system.patch_frames)
     with Stages() as stages:
-        stages.feed(lambda: dubbing.make(take, dubbing.generate), stages.channel(1))
+        stages.feed(lambda: dubbing.make(record, talker.system.generator.generate), stages.channel(1))
         assert begun.wait(20)
     count = len(read)
     time.sleep(0.05)
     assert len(read) == count
-    assert take.finish_reason == "interrupted"
+    assert record.finish_reason == "interrupted"
 
 
 def test_frames_without_movement_are_pauses() -> None:

@@ -20,8 +20,9 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 from toy_generator import ToyGenerator
 
 from talker import Talker, UserError
-from talker.clips.clip import Clip, Piece, Take
+from talker.clips.clip import Clip, Piece
 from talker.clips.dub import Dubbing
+from talker.clips.record import Record
 from talker.clips.say import Utterance
 from talker.media.face_track import FaceTrack
 from talker.system import System
@@ -85,11 +86,11 @@ def test_a_map_with_capacity_one_gives_the_values_of_the_clip_alone(talker, voic
 
 def test_a_take_of_a_map_is_saved_without_generating_again(toy, voice, tmp_path) -> None:
     class Counted(Utterance):
-        made: ClassVar[list[Take]] = []
+        made: ClassVar[list[Record]] = []
 
-        def make(self, take, generate):
-            self.made.append(take)
-            return super().make(take, generate)
+        def make(self, record, generate):
+            self.made.append(record)
+            return super().make(record, generate)
 
     clip = Counted(toy.system, ("Go.",), voice, None, 0)
     (take,) = toy.map([clip], capacity=1)
@@ -112,9 +113,9 @@ def test_an_unordered_map_yields_a_short_clip_before_a_long_one(toy, voice) -> N
     finished = threading.Event()
 
     class Long(Utterance):
-        def make(self, take, generate):
+        def make(self, record, generate):
             assert finished.wait(WAIT)
-            yield from super().make(take, generate)
+            yield from super().make(record, generate)
 
     clips = [Long(toy.system, ("So we go on.",), voice, None, 0, QUICK), speech(toy, voice)]
     takes = toy.map(clips, 2, ordered=False)
@@ -178,8 +179,8 @@ def test_plans_are_taken_as_takes_are_read(toy, voice, ordered: bool) -> None:
 class Broken(Utterance):
     """Fails after two patches."""
 
-    def make(self, take: Take, generate) -> Iterator[Piece]:
-        yield from itertools.islice(super().make(take, generate), 2)
+    def make(self, record: Record, generate) -> Iterator[Piece]:
+        yield from itertools.islice(super().make(record, generate), 2)
         raise OSError("the disk is gone")
 
 
@@ -256,8 +257,8 @@ def test_closing_a_map_stops_generation(talker, voice) -> None:
     class Counted(Utterance):
         made: ClassVar[list[int]] = []
 
-        def make(self, take, generate):
-            for number, piece in enumerate(super().make(take, generate)):
+        def make(self, record, generate):
+            for number, piece in enumerate(super().make(record, generate)):
                 self.made.append(number)
                 yield piece
 

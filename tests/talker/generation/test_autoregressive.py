@@ -8,8 +8,9 @@ from sequences import generated
 
 from heads.solver import Sampling
 from heads.streams import Streams
-from talker.generation.autoregressive import AutoregressiveGenerator, RequestBatch
+from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.generation.request import Request, StopCounter, TokenRequest, drawn_noise
+from talker.generation.request_batch import RequestBatch, RequestTokenizer
 from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig
 from talker.model.defaults import StopRule
@@ -291,7 +292,8 @@ def test_longest_is_the_greatest_number_of_given_frames_after_a_prefix(name):
             given=frames(given, task.given),
             frames=given,
         )
-        RequestBatch(generator, RunningBatch(generator.model)).join(request)
+        convert = RequestTokenizer(generator.model, generator.tokenizer)
+        RequestBatch(convert, RunningBatch(generator.model)).join(request)
 
     join(longest)
     with pytest.raises(ValueError, match="shorten the text"):

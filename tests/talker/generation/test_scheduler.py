@@ -200,6 +200,13 @@ def test_cancelling_frees_the_row_for_the_next_request() -> None:
         assert first.running.finish_reason == "interrupted"
 
 
+def test_cancelling_drops_the_patches_in_the_queue(scheduler: Scheduler) -> None:
+    ticket = scheduler.submit(counting(patches=100))
+    wait_until(lambda: len(ticket.queue) > QUEUED_PATCHES // 2)
+    ticket.cancel()
+    assert numbers(ticket) == []
+
+
 def test_cancelling_after_the_end_keeps_the_reason(scheduler: Scheduler, batch: CountingBatch) -> None:
     ticket = scheduler.submit(counting(patches=2))
     numbers(ticket)

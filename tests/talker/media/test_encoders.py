@@ -12,10 +12,11 @@ import av
 import numpy as np
 import pytest
 from media_files import person, write_sound
+from PIL import Image, ImageSequence
 
 from talker.errors import UserError
 from talker.media import encoders
-from talker.media.encoders import Mp4Writer, SoundWriter, check_boxes, check_packets
+from talker.media.encoders import SoundWriter, VideoWriter, check_boxes, check_packets, generated_tags
 from talker.media.files import SOUND_FILES
 from talker.media.readers import read_audio, read_frames
 from talker.media.remux import AnimationWriter
@@ -33,9 +34,12 @@ def flash_and_click(patches: int, events: list[int], size: int = 64) -> tuple[np
     return pcm, frames
 
 
+TAGS = generated_tags("synthesised in the voice v", "generated from the portrait p")
+
+
 def write(path: Path, patches: int, events: list[int] = ()) -> None:
     pcm, frames = flash_and_click(patches, list(events))
-    with Mp4Writer(path, 64) as writer:
+    with VideoWriter(path, 64, TAGS) as writer:
         for k in range(patches):
             writer.write(pcm[k * 3840 : (k + 1) * 3840], frames[k * 4 : (k + 1) * 4])
 
@@ -43,16 +47,21 @@ def write(path: Path, patches: int, events: list[int] = ()) -> None:
 def write_noise(path: Path, patches: int = 10) -> None:
     """Write noise, which compresses badly; without frames if the extension is one of SOUND_FILES."""
     rng = np.random.default_rng(0)
-    with SoundWriter(path) if path.suffix in SOUND_FILES else Mp4Writer(path, 32) as writer:
+    with SoundWriter(path) if path.suffix in SOUND_FILES else VideoWriter(path, 32) as writer:
         for _ in range(patches):
             writer.write(0.3 * rng.normal(size=3840), rng.integers(0, 255, (4, 32, 32, 3), np.uint8))
 
 
-def test_flash_and_click_stay_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extension", [".mp4", ".mov", ".mkv", ".webm"])
+def test_flash_and_click_stay_together(tmp_path: Path, extension: str) -> None:
     events = [3, 50, 101]
-    write(tmp_path / "a.mp4", 27, events)
-    shades = np.array([frame.mean() for frame in read_frames(tmp_path / "a.mp4")])
-    pcm = read_audio(tmp_path / "a.mp4").numpy()
+    path = tmp_path / f"a{extension}"
+    write(path, 27, events)
+    shades = np.array([frame.mean() for frame in read_frames(path)])
+    pcm = read_audio(path).numpy()
+    with av.open(str(path)) as container:
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+    assert tags["comment"] == TAGS["comment"]
     assert len(shades) == 108
     assert np.flatnonzero(shades > 150).tolist() == events
     for frame in events:
@@ -70,8 +79,8 @@ def test_mp4_has_the_streams_and_metadata_that_players_expect(tmp_path: Path) ->
         assert (audio.codec.name, audio.rate, audio.layout.nb_channels) == ("aac", 24_000, 1)
         assert video.start_time == audio.start_time == 0
         assert abs(float(video.duration * video.time_base) - float(audio.duration * audio.time_base)) <= 0.04
-        assert "AI-generated" in container.metadata["title"]
-        assert "AI-generated" in container.metadata["comment"]
+        assert container.metadata["title"] == "AI-generated talking portrait"
+        assert container.metadata["comment"] == TAGS["comment"]
         stamps = [frame.pts * video.time_base for frame in container.decode(video)]
         assert stamps == [k * stamps[1] for k in range(104)]
         assert stamps[1] == video.time_base * round(1 / (25 * video.time_base))
@@ -80,12 +89,55 @@ def test_mp4_has_the_streams_and_metadata_that_players_expect(tmp_path: Path) ->
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_gif_has_every_frame_for_40_ms_and_the_comment(tmp_path: Path) -> None:
+    write(tmp_path / "a.gif", 3, [3, 7])
+    with Image.open(tmp_path / "a.gif") as gif:
+        frames = [np.asarray(frame.convert("L")).mean() for frame in ImageSequence.Iterator(gif)]
+        assert gif.info["duration"] == 40
+        assert gif.info["loop"] == 0
+    assert [shade > 200 for shade in frames] == [index in (3, 7) for index in range(12)]
+    assert TAGS["comment"].encode() in (tmp_path / "a.gif").read_bytes()
+
+
+def test_the_tags_name_only_the_parts_of_a_file() -> None:
+    assert "Picture" not in generated_tags("synthesised in the voice v", None)["comment"]
+    comment = generated_tags("the recording a.wav", "generated from the portrait p")["comment"]
+    assert "Speech: the recording a.wav. Picture: generated from the portrait p." in comment
+
+
+@pytest.mark.parametrize(
+    ("extension", "codec", "copied"),
+    [(".webm", "libopus", True), (".webm", "aac", False), (".mov", "libopus", False), (".mkv", "flac", True)],
+)
+def test_a_recording_is_copied_where_the_container_supports_its_codec(
+    tmp_path: Path, extension: str, codec: str, copied: bool
+) -> None:
+    sound = write_sound(tmp_path / "a.mkv", codec, 48_000, seconds=1.6)
+    path = tmp_path / f"b{extension}"
+    with AnimationWriter(path, 64, sound) as writer:
+        writer.write(np.zeros(0, np.float32), np.zeros((40, 64, 64, 3), np.uint8))
+
+    def packets(path: Path) -> list[bytes]:
+        with av.open(str(path)) as container:
+            return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+    assert (packets(path) == packets(sound)) == copied
+    assert abs(len(read_audio(path)) - 38_400) < 1200
+
+
+def test_a_recording_is_left_out_of_a_gif(tmp_path: Path) -> None:
+    sound = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, seconds=1.6)
+    with AnimationWriter(tmp_path / "b.gif", 64, sound) as writer:
+        writer.write(np.zeros(0, np.float32), np.zeros((40, 64, 64, 3), np.uint8))
+    assert len(list(read_frames(tmp_path / "b.gif"))) == 40
+
+
 @pytest.mark.parametrize("kind", ["speech", "recording"])
 def test_decoding_order_is_presentation_order(tmp_path: Path, kind: str) -> None:
     picture = person(64)
     frames = np.stack([np.roll(picture, (k, 2 * k), (0, 1)) for k in range(40)])
     if kind == "speech":
-        writer = Mp4Writer(tmp_path / "a.mp4", 64)
+        writer = VideoWriter(tmp_path / "a.mp4", 64)
     else:
         sound = write_sound(tmp_path / "a.mp3", "libmp3lame", 24_000, seconds=1.6)
         writer = AnimationWriter(tmp_path / "a.mp4", 64, sound)
@@ -104,7 +156,7 @@ def test_colours_survive(tmp_path: Path) -> None:
     frames[:, :32, :32] = (200, 60, 40)
     frames[:, 32:, :32] = (40, 180, 80)
     frames[:, :, 32:] = (220, 180, 160)
-    with Mp4Writer(tmp_path / "a.mp4", 64) as writer:
+    with VideoWriter(tmp_path / "a.mp4", 64) as writer:
         writer.write(np.zeros(3840, np.float32), frames)
     decoded = next(read_frames(tmp_path / "a.mp4")).astype(int)
     for y, x in ((16, 16), (48, 16), (32, 48)):
@@ -123,7 +175,7 @@ def test_an_exception_keeps_the_old_file(tmp_path: Path, error: type[BaseExcepti
     path.write_bytes(b"the old one")
 
     def interrupted() -> None:
-        with Mp4Writer(path, 64) as writer:
+        with VideoWriter(path, 64) as writer:
             writer.write(*flash_and_click(1, []))
             raise error
 

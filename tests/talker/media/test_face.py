@@ -90,8 +90,9 @@ def test_error_without_a_face_names_the_option(tmp_path: Path) -> None:
     Image.new("RGB", (300, 200), "green").save(tmp_path / "green.png")
     with pytest.raises(UserError, match="--crop none"):
         read_portrait(tmp_path / "green.png", 64)
-    portrait = read_portrait(tmp_path / "green.png", 64, crop="none")
+    portrait, framing = read_portrait(tmp_path / "green.png", 64, crop="none")
     assert portrait.shape == (1, 3, 64, 64)
+    assert framing == Box(50, 0, 200)
     assert np.allclose(portrait[0, :, 5, 5], [-1, 128 / 127.5 - 1, -1], atol=1e-6)
 
 
@@ -190,7 +191,7 @@ def test_large_photographs_are_read(
     tmp_path: Path, astronaut: Image.Image, framed: Image.Image, name: str, side: int
 ) -> None:
     astronaut.resize((side, side), Image.Resampling.NEAREST).save(tmp_path / name, compress_level=1)
-    difference = bytes_of(read_portrait(tmp_path / name, 256)).astype(float) - np.asarray(framed)
+    difference = bytes_of(read_portrait(tmp_path / name, 256)[0]).astype(float) - np.asarray(framed)
     assert np.abs(difference).mean() < 20
 
 
@@ -205,7 +206,7 @@ FIRST, *OTHERS = shipped_names("portraits")
 @pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
 def test_shipped_portrait_is_kept_to_the_pixel(name: str) -> None:
     path = shipped("portraits", name)
-    assert np.array_equal(bytes_of(read_portrait(path, 256)), np.asarray(Image.open(path)))
+    assert np.array_equal(bytes_of(read_portrait(path, 256)[0]), np.asarray(Image.open(path)))
 
 
 def test_shipped_portrait_inside_a_larger_picture_is_found() -> None:

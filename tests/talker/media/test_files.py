@@ -9,27 +9,29 @@ import pytest
 from media_files import person, write_video
 
 from talker.errors import UserError
-from talker.media.encoders import Mp4Writer
-from talker.media.files import VIDEO_FILES, check_input, check_output
+from talker.media.encoders import VideoWriter
+from talker.media.files import VIDEO_FILES, check_input, check_output, unused_name
 from talker.media.remux import check_dub, dubbed_name
 
 
 def test_unusable_outputs_raise_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder.mp4").mkdir()
     for path, words in (
-        (tmp_path / "a.avi", "a.avi is not named .mp4: choose an output name such as a.mp4"),
+        (tmp_path / "a.avi", "a.avi is not named .mp4 or .* choose an output name such as a.mp4"),
         (tmp_path / "none", "such as none.mp4"),
         (tmp_path / "folder.mp4", "is a folder"),
         (tmp_path / "missing" / "a.mp4", "does not exist: create it"),
         (tmp_path / ("long" * 80 + ".mp4"), "choose another name"),
         (Path("/proc/a.mp4"), "cannot write|not writable"),
     ):
-        with pytest.raises(UserError, match=words), Mp4Writer(path, 64):
+        with pytest.raises(UserError, match=words), VideoWriter(path, 64):
             pass
     monkeypatch.setattr(os, "access", lambda *_: False)  # for root, every folder is writable
     with pytest.raises(UserError, match="is not writable: choose another folder"):
         check_output(tmp_path / "a.mp4")
     monkeypatch.undo()
+    with pytest.raises(UserError, match=r"rtmp://example\.org/live is a web address"):
+        check_output("rtmp://example.org/live")
     assert check_output("a.MP4") == Path("a.MP4")
     assert check_output("a.Mkv", tuple(VIDEO_FILES)) == Path("a.Mkv")
 
@@ -43,10 +45,18 @@ def test_inputs_must_be_regular_files(tmp_path: Path) -> None:
         ("/dev/zero", "not a regular file"),
         ("n" * 300, "cannot be opened"),
         ("a\0b", "cannot be opened|does not exist"),
+        ("https://example.org/a.wav", "https://example.org/a.wav is a web address: download the file first"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             check_input(path)
         assert "\n" not in str(caught.value)
+
+
+def test_unused_names_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for expected in ("a.mp4", "a-2.mp4", "a-3.mp4"):
+        assert unused_name("a", ".mp4") == Path(expected)
+        Path(expected).touch()
 
 
 def test_dubbed_video_keeps_a_supported_container(tmp_path: Path) -> None:

@@ -79,3 +79,9 @@ def test_noise_below_the_silence_floor_is_not_speech() -> None:
     noise = torch.randn(24_000, generator=torch.Generator().manual_seed(0))
     assert not loudness_profile([10 ** (-70 / 20) * noise]).speech_mask.any()
     assert loudness_profile([10 ** (-50 / 20) * noise]).speech_mask.all()
+
+
+def test_gain_is_at_most_30() -> None:
+    quiet = tone(0.002)  # would need a gain of 53
+    for normalizer in (LoudnessNormalizer(), LoudnessNormalizer(loudness_profile([quiet]).level)):
+        assert torch.allclose(normalizer(quiet), 30 * quiet)

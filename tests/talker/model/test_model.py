@@ -112,6 +112,12 @@ def test_given_and_absent_streams_have_no_loss():
     assert batch.absent["motion"].any(1).tolist() == [True, False, False, False]
 
 
+def test_streams_of_a_single_patch_have_no_loss():
+    batch = collate([sample("t2av", frames=4), sample("t2av", frames=5)], TINY)
+    for _, mask in batch.predicted.items():
+        assert mask.any(1).tolist() == [False, True]
+
+
 def test_gradient_reaches_every_parameter_of_a_mixed_batch():
     model = model_of().train()
     batch = collate([sample("tts"), sample("a2v"), sample("v2a"), sample("t2av")], TINY)

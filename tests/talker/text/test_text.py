@@ -1,15 +1,20 @@
 """Text -> spoken words -> tokens, and long texts -> sentences."""
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import talker.text as text_package
 from talker.errors import UserError
+from talker.text import fingerprint
 from talker.text.numbers import cardinal, ordinal, year
 from talker.text.phonemes import PHONES, pronounce, split_phones
 from talker.text.sentences import split_sentences
@@ -70,10 +75,127 @@ def test_numbers_as_words() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["Привет", "你好", "hello мир", "مرحبا"])
-def test_other_scripts_raise_an_error_that_names_the_script(text: str) -> None:
-    with pytest.raises(UserError, match=r"Latin alphabet.*(Cyrillic|Cjk|Arabic)"):
-        clean(text)
+def texts() -> list[tuple[str, str, str]]:
+    """Rows (kind, text, right reading) of texts.tsv; "|" separates the sentences of a reading."""
+    rows = (Path(__file__).with_name("texts.tsv")).read_text(encoding="utf-8").splitlines()
+    found = [tuple(row.split("\t")) for row in rows if not row.startswith("#")]
+    escapes = {"\\n": "\n", "\\u200b": "\u200b", "\\u00a0": "\u00a0"}
+    return [
+        (kind, re.sub("|".join(map(re.escape, escapes)), lambda m: escapes[m[0]], text), right)
+        for kind, text, right in found
+    ]
+
+
+def test_texts_of_the_table_are_read_right() -> None:
+    def words(reading: str) -> str:
+        return " ".join(reading.lower().replace(",", "").split())
+
+    rows = texts()
+    wrong = [
+        (text, read)
+        for kind, text, right in rows
+        if words(read := " | ".join(map(spoken, split_sentences(text)))) != words(right)
+        and not kind.startswith("!")
+    ]
+    kinds = Counter(kind.lstrip("!") for kind, _, _ in rows)
+    known = sum(kind.startswith("!") for kind, _, _ in rows)
+    assert len(rows) >= 150
+    assert min(kinds.values()) >= 5
+    assert not wrong
+    assert len(rows) - known >= 0.97 * len(rows)
+
+
+def test_reading_is_the_same_after_a_text_was_split() -> None:
+    for _, text, _ in texts():
+        for sentence in split_sentences(text):
+            assert split_sentences(sentence, force=True) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("Привет", "Cyrillic"),
+        ("你好", "Chinese or Japanese"),
+        ("hello мир", "Cyrillic"),
+        ("مرحبا", "Arabic"),
+        ("γεια σου", "Greek"),
+        ("안녕", "Korean"),
+    ],
+)
+def test_other_scripts_raise_an_error_that_names_the_script(text: str, script: str) -> None:
+    for read in (clean, spoken, split_sentences):
+        with pytest.raises(UserError, match=f"{script} letters.*Latin alphabet"):
+            read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Je ne parle pas anglais.", "French"),
+        ("Der Hund schläft heute im Garten.", "German"),
+        ("Hola, ¿cómo estás hoy?", "Spanish"),
+        ("Il gatto dorme sul divano.", "Italian"),
+        ("BONJOUR TOUT LE MONDE", "French"),
+        ("Hej, jag heter Anna och bor i Stockholm.", "Swedish"),
+        ("Mwanafunzi anasoma kitabu kikubwa sana shuleni", "another language"),
+    ],
+)
+def test_texts_of_other_languages_raise_an_error_that_names_the_language(text: str, language: str) -> None:
+    with pytest.raises(UserError, match=f"seems to be .*{language}.*--force"):
+        split_sentences(text)
+    assert split_sentences(text, force=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Guten Morgen",
+        "I love La Casa de Papel.",
+        "He said “je ne sais quoi” to me.",
+        "Vincent van Gogh and Ludwig van Beethoven met in Den Haag.",
+        "She ordered a café au lait and a crème brûlée.",
+        "Los Angeles, San Diego, El Paso and Rio de Janeiro",
+        "Die hard was a war film.",
+        "Minus specialized mailed met over inherently till hanging error.",
+        "See www.bbc.co.uk or bob@example.de",
+    ],
+)
+def test_english_with_foreign_names_and_quotations_is_accepted(text: str) -> None:
+    assert split_sentences(text)
+
+
+def test_force_drops_letters_of_other_scripts() -> None:
+    assert split_sentences("Hello мир, friends.", force=True) == ["Hello , friends."]
+    with pytest.raises(UserError, match="nothing to say"):
+        split_sentences("мир", force=True)
+
+
+def test_a_greek_letter_alone_is_a_symbol() -> None:
+    assert spoken("The angle α") == "The angle alpha."
+
+
+@pytest.mark.parametrize("part", ["1-", "[a", "12:", "$", "x", "9"])
+def test_time_to_split_is_proportional_to_the_length(part: str) -> None:
+    def seconds(text: str) -> float:
+        start = time.process_time()
+        with contextlib.suppress(UserError):
+            split_sentences(text)
+        return time.process_time() - start
+
+    seconds("A1")
+    once, ten_times = seconds("b " + part * 2000), seconds("b " + part * 20_000)
+    assert ten_times < 25 * once + 0.1
+
+
+def test_fingerprint_depends_on_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fingerprint() == fingerprint()
+    before = fingerprint()
+    for path in Path(text_package.__file__).parent.glob("*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(text_package, "__file__", str(tmp_path / "__init__.py"))
+    assert fingerprint() == before
+    (tmp_path / "tables.py").write_text("UNITS = {}")
+    assert fingerprint() != before
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "🙂", "?!", "\u0000"])
@@ -162,6 +284,26 @@ def test_split_phones_keeps_stress_and_rejects_unknown_symbols() -> None:
             split_phones(unknown)
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("See Dr. J. K. Lee at 5 p.m. Monday in the U.S. Senate.", 1),
+        ("He left the U.S. He came back.", 2),
+        ("We sold pens, ink, etc. Nobody came.", 2),
+        ("No. 5 won. No. I lost.", 3),
+        ("In Jan. 2020 vol. 3 came out.", 1),
+        ("Ask Bob (he knows.) Then go.", 2),
+        ('"Is it?!" "It is..." He left.', 3),
+        ("Wait... what? yes.", 1),
+        ("one two three four\nfive six", 1),
+        ("One line\nAnother line", 2),
+        ("Buy: 1. Milk 2. Eggs", 3),
+    ],
+)
+def test_number_of_sentences(text: str, parts: int) -> None:
+    assert len(split_sentences(text)) == parts
+
+
 def test_sentences_end_at_full_stops_that_are_not_abbreviations() -> None:
     text = 'Dr. Smith came at 3.50 p.m. yesterday. "Hello!" she said. J. R. Lee left the U.S. Army... Then?'
     text += " Yes.\n\nNew one"
@@ -180,6 +322,15 @@ def test_parts_are_short_enough_and_keep_every_letter(text: str) -> None:
     parts = split_sentences(text, max_seconds=10)
     assert max(len(part) for part in parts) <= 150
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
+
+
+def test_a_digit_takes_as_long_as_five_letters() -> None:
+    """At 15 letters a second, eight words of seven letters take 4.2 s, and as many numbers 19.13 s."""
+    words, numbers = (" ".join([word] * 8) for word in ("sunrise", "1234567"))
+    assert split_sentences(words, max_seconds=4.21) == [words]
+    assert len(split_sentences(words, max_seconds=4.19)) == 2
+    assert split_sentences(numbers, max_seconds=19.14) == [numbers]
+    assert len(split_sentences(numbers, max_seconds=19.12)) == 2
 
 
 def test_import_loads_no_heavy_package() -> None:

@@ -1,14 +1,18 @@
-"""Parameter names of the published talker, in the present and in earlier releases."""
+"""Parameter names of the published talker, in the present and in earlier releases, and of the renderer."""
 
 import pytest
 import torch
 
 from heads.config import TwoDiTHeadsConfig
+from motion_ae.config import MotionAEConfig
+from motion_ae.model import MotionAE
+from motion_ae.upfirdn import blur_kernel
 from talker.checkpoint import load_strict
 from talker.model.config import BackboneConfig, PatchEncoderConfig, TalkerConfig
 from talker.model.defaults import Defaults
 from talker.model.model import TalkerModel
 from talker.model.tasks import RELEASE_TASKS
+from talker.weights import motion_ae
 from talker.weights.talker import TIED, from_official, official
 
 SMALL = TalkerConfig(
@@ -63,3 +67,25 @@ def test_other_files_are_refused(published):
         from_official(published)
     with pytest.raises(ValueError, match="missing"):
         from_official({})
+
+
+def test_published_renderer_loads_with_its_own_blur_kernels_only():
+    narrow = MotionAEConfig(
+        resolution=512,
+        style_dim=8,
+        motion_dim=3,
+        channels=(4,) * 7,
+        flow_blocks=(0,) * 7,
+        rgb_blocks=(0,) * 7,
+    )
+    state, table = MotionAE(narrow).state_dict(), motion_ae.key_table(narrow)
+    published = {
+        key: state[ours] if isinstance(ours, str) else blur_kernel(ours) for key, ours in table.items()
+    }
+    config, native = motion_ae.from_official(published)
+    assert config == narrow
+    load_strict(MotionAE(config), native, "file")
+    assert all(torch.equal(value, state[key]) for key, value in native.items())
+    kernel = next(key for key, ours in table.items() if isinstance(ours, float))
+    with pytest.raises(ValueError, match=kernel):
+        motion_ae.from_official(published | {kernel: 4 * published[kernel]})
