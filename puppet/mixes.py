@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from puppet.sentences import Split
-from puppet.teacher import ACCENTED, NATIVE
 
 HELDOUT_SPEAKERS = ("af_sarah", "am_michael", "bf_emma", "bm_lewis", "em_alex", "if_sara")
 """Speakers that only held-out voices consist of."""
@@ -19,7 +16,7 @@ HELDOUT_FIRST = 100_000
 SHIPPED = {"ada": 0, "ben": 1, "carmen": 2, "daniel": 3, "eve": 4, "frank": 5}
 """Numbers of the shipped voices."""
 
-_TABLE = Path(__file__).with_name("assets") / "mixes.txt"
+TABLE = Path(__file__).with_name("assets") / "mixes.txt"
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Mix:
 @cache
 def mixes() -> dict[int, Mix]:
     """Every voice by its number, from assets/mixes.txt."""
-    lines = _TABLE.read_text(encoding="utf-8").splitlines()
+    lines = TABLE.read_text(encoding="utf-8").splitlines()
     rows = [line.split("#")[0].split() for line in lines]
     found = [Mix(int(row[0]), row[1], row[2], int(row[3]), int(row[4])) for row in rows if row]
     return {mix.seed: mix for mix in found}
@@ -62,17 +59,3 @@ def mixes() -> dict[int, Mix]:
 def voices(split: Split) -> list[int]:
     """Numbers of the voices of a split."""
     return [seed for seed in mixes() if (seed >= HELDOUT_FIRST) == (split == "heldout")]
-
-
-def candidate(seed: int, heldout: bool = False) -> Mix:
-    """Draw a mix: usually of speakers of one sex, and with at least one native speaker in nine of ten."""
-    rng = np.random.default_rng([seed, 0xA11CE])
-    chosen = lambda names: [name for name in names if (name in HELDOUT_SPEAKERS) == heldout]  # noqa: E731
-    native, accented = chosen(NATIVE), chosen(ACCENTED)
-    pools = ((native, native), (native, accented), (accented, accented))
-    while True:
-        pool = pools[int(rng.choice(3, p=[0.45, 0.45, 0.1]))]
-        first, second = (names[int(rng.integers(len(names)))] for names in pool)
-        if first != second and (first[1] == second[1] or rng.random() < 0.3):
-            break
-    return Mix(seed, first, second, int(rng.integers(35, 66)), int(rng.integers(90, 111)))

@@ -75,7 +75,7 @@ class Record:
 
     def samples(self) -> NDArray[np.float32]:
         """Samples in [-1, 1]."""
-        return self.pcm.astype(np.float32) / 32768
+        return self.pcm.astype(np.float32) / np.float32(32768)
 
     def phonemes(self) -> list[Phoneme]:
         """Phones and pauses with their times; see `puppet.timing`."""

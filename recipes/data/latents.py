@@ -200,7 +200,7 @@ def claim(folder: Path, kind: str, digest: str) -> None:
         with atomic(stored) as temporary:
             temporary.write_text(digest)
     elif stored.read_text() != digest:
-        raise ValueError(f"{folder} holds the results of other {kind}: remove the folder")
+        raise ValueError(f"{folder} was made by other {kind} than now: remove the folder")
 
 
 def encode(folder: Path, split: Split, clips: int, codecs: Path = PUPPET, bank: Path | None = BANK) -> Arrays:
