@@ -2,8 +2,8 @@
 
 Random mixes are kept one by one if they are far enough from all that were kept before. The distance is fitted
 to a speaker encoder that knows nothing of us: over all pairs of 51 voices (131 clips), the cosine of
-Resemblyzer's embeddings is .83 - .15 x (distance of the styles) - .71 x |log of the ratio of the tracts|, with
-a correlation of .73.
+Resemblyzer's embeddings is .83 - .15 x (distance of the styles) - .71 x |log of the ratio of the tracts|,
+with a correlation of .73.
 """
 
 import argparse
