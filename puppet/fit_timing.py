@@ -17,6 +17,7 @@ from puppet.speech_bank import Record, SpeechBank
 from puppet.timing import MODELS, Models, align, expected_starts, features, sequence, states_of
 
 _LEAST_STD = 0.5
+_QUIET = -5.0  # mean feature of a frame, in nats below loud speech (22 dB)
 _LEAST_FRAMES = 20  # a state with fewer has no model
 
 
@@ -41,6 +42,8 @@ def estimate(records: Sequence[Record]) -> Models:
             for state, (a, b) in zip(states_of(names)[0], pairwise(edges), strict=True):
                 parts[state].append(spectrum[a:b])
         whole = {state: np.concatenate(found) for state, found in parts.items()}
+        # Most gaps between words are no pauses: the sound of their neighbours is not the sound of a pause.
+        whole["_"] = whole["_"][whole["_"].mean(1) < _QUIET]
         result = {
             state: (x.mean(0), np.maximum(x.std(0), _LEAST_STD))
             for state, x in whole.items()

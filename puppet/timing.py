@@ -131,6 +131,7 @@ def align(
         for row, state in enumerate(states):
             if state == "_" and row > 1:  # the teacher counts part of a pause to the phone before it
                 low[row - 1 : row + 1] = [low[row - 2]] * 2
+        low[1] = 0  # the first sound may begin anywhere before
         high = [0, *(min(frames, round(start) + reach) for start in starts[1:]), frames]
         edges = _viterbi(scores, low, high, least)
         if edges or reach > frames:

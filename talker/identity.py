@@ -45,7 +45,7 @@ class Portrait:
     Args:
         name: shown to users.
         source: features of the image for the renderer.
-        framing: the square of the picture that the image shows, in pixels of the picture.
+        framing: the square that the image shows, in pixels of the upright picture.
     """
 
     name: str

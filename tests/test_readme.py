@@ -28,11 +28,12 @@ def test_pages_have_bash_and_python_snippets() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working folder of the snippets, with the files that the README expects of the reader."""
+    """The working folder of the snippets, with the environment and the files that docs/tasks.md expects."""
     folder = tmp_path_factory.mktemp("readme")
     assets = ROOT / "talker" / "assets"
     shutil.copy(sorted((assets / "portraits").glob("*.png"))[0], folder / "face.png")
     shutil.copy(sorted((assets / "voices").glob("*.wav"))[0], folder / "voice.wav")
+    (folder / ".venv").symlink_to(sys.prefix)
     return folder
 
 

@@ -7,19 +7,22 @@ import heapq
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import torch
 import torchaudio
-from av.stream import Disposition
 from torch import Tensor
 
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
+from talker.media.display import HLG, PQ, SDR_WHITE, displayed, pixel_aspect, reference_white, square_size
 from talker.media.files import check_input, error_reason
+from talker.media.tracks import Sound, channels_of, decode_packets, find_picture, find_sound, open_media
 
 MAX_VOICE_SECONDS = 30.0  # the speaker embedding hardly changes after this; more only costs time
 MIN_VOICE_SECONDS = 0.3
@@ -31,19 +34,7 @@ MAX_FRAME_PIXELS = 8192 * 4320  # 8K
 MAX_STILL_SECONDS = 600  # time for which frames stay on screen beyond one second each, summed over a file
 # Timestamps are rounded, for example to milliseconds: by this share of a frame, a frame may end early.
 FRAME_SLACK = Fraction(1, 10)
-# A media file may refer to further files or addresses (playlists); without protocols PyAV opens none of them.
-NO_PROTOCOLS = {"protocol_whitelist": "none"}
-
-
-@contextmanager
-def open_media(path: Path) -> Iterator[av.container.InputContainer]:
-    """Open a media file for reading; whatever else it refers to is not opened.
-
-    Raises:
-        av.FFmpegError, OSError: the file cannot be read.
-    """
-    with path.open("rb") as file, av.open(file, "r", options=NO_PROTOCOLS) as container:
-        yield container
+WHITE_FRAMES = 50  # frames at the start of an HDR video from which its white is measured
 
 
 def resample(pcm: Tensor, rate: int) -> Tensor:
@@ -69,18 +60,18 @@ def _resampler(before: int, after: int) -> torchaudio.transforms.Resample:
 
 
 def read_audio(path: str | Path, seconds: float = MAX_VOICE_SECONDS) -> Tensor:
-    """Read the start of a file's first audio track: (N,) float32, mono, 24 kHz, in [-1, 1].
+    """Read the start of a file's sound: (N,) float32, mono, 24 kHz, in [-1, 1].
 
     Accepts any container and codec that PyAV reads, videos included, at any sample rate, sample width and
-    number of channels. Packets that cannot be decoded are skipped. The duration in the header is ignored:
-    decoding stops after `seconds`.
+    number of channels; `find_sound` chooses the track and its channels. Packets that cannot be decoded are
+    skipped. The duration in the header is ignored: decoding stops after `seconds`.
 
     Raises:
         UserError: the file is missing or unreadable, or has no sound.
     """
     path = check_input(path)
-    with _open_audio(path) as container:
-        pcm, rate = _decode_mono(container, seconds)
+    with _open_audio(path, seconds) as (container, sound):
+        pcm, rate = _decode_mono(container, sound, seconds)
     if not len(pcm):
         raise _no_sound(path)
     if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
@@ -108,9 +99,10 @@ def read_voice(path: str | Path) -> Tensor:
 
 
 def stream_audio(path: str | Path) -> Iterator[Tensor]:
-    """Read a file's first audio track piece by piece: tensors (n,) float32, mono, 24 kHz, in [-1, 1].
+    """Read a file's sound piece by piece: tensors (n,) float32, mono, 24 kHz, in [-1, 1].
 
-    Memory does not grow with the length of the file. Every sample is at the time that its timestamp gives,
+    `find_sound` chooses the track and its channels, once for the whole file. Memory does not grow with the
+    length of the file. Every sample is at the time that its timestamp gives,
     counted from the first sample; missing and damaged samples are replaced by silence. The duration in the
     header is ignored.
 
@@ -119,14 +111,14 @@ def stream_audio(path: str | Path) -> Iterator[Tensor]:
     """
     path = check_input(path)
     resampler: _StreamResampler | None = None
-    with _open_audio(path) as container:
-        for silent, frame in timed_frames(container):
+    with _open_audio(path) as (container, sound):
+        for silent, frame in timed_frames(container, sound.track):
             resampler = resampler or _StreamResampler(frame.sample_rate)
             while silent:
                 part = min(silent, resampler.rate)
                 yield from resampler.push(np.zeros(part, np.float32))
                 silent -= part
-            yield from resampler.push(np.nan_to_num(_to_mono(frame)).clip(-1, 1))
+            yield from resampler.push(np.nan_to_num(sound.mono(channels_of(frame))).clip(-1, 1))
     if resampler is None:
         raise _no_sound(path)
     yield from resampler.push(np.zeros(0, np.float32), last=True)
@@ -149,23 +141,20 @@ def blocks(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         yield torch.cat(held)
 
 
-def decode_audio(container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
-    """Decoded frames of the first audio track. Packets that cannot be decoded are skipped."""
-    for packet in container.demux(container.streams.audio[0]):
-        try:
-            yield from packet.decode()
-        except av.error.InvalidDataError:
-            continue
+def decode_audio(container: av.container.InputContainer, track: int) -> Iterator[av.AudioFrame]:
+    """Decoded frames of the stream `track`. Packets that cannot be decoded are skipped."""
+    for _, frames in decode_packets(container, container.streams[track]):
+        yield from frames
 
 
-def timed_frames(container: av.container.InputContainer) -> Iterator[tuple[int, av.AudioFrame]]:
-    """Decoded frames of the first audio track, each with the number of samples that are missing before it.
+def timed_frames(container: av.container.InputContainer, track: int) -> Iterator[tuple[int, av.AudioFrame]]:
+    """Decoded frames of the stream `track`, each with the number of samples that are missing before it.
 
     Raises:
         UserError: the sample rate is impossible, or changes.
     """
     count, rate, start = 0, 0, None
-    for frame in decode_audio(container):
+    for frame in decode_audio(container, track):
         rate = rate or frame.sample_rate
         if frame.sample_rate != rate or not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
             raise UserError(
@@ -192,15 +181,18 @@ def check_sound(path: str | Path) -> None:
 
 
 @contextmanager
-def _open_audio(path: Path) -> Iterator[av.container.InputContainer]:
-    """Open a file with an audio track. Errors of PyAV inside the block become UserError."""
+def _open_audio(
+    path: Path, seconds: float = float("inf")
+) -> Iterator[tuple[av.container.InputContainer, Sound]]:
+    """Open a file and find its sound, judged by the first `seconds`. Errors of PyAV become UserError."""
     try:
+        sound = find_sound(path, seconds)
+        if sound is None:
+            raise UserError(
+                f"{path} has no audio track: give a recording of speech (wav, mp3, m4a, ogg, ...)"
+            )
         with open_media(path) as container:
-            if not container.streams.audio:
-                raise UserError(
-                    f"{path} has no audio track: give a recording of speech (wav, mp3, m4a, ogg, ...)"
-                )
-            yield container
+            yield container, sound
     except (av.FFmpegError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as audio ({error_reason(error)}): give a wav, mp3, m4a or ogg file"
@@ -211,33 +203,23 @@ def _no_sound(path: Path) -> UserError:
     return UserError(f"{path} has no sound that can be decoded: convert it to wav or record it again")
 
 
-def _decode_mono(container: av.container.InputContainer, seconds: float) -> tuple[np.ndarray, int]:
-    """The first `seconds` of the first audio track, (N,) float32 mono in [-1, 1], and its sample rate."""
+def _decode_mono(
+    container: av.container.InputContainer, sound: Sound, seconds: float
+) -> tuple[np.ndarray, int]:
+    """The first `seconds` of the sound, (N,) float32 mono in [-1, 1], and its sample rate."""
     parts: list[np.ndarray] = []
     rate = count = 0
-    for frame in decode_audio(container):
+    for frame in decode_audio(container, sound.track):
         rate = rate or frame.sample_rate
         if frame.sample_rate != rate:
             raise UserError("the sample rate changes in the middle of the recording: convert it to wav first")
-        parts.append(_to_mono(frame))
+        parts.append(sound.mono(channels_of(frame)))
         count += len(parts[-1])
         if rate <= 0 or count >= seconds * rate:
             break
     if not parts:
         return np.zeros(0, np.float32), rate
     return np.nan_to_num(np.concatenate(parts)[: int(seconds * max(rate, 1))]).clip(-1, 1), rate
-
-
-def _to_mono(frame: av.AudioFrame) -> np.ndarray:
-    """A frame as (samples,) float32: the mean of the channels; integers of any width scaled to [-1, 1]."""
-    raw = frame.to_ndarray()
-    raw = raw if frame.format.is_planar else raw.reshape(-1, frame.layout.nb_channels).T
-    samples: np.ndarray = raw.astype(np.float32)
-    if raw.dtype == np.uint8:
-        samples = (samples - 128) / 128
-    elif raw.dtype.kind == "i":
-        samples = samples / 2.0 ** (8 * raw.dtype.itemsize - 1)
-    return samples.mean(0)
 
 
 class _StreamResampler:
@@ -277,7 +259,10 @@ class _StreamResampler:
 
 
 class VideoReader:
-    """Reads a video at 25 frames per second: frames (H, W, 3) uint8 RGB, upright.
+    """Reads a video at 25 frames per second: frames (H, W, 3) uint8 RGB, as a viewer sees them.
+
+    `find_picture` chooses the track. `displayed` makes the frames upright, with square pixels and in standard
+    dynamic range.
 
     Frame n is what a viewer sees n / 25 seconds after the first frame. Any frame rate, constant or variable,
     is read by the timestamps: a frame stays on screen until the next one. One frame is in memory at a time.
@@ -305,12 +290,15 @@ class VideoReader:
         """Raises UserError if the file is unreadable, has no video track, or its frames are too large."""
         sent = 0
         try:
+            track = find_picture(self.path)
+            if track is None:
+                raise UserError(f"{self.path} has no video track: give a video file")
             with open_media(self.path) as container:
-                if not has_video(container):
-                    raise UserError(f"{self.path} has no video track: give a video file")
-                self._limit_frame_size(container)
-                for frame, stop in self._frame_spans(container):
-                    pixels = _upright(frame) if sent < stop else None
+                stream: Any = container.streams[track]
+                self._limit_frame_size(stream)
+                aspect, white = pixel_aspect(stream), self._white(track)
+                for frame, stop in self._frame_spans(container, stream):
+                    pixels = displayed(frame, aspect, white) if sent < stop else None
                     while pixels is not None and sent < stop:
                         yield pixels
                         sent += 1
@@ -321,13 +309,14 @@ class VideoReader:
         if not sent:
             raise UserError(f"{self.path} has no frame that can be decoded: convert it to mp4 first")
 
-    def _frame_spans(self, container: av.container.InputContainer) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _frame_spans(
+        self, container: av.container.InputContainer, stream: Any
+    ) -> Iterator[tuple[av.VideoFrame, int]]:
         """Each decoded frame with the number, at 25 per second, of the first output frame after it."""
-        stream = container.streams.video[0]
         held: av.VideoFrame | None = None
         shown = still = Fraction(0)
         usual = 1 / Fraction(stream.average_rate or FRAME_RATE)
-        for frame in _decode_video(container):
+        for frame in _decode_video(container, stream):
             time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
             if held is None:
                 self.start = time
@@ -343,13 +332,23 @@ class VideoReader:
         if held is not None:
             yield held, max(1, ceil(self.seconds * FRAME_RATE - FRAME_SLACK))
 
-    def _limit_frame_size(self, container: av.container.InputContainer) -> None:
-        context = container.streams.video[0].codec_context
+    def _white(self, track: int) -> float:
+        """See `reference_white`; measured once per video, so that the brightness does not change in it."""
+        with open_media(self.path) as container:
+            stream: Any = container.streams[track]
+            if stream.codec_context is None or stream.codec_context.color_trc not in (PQ, HLG):
+                return SDR_WHITE
+            self._limit_frame_size(stream)
+            return reference_white(list(islice(_decode_video(container, stream), 0, WHITE_FRAMES, 10)))
+
+    def _limit_frame_size(self, stream: Any) -> None:
+        context = stream.codec_context
         if context is None:
             return
-        if context.width * context.height > self.max_pixels:
+        width, height = square_size(context.width, context.height, pixel_aspect(stream))
+        if width * height > self.max_pixels:
             raise UserError(
-                f"{self.path} has frames of {context.width} x {context.height} pixels, above the limit of "
+                f"{self.path} has frames of {width} x {height} pixels, above the limit of "
                 f"{self.max_pixels:,}: scale the video down first"
             )
         context.options = {"max_pixels": str(self.max_pixels)}  # for frames larger than the header claims
@@ -367,28 +366,12 @@ def read_frames(path: str | Path, seconds: float = float("inf")) -> Iterator[np.
         yield frame
 
 
-def has_video(container: av.container.InputContainer) -> bool:
-    """Whether a file has a video track; a cover picture is none."""
-    return any(Disposition.attached_pic not in track.disposition for track in container.streams.video)
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """Pixels (H, W, 3), turned by the rotation in the metadata: phones do not turn the pixels themselves."""
-    pixels = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
-
-
-def _decode_video(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+def _decode_video(container: av.container.InputContainer, stream: Any) -> Iterator[av.VideoFrame]:
     """Decoded frames with the time at which they are shown. Packets that cannot be decoded are skipped."""
-    track = container.streams.video[0]
     # AVI gives H.264 frames the times at which they are decoded: the right times, in the wrong order.
-    times_in_order = container.format.name != "avi" or track.codec_context.codec.canonical_name != "h264"
+    times_in_order = container.format.name != "avi" or stream.codec_context.codec.canonical_name != "h264"
     due: list[int] = []
-    for packet in container.demux(track):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue
+    for packet, frames in decode_packets(container, stream):
         if not times_in_order and packet.size and packet.pts is not None:
             heapq.heappush(due, packet.pts)
         for frame in frames:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
+from talker.media.display import display_matrix, orientation, pixel_aspect, square_size
 from talker.media.encoders import AudioEncoder, GifEncoder, MediaWriter, VideoEncoder
 from talker.media.files import (
     ANY_VIDEO,
@@ -26,7 +27,8 @@ from talker.media.files import (
     error_reason,
     unused_name,
 )
-from talker.media.readers import NO_PROTOCOLS, has_video, open_media, timed_frames
+from talker.media.readers import timed_frames
+from talker.media.tracks import NO_PROTOCOLS, decode_packets, find_picture, find_sound_track, open_media
 
 # Codecs that mp4 supports and that players play in it.
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4")
@@ -44,7 +46,7 @@ TRIAL_PACKETS = 25
 
 
 class PacketReader:
-    """Reads the encoded packets of the first audio or video track of a file, with complete timestamps."""
+    """Reads the encoded packets of the sound or the picture of a file, with complete timestamps."""
 
     def __init__(self, path: Path, kind: str, start: Fraction) -> None:
         """Open a file.
@@ -58,10 +60,12 @@ class PacketReader:
             UserError: the file does not exist.
             av.FFmpegError, OSError: the file cannot be read.
         """
-        self._file = check_input(path).open("rb")
+        path = check_input(path)
+        index = find_sound_track(path) if kind == "audio" else find_picture(path)
+        assert index is not None, f"{path} has no {kind} track"
+        self._file = path.open("rb")
         self.container = av.open(self._file, "r", options=NO_PROTOCOLS)
-        streams: Any = self.container.streams
-        self.track = (streams.audio if kind == "audio" else streams.video)[0]
+        self.track: Any = self.container.streams[index]
         self.start = start
 
     def packets(self, stream: Any) -> Iterator[tuple[float, av.Packet]]:
@@ -191,7 +195,7 @@ class AnimationWriter(MediaWriter):
 
     def _frames_without_gaps(self) -> Iterator[av.AudioFrame | None]:
         """The recording's frames, with silence where the timestamps leave gaps; None at the end."""
-        for silent, frame in timed_frames(self.source.container):
+        for silent, frame in timed_frames(self.source.container, self.source.track.index):
             frame.pts = None
             while silent:
                 part = min(silent, frame.sample_rate)
@@ -258,7 +262,7 @@ class DubWriter(MediaWriter):
         self.source, self._delay = PacketReader(video, "video", first), start - first
 
     def add_streams(self, container: av.container.OutputContainer) -> None:
-        stream = container.add_stream_from_template(self.source.track, opaque=True)
+        stream = add_copy(container, self.source.track)
         self._copied = CopiedStream(self.source.packets(stream))
         self._speech = AudioEncoder(container, self.codec)
         self.mux(self._speech.encode(np.zeros(round(self._delay * SAMPLE_RATE), np.float32)))
@@ -326,10 +330,21 @@ def check_dub(path: str | Path, video: str | Path) -> Path:
     return path
 
 
+def add_copy(container: av.container.OutputContainer, track: Any) -> Any:
+    """Add a stream for the packets of a video track, with its display matrix and sample aspect ratio."""
+    stream: Any = container.add_stream_from_template(track, opaque=True)
+    aspect = pixel_aspect(track)
+    if aspect is not None:  # the template has only the codec's own ratio
+        stream.codec_context.sample_aspect_ratio = aspect
+    return stream
+
+
 def first_sample_time(path: Path) -> Fraction:
-    """Time of the first decoded sample of a file's first audio track, in seconds."""
-    with open_media(check_input(path)) as container:
-        for _, frame in timed_frames(container):
+    """Time of the first decoded sample of a file's sound, in seconds."""
+    track = find_sound_track(check_input(path))
+    assert track is not None, f"{path} has no audio track"
+    with open_media(path) as container:
+        for _, frame in timed_frames(container, track):
             return Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
     return Fraction(0)
 
@@ -364,10 +379,11 @@ def _silence(like: av.AudioFrame, samples: int) -> av.AudioFrame:
 def _probe(video: Path) -> tuple[str, list[str]]:
     """The codec of a video and FFmpeg's names of its container."""
     try:
+        track = find_picture(video)
+        if track is None:
+            raise UserError(f"{video} has no video track: give a video file")
         with open_media(video) as container:
-            if not has_video(container):
-                raise UserError(f"{video} has no video track: give a video file")
-            context = container.streams.video[0].codec_context
+            context = container.streams[track].codec_context
             if context is None:
                 raise UserError(f"{video} is in a codec that cannot be read: convert it to mp4 first")
             return context.codec.canonical_name, container.format.name.split(",")
@@ -391,24 +407,42 @@ def _supporting_extensions(video: Path, codec: str, formats: list[str], wanted: 
 def _can_copy(extension: str, video: Path, ordered: bool) -> bool:
     """Whether the first packets of a video can be written to a container and decoded from it.
 
-    With `ordered`, the decoded frames must also be in the order of their timestamps. An AVI file does not say
-    when the frames of H.264 with B-frames are shown: such a video must stay in AVI.
+    The decoded frames must have the same orientation and the same shape of pixels. With `ordered`, they must
+    also be in the order of their timestamps. An AVI file does not say when the frames of H.264 with B-frames
+    are shown: such a video must stay in AVI.
     """
-    trial, shown = io.BytesIO(), list[int]()
+    trial = io.BytesIO()
     try:
+        with closing(PacketReader(video, "video", Fraction(0))) as source:
+            expected = _appearance(islice(_decoded(source.container, source.track), 1), source.track)
         with (
             closing(PacketReader(video, "video", Fraction(0))) as source,
             av.open(trial, "w", format=VIDEO_FILES[extension][0]) as target,
         ):
-            stream = target.add_stream_from_template(source.track, opaque=True)
+            stream = add_copy(target, source.track)
             target.start_encoding()  # writing the header is the only check of some muxers
             for _, packet in islice(source.packets(stream), TRIAL_PACKETS):
                 target.mux_one(packet)
         trial.seek(0)
         with av.open(trial, "r") as container:
-            for packet in container.demux(container.streams.video[:1]):
-                with suppress(av.error.InvalidDataError):
-                    shown += [frame.pts or 0 for frame in packet.decode()]
+            tracks = container.streams.video  # none, if there was no packet
+            frames = [frame for track in tracks for frame in _decoded(container, track)]
+            if [seen for track in tracks for seen in _appearance(frames[:1], track)] != expected:
+                return False
     except (ValueError, OSError, av.FFmpegError):
         return False
+    shown = [frame.pts or 0 for frame in frames]
     return not ordered or shown == sorted(shown)
+
+
+def _decoded(container: av.container.InputContainer, track: Any) -> Iterator[av.VideoFrame]:
+    for _, frames in decode_packets(container, track):
+        yield from frames
+
+
+def _appearance(frames: Iterable[av.VideoFrame], track: Any) -> list[object]:
+    """Orientation of decoded frames and their size with square pixels."""
+    return [
+        (orientation(display_matrix(frame)), square_size(frame.width, frame.height, pixel_aspect(track)))
+        for frame in frames
+    ]

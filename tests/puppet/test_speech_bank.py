@@ -84,6 +84,9 @@ def test_stress_and_words_are_those_of_the_tokens() -> None:
 def test_vowels_are_found_where_they_sound(tract: int) -> None:
     one = speak(ToneTeacher(), "Go to my soul.", Mix(0, "af_heart", "bf_alice", 50, tract))
     levels = frame_levels(one.samples(), HOP // 8)
+    for token, (start, stop) in zip(one.tokens, pairwise(one.bounds), strict=True):
+        inside = levels[start // (HOP // 8) + 2 : stop // (HOP // 8) - 2]
+        assert ((inside > -10) == (token.lstrip(STRESS_MARKS)[0] in VOWELS)).all(), token
     # Unlike the teacher's sounds, the tones do not precede their tokens: the search has to move the borders.
     for phone in one.phonemes():
         middle = levels[round((phone.start + phone.end) / 2 * SAMPLE_RATE / (HOP // 8))]

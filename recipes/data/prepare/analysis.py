@@ -23,7 +23,8 @@ from talker.media.face import Box, find_faces
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
 from talker.media.loudness import LoudnessProfile, loudness_profile
 from talker.media.pixels import from_uint8
-from talker.media.readers import VideoReader, decode_audio, open_media, stream_audio
+from talker.media.readers import VideoReader, decode_audio, stream_audio
+from talker.media.tracks import find_picture, find_sound_track, open_media
 
 COUNT_EVERY = 4  # the whole picture is searched at every fourth detection: about every two seconds
 AS_LARGE = 0.6  # a second face counts from this share of the first one's side: it may be the speaker
@@ -241,14 +242,15 @@ def _probe(path: Path) -> tuple[float, float, float]:
         In seconds: the end of the file and the length of the sound as the header states them (0: not
         stated), and the time of the first sound.
     """
+    if find_picture(path) is None:
+        raise Rejected("no picture")
+    index = find_sound_track(path)
+    if index is None:
+        raise Rejected("no sound")
     with open_media(path) as container:
-        if not container.streams.video:
-            raise Rejected("no picture")
-        if not container.streams.audio:
-            raise Rejected("no sound")
-        claimed, track = (container.duration or 0) / av.time_base, container.streams.audio[0]
+        claimed, track = (container.duration or 0) / av.time_base, container.streams[index]
         claimed_sound = Fraction(track.duration or 0) * Fraction(track.time_base or 0)
-        first = next(decode_audio(container), None)
+        first = next(decode_audio(container, index), None)
     if first is None:
         raise Rejected("no sound")
     start = Fraction(first.pts or 0) * Fraction(first.time_base or 0)

@@ -23,6 +23,7 @@ from talker.media.face import (
     find_faces,
     read_picture,
     read_portrait,
+    upright_face,
 )
 from talker.media.pixels import to_uint8
 from talker.shipped import shipped, shipped_names
@@ -217,6 +218,43 @@ def test_shipped_portrait_inside_a_larger_picture_is_found() -> None:
     assert abs(square.side - 400) < 60
     assert abs(square.left - 250) < 40
     assert abs(square.top - 200) < 40
+
+
+def test_sideways_picture_is_turned(astronaut: Image.Image, caplog) -> None:
+    person = astronaut.crop((50, 0, 178, 128))
+    turned = person.transpose(Image.Transpose.ROTATE_90)
+    with caplog.at_level(logging.WARNING):
+        upright, square = upright_face(turned, "a.png")
+    assert np.array_equal(np.asarray(upright), np.asarray(person))
+    assert square == face_square(person)
+    assert caplog.messages == ["the face in a.png is not upright: the picture was turned"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("turn", ["upright", "ROTATE_90", "ROTATE_180", "ROTATE_270"])
+@pytest.mark.parametrize("name", ["astronaut", *shipped_names("portraits"), "small"])
+def test_face_is_found_in_every_position(name: str, turn: str) -> None:
+    if name == "astronaut":
+        picture = Image.fromarray(data.astronaut())
+    else:
+        portrait = Image.open(shipped("portraits", FIRST if name == "small" else name)).convert("RGB")
+        picture = portrait
+        if name == "small":
+            picture = Image.new("RGB", (600, 800), portrait.getpixel((3, 3)))
+            picture.paste(portrait.resize((400, 400)), (120, 100))
+    turned = picture if turn == "upright" else picture.transpose(Image.Transpose[turn])
+    upright, square = upright_face(turned)
+    assert np.array_equal(np.asarray(upright), np.asarray(picture))
+    assert square == face_square(picture)
+
+
+@pytest.mark.long
+def test_case_of_a_sideways_portrait_is_framed_upright(shared: Path) -> None:
+    portrait, framing = read_portrait(shared / "cases/sideways.png", 256)
+    (found, *_) = find_faces(Image.fromarray(bytes_of(portrait)))
+    assert abs(found.centre[0] - 128) < 20
+    assert abs(found.side * FRAME_TO_BOX / 256 - 1) < 0.15
+    assert abs(framing.side - 373) < 40
 
 
 TEXTURES = {"brick": (256, 0), "grass": (0, 0), "gravel": (256, 256), "clock": (0, 0)}

@@ -1,0 +1,219 @@
+"""Choice among the tracks of a file: the picture to show, the sound to hear and its channels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+# A media file may refer to further files or addresses (playlists); without protocols PyAV opens none of them.
+NO_PROTOCOLS = {"protocol_whitelist": "none"}
+# Tracks and channels whose loudest second is 30 dB below that of the loudest one are silent.
+SILENT_SHARE = 1e-3
+CENTRE_SHARE = 0.1  # the centre channel holds the speech if it is at most 10 dB below the loudest channel
+LOUD_SHARE = 0.02  # seconds above this share of the loudest second are examined for cancellation
+# The mean of n channels of which one has sound has 1 / n**2 of its power; less means that channels cancel.
+CANCELLED_SHARE = 0.8
+MOST_CANCELLED = 0.1  # share of the loud seconds in which channels may cancel
+STILL_SHARE = 0.1  # a video track with less than this share of the frames of another is a still picture
+SPECIAL_SOUND = Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Where the sound of a file is.
+
+    Attributes:
+        track: index of the stream.
+        channels: the channels whose mean is the mono signal.
+        total: number of channels of the track; frames with another number are averaged as a whole.
+    """
+
+    track: int
+    channels: tuple[int, ...]
+    total: int
+
+    def mono(self, samples: np.ndarray) -> np.ndarray:
+        """Samples (channels, N) of the track -> the mono signal (N,)."""
+        chosen = len(samples) == self.total and len(self.channels) < self.total
+        mean: np.ndarray = (samples[list(self.channels)] if chosen else samples).mean(0)
+        return mean
+
+
+@contextmanager
+def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a media file for reading; whatever else it refers to is not opened.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    with path.open("rb") as file, av.open(file, "r", options=NO_PROTOCOLS) as container:
+        yield container
+
+
+def decode_packets(container: av.container.InputContainer, *tracks: Any) -> Iterator[Any]:
+    """Packets of the tracks, each with its decoded frames. Packets that cannot be decoded have none."""
+    for packet in container.demux(*tracks):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            frames = []
+        yield packet, frames
+
+
+def find_picture(path: Path) -> int | None:
+    """The index of the video track to show; None if the file has none. A cover picture is none.
+
+    Among several tracks, still pictures come last. Then the default track is preferred, then the one with
+    the most pixels, the longest, the first. Frames are counted, since headers may omit or misstate them.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    with open_media(path) as container:
+        tracks = [t for t in container.streams.video if Disposition.attached_pic not in t.disposition]
+        if len(tracks) < 2:
+            return tracks[0].index if tracks else None
+        frames: Counter[int] = Counter()
+        for packet in container.demux(*tracks):
+            frames[packet.stream.index] += packet.size > 0
+        most = max(frames.values(), default=0)
+
+        def rank(track: Any) -> tuple[bool, bool, bool, int, int, int]:
+            context, count = track.codec_context, frames[track.index]
+            pixels = context.width * context.height if context else 0
+            moves, default = count > STILL_SHARE * most, Disposition.default in track.disposition
+            return context is not None, moves, default, pixels, count, -track.index
+
+        return int(max(tracks, key=rank).index)
+
+
+def find_sound_track(path: Path, seconds: float = float("inf")) -> int | None:
+    """The index of the audio track to hear, judged by the first `seconds`; None if the file has none.
+
+    Among several tracks, silent ones come last. Then the default track is preferred, then one that is no
+    commentary or description, then those of nearly full length, then the first.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    with open_media(path) as container:
+        tracks = container.streams.audio
+        if len(tracks) < 2:
+            return tracks[0].index if tracks else None
+        power = _measure(container, tracks, seconds)
+        levels = {index: _levels(measured).max(initial=0.0) for index, measured in power.items()}
+        loudest, longest = max(levels.values()), max(map(len, power.values()))
+
+        def rank(track: Any) -> tuple[bool, bool, bool, bool, int]:
+            sounds = levels[track.index] > SILENT_SHARE * loudest
+            usual = not track.disposition & SPECIAL_SOUND
+            full = len(power[track.index]) > 0.9 * longest
+            return sounds, Disposition.default in track.disposition, usual, full, -track.index
+
+        return int(max(tracks, key=rank).index)
+
+
+def find_sound(path: Path, seconds: float = float("inf")) -> Sound | None:
+    """The audio track to hear and its channels, judged by the first `seconds`; None without a track.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    index = find_sound_track(path, seconds)
+    if index is None:
+        return None
+    with open_media(path) as container:
+        track: Any = container.streams[index]
+        layout = track.codec_context.layout if track.codec_context else None
+        if layout is None or layout.nb_channels < 2:
+            return Sound(index, (0,), 1)
+        names = [channel.name for channel in layout.channels]
+        power = _measure(container, (track,), seconds)[index]
+    if len(power) and power.shape[1] != len(names):
+        names = [""] * power.shape[1]
+    return Sound(index, choose_channels(power, names), len(names))
+
+
+def choose_channels(power: np.ndarray, names: Sequence[str]) -> tuple[int, ...]:
+    """Choose the channels whose mean holds the speech at its level.
+
+    Silent channels and the subwoofer are left out. In surround sound, the centre has the speech, or else the
+    two front channels. Where the channels cancel each other, one of them is taken alone: the
+    first that is at most 3 dB below the loudest.
+
+    Args:
+        power: (seconds, channels, channels) mean products of the channels.
+        names: FFmpeg's names of the channels.
+    """
+    everyone = tuple(range(len(names)))
+    levels = _levels(power)
+    if not levels.any():
+        return everyone
+    heard = [c for c in everyone if levels[c] > SILENT_SHARE * levels.max() and names[c] != "LFE"]
+    if len(names) > 2:
+        centre = [c for c in heard if names[c] == "FC" and levels[c] > CENTRE_SHARE * levels[heard].max()]
+        heard = centre or [c for c in heard if names[c] in ("FL", "FR")] or heard
+    if len(heard) < 2:
+        return tuple(heard) or everyone
+    products = power[:, heard][:, :, heard]
+    single = products.diagonal(axis1=1, axis2=2)
+    loud = single.max(1) > LOUD_SHARE * single.max()
+    cancelled = products.mean((1, 2)) < CANCELLED_SHARE / len(heard) ** 2 * single.max(1)
+    if cancelled[loud].mean() > MOST_CANCELLED:
+        energies = single.sum(0)
+        return (heard[int((energies > energies.max() / 2).argmax())],)  # the first of those that are as loud
+    return tuple(heard)
+
+
+def channels_of(frame: av.AudioFrame) -> np.ndarray:
+    """The samples of a frame, (channels, N) float32; integers of any width are scaled to [-1, 1]."""
+    raw = frame.to_ndarray()
+    raw = raw if frame.format.is_planar else raw.reshape(-1, frame.layout.nb_channels).T
+    samples: np.ndarray = raw.astype(np.float32)
+    if raw.dtype == np.uint8:
+        samples = (samples - 128) / 128
+    elif raw.dtype.kind == "i":
+        samples = samples / 2.0 ** (8 * raw.dtype.itemsize - 1)
+    return samples
+
+
+def _measure(
+    container: av.container.InputContainer, tracks: Sequence[Any], seconds: float
+) -> dict[int, np.ndarray]:
+    """Mean products of the channels of each track, (seconds, channels, channels), by index of the track."""
+    sums: dict[int, list[np.ndarray]] = {track.index: [] for track in tracks}
+    counts: dict[int, list[int]] = {track.index: [] for track in tracks}
+    known = [track for track in tracks if track.codec_context is not None]
+    for packet, frames in decode_packets(container, *known) if known else ():
+        total, count = sums[packet.stream.index], counts[packet.stream.index]
+        for frame in frames:
+            samples = np.nan_to_num(channels_of(frame)).clip(-1, 1)
+            if total and len(samples) != len(total[0]):
+                continue
+            while samples.shape[1]:
+                if not count or count[-1] >= frame.sample_rate:
+                    total.append(np.zeros((len(samples),) * 2))
+                    count.append(0)
+                part, samples = np.split(samples, [max(1, frame.sample_rate - count[-1])], axis=1)
+                total[-1] += part @ part.T
+                count[-1] += part.shape[1]
+        if frames and all(len(counts[track.index]) > seconds for track in known):
+            break
+    return {
+        index: np.stack(total) / np.maximum(counts[index], 1)[:, None, None] if total else np.zeros((0, 1, 1))
+        for index, total in sums.items()
+    }
+
+
+def _levels(power: np.ndarray) -> np.ndarray:
+    """(seconds, channels, channels) -> the power of each channel in its loudest second, (channels,)."""
+    levels: np.ndarray = power.diagonal(axis1=1, axis2=2).max(0, initial=0.0)
+    return levels
