@@ -264,10 +264,14 @@ def main() -> None:
     parser.add_argument("--bench", action="store_true", help="speak by espeak, without a bank")
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     arguments = parser.parse_args()
-    if arguments.bench:
-        corpus: Corpus | BenchCorpus = bench(arguments.split, arguments.seed)
-    else:
-        corpus = Corpus(arguments.split, arguments.seed, arguments.bank)
+    try:
+        corpus: Corpus | BenchCorpus = (
+            bench(arguments.split, arguments.seed)
+            if arguments.bench
+            else Corpus(arguments.split, arguments.seed, arguments.bank)
+        )
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
     for index in arguments.index:
         clip = corpus.clip(index)
         write(clip, arguments.out, arguments.size)

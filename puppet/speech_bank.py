@@ -174,6 +174,8 @@ def write(
     Raises:
         ValueError: the bank was made by another text frontend, teacher or seed.
     """
+    if isinstance(teacher, Path):
+        _teacher(teacher)  # so that missing files are reported before anything is written
     own = folder / split
     own.mkdir(parents=True, exist_ok=True)
     _claim(folder, seed)
