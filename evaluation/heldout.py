@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluation.video import Box
-from puppet.corpus import Clip, Corpus
+from puppet.corpus import Clip, bench
 from puppet.motion import MOTION
 from puppet.sentences import Split, sentence
 from puppet.speech import PAUSE, speak
+from puppet.voices import VoiceParameters
 from talker.clock import FRAME_RATE, HOP
 from talker.media.pixels import from_uint8
 
@@ -60,7 +61,7 @@ class Scene:
 
 def speaking(split: Split, frames: int = 0) -> Iterator[Clip]:
     """Yield the clips of a split that contain speech and have at least `frames` frames, without end."""
-    corpus, index = Corpus(split), 0
+    corpus, index = bench(split), 0
     while True:
         clip = corpus.clip(index)
         index += 1
@@ -77,6 +78,7 @@ def cases(split: Split, count: int) -> Iterator[Case]:
         if clip.text in seen:
             continue
         seen.add(clip.text)
+        assert isinstance(clip.voice, VoiceParameters)  # espeak's, in the bench
         speech = speak(clip.text, clip.voice)
         yield _case(clip, speech.pcm, [p.symbol for p in speech.phonemes])
 
@@ -93,6 +95,7 @@ def performances(split: Split, count: int) -> Iterator[Performance]:
 
 def _case(clip: Clip, pcm: NDArray[np.float32], phonemes: list[str]) -> Case:
     others = [sentence(clip.split, 100_000 + 2 * clip.index + i) for i in range(2)]
+    assert isinstance(clip.voice, VoiceParameters)
     prompt = speak(" ".join(others), clip.voice)
     portrait = clip.renderer(PORTRAIT_SIZE).frames(np.zeros((1, len(MOTION)), np.float32))[0]
     return Case(

@@ -11,6 +11,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("evaluation.voices")
+
 import numpy as np
 import torch
 from tqdm import tqdm

@@ -19,9 +19,11 @@ if __name__ == "__main__":  # before imports that take seconds
 import numpy as np
 from numpy.typing import NDArray
 
+from puppet.mixes import Mix
 from puppet.motion import MOTION, animate
 from puppet.sentences import SPLITS, Split, sentence
 from puppet.speech import PAUSE, Phoneme, Speech, speak
+from puppet.speech_bank import FOLDER, SpeechBank, key
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, VoiceParameters, voice
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.progress import track
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from puppet.render import Renderer
 
 IDENTITIES: dict[Split, range] = {"train": range(20_000), "heldout": range(1_000_000, 1_002_000)}
-VOICES: dict[Split, range] = {"train": TRAIN_VOICES, "heldout": HELDOUT_VOICES}
+VOICES: dict[Split, range] = {"train": TRAIN_VOICES, "heldout": HELDOUT_VOICES}  # of espeak
 _IDLE_SHARE = 0.04  # of all clips
 _PATCH = 4  # frames; the length of a clip is a multiple of it
 _SEED_STRIDE = 100_000_000  # corpora of different seeds use different sentence indices
@@ -43,6 +45,7 @@ class Clip:
     Attributes:
         index, split: where the clip is in the corpus.
         text: the words; empty in an idle clip.
+        voice: who speaks; in an idle clip a voice that is not heard.
         identity: seed of the person (`puppet.face.identity`).
         pcm: (960 T,) float32 at 24 kHz.
         motion: (T, 24) float32 in the order of `puppet.motion.MOTION`.
@@ -53,7 +56,7 @@ class Clip:
     index: int
     split: Split
     text: str
-    voice: VoiceParameters
+    voice: Mix | VoiceParameters
     identity: int
     pcm: NDArray[np.float32]
     motion: NDArray[np.float32]
@@ -73,11 +76,47 @@ class Clip:
 
 
 class Corpus:
-    """The clips of one split. Raises ValueError for an unknown split."""
+    """The clips of one split, which speak with the teacher's speech from a bank.
+
+    There is no last clip: the recordings of the bank are used again with other people, motion and silences.
+
+    Raises:
+        FileNotFoundError: there is no bank in the folder.
+        ValueError: the split is unknown, or the bank was made by another text frontend, teacher or text list.
+    """
+
+    def __init__(self, split: Split = "train", seed: int = 0, bank: Path = FOLDER) -> None:
+        _check(split)
+        self.split, self.seed = split, seed
+        self.bank = SpeechBank(bank, split)
+        if self.bank.key != key():
+            raise ValueError(
+                f"{bank} holds speech of another text frontend or teacher: remove it and make it again by "
+                f"python -m puppet.speech_bank {bank}"
+            )
+
+    def clip(self, index: int) -> Clip:
+        """Return clip `index`: the same on every call, in any order and in any process.
+
+        Raises ValueError for a negative index.
+        """
+        rng = _generator(self.seed, self.split, index)
+        idle = bool(rng.random() < _IDLE_SHARE)
+        identity = int(rng.choice(IDENTITIES[self.split]))
+        spoken = self.bank[index % len(self.bank)]
+        speech = _idle_speech(rng) if idle else _add_silences(spoken.speech(), rng, lengthen=0.0)
+        text = "" if idle else spoken.text
+        motion = animate(speech, rng)
+        return Clip(
+            index, self.split, text, spoken.voice, identity, speech.pcm, motion, speech.phonemes, idle
+        )
+
+
+class BenchCorpus:
+    """The clips of one split, which espeak speaks, without a bank. Raises ValueError for an unknown split."""
 
     def __init__(self, split: Split = "train", seed: int = 0) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+        _check(split)
         self.split, self.seed = split, seed
 
     def clip(self, index: int) -> Clip:
@@ -85,9 +124,7 @@ class Corpus:
 
         Raises ValueError for a negative index.
         """
-        if index < 0:
-            raise ValueError(f"clip indices start at 0, got {index}")
-        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index, 0xC11B])
+        rng = _generator(self.seed, self.split, index)
         idle = bool(rng.random() < _IDLE_SHARE)
         speaker = voice(int(rng.choice(VOICES[self.split])))
         identity = int(rng.choice(IDENTITIES[self.split]))
@@ -95,6 +132,25 @@ class Corpus:
         speech = _idle_speech(rng) if idle else _add_silences(speak(text, speaker), rng)
         motion = animate(speech, rng)
         return Clip(index, self.split, text, speaker, identity, speech.pcm, motion, speech.phonemes, idle)
+
+
+def bench(split: Split = "train", seed: int = 0) -> BenchCorpus:
+    """The first corpus, which espeak speaks: for tests, and for the bench of the relatives.
+
+    Raises ValueError for an unknown split.
+    """
+    return BenchCorpus(split, seed)
+
+
+def _check(split: Split) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+
+
+def _generator(seed: int, split: Split, index: int) -> np.random.Generator:
+    if index < 0:
+        raise ValueError(f"clip indices start at 0, got {index}")
+    return np.random.default_rng([seed, SPLITS.index(split), index, 0xC11B])
 
 
 def _idle_speech(rng: np.random.Generator) -> Speech:
@@ -111,17 +167,17 @@ def _room_noise(samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.float32(level) * rng.standard_normal(samples, dtype=np.float32)
 
 
-def _add_silences(speech: Speech, rng: np.random.Generator) -> Speech:
-    """Add silence before (0.1 to 0.5 s) and after (0.1 to 0.6 s), lengthen some pauses, add faint noise.
+def _add_silences(speech: Speech, rng: np.random.Generator, lengthen: float = 0.15) -> Speech:
+    """Add silence before (0.1 to 0.5 s) and after (0.1 to 0.6 s), and faint noise.
 
-    The result is a whole number of patches long.
+    `lengthen` is the share of pauses that become longer. The result is a whole number of patches long.
     """
     pieces: list[NDArray[np.float32]] = [np.zeros(round(rng.uniform(0.1, 0.5) * SAMPLE_RATE), np.float32)]
     phonemes = [Phoneme(PAUSE, 0.0, len(pieces[0]) / SAMPLE_RATE)]
     shift, copied = phonemes[0].end, 0
     for phoneme in speech.phonemes:
         phonemes.append(replace(phoneme, start=phoneme.start + shift, end=phoneme.end + shift))
-        if phoneme.symbol == PAUSE and phoneme.end - phoneme.start > 0.12 and rng.random() < 0.15:
+        if phoneme.symbol == PAUSE and phoneme.end - phoneme.start > 0.12 and rng.random() < lengthen:
             extra = np.zeros(round(rng.uniform(0.1, 0.5) * SAMPLE_RATE), np.float32)
             cut = round((phoneme.start + phoneme.end) / 2 * SAMPLE_RATE)
             pieces += [speech.pcm[copied:cut], extra]
@@ -140,11 +196,11 @@ def _add_silences(speech: Speech, rng: np.random.Generator) -> Speech:
 
 def _clip(job: tuple[Split, int, int]) -> Clip:
     split, seed, index = job
-    return Corpus(split, seed).clip(index)
+    return bench(split, seed).clip(index)
 
 
 def speech_clips(split: Split, seed: int, indices: Iterable[int], workers: int = 0) -> Iterator[Clip]:
-    """Yield the clips of `indices`, which may be infinite, in that order.
+    """Yield the clips of `indices`, which may be infinite, of the bench in that order.
 
     `workers` processes make up to four clips each in advance; with 0 this process makes every clip on demand.
     """
@@ -210,11 +266,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--index", type=int, nargs="+", default=[0], help="indices of the clips")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels")
+    parser.add_argument("--bank", type=Path, default=FOLDER, help="bank of speech, from puppet.speech_bank")
+    parser.add_argument("--bench", action="store_true", help="speak by espeak, without a bank")
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     arguments = parser.parse_args()
+    try:
+        corpus: Corpus | BenchCorpus = (
+            bench(arguments.split, arguments.seed)
+            if arguments.bench
+            else Corpus(arguments.split, arguments.seed, arguments.bank)
+        )
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
     with exit_on_signals(f"finished clips are kept in {arguments.out}; start again with: {command()}"):
         for index in track(arguments.index, "clips", len(arguments.index)):
-            clip = Corpus(arguments.split, arguments.seed).clip(index)
+            clip = corpus.clip(index)
             write(clip, arguments.out, arguments.size)
             print(f"{clip.split} {clip.index}: {clip.text or '(idle)'}", flush=True)
 

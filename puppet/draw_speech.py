@@ -15,7 +15,8 @@ if __name__ == "__main__":  # before imports that take seconds
 import numpy as np
 from matplotlib.figure import Figure
 
-from puppet.corpus import Clip, Corpus
+from puppet.corpus import Clip, Corpus, bench
+from puppet.mixes import Mix
 from puppet.motion import INDEX
 from puppet.sentences import SPLITS
 from puppet.speech import PAUSE
@@ -33,9 +34,7 @@ def draw(clip: Clip, path: Path) -> None:
     figure = Figure(figsize=(13, 10))
     axes = figure.subplots(5, 1, sharex=True, height_ratios=[1, 2.4, 1.6, 1.2, 1.2])
     seconds = np.arange(len(clip.pcm)) / SAMPLE_RATE
-    speaker = clip.voice
-    about = f"variant {speaker.variant}, {speaker.rate} words per minute, tract x {speaker.tract:.2f}"
-    axes[0].set_title(f"{clip.split} clip {clip.index}: “{clip.text}” ({about})")
+    axes[0].set_title(f"{clip.split} clip {clip.index}: “{clip.text}” ({_about(clip)})")
     axes[0].plot(seconds, clip.pcm, lw=0.4, color="#333355")
     axes[0].set_ylabel("waveform")
     floor = 1e-5 * np.random.default_rng(0).standard_normal(len(clip.pcm))  # avoids the logarithm of 0
@@ -56,6 +55,13 @@ def draw(clip: Clip, path: Path) -> None:
     figure.savefig(path, dpi=65)
 
 
+def _about(clip: Clip) -> str:
+    voice = clip.voice
+    if isinstance(voice, Mix):
+        return f"{voice.percent} % {voice.first}, the rest {voice.second}, tract x {voice.tract:.2f}"
+    return f"variant {voice.variant}, {voice.rate} words per minute, tract x {voice.tract:.2f}"
+
+
 def _draw_phonemes(clip: Clip, axes: Any) -> None:
     """Write the phonemes into the spectrogram, axes[1], and draw their borders in all axes."""
     for phoneme in clip.phonemes:
@@ -73,10 +79,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m puppet.draw_speech", description=main.__doc__)
     parser.add_argument("--split", choices=SPLITS, default="heldout")
     parser.add_argument("--index", type=int, default=1, help="index of the clip")
+    parser.add_argument("--bench", action="store_true", help="espeak's speech instead of a bank's")
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/speech.png"), help="output file")
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(Corpus(arguments.split).clip(arguments.index), arguments.out)
+    corpus = bench(arguments.split) if arguments.bench else Corpus(arguments.split)
+    draw(corpus.clip(arguments.index), arguments.out)
     print(arguments.out)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from puppet.words import article, common_words, gerund, lexicon, past, plural, templates, third
+from puppet.words import article, common_words, gerund, lexicon, lines, past, plural, templates, third
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
@@ -26,24 +26,38 @@ def sentence(split: Split, index: int) -> str:
 
     Raises ValueError for an unknown split or a negative index.
     """
+    return _draw_text(split, index, 0x5E17, _Draw.sentence)
+
+
+def text(split: Split, index: int) -> str:
+    """Return text `index` of a split of the default corpus: from one word to three long sentences.
+
+    Otherwise as `sentence`, which has fewer kinds of text.
+    """
+    return _draw_text(split, index, 0x7E87, _Draw.line)
+
+
+def _draw_text(split: Split, index: int, salt: int, sentence: Callable[["_Draw"], str]) -> str:
     if split not in SPLITS or index < 0:
         raise ValueError(
             f"no sentence {index} in split {split!r}: the splits are {', '.join(SPLITS)}, indices start at 0"
         )
-    draw = _Draw(np.random.default_rng([index, SPLITS.index(split), 0x5E17]))
+    draw = _Draw(np.random.default_rng([index, SPLITS.index(split), salt]))
     while True:
-        text = draw.sentence()
+        text = sentence(draw)
         wanted = split_of(text) == split
         while draw.chance(_ANOTHER_SHARE) and len(text) < _LONGEST:
-            following = draw.sentence()
+            following = sentence(draw)
             while wanted and split_of(following) != split:
-                following = draw.sentence()
+                following = sentence(draw)
             text += " " + following
         if wanted:
             return text
 
 
 _SALAD_SHARE = 0.4
+# Kinds of text of `text`, with their shares: sections of lines.txt, and the two of templates.txt.
+_KINDS = {"short": 0.2, "talk": 0.3, "long": 0.07, "sentences": 0.26, "salad": 0.17}
 _ANOTHER_SHARE = 0.12  # probability of one more sentence
 _LONGEST = 90  # characters (about 6 s); a text of this length gets no further sentence
 
@@ -68,13 +82,19 @@ class _Draw:
 
     def sentence(self) -> str:
         sentences, salad = templates()
+        return self.expand(self.pick(salad if self.chance(_SALAD_SHARE) else sentences))
+
+    def line(self) -> str:
+        sentences, salad = templates()
+        kind = self.pick(tuple(_KINDS))
+        while not self.chance(_KINDS[kind] / max(_KINDS.values())):
+            kind = self.pick(tuple(_KINDS))
+        return self.expand(self.pick((lines() | {"sentences": sentences, "salad": salad})[kind]))
+
+    def expand(self, template: str) -> str:
+        """Fill the slots of a template."""
         parts: list[str] = []
-        for piece in (
-            self.pick(salad if self.chance(_SALAD_SHARE) else sentences)
-            .replace("{", "\0{")
-            .replace("}", "}\0")
-            .split("\0")
-        ):
+        for piece in template.replace("{", "\0{").replace("}", "}\0").split("\0"):
             parts.append(self.fill(piece[1:-1].removesuffix("2")) if piece.startswith("{") else piece)
         text = "".join(parts)
         starts = [0] + [i + 2 for i in range(len(text) - 2) if text[i] in ".?!" and text[i + 1] == " "]
@@ -209,6 +229,8 @@ _SLOTS: dict[str, Callable[[_Draw], str]] = {
     "UNITS": lambda d: plural(
         d.pick(("mile", "foot", "inch", "meter", "hour", "minute", "day", "step", "page"))
     ),
+    "SPELLED": lambda d: d.word("spelled"),
+    "DIGITS": lambda d: " ".join(str(d.number(0, 9)) for _ in range(d.number(3, 6))),
     "DAYTIME": lambda d: d.pick(("morning", "afternoon", "evening", "night")),
     "C": lambda d: d.pick(common_words()),
 }

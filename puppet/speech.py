@@ -157,7 +157,7 @@ def _equalise(pcm: NDArray[np.float32], voice: VoiceParameters) -> NDArray[np.fl
     return lfilter(numerator, denominator, pcm)
 
 
-def _normalise_loudness(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalise_loudness(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale pcm to the RMS _RMS over its loud 20 ms frames, and to a peak of at most _PEAK."""
     frames = pcm[: len(pcm) // 480 * 480].reshape(-1, 480)
     power = (frames**2).mean(1)
@@ -165,6 +165,12 @@ def _normalise_loudness(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     rms = math.sqrt(float(loud.mean())) if loud.size else 0.0
     scale = min(_RMS / max(rms, 1e-6), _PEAK / max(float(np.abs(pcm).max(initial=0)), 1e-6))
     return (pcm * scale).astype(np.float32)
+
+
+def frame_levels(pcm: NDArray[np.float32], hop: int) -> NDArray[np.float64]:
+    """Level (samples // hop,) in dB of each frame of `hop` samples, relative to normalised loud speech."""
+    frames = pcm[: len(pcm) // hop * hop].reshape(-1, hop).astype(np.float64)
+    return 10 * np.log10((frames**2).mean(1) / _RMS**2 + 1e-9)
 
 
 def speak(text: str, voice: VoiceParameters) -> Speech:
@@ -189,4 +195,4 @@ def speak(text: str, voice: VoiceParameters) -> Speech:
     raw, events = _synthesise(request)
     pcm = resample_poly(raw.astype(np.float64), 160, voice.tract_down)
     phonemes = _phonemes(events, len(raw), ESPEAK_RATE * voice.tract)
-    return Speech(_normalise_loudness(_equalise(pcm, voice)), phonemes)
+    return Speech(normalise_loudness(_equalise(pcm, voice)), phonemes)

@@ -43,6 +43,19 @@ def templates() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 @cache
+def lines() -> dict[str, tuple[str, ...]]:
+    """Return the templates of assets/lines.txt by section: short, talk, long."""
+    sections: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in (_ASSETS / "lines.txt").read_text(encoding="utf-8").splitlines()[1:]:
+        if line.startswith("# "):
+            current = sections.setdefault(line[2:], [])
+        else:
+            current.append(line)
+    return {name: tuple(templates) for name, templates in sections.items()}
+
+
+@cache
 def _pairs(name: str) -> dict[str, str]:
     """Return a list of "stem/form" entries of the lexicon as a dictionary."""
     return dict((pair.split("/")[0], pair.split("/")[1]) for pair in lexicon()[name])

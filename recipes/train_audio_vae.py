@@ -35,7 +35,7 @@ from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
 from evaluation.speech import Errors, phoneme_errors, recogniser
-from puppet.corpus import Corpus
+from puppet.corpus import bench
 from puppet.sentences import Split
 from recipes import ranks
 from recipes.checkpoints import averaged_weights
@@ -111,7 +111,7 @@ def speech(split: Split, clips: int, samples: int) -> list[Tensor]:
 
     Each is int16 PCM, to save memory.
     """
-    corpus, found, index = Corpus(split), list[Tensor](), 0
+    corpus, found, index = bench(split), list[Tensor](), 0
     while len(found) < clips:
         clip = corpus.clip(index)
         index += 1

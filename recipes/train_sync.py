@@ -35,7 +35,7 @@ from evaluation.sync import (
     lower_face,
     offset_scores,
 )
-from puppet.corpus import Corpus
+from puppet.corpus import bench
 from puppet.motion import MOTION
 from puppet.sentences import Split
 from recipes import ranks
@@ -118,7 +118,7 @@ def corpus_scene(split: Split, index: int) -> Scene:
 
     It is clip 3 * `index`, or, if that is idle or too short, the first suitable one at steps of 1,000,003.
     """
-    corpus, number = Corpus(split), index * 3
+    corpus, number = bench(split), index * 3
     while True:
         clip = corpus.clip(number)
         if not clip.idle and len(clip.motion) >= FRAMES:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image, ImageFilter
 
-from puppet.corpus import Corpus
+from puppet.corpus import bench
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 
 FRAMES = 40  # of each video
@@ -102,7 +102,7 @@ def rotate(path: Path) -> None:
 
 def write_folder(folder: Path) -> None:
     """Write all videos of FOLDER with their transcripts."""
-    corpus = Corpus("heldout")
+    corpus = bench("heldout")
     clips = [corpus.clip(index) for index in (0, 1, 3)]
     frames = [clip.frames(256, 0, FRAMES) for clip in clips]
     sounds = [clip.pcm[: FRAMES * HOP] for clip in clips]

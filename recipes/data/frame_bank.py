@@ -28,7 +28,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from puppet.corpus import IDENTITIES, Corpus
+from puppet.corpus import IDENTITIES, bench
 from puppet.face import identity
 from puppet.head import EYELIDS, LIPS, load_head
 from puppet.motion import MOTION
@@ -198,7 +198,7 @@ def render_person(split: Split, index: int, frames: int) -> dict[str, NDArray]:
 
 def speaking_motion(split: Split, index: int, rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
     """Motion (F, 24) of random frames of a spoken corpus clip; frames 2k and 2k + 1 are at least APART."""
-    corpus, clip = Corpus(split), None
+    corpus, clip = bench(split), None
     while clip is None or clip.idle or len(clip.motion) <= 2 * APART:
         clip, index = corpus.clip(index), index + 1_000_000
     chosen: list[int] = []

@@ -1,11 +1,12 @@
 """The corpus as the talker's recipe reads it: latents and embeddings, encoded once by the trained networks.
 
     python -m recipes.data.latents [--split heldout] [--clips 12000] [--until speech | latents | speakers]
+                                   [--speech runs/speech | --bench]
 
 Three stages, each stored in files under the folder of --runs and resumed after any interruption: the clips
-(speech, motion, text), the audio latents, the speaker embeddings. --until stops after a stage, for instance
-because the speaker encoder is still in training. The motion latents are the corpus's own motion vectors: the
-motion autoencoder is trained to use the same values.
+(speech from the bank, motion, text), the audio latents, the speaker embeddings. --until stops after a stage,
+for instance because the speaker encoder is still in training. The motion latents are the corpus's own motion
+vectors: the motion autoencoder is trained to use the same values.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
-from puppet.corpus import Clip, Corpus
+from puppet.corpus import BenchCorpus, Clip, Corpus, bench
 from puppet.sentences import Split
+from puppet.speech_bank import FOLDER as BANK
 from recipes.data.clips import LEAST_STD, PATCH_FRAMES
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, shards
@@ -134,9 +136,20 @@ def _arrays_of(clip: Clip, tokenizer: PhonemeTokenizer) -> Arrays:
     }
 
 
-def speak_clips(folder: Path, split: Split, numbers: range) -> Arrays:
-    """Load the clips `numbers` of a corpus split from `folder`; if missing, synthesise and store them."""
-    corpus, tokenizer = Corpus(split), PhonemeTokenizer()
+def corpus_of(split: Split, bank: Path | None) -> Corpus | BenchCorpus:
+    """The corpus that speaks from a bank; without a bank the one of espeak. Errors as `puppet.corpus`."""
+    return bench(split) if bank is None else Corpus(split, bank=bank)
+
+
+def speak_clips(folder: Path, split: Split, numbers: range, bank: Path | None = BANK) -> Arrays:
+    """Load the clips `numbers` of a corpus split from `folder`; if missing, make and store them.
+
+    Raises:
+        FileNotFoundError: a clip is missing, and so is the bank.
+        ValueError: `folder` holds clips of another bank, or the bank is outdated.
+    """
+    corpus, tokenizer = corpus_of(split, bank), PhonemeTokenizer()
+    claim(folder / split, "speech", "espeak" if isinstance(corpus, BenchCorpus) else corpus.bank.key)
 
     def make(wanted: range) -> dict[str, NDArray[Any]]:
         clips = track(wanted, f"{split} clips {wanted.start} to {wanted.stop - 1}", len(wanted))
@@ -182,31 +195,38 @@ def cache_folder(component: Path, folder: Path) -> Path:
         ValueError: `folder` holds the results of other weights.
     """
     digest = hashlib.sha256((component / "model.safetensors").read_bytes()).hexdigest()[:16]
-    stored = folder / "weights"
-    if stored.exists() and stored.read_text() != digest:
-        raise ValueError(f"{folder} was made by other weights than those of {component}: remove the folder")
+    claim(folder, "weights", digest)
+    return folder
+
+
+def claim(folder: Path, kind: str, digest: str) -> None:
+    """Store in `folder` what its content depends on. Raises ValueError if it depends on something else."""
+    stored = folder / kind
     if not stored.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(stored) as temporary:
             temporary.write_text(digest)
-    return folder
+    elif stored.read_text() != digest:
+        raise ValueError(f"{folder} was made by other {kind} than now: remove the folder")
 
 
-def encode(folder: Path, split: Split, clips: int, codecs: Path = PUPPET) -> Arrays:
+def encode(folder: Path, split: Split, clips: int, codecs: Path = PUPPET, bank: Path | None = BANK) -> Arrays:
     """Everything but the speaker embeddings of the first `clips` clips; see `latents`."""
     vae = load_component(AudioVAE, AudioVAEConfig, codecs / "audio_vae")
-    make = lambda numbers: encode_clips(speak_clips(folder / "clips", split, numbers), vae)  # noqa: E731
+    make = lambda numbers: encode_clips(speak_clips(folder / "clips", split, numbers, bank), vae)  # noqa: E731
     return shards(cache_folder(codecs / "audio_vae", folder / "latents" / split), clips, SHARD, make)
 
 
-def embed(folder: Path, split: Split, clips: int, codecs: Path = PUPPET) -> Arrays:
+def embed(folder: Path, split: Split, clips: int, codecs: Path = PUPPET, bank: Path | None = BANK) -> Arrays:
     """Speaker embeddings of the first `clips` clips; see `latents`."""
     speaker = load_component(SpeakerEncoder, SpeakerEncoderConfig, codecs / "speaker")
-    make = lambda numbers: embed_clips(speak_clips(folder / "clips", split, numbers), speaker)  # noqa: E731
+    make = lambda numbers: embed_clips(speak_clips(folder / "clips", split, numbers, bank), speaker)  # noqa: E731
     return shards(cache_folder(codecs / "speaker", folder / "speakers" / split), clips, SHARD, make)
 
 
-def latents(folder: Path, split: Split, clips: int, codecs: Path = PUPPET) -> Latents:
+def latents(
+    folder: Path, split: Split, clips: int, codecs: Path = PUPPET, bank: Path | None = BANK
+) -> Latents:
     """Load the first `clips` clips of a corpus split; compute and store what is missing.
 
     Args:
@@ -214,11 +234,14 @@ def latents(folder: Path, split: Split, clips: int, codecs: Path = PUPPET) -> La
         split: "train" or "heldout".
         clips: number of clips.
         codecs: native checkpoint with the components audio_vae and speaker.
+        bank: folder of the bank of speech; None for espeak.
 
     Raises:
-        ValueError: `clips` is below 1, `codecs` cannot be loaded, or `folder` was made with other weights.
+        FileNotFoundError: there is no bank.
+        ValueError: `clips` is below 1, `codecs` cannot be loaded, or `folder` was made with other weights or
+            another bank.
     """
-    held = encode(folder, split, clips, codecs) | embed(folder, split, clips, codecs)
+    held = encode(folder, split, clips, codecs, bank) | embed(folder, split, clips, codecs, bank)
     return Latents(
         audio=held["audio"],
         motion=held["motion"],
@@ -244,18 +267,21 @@ def main() -> None:
     parser.add_argument(
         "--until", choices=("speech", "latents", "speakers"), default="speakers", help="the last stage to run"
     )
+    parser.add_argument("--speech", type=Path, default=BANK, help="bank, from puppet.speech_bank")
+    parser.add_argument("--bench", action="store_true", help="espeak's speech instead of a bank's")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    bank = None if options.bench else options.speech
     with exit_on_signals(f"finished files in {options.runs} are kept; continue with: {command()}"):
         if options.until == "speech":
             for first in range(0, options.clips, SHARD):
                 numbers = range(first, min(first + SHARD, options.clips))
-                speak_clips(options.runs / "clips", options.split, numbers)
+                speak_clips(options.runs / "clips", options.split, numbers, bank)
             return
-        encode(options.runs, options.split, options.clips)
+        encode(options.runs, options.split, options.clips, bank=bank)
         if options.until == "speakers":
-            embed(options.runs, options.split, options.clips)
+            embed(options.runs, options.split, options.clips, bank=bank)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,9 @@ def _initialise(
     try:
         import deepspeed
     except ImportError as error:
-        raise ValueError('DeepSpeed is not installed: run make test, which installs all packages, or set zero=0') from error
+        raise ValueError(
+            "DeepSpeed is not installed: run make test, which installs all packages, or set zero=0"
+        ) from error
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # it would need a compiler
     if not dist.is_initialized():

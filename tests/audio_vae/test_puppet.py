@@ -14,11 +14,11 @@ from talker.checkpoint import PUPPET, load_component
 @torch.no_grad()
 def test_round_trip_of_unseen_speech_is_close() -> None:
     pytest.importorskip("espeakng_loader", reason="corpus speech needs the extra `data`")
-    from puppet.corpus import Corpus
+    from puppet.corpus import bench
 
     model = load_component(AudioVAE, AudioVAEConfig, PUPPET / "audio_vae")
     assert model.config == AudioVAEConfig.puppet()
-    clips = [Corpus("heldout").clip(index) for index in range(3)]
+    clips = [bench("heldout").clip(index) for index in range(3)]
     spoken = [torch.from_numpy(clip.pcm)[None] for clip in clips if not clip.idle]
     loss = SpectralLoss(24_000, 960)
     right = [float(loss(model.decode(model.encode(pcm)), pcm)) for pcm in spoken]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from puppet import corpus
-from puppet.corpus import IDENTITIES, VOICES, Clip, Corpus, speech_clips, write
+from puppet.corpus import IDENTITIES, VOICES, Clip, bench, speech_clips, write
 from puppet.motion import HIGH, INDEX, LOW, MOTION, animate
 from puppet.speech import PAUSE, Phoneme, Speech
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
@@ -74,9 +74,9 @@ def equal(first: Clip, second: Clip) -> bool:
 
 
 def test_clip_depends_only_on_seed_and_index(clips: list[Clip]) -> None:
-    train = Corpus("train", 0)
+    train = bench("train", 0)
     assert all(equal(train.clip(index), clips[index]) for index in (17, 3, 17))
-    assert not equal(Corpus("train", 1).clip(3), clips[3])
+    assert not equal(bench("train", 1).clip(3), clips[3])
 
 
 def test_recorded_clip_is_reproduced(clips: list[Clip]) -> None:
@@ -236,16 +236,16 @@ def test_splits_share_no_identity_and_no_voice() -> None:
     assert not set(IDENTITIES["train"]) & set(IDENTITIES["heldout"])
     assert not set(VOICES["train"]) & set(VOICES["heldout"])
     assert len(IDENTITIES["train"]) >= 10_000
-    clip = Corpus("heldout", 0).clip(0)
+    clip = bench("heldout", 0).clip(0)
     assert clip.identity in IDENTITIES["heldout"]
     assert clip.voice.seed in VOICES["heldout"]
 
 
 def test_unknown_split_and_negative_index_are_errors() -> None:
     with pytest.raises(ValueError, match="train, heldout"):
-        Corpus("test")  # type: ignore[arg-type]
+        bench("test")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="start at 0"):
-        Corpus("train").clip(-1)
+        bench("train").clip(-1)
 
 
 @pytest.mark.long

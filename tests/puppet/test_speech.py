@@ -214,16 +214,17 @@ def test_missing_espeak_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
-def test_every_sentence_of_a_text_belongs_to_its_split(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "draw_text"), [("sentence", sentence), ("line", sentences.text)])
+def test_every_sentence_of_a_text_belongs_to_its_split(
+    split: Split, method: str, draw_text, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[str] = []
-    draw_sentence = sentences._Draw.sentence
-    monkeypatch.setattr(
-        sentences._Draw, "sentence", lambda self: drawn.append(draw_sentence(self)) or drawn[-1]
-    )
+    draw = getattr(sentences._Draw, method)
+    monkeypatch.setattr(sentences._Draw, method, lambda self: drawn.append(draw(self)) or drawn[-1])
     several = 0
     for index in range(200):
         drawn.clear()
-        text = sentence(split, index)
+        text = draw_text(split, index)
         parts: list[str] = []
         for part in reversed(drawn):  # rejected sentences are not in the text
             if text.endswith(" ".join([part, *parts])):

@@ -12,7 +12,7 @@ from prepared_data import tiny_codecs, usual
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
-from puppet.corpus import Clip, Corpus
+from puppet.corpus import BenchCorpus, Clip, bench
 from puppet.speech import PAUSE
 from recipes.data.clips import LEAST_STD, PATCH_FRAMES, Clips
 from recipes.data.latents import Latents, cache_folder, embed_clips, encode_clips, latents, speak_clips
@@ -31,7 +31,7 @@ INT16_STEP = 1 / 32767
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Clip]:
-    return [Corpus("train").clip(index) for index in range(COUNT)]
+    return [bench("train").clip(index) for index in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(runs: Path, codecs: Path) -> Latents:
-    return latents(runs, "train", COUNT, codecs)
+    return latents(runs, "train", COUNT, codecs, bank=None)
 
 
 class RecordingCodec:
@@ -69,7 +69,7 @@ def test_networks_receive_the_samples_of_each_clip(
     encoder, clips: Latents, runs: Path, corpus: list[Clip]
 ) -> None:
     codec = RecordingCodec()
-    encoder(speak_clips(runs / "clips", "train", range(COUNT)), codec)
+    encoder(speak_clips(runs / "clips", "train", range(COUNT), bank=None), codec)
     assert [len(sound) for sound in codec.sounds] == [len(clip.pcm) for clip in corpus]
     for sound, clip in zip(codec.sounds, corpus, strict=True):
         # The int16 round trip moves a sample by half a step at most, so no scale or offset is wrong.
@@ -124,9 +124,9 @@ def test_tokens_are_read_from_the_first_sound_to_the_last(clips: Latents, corpus
 def test_second_call_computes_nothing(
     clips: Latents, runs: Path, codecs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Corpus, "clip", lambda *_: pytest.fail("a stored clip is synthesised again"))
+    monkeypatch.setattr(BenchCorpus, "clip", lambda *_: pytest.fail("a stored clip is synthesised again"))
     monkeypatch.setattr(AudioVAE, "encode", lambda *_: pytest.fail("a stored clip is encoded again"))
-    assert latents(runs, "train", COUNT, codecs).fingerprint == clips.fingerprint
+    assert latents(runs, "train", COUNT, codecs, bank=None).fingerprint == clips.fingerprint
 
 
 def test_statistics_are_per_channel_and_bounded_below() -> None:
