@@ -91,8 +91,8 @@ def test_closed_pipe_gives_the_usual_exit_status() -> None:
     reader, writer = os.pipe()
     process = start("collect", stdout=writer, stderr=writer)
     os.close(writer)
-    assert os.read(reader, 100) == b"ready\n"
-    os.close(reader)
+    with os.fdopen(reader) as lines:
+        assert lines.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
 
