@@ -38,7 +38,7 @@ from recipes.data.prepare.encode import Encoders, Setup, encode_released, encode
 from recipes.data.prepare.pack import HELDOUT, pack
 from recipes.data.prepare.parallel import DISK_FULL, in_processes
 from recipes.data.prepare.samples import read_metadata, read_samples
-from recipes.data.prepare.sources import Source, find_sources
+from recipes.data.prepare.sources import Source, equal_files, find_sources
 from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
 from talker.checkpoint import PUPPET, atomic, config_from_dict
@@ -101,7 +101,7 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
         _remove_unfinished(out)  # from processes that failed once and were tried again
         read = (read_samples(out / "latents" / f"{key}.npz") for key in keys)
         samples = (sample for own in track(read, "files compared", len(keys)) for sample in own)
-        copies = find_copies(sample for sample in samples if sample.heldout is None)
+        copies = find_copies((one for one in samples if one.heldout is None), equal_files(sources))
         entries = pack(out / "latents", keys, quiet, out, copies)
         names = dict(zip(keys, (record.name for record in records), strict=False))
         lines = [f"copies, kept in one split: {', '.join(names.get(v, v) for v in one)}" for one in copies]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,35 +31,38 @@ class _Print:
     motion: NDArray[np.float32]
 
 
-def find_copies(samples: Iterable[Sample]) -> list[list[str]]:
+def find_copies(samples: Iterable[Sample], equal: Sequence[Sequence[str]] = ()) -> list[list[str]]:
     """Find the videos that are copies of each other: byte for byte, in another container, or encoded again.
 
     Two clips are alike if their lengths differ by at most APART frames, and the courses of their audio
     latents and of their motion codes correlate. Videos are copies if alike clips are SHARED of the shorter
-    one.
+    one. Copies whose transcripts differ can have other clips; they are found only if they are in `equal`.
 
     Args:
         samples: the clips of all videos; a video is a `voice`.
+        equal: groups of voices that are copies anyway.
 
     Returns:
         The groups of two or more voices, in order of their first clips.
     """
     prints = [_print(sample) for sample in samples]
-    seconds: dict[str, int] = defaultdict(int)
+    frames: dict[str, int] = defaultdict(int)
     for one in prints:
-        seconds[one.voice] += one.frames
+        frames[one.voice] += one.frames
     alike: dict[tuple[str, str], int] = defaultdict(int)
     for first, second in _alike(prints):
         pair = min(first.voice, second.voice), max(first.voice, second.voice)
         alike[pair] += min(first.frames, second.frames)
-    group = {voice: [voice] for voice in seconds}
-    for (a, b), frames in alike.items():
-        if frames >= SHARED * min(seconds[a], seconds[b]) and group[a] is not group[b]:
+    pairs = [pair for one in equal for pair in pairwise(one)]
+    pairs += [(a, b) for (a, b), common in alike.items() if common >= SHARED * min(frames[a], frames[b])]
+    order = list(dict.fromkeys([*frames, *(voice for pair in pairs for voice in pair)]))
+    group = {voice: [voice] for voice in order}
+    for a, b in pairs:
+        if group[a] is not group[b]:
             group[a] += group[b]
-            for voice in group[b]:
-                group[voice] = group[a]
-    order = {voice: number for number, voice in enumerate(seconds)}
-    found = {id(one): sorted(one, key=order.__getitem__) for one in group.values() if len(one) > 1}
+            group |= dict.fromkeys(group[b], group[a])
+    place = {voice: number for number, voice in enumerate(order)}
+    found = {id(one): sorted(one, key=place.__getitem__) for one in group.values() if len(one) > 1}
     return list(found.values())
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +100,22 @@ def find_sources(source: Path, out: Path) -> list[Source]:
     for one in found:
         once.setdefault(_identity(one.path), one)
     return list(once.values())
+
+
+def equal_files(sources: Sequence[Source]) -> list[list[str]]:
+    """Groups of two or more sources whose files are equal byte for byte, as their keys.
+
+    Only files of equal size are read.
+    """
+    sizes: dict[int, list[Source]] = defaultdict(list)
+    for source in sources:
+        sizes[source.stamp[0]].append(source)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for alike in (own for size, own in sizes.items() if len(own) > 1 and size > 0):
+        for source in alike:
+            with contextlib.suppress(OSError), source.path.open("rb") as file:
+                groups[hashlib.file_digest(file, "sha256").hexdigest()].append(source.key)
+    return [keys for keys in groups.values() if len(keys) > 1]
 
 
 def _identity(path: Path) -> object:
