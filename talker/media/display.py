@@ -8,7 +8,6 @@ from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
 from PIL import Image, ImageFilter
 
 # FFmpeg's numbers, as in ITU-T H.273.
@@ -46,11 +45,8 @@ def displayed(frame: av.VideoFrame, aspect: Fraction | None, white: float = SDR_
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The nine integers of a frame's display matrix, in FFmpeg's layout; None if the frame has none."""
-    side_data: Any = frame.side_data
-    for data in side_data:
-        if data.type is Type.DISPLAYMATRIX:
-            return tuple(np.frombuffer(bytes(data), np.int32).tolist())
-    return None
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if data is None else tuple(np.frombuffer(bytes(data), np.int32).tolist())
 
 
 def orientation(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool]:

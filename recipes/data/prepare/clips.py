@@ -43,6 +43,7 @@ RECORD = "record.json"
 UNFINISHED = ".unfinished-"
 EXHAUSTED = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # the machine's fault, not the video's
 VIDEO_QUALITY = {"crf": "12", "preset": "veryfast", "bf": "0"}  # close to lossless
+BT601 = 6  # FFmpeg's number of these coefficients of YUV
 SHARPNESS_SIDE = 128  # pixels; in larger pictures, compression artefacts count as edges
 LONGEST_FRAMES = int(LONGEST_SECONDS * FRAME_RATE)
 # Sharp pictures have 0.03 or more; blurred with a radius of 1/64 of the side, a picture has 0.005.
@@ -213,6 +214,7 @@ class ClipWriter:
         self._video = self._container.add_stream("libx264", rate=FRAME_RATE, options=VIDEO_QUALITY)
         self._video.width = self._video.height = size
         self._video.pix_fmt = "yuv444p"  # full resolution of the colour of the lips
+        self._video.codec_context.colorspace = BT601  # what PyAV converts to, at any size
         self._audio = self._container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
 
     def __enter__(self) -> Self:
