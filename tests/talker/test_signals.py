@@ -31,6 +31,7 @@ with exit_on_signals("all is kept"):
         print("ready", flush=True)
         time.sleep(60)
     finally:
+        sys.stdout.write("the end")  # stays in the buffer
         time.sleep(0.3)
 """
 
