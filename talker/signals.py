@@ -66,12 +66,16 @@ def exit_on_signals(saved: str) -> Iterator[None]:
     before = _install(handler)
     try:
         yield
-    except Interrupted as error:
-        handler.received = True
-        if line := error.line or saved:
-            print_error(f"stopped by {error.number.name}: {line}")
+    except (Interrupted, OSError) as error:
+        if isinstance(error, Interrupted):
+            handler.received = error.number
+        elif not handler.received:
+            raise
+        # An OSError: the terminal or pipe was closed with the signal, and the cleanup printed something.
+        if line := getattr(error, "line", "") or saved:
+            print_error(f"stopped by {signal.Signals(handler.received).name}: {line}")
         _discard_unwritable_output()
-        raise SystemExit(128 + error.number) from None
+        raise SystemExit(128 + handler.received) from None
     finally:
         if not handler.received:
             _restore(before)
@@ -92,7 +96,7 @@ def collected_signals() -> Iterator[list[int]]:
         if requests:
             for handler in before.values():
                 if isinstance(handler, _First):
-                    handler.received = True
+                    handler.received = requests[0]
         _restore(before)
 
 
@@ -117,11 +121,11 @@ class _First:
     """Signal handler that raises Interrupted on the first signal and ignores the others."""
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self.received:
-            self.received = True
+            self.received = number
             raise Interrupted(number)
 
 

@@ -112,8 +112,11 @@ def test_all_ranks_save_the_same_step(tmp_path: Path, launcher: str, number: sig
         options = ["--num_gpus=2", f"--master_port={free_port()}", "--module", RECIPE[1]]
     process = start(tmp_path, [program, *options, *RECIPE[2:], "--set", "steps=100000"])
     wait_for(process, tmp_path, "step 2 ")
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     assert process.wait(120) != 0
+    deadline = time.monotonic() + 60  # the deepspeed command does not wait for its processes
+    while "stopped by" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
     lines = [line for line in (tmp_path / "log").read_text().splitlines() if "stopped by" in line]
     step = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["counters"]["step"]
     assert lines == [

@@ -31,12 +31,18 @@ with exit_on_signals("all is kept"):
         print("ready", flush=True)
         time.sleep(60)
     finally:
+        sys.stdout.write("the end")  # stays in the buffer
         time.sleep(0.3)
 """
 
 
-def start(*arguments: str, ignored: tuple[signal.Signals, ...] = (), **options: object) -> subprocess.Popen:
-    """Start PROGRAM with default signals but for those `ignored`, and wait until it is ready."""
+def start(
+    *arguments: str, ignored: tuple[signal.Signals, ...] = (), unbuffered: str = "", **options: object
+) -> subprocess.Popen:
+    """Start PROGRAM with default signals but for those `ignored`, and wait until it is ready.
+
+    `unbuffered`: if not empty, output is written at once.
+    """
 
     def prepare() -> None:
         for number in SIGNALS:
@@ -45,7 +51,7 @@ def start(*arguments: str, ignored: tuple[signal.Signals, ...] = (), **options: 
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
         preexec_fn=prepare,
     )
     if process.stdout:
@@ -75,10 +81,11 @@ def test_ignored_signals_stay_ignored() -> None:
     assert process.wait(10) == 143
 
 
-def test_closed_terminal_gives_the_usual_exit_status() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_terminal_gives_the_usual_exit_status(unbuffered: str) -> None:
     terminal, other = pty.openpty()
     files = {"stdin": other, "stdout": other, "stderr": other, "start_new_session": True}
-    process = start("raise", **files)
+    process = start("raise", unbuffered=unbuffered, **files)
     os.close(other)
     while b"ready" not in os.read(terminal, 100):
         pass
@@ -87,9 +94,10 @@ def test_closed_terminal_gives_the_usual_exit_status() -> None:
     assert process.wait(10) == 129
 
 
-def test_closed_pipe_gives_the_usual_exit_status() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_gives_the_usual_exit_status(unbuffered: str) -> None:
     reader, writer = os.pipe()
-    process = start("collect", stdout=writer, stderr=writer)
+    process = start("collect", unbuffered=unbuffered, stdout=writer, stderr=writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as output:
         assert output.readline() == b"ready\n"
