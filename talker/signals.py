@@ -71,6 +71,8 @@ def exit_on_signals(saved: str) -> Iterator[None]:
             handler.received = error.number
         elif not handler.received:
             raise
+        for number in before:  # Python's exit restores the default of handlers, but keeps ignored signals
+            signal.signal(number, signal.SIG_IGN)
         # An OSError: the terminal or pipe was closed with the signal, and the cleanup printed something.
         if line := getattr(error, "line", "") or saved:
             print_error(f"stopped by {signal.Signals(handler.received).name}: {line}")
