@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def speech_figures(model: Recogniser, split: Split, count: int) -> dict[str, Cel
     The PER is measured on the clips themselves, at a lower level, with noise of -40 dBFS, and against the
     phonemes of other clips.
     """
-    clips = [clip for clip, _ in zip(speaking(split), range(count), strict=False)]
+    clips = list(islice(speaking(split), count))
     expected = [[p.symbol for p in clip.phonemes] for clip in clips]
     sounds = [torch.from_numpy(clip.pcm) for clip in clips]
     noise = 10 ** (-40 / 20)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from digests import digest
 
 pytest.importorskip("numba", reason="the extra 'data' is not installed")
 
@@ -36,7 +37,52 @@ RECORDED = Path(__file__).with_name("recorded.json")
 PEOPLE = (0, 195, 51, 7, 60, 5, 319, 9, 4, 6)
 """Together they have every hair style, beard, garment, pattern and backdrop, with and without glasses."""
 
-SYMBOLS = "p f θ t l s ʃ k h w ɹ j i ɪ eɪ ɛ æ aɪ ɑ aʊ ʌ ə ɜ ɔ ɔɪ oʊ ʊ u b v ð d n ɾ z ʒ tʃ dʒ ɡ ŋ ʔ m ɐ ɚ".split()
+SYMBOLS = [
+    "p",
+    "f",
+    "θ",
+    "t",
+    "l",
+    "s",
+    "ʃ",
+    "k",
+    "h",
+    "w",
+    "ɹ",
+    "j",
+    "i",
+    "ɪ",
+    "eɪ",
+    "ɛ",
+    "æ",
+    "aɪ",
+    "ɑ",
+    "aʊ",
+    "ʌ",
+    "ə",
+    "ɜ",
+    "ɔ",
+    "ɔɪ",
+    "oʊ",
+    "ʊ",
+    "u",
+    "b",
+    "v",
+    "ð",
+    "d",
+    "n",
+    "ɾ",
+    "z",
+    "ʒ",
+    "tʃ",
+    "dʒ",
+    "ɡ",
+    "ŋ",
+    "ʔ",
+    "m",
+    "ɐ",
+    "ɚ",
+]
 
 
 def flat(value: Any) -> Iterator[float]:
@@ -48,12 +94,6 @@ def flat(value: Any) -> Iterator[float]:
         yield float(zlib.crc32(value.encode()) % 1000)
     else:
         yield -1.0 if value is None else float(value)
-
-
-def digest(values: Any) -> float:
-    """The mean of all values, weighted irregularly, so that it changes with any value and with their order."""
-    numbers = np.asarray(values, np.float64).reshape(-1)
-    return float(np.mean(numbers * (1 + 0.5 * np.cos(1.7 * np.arange(len(numbers))))))
 
 
 def digests(parts: list[Part]) -> list[float]:
