@@ -8,8 +8,8 @@ Prints a table and writes runs/evaluation/validation.json.
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from talker.signals import announce, command, exit_on_signals
@@ -41,7 +41,7 @@ def speech_figures(model: Recogniser, split: Split, count: int) -> dict[str, Cel
     The PER is measured on the clips themselves, at a lower level, with noise of -40 dBFS, and against the
     phonemes of other clips.
     """
-    clips = list(track(itertools.islice(speaking(split), count), "clips", count))
+    clips = list(track(islice(speaking(split), count), "clips", count))
     expected = [[p.symbol for p in clip.phonemes] for clip in clips]
     sounds = [torch.from_numpy(clip.pcm) for clip in clips]
     noise = 10 ** (-40 / 20)

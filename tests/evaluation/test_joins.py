@@ -31,3 +31,23 @@ def test_join_is_smooth_below_the_percentile_of_other_borders() -> None:
     rows, share = smooth(found, joins)
     assert [row["smooth"] for row in rows] == [0.75, 0.75]
     assert share == 0.5
+
+
+def test_joins_do_not_raise_the_bound_that_they_are_measured_by() -> None:
+    values = np.arange(1.0, 12.0)
+    values[[2, 6, 9]] = 50, 70, 90
+    (row,), share = smooth({"yaw": values}, [3, 7, 10])
+    inside = np.delete(values, [2, 6, 9])
+    assert row["inside_median"] == np.median(inside)
+    assert row["inside_995"] == pytest.approx(np.percentile(inside, 99.5))
+    assert (row["step"], row["joins_median"], row["joins_worst"]) == ("yaw", 70, 90)
+    assert row["smooth"] == share == 0
+
+
+def test_loudness_is_measured_over_20_ms_on_both_sides_of_a_border() -> None:
+    pcm = np.full(4 * HOP, 0.1, np.float32)
+    pcm[2 * HOP : 2 * HOP + 480] = 1.0
+    found = steps(pcm, np.zeros((4, 24), np.float32))["loudness"]
+    assert found == pytest.approx([0, 20, 0], abs=1e-3)
+    pcm[2 * HOP : 2 * HOP + 480] = 0
+    assert steps(pcm, np.zeros((4, 24), np.float32))["loudness"][1] == pytest.approx(50, abs=1e-3)

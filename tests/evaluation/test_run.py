@@ -52,6 +52,10 @@ def test_totals_sum_edits_and_count_clips() -> None:
     assert figures["share_stopped"] == figures["share_offset_within_1"] == pytest.approx(2 / 3)
     assert figures["share_duration_within_25"] == pytest.approx(2 / 3)
     assert figures["share_stopped_within_25"] == pytest.approx(1 / 3)
+    assert figures["duration_ratio_median"] == 1.2
+    assert (figures["confidence_mean"], figures["rtf_mean"], figures["silent_closed"]) == (0.5, 0.5, None)
+    closed = [{**each, "silent_closed": value} for each, value in zip(rows, (0.25, 0.75, None), strict=True)]
+    assert talker_figures(closed, [case("abd"), case("xyzt"), case("qrs")])["silent_closed"] == 0.5
     lines = {line["figure"]: line for line in compare_with_targets(figures)}
     assert lines["per"]["met"] == "NO"
     assert lines["per_shuffled"]["met"] == lines["rtf_mean"]["met"] == "yes"
@@ -87,6 +91,7 @@ def test_audio_round_trip_keeps_whole_frames() -> None:
     assert round_trip(vae, torch.zeros(4 * vae.hop + 5)).shape == (4 * vae.hop,)
 
 
+@torch.no_grad()
 def test_reenactment_of_several_pairs_has_one_psnr() -> None:
     model = MotionAE(MotionAEConfig.tiny()).eval()
     size = model.config.resolution
@@ -97,7 +102,22 @@ def test_reenactment_of_several_pairs_has_one_psnr() -> None:
     total = Reenactment() + still + moved
     assert total.pairs == 2
     expected = moved.copy_mouth.psnr + 10 * np.log10(2)
-    assert total.figures()["copy_mouth_db"] == pytest.approx(expected)
+    found = total.figures()
+    assert found["copy_mouth_db"] == pytest.approx(expected)
+    assert found["mouth_gain_db"] == pytest.approx(found["mouth_db"] - found["copy_mouth_db"])
+    assert found["ssim"] == pytest.approx((still.ssim + moved.ssim) / 2)
+    assert found["ssim_mouth"] == pytest.approx((still.ssim_mouth + moved.ssim_mouth) / 2)
+    portrait = model.encode_source(2 * source[None] - 1)
+    shown = (127.5 * (model.decode(model.encode(1 - 2 * source[None]), portrait)[0] + 1)).round() / 255
+
+    def psnr(difference: torch.Tensor) -> float:
+        return -10 * float(difference.square().mean().log10())
+
+    assert moved.whole.psnr == pytest.approx(psnr(shown - 1 + source), abs=1e-3)
+    assert moved.mouth.psnr == pytest.approx(
+        psnr((shown - 1 + source)[:, : size // 2, : size // 2]), abs=1e-3
+    )
+    assert moved.copy_whole.psnr == pytest.approx(psnr(2 * source - 1), abs=1e-3)
 
 
 def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,23 @@ def test_mel_frames_are_centred_on_the_middle_of_their_hop() -> None:
     torch.testing.assert_close(level[8:10], level[11:13].flip(0))
 
 
+def test_level_of_silence_and_of_faint_noise() -> None:
+    """White noise of RMS 6e-4 doubles the power that silence has; each band is a mean, whatever its width."""
+    mel = LogMel(mels=64, hop=240, window=768)
+    assert mel(torch.zeros(1, 2400))[0].unique().tolist() == pytest.approx([(math.log(1e-4) + 4) / 3])
+    noise = 6e-4 * torch.randn(1, 240_000)
+    power = (3 * mel(noise)[0] - 4).exp()
+    torch.testing.assert_close(power.mean(1), torch.full((64,), 2e-4), rtol=0.15, atol=0)
+
+
+def test_bands_lie_between_40_hz_and_10_khz() -> None:
+    mel = LogMel(mels=16, hop=240, window=768)
+    time = torch.arange(24_000) / 24_000
+    levels = [mel(0.5 * torch.sin(2 * math.pi * f * time)[None])[0, :, 50] for f in (150, 9_000, 11_500)]
+    assert [int(level.argmax()) for level in levels[:2]] == [0, 15]
+    assert levels[1].max() > 1.5 > 0 > levels[2].max(), "the sound above 10 kHz is left out"
+
+
 def test_transcribing_stereo_is_an_error() -> None:
     with pytest.raises(ValueError, match="one channel"):
         Recogniser(RecogniserConfig.tiny()).transcribe(torch.zeros(2, 2400))
@@ -89,5 +106,9 @@ def test_speech_activity_of_a_tone_between_silences() -> None:
     assert spoken_seconds(pcm) == pytest.approx(55 / 25)
     assert silent_frames(pcm, margin=5).nonzero().flatten().tolist() == [*range(5), *range(70, 85)]
     assert spoken_seconds(torch.zeros(9_600)) == 0.0
+    for decibels, heard in ((-34, True), (-36, False)):
+        soft = torch.cat([tone, tone * 10 ** (decibels / 20)])
+        assert bool(voiced(soft)[30:45].all()) == bool(voiced(soft)[30:45].any()) == heard
+    assert silent_frames(pcm).nonzero().flatten().tolist() == [*range(7), *range(68, 85)]
     assert spoken_seconds(3e-4 * torch.randn(9_600)) == 0.0, "noise of -70 dB is not speech"
     assert bool(silent_frames(torch.zeros(9_600)).all())

@@ -79,6 +79,18 @@ def test_visual_embedding_ignores_brightness_and_contrast() -> None:
     )
 
 
+def test_lower_face_is_the_documented_box() -> None:
+    """Rows 62 to 109 and columns 40 to 87 of 128; a margin adds pixels on every side."""
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    for margin in (0, 4):
+        for picture, first, last in ((rows, 62, 109), (columns, 40, 87)):
+            found = lower_face(picture.expand(3, -1, -1), margin)
+            assert found.shape == (48 + 2 * margin, 48 + 2 * margin)
+            assert (found.min(), found.max()) == (first - margin, last + margin)
+    grey = torch.tensor([0.3, 0.6, 0.9])[:, None, None].expand(3, 128, 128)
+    torch.testing.assert_close(lower_face(grey), torch.full((48, 48), 0.6))
+
+
 def test_lower_face_does_not_depend_on_the_frame_size() -> None:
     small = torch.rand(3, 3, 128, 128)
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
