@@ -46,7 +46,7 @@ class ConvolutionalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralConfig:
-    """The form of the first default: ConvNeXt blocks from a log-mel spectrogram to latents and from latents to spectra.
+    """The form of the first default: ConvNeXt blocks from a log-mel spectrogram to latents, and to spectra.
 
     `size` is the FFT length (n_fft) and `shift` the hop length of the spectra in samples; `fold` spectra make
     one latent frame. Pairs of widths and block counts are for the frame rate of the spectra and for the frame
@@ -178,11 +178,13 @@ class AudioVAEConfig:
             encoder_blocks=(1, 1),
             decoder_widths=(16, 24),
             decoder_blocks=(2, 1),
-            harmonic_knots=20,
-            phase_knots=8,
-            noise_knots=12,
         )
         return cls(latent_dim=8, source_filter=source_filter)
+
+    @classmethod
+    def puppet_source_filter(cls) -> AudioVAEConfig:
+        """The embedded default from its next training on."""
+        return cls(source_filter=SourceFilterConfig())
 
     @classmethod
     def puppet(cls) -> AudioVAEConfig:

@@ -31,9 +31,7 @@ class SpectralDecoder(Float32Buffers):
             *[ConvNeXt(coarse, kernels[1], expansion, lookahead=0) for _ in range(coarse_blocks)]
         )
         self.split = nn.Linear(coarse, config.fold * fine)
-        self.fine = nn.Sequential(
-            *[ConvNeXt(fine, kernels[0], expansion) for _ in range(fine_blocks)]
-        )
+        self.fine = nn.Sequential(*[ConvNeXt(fine, kernels[0], expansion) for _ in range(fine_blocks)])
         self.norm = nn.LayerNorm(fine)
         self.head = nn.Linear(fine, config.size + 2)
         self.width = coarse

@@ -35,7 +35,7 @@ def candidates() -> Tensor:
 
 
 def comb(sample_rate: int, n_fft: int) -> Tensor:
-    """Matrix (bins, candidates) that sums log magnitudes at the harmonics of a pitch minus those between them.
+    """Matrix (bins, candidates) that sums log magnitudes at the harmonics, minus those between harmonics.
 
     The bins end after the last harmonic of a pitch of about 260 Hz; harmonics above are left out.
     """
@@ -120,7 +120,7 @@ def _blocks(width: int, count: int, kernel: int, expansion: float) -> nn.Sequent
 
 
 def _read_pitch(logits: Tensor) -> Tensor:
-    """The pitch that logits (B, n, 154) state, from the candidates around the best, and their size: (B, n, 2)."""
+    """Logits (B, n, 154) -> (B, n, 2): scaled log F0 by the candidates around the best, and their size."""
     index = torch.arange(CANDIDATES, device=logits.device)
     best = logits.argmax(-1, keepdim=True)
     near = logits.masked_fill((index - best).abs() > 3, -torch.inf).softmax(-1)

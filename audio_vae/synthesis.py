@@ -126,7 +126,8 @@ def minimum_phase(log_level: Tensor) -> Tensor:
     """Phase (..., n / 2 + 1) in radians of the minimum-phase filter with these log magnitudes."""
     n = 2 * (log_level.shape[-1] - 1)
     cepstrum = torch.fft.irfft(log_level, n=n)
-    causal = torch.cat((cepstrum[..., :1], 2 * cepstrum[..., 1 : n // 2], cepstrum[..., n // 2 : n // 2 + 1]), -1)
+    twice = 2 * cepstrum[..., 1 : n // 2]
+    causal = torch.cat((cepstrum[..., :1], twice, cepstrum[..., n // 2 : n // 2 + 1]), dim=-1)
     return torch.fft.rfft(causal, n=n).imag
 
 
