@@ -147,22 +147,28 @@ def targets(rows: Tensor) -> Targets:
 
 
 class WorldBank:
-    """Speech of one split of a bank with its features; both stay on disk.
+    """Speech of one split of a bank with its features; both stay on disk. Files without features are left out.
 
     Attributes:
         pcm: for each clip (samples,) int16.
         features: for each clip (samples // 120, WIDTH) float16.
 
     Raises:
-        ValueError: the bank or the features of one of its shards are missing or damaged.
+        ValueError: no file of the bank has features, or one is damaged.
     """
 
     def __init__(self, folder: Path, split: Split) -> None:
         self.pcm: list[NDArray[np.int16]] = []
         self.features: list[NDArray[np.float16]] = []
-        for path in sorted((folder / split).glob("[0-9]*.json")):
-            if not _of(path).exists():
-                raise ValueError(f"{_of(path)} is missing: run python -m recipes.data.world {folder}")
+        shards = sorted((folder / split).glob("[0-9]*.json"))
+        measured = [path for path in shards if _of(path).exists()]
+        if len(measured) < len(shards):  # a bank that grows is used as far as it has features
+            print(
+                f"{len(shards) - len(measured)} of {len(shards)} files in {folder / split} have no features and "
+                f"are left out: run python -m recipes.data.world {folder}",
+                flush=True,
+            )
+        for path in measured:
             clips = _clips(path)
             rows = np.load(_of(path), mmap_mode="r", allow_pickle=False)
             counts = [len(clip) // STEP for clip in clips]
@@ -174,8 +180,8 @@ class WorldBank:
             self.features += np.split(rows, np.cumsum(counts)[:-1])
         if not self.pcm:
             raise ValueError(
-                f"{folder} has no speech of the split {split!r}: run python -m puppet.speech_bank {folder} "
-                f"--split {split}"
+                f"{folder} has no speech of the split {split!r} with features: run python -m "
+                f"puppet.speech_bank {folder} --split {split}, then python -m recipes.data.world {folder}"
             )
 
         self._ends = np.cumsum([len(rows) for rows in self.features])
