@@ -37,7 +37,8 @@ def candidates() -> Tensor:
 def comb(sample_rate: int, n_fft: int) -> Tensor:
     """Matrix (bins, candidates) that sums log magnitudes at the harmonics, minus those between harmonics.
 
-    The bins end after the last harmonic of a pitch of about 260 Hz; harmonics above are left out.
+    The bins end at 3.1 kHz; harmonics above are left out. Odd multiples of a low pitch score nearly as high
+    as the pitch itself: the network tells them apart.
     """
     bins = round(3100 * n_fft / sample_rate) + 1
     matrix = torch.zeros(bins, CANDIDATES, dtype=torch.float64, device="cpu")

@@ -191,7 +191,10 @@ class Synthesizer(Float32Buffers):
         assert state.sources is not None
         held = controls if state.controls is None else _joined(state.controls, controls)
         complete = (state.sources.shape[2] - 5 * self.shift // 2) // self.shift + 1  # fine frames
-        count = max(0, min(complete, held.log_f0.shape[1]))
+        count = min(complete, held.log_f0.shape[1])
+        if count <= 0:
+            state.controls = held
+            return controls.log_f0[:, :0]
         ready, state.controls = _split(held, count)
         frames = state.sources.unfold(2, 2 * self.shift, self.shift // 2)[:, :, : 2 * count]
         state.sources = state.sources[:, :, count * self.shift :]

@@ -147,7 +147,9 @@ def targets(rows: Tensor) -> Targets:
 
 
 class WorldBank:
-    """Speech of one split of a bank with its features; both stay on disk. Files without features are left out.
+    """Speech of one split of a bank with its features; both stay on disk.
+
+    Files without features are left out: a bank that grows is used as far as it is measured.
 
     Attributes:
         pcm: for each clip (samples,) int16.
@@ -162,10 +164,10 @@ class WorldBank:
         self.features: list[NDArray[np.float16]] = []
         shards = sorted((folder / split).glob("[0-9]*.json"))
         measured = [path for path in shards if _of(path).exists()]
-        if len(measured) < len(shards):  # a bank that grows is used as far as it has features
+        if len(measured) < len(shards):
             print(
-                f"{len(shards) - len(measured)} of {len(shards)} files in {folder / split} have no features and "
-                f"are left out: run python -m recipes.data.world {folder}",
+                f"{len(shards) - len(measured)} of {len(shards)} files in {folder / split} have no features "
+                f"and are left out: run python -m recipes.data.world {folder}",
                 flush=True,
             )
         for path in measured:
