@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from audio_vae.config import SourceFilterConfig
 from audio_vae.conv import ConvNeXt
 from audio_vae.spectral import Float32Buffers, log_mel, magnitudes, mel_filters, spectrum
-from audio_vae.synthesis import LOOKAHEAD, SPREAD, Controls, SynthesisState, Synthesizer
+from audio_vae.synthesis import LOOKAHEAD, SPREAD, Controls, SynthesisState, Synthesizer, interpolation
 
 PITCH_CENTRE, PITCH_SCALE = 5.1, 0.5
 """log F0 = PITCH_CENTRE + PITCH_SCALE x, with F0 in Hz and x of about zero mean and unit variance."""
@@ -37,20 +37,22 @@ def candidates() -> Tensor:
 def comb(sample_rate: int, n_fft: int) -> Tensor:
     """Matrix (bins, candidates) that sums log magnitudes at the harmonics, minus those between harmonics.
 
-    The bins end at 3.1 kHz; harmonics above are left out. Odd multiples of a low pitch score nearly as high
-    as the pitch itself: the network tells them apart.
+    It first subtracts the moving average over 25 bins, so that the envelope does not count. The bins end at
+    3.1 kHz; harmonics above are left out. Odd multiples of a low pitch score nearly as high as the pitch
+    itself: the network tells them apart.
     """
     bins = round(3100 * n_fft / sample_rate) + 1
-    matrix = torch.zeros(bins, CANDIDATES, dtype=torch.float64, device="cpu")
-    for column, pitch in enumerate(candidates().tolist()):
-        for h in range(1, HARMONICS + 1):
-            for multiple, sign in ((h, 1.0), (h - 0.5, -1.0)):
-                at = multiple * pitch * n_fft / sample_rate
-                low = int(at)
-                if low + 1 < bins:
-                    matrix[low, column] += sign * FALLOFF ** (h - 1) * (1 - at + low)
-                    matrix[low + 1, column] += sign * FALLOFF ** (h - 1) * (at - low)
-    return (matrix / matrix.clamp(min=0).sum(0)).float()
+    with torch.device("cpu"):
+        index = torch.arange(bins, dtype=torch.float64)
+        multiples = torch.arange(1, 2 * HARMONICS + 1, dtype=torch.float64)[:, None] / 2
+        at = multiples * candidates() * n_fft / sample_rate
+        weights = torch.where(multiples % 1 == 0, 1.0, -1.0) * FALLOFF ** (multiples.ceil() - 1)
+        weights = weights * (at < bins - 1)
+    read = interpolation(index, at.flatten()).double().unflatten(1, at.shape)
+    matrix = (read * weights).sum(1)
+    matrix = matrix / (read * weights).clamp(min=0).sum((0, 1))
+    near = ((index[:, None] - index).abs() <= SMOOTHING // 2).double()
+    return (matrix - (near / near.sum(0)) @ matrix).float()  # (level - level @ means) @ matrix
 
 
 class Salience(Float32Buffers):
@@ -69,9 +71,7 @@ class Salience(Float32Buffers):
     def forward(self, pcm: Tensor) -> Tensor:
         """The values are about 1 at the pitch of voiced speech, and around 0 elsewhere."""
         spectra = spectrum(pcm, self.window, self.shift)[..., : self.comb.shape[0]]
-        level = (magnitudes(spectra) + 1e-3).log()
-        level = level - F.avg_pool1d(level, SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)
-        return level @ self.comb
+        return (magnitudes(spectra) + 1e-3).log() @ self.comb
 
 
 class SourceFilterEncoder(Float32Buffers):

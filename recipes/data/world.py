@@ -14,6 +14,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,13 +112,25 @@ def _of(path: Path) -> Path:
 
 def _clips(path: Path) -> list[NDArray[np.int16]]:
     """Samples of the clips of the shard with this index."""
-    pcm = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
     lengths = [row["samples"] for row in json.loads(path.read_text(encoding="utf-8"))]
-    if pcm.dtype != np.int16 or pcm.shape != (sum(lengths),):
-        raise ValueError(
-            f"{path.with_suffix('.npy')} is damaged: remove it and {path.name}, then write it again"
-        )
+    repair = f"remove it and {path.name}, and write the bank again"
+    pcm = _mapped(path.with_suffix(".npy"), np.int16, (sum(lengths),), repair)
     return np.split(pcm, np.cumsum(lengths)[:-1])
+
+
+def _mapped(path: Path, dtype: type, shape: tuple[int, ...], repair: str) -> NDArray[Any]:
+    """Map a file of one array into memory.
+
+    Raises:
+        ValueError: the file is cut, or the array has another type or shape.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {repair}") from error
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{path} is damaged: {repair}")
+    return array
 
 
 @dataclass(frozen=True)
@@ -172,12 +185,9 @@ class WorldBank:
             )
         for path in measured:
             clips = _clips(path)
-            rows = np.load(_of(path), mmap_mode="r", allow_pickle=False)
             counts = [len(clip) // STEP for clip in clips]
-            if rows.dtype != np.float16 or rows.shape != (sum(counts), WIDTH):
-                raise ValueError(
-                    f"{_of(path)} is damaged: remove it and run python -m recipes.data.world {folder}"
-                )
+            repair = f"remove it and run python -m recipes.data.world {folder}"
+            rows = _mapped(_of(path), np.float16, (sum(counts), WIDTH), repair)
             self.pcm += clips
             self.features += np.split(rows, np.cumsum(counts)[:-1])
         if not self.pcm:
