@@ -36,6 +36,9 @@ STEP = SourceFilterConfig.shift // 2
 FLOOR = -12.0
 """The smallest logarithm of a level. The quietest frames of studio speech lie around -11."""
 
+QUIET = -8.5
+"""In the noise of silence WORLD finds pitches by chance: rows whose levels all lie below have no voice."""
+
 WIDTH = 2 + HARMONIC + NOISE
 N_FFT = 1024
 LOWEST_F0, HIGHEST_F0 = 60.0, 600.0
@@ -67,7 +70,8 @@ def features(pcm: NDArray[np.float32]) -> NDArray[np.float16]:
     envelope = pyworld.cheaptrick(signal, f0, times, SAMPLE_RATE, fft_size=N_FFT)[:count]
     aperiodicity = pyworld.d4c(signal, f0, times, SAMPLE_RATE, fft_size=N_FFT)[:count]
     f0 = f0[:count]
-    voiced = f0 > 0
+    voiced = (f0 > 0) & (0.5 * np.log(envelope.max(axis=1)) > QUIET)
+    aperiodicity[~voiced] = 1.0
     harmonic = 0.5 * np.log(envelope * np.clip(1 - aperiodicity**2, 1e-12, None)) + PULSE_GAIN
     noise = 0.5 * np.log(envelope * aperiodicity**2) + NOISE_GAIN
     harmonic[~voiced] = FLOOR
