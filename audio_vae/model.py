@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_vae.bottleneck import Bottleneck
-from audio_vae.config import AudioVAEConfig
+from audio_vae.config import AudioVAEConfig, SourceFilterConfig
 from audio_vae.decoder import ConvolutionalDecoder, SpectralDecoder, decoder_receptive_field
 from audio_vae.encoder import ConvolutionalEncoder, SpectralEncoder, encoder_receptive_field
 from audio_vae.source_filter import (
@@ -78,11 +78,10 @@ class AudioVAE(nn.Module):
         self.config = config
         self.sample_rate, self.hop = config.sample_rate, config.hop
         self.frame_rate, self.latent_dim = config.frame_rate, config.latent_dim
-        if config.source_filter is not None:
-            encoder_field, decoder_field = receptive_fields(config.source_filter)
+        form = config.form
+        if isinstance(form, SourceFilterConfig):
+            encoder_field, decoder_field = receptive_fields(form)
         else:
-            assert config.spectral or config.convolutional
-            form = config.spectral or config.convolutional
             encoder_field, decoder_field = encoder_receptive_field(form), decoder_receptive_field(form)
         self.encoder_context, self.encoder_lookahead = encoder_field
         self.context, self.lookahead = decoder_field

@@ -200,7 +200,8 @@ class Synthesizer(Float32Buffers):
         state.sources = state.sources[:, :, count * self.shift :]
         made = self._overlap_add(self._segments(frames, ready), state)
         if last:
-            made = torch.cat((made, state.tail), dim=1)  # type: ignore[list-item]
+            assert state.tail is not None
+            made = torch.cat((made, state.tail), dim=1)
         dropped = min(state.surplus, made.shape[1])
         state.surplus -= dropped
         made = made[:, dropped : dropped + state.missing]

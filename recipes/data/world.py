@@ -46,7 +46,7 @@ LOWEST_F0, HIGHEST_F0 = 60.0, 600.0
 NOISE_GAIN, PULSE_GAIN = 0.11, 0.016
 
 
-def features(pcm: NDArray[np.float32]) -> NDArray[np.float16]:
+def features(pcm: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
     """Features (n, WIDTH) of samples (m,) in [-1, 1]; n is m // 120.
 
     Raises:
