@@ -77,6 +77,18 @@ def test_row_alone_equals_the_row_in_a_batch_to_the_bit(model: AudioVAE) -> None
 
 
 @torch.no_grad()
+def test_rows_pass_through_the_networks_one_by_one(model: AudioVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At other sizes than the tiny one, products of larger matrices round differently."""
+    seen = []
+    posterior, chunk = model.posterior, model.decoder.chunk
+    monkeypatch.setattr(model, "posterior", lambda pcm: seen.append(len(pcm)) or posterior(pcm))
+    monkeypatch.setattr(model.decoder, "chunk", lambda x, *more: seen.append(len(x)) or chunk(x, *more))
+    model.decode(model.encode(0.1 * torch.randn(3, 9 * model.hop)))
+    assert len(seen) > 6
+    assert set(seen) == {1}
+
+
+@torch.no_grad()
 def test_streams_lag_by_the_lookahead_and_keep_few_frames(model: AudioVAE) -> None:
     chunk, decoder, encoder, got, read = model.config.chunk, DecoderState(), EncoderState(), 0, 0
     for given in range(1, 20):

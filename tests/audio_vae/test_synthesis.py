@@ -118,6 +118,17 @@ def test_pitch_is_that_of_the_controls() -> None:
     assert ((peaks / 200 - (peaks / 200).round()).abs() < 0.01).all()
 
 
+def test_levels_act_at_the_time_of_their_frame() -> None:
+    """The energy of one loud fine frame of noise has its centre in the middle of the frame."""
+    single = constant(9, harmonic=SILENT, noise=SILENT)
+    controls = Controls(*(each.repeat(200, *(1 for _ in each.shape[1:])) for each in single))
+    controls.noise[:, 8:10] = 0.0
+    state = SynthesisState(seed=torch.arange(200)[:, None])
+    energy = synthesizer()(controls, state, last=True).square().mean(0)
+    centre = float((energy * torch.arange(len(energy))).sum() / energy.sum())
+    assert centre == pytest.approx(4.5 * SHIFT, abs=10)
+
+
 def test_added_phase_turns_the_harmonics_and_leaves_the_noise() -> None:
     both = constant(40, harmonic=-2.0, noise=SILENT), constant(40, harmonic=SILENT, noise=-2.0)
     for controls, factor in zip(both, (-1.0, 1.0), strict=True):
