@@ -69,21 +69,44 @@ class ResidualUnit(nn.Module):
 class ConvNeXt(nn.Module):
     """ConvNeXt block in one dimension (Liu et al., 2022); keeps the shape (B, T, C).
 
-    Adds a depthwise convolution, a layer norm and a two-layer network to its input. With `causal`, a frame
-    does not depend on later frames.
+    Adds a depthwise convolution, a layer norm and a two-layer network to its input. A frame depends on
+    `lookahead` later frames; by default the kernel is centred.
     """
 
-    def __init__(self, width: int, kernel: int, expansion: float, *, causal: bool) -> None:
+    def __init__(self, width: int, kernel: int, expansion: float, *, lookahead: int | None = None) -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.randn(width, 1, 1, kernel) * kernel**-0.5)
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, int(width * expansion))
         self.reduce = nn.Linear(int(width * expansion), width)
         self.scale = nn.Parameter(torch.full((width,), 0.3))
-        self.margins = (kernel - 1, 0) if causal else ((kernel - 1) // 2, kernel // 2)
+        lookahead = kernel // 2 if lookahead is None else lookahead
+        self.margins = (kernel - 1 - lookahead, lookahead)
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (0, 0, *self.margins))
+        return self._added(x, F.pad(x, (0, 0, *self.margins)))
+
+    def step(self, x: Tensor, past: Tensor | None, last: bool) -> tuple[Tensor, Tensor]:
+        """Continue a stream.
+
+        Args:
+            x: the next frames (B, n, C).
+            past: what the call before returned; None at the start.
+            last: whether the stream ends with `x`.
+
+        Returns:
+            The outputs that are complete, (B, m, C), and the inputs that later ones depend on.
+        """
+        before, after = self.margins
+        held = F.pad(x, (0, 0, before, 0)) if past is None else torch.cat((past, x), dim=1)
+        held = F.pad(held, (0, 0, 0, after)) if last else held
+        count = held.shape[1] - before - after
+        if count <= 0:
+            return x[:, :0], held
+        return self._added(held[:, before : before + count], held), held[:, count:]
+
+    def _added(self, x: Tensor, padded: Tensor) -> Tensor:
+        """x plus what the layers make of `padded`, which is x with its margins."""
         as_image = padded.unsqueeze(1).permute(0, 3, 1, 2)  # (B, C, 1, T): channels-last, no copy
         mixed = F.conv2d(as_image, self.mix, groups=self.mix.shape[0]).permute(0, 2, 3, 1).squeeze(1)
         return x + self.scale * self.reduce(F.gelu(self.expand(self.norm(mixed))))

@@ -28,12 +28,10 @@ class SpectralDecoder(Float32Buffers):
         kernels, expansion = (config.fine_kernel, config.coarse_kernel), config.expansion
         self.register_buffer("window", torch.hann_window(config.size), persistent=False)
         self.coarse = nn.Sequential(
-            *[ConvNeXt(coarse, kernels[1], expansion, causal=True) for _ in range(coarse_blocks)]
+            *[ConvNeXt(coarse, kernels[1], expansion, lookahead=0) for _ in range(coarse_blocks)]
         )
         self.split = nn.Linear(coarse, config.fold * fine)
-        self.fine = nn.Sequential(
-            *[ConvNeXt(fine, kernels[0], expansion, causal=False) for _ in range(fine_blocks)]
-        )
+        self.fine = nn.Sequential(*[ConvNeXt(fine, kernels[0], expansion) for _ in range(fine_blocks)])
         self.norm = nn.LayerNorm(fine)
         self.head = nn.Linear(fine, config.size + 2)
         self.width = coarse

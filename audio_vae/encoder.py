@@ -42,7 +42,7 @@ class SpectralEncoder(Float32Buffers):
 
 
 def _blocks(width: int, count: int, kernel: int, expansion: float) -> nn.Sequential:
-    return nn.Sequential(*[ConvNeXt(width, kernel, expansion, causal=False) for _ in range(count)])
+    return nn.Sequential(*[ConvNeXt(width, kernel, expansion) for _ in range(count)])
 
 
 class EncoderStage(nn.Module):

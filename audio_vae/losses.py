@@ -88,13 +88,17 @@ def least_squares(judged: Sequence[Sequence[Tensor]], wanted: float) -> Tensor:
     return torch.stack([(maps[-1].float() - wanted).square().mean() for maps in judged]).mean()
 
 
-def feature_matching(made: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+def feature_matching(
+    made: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]], relative: bool = False
+) -> Tensor:
     """Mean absolute difference of the feature maps without the logits (HiFi-GAN, section 2.4).
 
-    Gradients flow into `made` only.
+    Gradients flow into `made` only. With `relative`, each map's difference is divided by the mean size of the
+    real map.
     """
     differences = [
         (ours.float() - goal.detach().float()).abs().mean()
+        / (goal.detach().float().abs().mean().clamp(min=1e-6) if relative else 1.0)
         for maps, goals in zip(made, real, strict=True)
         for ours, goal in zip(maps[:-1], goals[:-1], strict=True)
     ]

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from audio_vae.bottleneck import Bottleneck
-from audio_vae.config import AudioVAEConfig
+from audio_vae.config import AudioVAEConfig, SourceFilterConfig
 from audio_vae.decoder import ConvolutionalDecoder, SpectralDecoder, decoder_receptive_field
 from audio_vae.encoder import ConvolutionalEncoder, SpectralEncoder, encoder_receptive_field
+from audio_vae.source_filter import (
+    SourceFilterDecoder,
+    SourceFilterEncoder,
+    StreamState,
+    receptive_fields,
+)
 
 
 @dataclass
@@ -21,6 +27,7 @@ class DecoderState:
         pending: latents (B, n, C) from frame `first` on, which later windows still need.
         first: index of the first pending frame.
         done: number of frames decoded so far.
+        rows: state of the source-filter decoder, which continues instead of decoding windows again.
 
     The window of latents that a chunk is decoded from depends only on the position of the chunk. The samples
     therefore do not depend on the lengths of the pieces in which the latents arrive.
@@ -29,6 +36,7 @@ class DecoderState:
     pending: Tensor | None = field(default=None)
     first: int = 0
     done: int = 0
+    rows: list[StreamState] = field(default_factory=list)
 
 
 @dataclass
@@ -51,6 +59,9 @@ class EncoderState:
 class AudioVAE(nn.Module):
     """A variational autoencoder of speech whose latents have the frame rate of the video.
 
+    In the source-filter form, `encode` and `decode` process one chunk of one row at a time. So the results of
+    a stream equal those of the whole signal to the bit, and those of a row alone those of the row in a batch.
+
     The weights may be float32, bfloat16 or float16. Inputs of any floating-point type are converted; latents
     and waveforms are returned in float32.
 
@@ -67,12 +78,20 @@ class AudioVAE(nn.Module):
         self.config = config
         self.sample_rate, self.hop = config.sample_rate, config.hop
         self.frame_rate, self.latent_dim = config.frame_rate, config.latent_dim
-        self.context, self.lookahead = decoder_receptive_field(config.form)
-        self.encoder_context, self.encoder_lookahead = encoder_receptive_field(config.form)
-        self.encoder: SpectralEncoder | ConvolutionalEncoder
-        self.decoder: SpectralDecoder | ConvolutionalDecoder
+        form = config.form
+        if isinstance(form, SourceFilterConfig):
+            encoder_field, decoder_field = receptive_fields(form)
+        else:
+            encoder_field, decoder_field = encoder_receptive_field(form), decoder_receptive_field(form)
+        self.encoder_context, self.encoder_lookahead = encoder_field
+        self.context, self.lookahead = decoder_field
+        self.encoder: SourceFilterEncoder | SpectralEncoder | ConvolutionalEncoder
+        self.decoder: SourceFilterDecoder | SpectralDecoder | ConvolutionalDecoder
         self.whisper: nn.Module | None = None
-        if config.spectral is not None:
+        if config.source_filter is not None:
+            self.encoder = SourceFilterEncoder(config.source_filter, config.sample_rate)
+            self.decoder = SourceFilterDecoder(config.source_filter, config.sample_rate)
+        elif config.spectral is not None:
             self.encoder = SpectralEncoder(config.spectral, config.sample_rate)
             self.decoder = SpectralDecoder(config.spectral)
         else:
@@ -119,7 +138,9 @@ class AudioVAE(nn.Module):
             ValueError: a state was passed, but the model has a Whisper branch.
         """
         if state is None:
-            return self.posterior(pcm)[0]
+            if self.config.source_filter is None:
+                return self.posterior(pcm)[0]
+            return self.encode(pcm, EncoderState(), last=True)
         if not self.encodes_streams:
             raise ValueError(
                 "a model with a Whisper branch encodes whole signals only: call encode without a state"
@@ -134,12 +155,18 @@ class AudioVAE(nn.Module):
                 break
             begin = max(0, state.done - self.encoder_context)
             until = (stop + self.encoder_lookahead - state.first) * self.hop
-            latents = self.encode(held[:, (begin - state.first) * self.hop : until])
+            latents = self._means(held[:, (begin - state.first) * self.hop : until])
             pieces.append(latents[:, state.done - begin : stop - begin])
             state.done = min(stop, end)
         keep = max(state.first, state.done - self.encoder_context)
         state.pending, state.first = held[:, (keep - state.first) * self.hop :].clone(), keep
         return torch.cat(pieces, dim=1)
+
+    def _means(self, pcm: Tensor) -> Tensor:
+        """Means of the posterior (B, T, C) of the window of a chunk."""
+        if self.config.source_filter is None:
+            return self.posterior(pcm)[0]
+        return torch.cat([self.posterior(row)[0] for row in pcm.split(1)])
 
     def decode(self, latents: Tensor, state: DecoderState | None = None, last: bool = False) -> Tensor:
         """Waveform of latents (B, T, C), in float32.
@@ -156,6 +183,8 @@ class AudioVAE(nn.Module):
                 f"latents must be (batch, frames, {self.latent_dim}), not {tuple(latents.shape)}"
             )
         latents = latents.float()
+        if isinstance(self.decoder, SourceFilterDecoder):
+            return self._continue(latents, state or DecoderState(), last or state is None)
         if state is None:
             if latents.shape[1] == 0:
                 return latents.new_zeros(latents.shape[0], 0)
@@ -177,4 +206,25 @@ class AudioVAE(nn.Module):
             state.done = min(stop, end)
         keep = max(state.first, state.done - self.context)
         state.pending, state.first = held[:, keep - state.first :].clone(), keep
+        return torch.cat(pieces, dim=1)
+
+    def _continue(self, latents: Tensor, state: DecoderState, last: bool) -> Tensor:
+        """Decode the next piece of a stream with the source-filter decoder."""
+        assert isinstance(self.decoder, SourceFilterDecoder)
+        held = latents if state.pending is None else torch.cat((state.pending, latents), dim=1)
+        state.rows = state.rows or [StreamState() for _ in held]
+        pieces, chunk = [latents.new_zeros(latents.shape[0], 0)], self.config.chunk
+        ends = last and state.first + held.shape[1] > 0
+        while ends or held.shape[1]:
+            count = chunk if state.first else chunk + self.lookahead
+            final = held.shape[1] < count
+            if final and not last:
+                break
+            hidden = [self.bottleneck.hidden(row) for row in held[:, :count].split(1)]
+            size = None if final else chunk * self.hop
+            rows = zip(hidden, state.rows, strict=True)
+            pieces.append(torch.cat([self.decoder.chunk(row, own, size) for row, own in rows]))
+            state.first, state.done = state.first + count, state.done + pieces[-1].shape[1] // self.hop
+            held, ends = held[:, count:], not final and last
+        state.pending = held.clone()
         return torch.cat(pieces, dim=1)

@@ -26,7 +26,7 @@ PACKAGE_FOLDERS = {name: PUPPET / name for name in ("talker", "audio_vae", "moti
     "recogniser": RECOGNISER,
     "sync": SYNC,
 }
-NOT_IN_PACKAGE = ("audio_vae_adversarial", "motion_ae_selfsupervised")
+NOT_IN_PACKAGE = ("audio_vae_adversarial", "audio_vae_source_filter", "motion_ae_selfsupervised")
 
 
 def export(component: str, run: Path, folder: Path) -> None:

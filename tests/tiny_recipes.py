@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from recipes import (
     ranks,
     train_audio_vae,
     train_audio_vae_adversarial,
+    train_audio_vae_source_filter,
     train_motion_ae,
     train_motion_ae_selfsupervised,
     train_recogniser,
@@ -32,6 +34,7 @@ from recipes import (
 from recipes.configs.override import override
 from recipes.configs.talker import TalkerRun
 from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
+from recipes.data.world import FLOOR, STEP, WIDTH, WorldBank
 from recipes.engine import Engine
 from talker.clock import SAMPLE_RATE
 
@@ -106,6 +109,28 @@ def audio_vae_adversarial(folder: Path, run: train_audio_vae_adversarial.Adversa
     return train_audio_vae_adversarial.train(folder, run, model, (speech(run.clips), speech(run.heldout)))
 
 
+def write_bank(folder: Path, clips: int = 4) -> None:
+    """Write a speech bank of noise, with features of noise; the last clip of each split is short."""
+    for split in ("train", "heldout"):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        pcm = [*speech(clips - 1), speech(1)[0][:1000]]
+        counts = [len(clip) // STEP for clip in pcm]
+        rows = np.random.default_rng(0).uniform(-0.5, 0.5, (sum(counts), WIDTH))
+        rows[:, 1] = rows[:, 1] > 0
+        rows[:, 2:] += FLOOR / 2
+        np.save(folder / split / "00000.npy", torch.cat(pcm).numpy())
+        np.save(folder / split / "00000.world.npy", rows.astype(np.float16))
+        (folder / split / "00000.json").write_text(json.dumps([{"samples": len(clip)} for clip in pcm]))
+
+
+def audio_vae_source_filter(folder: Path, run: train_audio_vae_source_filter.SourceFilterRun) -> Engine:
+    if ranks.rank() == 0:
+        write_bank(folder / "bank")
+    ranks.barrier()
+    banks = WorldBank(folder / "bank", "train"), WorldBank(folder / "bank", "heldout")
+    return train_audio_vae_source_filter.train(folder, run, banks)
+
+
 def motion_ae(folder: Path, run: train_motion_ae.MotionAERun) -> Engine:
     bank = Bank(256)
     heldout = train_motion_ae.to_batch(bank.first(run.heldout), run.weights)
@@ -143,7 +168,8 @@ def talker(folder: Path, run: TalkerRun) -> Engine:
 RECIPES: dict[str, Callable[[Path, Any], Engine]] = {
     recipe.__name__: recipe
     for recipe in (
-        *(audio_vae, audio_vae_adversarial, motion_ae, motion_ae_selfsupervised),
+        *(audio_vae, audio_vae_adversarial, audio_vae_source_filter),
+        *(motion_ae, motion_ae_selfsupervised),
         *(speaker, recogniser, sync, talker),
     )
 }
