@@ -24,6 +24,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from talker.signals import announce
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.train_audio_vae_source_filter")
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

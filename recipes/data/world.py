@@ -16,6 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from talker.signals import announce, command, exit_on_signals
+
+if __name__ == "__main__":  # before imports that take seconds
+    announce("recipes.data.world")
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -231,10 +236,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="folder of the bank")
-    try:
-        write(parser.parse_args().folder)
-    except (ImportError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
+    folder = parser.parse_args().folder
+    with exit_on_signals(f"finished files in {folder} are kept; continue with: {command()}"):
+        try:
+            write(folder)
+        except (ImportError, ValueError) as error:
+            parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":
