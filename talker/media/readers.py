@@ -171,12 +171,12 @@ def timed_frames(container: av.container.InputContainer, track: int) -> Iterator
 
 
 def check_sound(path: str | Path) -> None:
-    """Check that a file has an audio track, from its header.
+    """Check that a file has an audio track, from its start.
 
     Raises:
         UserError: the file is missing, cannot be read, or has no audio track.
     """
-    with _open_audio(check_input(path)):
+    with _open_audio(check_input(path), seconds=0):
         pass
 
 
