@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -75,6 +75,9 @@ def _started(context: ForkServerContext, work: Callable[..., None], job: Job) ->
     while True:
         process = context.Process(target=_run, args=(work, job), daemon=True)
         # The server and its processes inherit the blocked signals: the parent handles them and ends them.
+        # The start of the resource tracker unblocks them, so it must be running before the server starts.
+        with blocked_signals():
+            resource_tracker.ensure_running()
         with blocked_signals():
             forkserver.ensure_running()
         with contextlib.suppress(EOFError, ConnectionError):

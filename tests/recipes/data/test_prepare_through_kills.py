@@ -6,6 +6,7 @@ The source is a folder of twenty videos, one of each kind.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from talking_videos import FOLDER, KEPT, write_folder
 
 from recipes.data.prepare.__main__ import LOST
 from recipes.data.prepare.clips import Record
+from recipes.data.prepare.parallel import in_processes
 from recipes.data.prepared import Prepared
 from recipes.data.validate import check
 from talker.signals import SIGNALS
@@ -141,6 +143,14 @@ def test_a_changed_video_is_prepared_again_through_kills(tmp_path: Path) -> None
     assert kept.items() <= finished(out).items()
     assert tree(out) == tree(fresh)
     assert check(out)[1] == []
+
+
+def test_workers_do_not_receive_the_signals_of_the_command(tmp_path: Path) -> None:
+    job = (f"grep SigBlk /proc/$PPID/status > {tmp_path}/blocked",)
+    assert [code for _, code in in_processes(os.system, [job], 1)] == [0]
+    blocked = int((tmp_path / "blocked").read_text().split()[1], 16)
+    assert all(blocked >> (number - 1) & 1 for number in SIGNALS)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.parametrize("number", SIGNALS)
