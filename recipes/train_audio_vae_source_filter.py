@@ -139,7 +139,7 @@ def puppet() -> SourceFilterRun:
 
 def tiny() -> SourceFilterRun:
     """For tests: tiny networks; seconds."""
-    few = dataclasses.replace(puppet(), model=AudioVAEConfig.tiny_source_filter(), steps=4, rows=2, heldout=2)
+    few = dataclasses.replace(puppet(), model=AudioVAEConfig.tiny_source_filter(), steps=4, rows=4, heldout=2)
     few = dataclasses.replace(few, discriminator=DiscriminatorConfig.tiny(), frames=4, judged=2)
     return dataclasses.replace(few, spectra_from=0.25, adversary_from=0.5, log_every=1, validate_every=2)
 

@@ -405,10 +405,11 @@ def main() -> None:
                 lost = ", ".join(f"{why} {count}" for why, count in dropped.items())
                 print(f"{options.data}: clips or parts of clips that are ignored: {lost}", flush=True)
         else:
+            bank = Path(run.bank) if run.bank else None
             with ranks.rank_zero_first():
-                heldout = latents(options.run.parent, "heldout", run.heldout)
+                heldout = latents(options.run.parent, "heldout", run.heldout, bank=bank)
                 check_widths(heldout, run.model)  # before the many training clips are made
-                held = latents(options.run.parent, "train", run.clips)
+                held = latents(options.run.parent, "train", run.clips, bank=bank)
         check_widths(held, run.model)
         assert isinstance(trainer.ema_module, TalkerModel)
         own = heldout if isinstance(heldout, Prepared) else None

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import errno
 import importlib.metadata
 import json
 import logging
@@ -88,7 +89,9 @@ def _run(arguments: list[str] | None, began: float) -> int:
         log.error("%s", error)
         return 2
     except (OSError, MemoryError) as error:
-        log.error("%s; free disk space or memory and try again", error)
+        number = getattr(error, "errno", errno.ENOMEM)  # None: from a library that cannot be loaded
+        advice = "free disk space or memory and try again" if number else "run `talker doctor`"
+        log.error("%s; %s", error, advice)
         return 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from talker.errors import UserError
 
-# Distribution -> what it is for, and how to install it.
 CORE = ("torch", "torchaudio", "torchvision", "transformers", "einops", "safetensors", "numpy", "av", "gruut")
+FITTED = ("torchaudio", "torchvision")  # their compiled code loads with one version of torch only
+# Distribution -> what it is for.
 OPTIONAL = {
     "openai-whisper": "transcripts (--transcribe)",
     "opencv-python": "face detection of data preparation",
@@ -118,6 +120,12 @@ def _packages(found: Report) -> Iterator[str]:
         yield f"{name} {version or 'is missing'}"
         if version is None:
             found.problems.append(f"install {name}: run make demo, or python3 -m pip install {name}")
+    for name in FITTED:
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError) as error:
+            yield f"{name} cannot be loaded: {error}"
+            found.problems.append(f"install {name} again, of the version that fits torch: run make demo")
     try:
         import av
 

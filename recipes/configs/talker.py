@@ -95,6 +95,7 @@ class TalkerRun(Run):
         sampling: how clips are generated in validation.
         precision: of the forward pass; weights and their updates are float32.
         recompute: gradient checkpointing: keep only the input of each backbone layer for the backward pass.
+        bank: folder of the bank of speech that the corpus speaks from; empty for espeak.
         clips, heldout: clips of the corpus to train on and to validate on.
         generate_every: steps between two generations of sample clips, which take seconds each; 0: never.
     """
@@ -107,6 +108,7 @@ class TalkerRun(Run):
     sampling: Sampling
     precision: Literal["float32", "bfloat16"] = "float32"
     recompute: bool = False
+    bank: str = "runs/speech"
     clips: int = 12_000
     heldout: int = 200
     validate_every: int = 500
@@ -203,6 +205,7 @@ def tiny() -> TalkerRun:
         steps=50,
         optim=dataclasses.replace(run.optim, warmup=5),
         batch=Batch(rows=8, micro=240, repeat=1),
+        bank="",
         log_every=1,
         validate_every=25,
         generate_every=0,

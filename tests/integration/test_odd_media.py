@@ -12,7 +12,7 @@ from PIL import Image
 from prepared_data import tiny_codecs
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
-from puppet.corpus import Corpus
+from puppet.corpus import bench
 from recipes.data.prepare.clips import Record, make_clips
 from recipes.data.prepare.encode import Setup, encode_videos
 from recipes.data.prepare.sources import Source
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos of one person with the same picture and sound: plain.mp4, and the others stored in odd ways."""
     folder = tmp_path_factory.mktemp("videos")
-    clip = Corpus("heldout").clip(0)
+    clip = bench("heldout").clip(0)
     frames, pcm = clip.frames(256, 0, FRAMES), clip.pcm[: FRAMES * HOP].astype(np.float32)
     speech = write_sound(folder / "speech.m4a", "aac", SAMPLE_RATE, pcm=pcm[None])
     silence = write_sound(folder / "silence.m4a", "aac", SAMPLE_RATE, pcm=0 * pcm[None])

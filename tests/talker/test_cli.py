@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import errno
 import json
 import signal
 import subprocess
@@ -282,6 +283,34 @@ def test_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.report()
     assert not found.works
     assert found.lines[-1].startswith("  install a-package-that-nobody-has: run make demo")
+
+
+def test_packages_that_do_not_fit_torch_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "misfit.py").write_text("raise OSError('Could not load this library: misfit.so')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "FITTED", ("misfit",))
+    found = doctor.report()
+    assert "  misfit cannot be loaded: Could not load this library: misfit.so" in found.lines
+    assert found.lines[-1].startswith("  install misfit again, of the version that fits torch")
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError("Could not load this library: a.so"), "run `talker doctor`"),
+        (OSError(errno.ENOSPC, "No space left on device"), "free disk space or memory"),
+        (MemoryError("too little"), "free disk space or memory"),
+    ],
+)
+def test_errors_of_the_system_say_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys, error: Exception, advice: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "report", fail)
+    assert main(["doctor"]) == 2
+    assert advice in capsys.readouterr().err
 
 
 def test_info_lists_models_portraits_and_voices(capsys) -> None:
