@@ -264,6 +264,11 @@ def test_written_files_agree_with_the_clip(tmp_path: Path, clips: list[Clip]) ->
     write(clip, tmp_path, size=64)
     with av.open(str(tmp_path / f"train-{clip.index:06d}.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == len(clip.motion)
+        assert "Speech: synthesised by eSpeak NG. Picture: rendered" in container.metadata["comment"]
+    with av.open(str(tmp_path / f"train-{clip.index:06d}.wav")) as container:
+        found = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+        assert container.metadata["comment"].endswith("Speech: synthesised by eSpeak NG.")
+    assert np.array_equal(found, (clip.pcm * 32767).round().astype(np.int16))
     record = json.loads((tmp_path / f"train-{clip.index:06d}.json").read_text())
     assert record["text"] == clip.text
     assert np.allclose(record["motion"], clip.motion, atol=1e-4)

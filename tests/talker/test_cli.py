@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import errno
+import io
 import json
 import signal
 import subprocess

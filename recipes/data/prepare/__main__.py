@@ -15,6 +15,7 @@ left out, and why.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -164,9 +165,10 @@ def _clips(
     jobs = []
     for source in sources:
         if (folder / source.key).exists():
-            record = Record.read(folder / source.key)
-            if record.stamp == source.stamp and LOST not in record.lost:
-                continue
+            with contextlib.suppress(ValueError):  # a damaged record: the video is read again
+                record = Record.read(folder / source.key)
+                if record.stamp == source.stamp and LOST not in record.lost:
+                    continue
             (out / "latents" / f"{source.key}.npz").unlink(missing_ok=True)
             discard(folder / source.key)
         jobs.append((source, folder / source.key, resolution, found))

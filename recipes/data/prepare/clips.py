@@ -78,10 +78,13 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record:
-        """Read the record in the folder of a finished video."""
-        held = json.loads((folder / RECORD).read_text())
-        clips = [Clip(c["first"], c["last"], tuple(Cue(**cue) for cue in c["cues"])) for c in held["clips"]]
-        return cls(held["name"], held["stamp"], clips, held["lost"], held["notes"])
+        """Read the record in the folder of a finished video. Raises ValueError if it is damaged."""
+        try:
+            held = json.loads((folder / RECORD).read_text())
+            clips = [Clip(c["first"], c["last"], tuple(Cue(**cue) for cue in c["cues"])) for c in held["clips"]]
+            return cls(held["name"], held["stamp"], clips, held["lost"], held["notes"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
 
     def write(self, folder: Path) -> None:
         """Write the record into the folder of a video."""

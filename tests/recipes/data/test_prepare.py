@@ -235,6 +235,11 @@ def test_a_crash_is_final_and_any_other_loss_is_tried_again_by_the_next_run(
     assert tried == [*crashes, *lost, *lost]
     reasons = ["crashed"] * len(crashes) + [main_module.LOST] * len(lost)
     assert [list(record.lost) for record in records] == [[why] for why in reasons]
+    for damage in ("", '{"name": "a.mp4"}', '{"clips": [[]]}'):
+        tried.clear()
+        (tmp_path / "clips" / sources[0].key / "record.json").write_text(damage)
+        main_module._clips(sources[:2], tmp_path, Setup(PUPPET, "cpu", None, 0.0), None, 1)
+        assert tried == [crashes[0]]  # the video of a damaged record is read again
 
 
 def test_running_out_of_memory_is_not_recorded_as_a_fault_of_the_video(
