@@ -81,7 +81,10 @@ class Record:
         """Read the record in the folder of a finished video. Raises ValueError if it is damaged."""
         try:
             held = json.loads((folder / RECORD).read_text())
-            clips = [Clip(c["first"], c["last"], tuple(Cue(**cue) for cue in c["cues"])) for c in held["clips"]]
+            clips = [
+                Clip(one["first"], one["last"], tuple(Cue(**cue) for cue in one["cues"]))
+                for one in held["clips"]
+            ]
             return cls(held["name"], held["stamp"], clips, held["lost"], held["notes"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
