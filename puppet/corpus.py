@@ -22,7 +22,7 @@ from puppet.mixes import Mix
 from puppet.motion import MOTION, animate
 from puppet.sentences import SPLITS, Split, sentence
 from puppet.speech import PAUSE, Phoneme, Speech, speak
-from puppet.speech_bank import FOLDER, SpeechBank, key
+from puppet.speech_bank import FOLDER, SpeechBank
 from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, VoiceParameters, voice
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.progress import track
@@ -79,20 +79,18 @@ class Corpus:
 
     There is no last clip: the recordings of the bank are used again with other people, motion and silences.
 
+    Attributes:
+        speech: what identifies the speech.
+
     Raises:
         FileNotFoundError: there is no bank in the folder.
-        ValueError: the split is unknown, or the bank was made by another text frontend, teacher or text list.
+        ValueError: the split is unknown, or the bank is damaged or outdated.
     """
 
     def __init__(self, split: Split = "train", seed: int = 0, bank: Path = FOLDER) -> None:
         _check(split)
-        self.split, self.seed = split, seed
-        self.bank = SpeechBank(bank, split)
-        if self.bank.key != key():
-            raise ValueError(
-                f"{bank} holds speech of another text frontend or teacher: remove it and make it again by "
-                f"python -m puppet.speech_bank {bank}"
-            )
+        self.split, self.seed, self.bank = split, seed, SpeechBank(bank, split)
+        self.speech = self.bank.key
 
     def clip(self, index: int) -> Clip:
         """Return clip `index`: the same on every call, in any order and in any process.
@@ -113,6 +111,8 @@ class Corpus:
 
 class BenchCorpus:
     """The clips of one split, which espeak speaks, without a bank. Raises ValueError for an unknown split."""
+
+    speech = "espeak"
 
     def __init__(self, split: Split = "train", seed: int = 0) -> None:
         _check(split)
@@ -139,6 +139,11 @@ def bench(split: Split = "train", seed: int = 0) -> BenchCorpus:
     Raises ValueError for an unknown split.
     """
     return BenchCorpus(split, seed)
+
+
+def corpus(split: Split, bank: Path | str | None) -> Corpus | BenchCorpus:
+    """The corpus that speaks from a bank; without a bank (None or "") the one of espeak. Errors as theirs."""
+    return Corpus(split, bank=Path(bank)) if bank else bench(split)
 
 
 def _check(split: Split) -> None:
@@ -290,7 +295,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     arguments = parser.parse_args()
     try:
-        corpus: Corpus | BenchCorpus = (
+        clips: Corpus | BenchCorpus = (
             bench(arguments.split, arguments.seed)
             if arguments.bench
             else Corpus(arguments.split, arguments.seed, arguments.bank)
@@ -299,7 +304,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     with exit_on_signals(f"finished clips are kept in {arguments.out}; start again with: {command()}"):
         for index in track(arguments.index, "clips", len(arguments.index)):
-            clip = corpus.clip(index)
+            clip = clips.clip(index)
             write(clip, arguments.out, arguments.size)
             print(f"{clip.split} {clip.index}: {clip.text or '(idle)'}", flush=True)
 

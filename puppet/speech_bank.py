@@ -1,7 +1,7 @@
 """A bank of the teacher's speech on disk: samples and phone times of many clips.
 
     python -m puppet.teacher                                   # once: fetches the teacher
-    python -m puppet.speech_bank runs/speech --hours 12
+    python -m puppet.speech_bank runs/speech --hours 6
     python -m puppet.speech_bank runs/speech --hours .5 --split heldout
 
 OUT/SPLIT holds two files for every 64 clips: NNNNN.npy, the samples, and NNNNN.json, what was said. Clip i of
@@ -77,6 +77,11 @@ class Record:
     tokens: list[str]
     bounds: list[int]
     pcm: NDArray[np.int16]
+
+    @property
+    def phones(self) -> list[str]:
+        """The tokens without word boundaries and marks."""
+        return [token for token in self.tokens if any(map(str.isalpha, token))]
 
     def samples(self) -> NDArray[np.float32]:
         """Samples in [-1, 1]."""
@@ -265,7 +270,7 @@ class SpeechBank:
 
     Raises:
         FileNotFoundError: there is no bank in the folder.
-        ValueError: a file is damaged.
+        ValueError: a file is damaged, or the bank was made by another text frontend, teacher or text list.
     """
 
     def __init__(self, folder: Path = FOLDER, split: Split = "train") -> None:
@@ -273,9 +278,14 @@ class SpeechBank:
         if not shards or not (folder / "bank.json").exists():
             raise FileNotFoundError(
                 f"{folder} has no speech of the split {split!r}: run python -m puppet.teacher, then "
-                f"python -m puppet.speech_bank {folder} --split {split} --hours 12"
+                f"python -m puppet.speech_bank {folder} --split {split} --hours 6"
             )
         self.key = str(json.loads((folder / "bank.json").read_text(encoding="utf-8"))["key"])
+        if self.key != key():
+            raise ValueError(
+                f"{folder} holds speech of another text frontend or teacher: remove it and make it again by "
+                f"python -m puppet.speech_bank {folder}"
+            )
         self._rows: list[dict[str, Any]] = []
         self._pcm: list[NDArray[np.int16]] = []
         for path in shards:
@@ -299,6 +309,11 @@ class SpeechBank:
         )
 
     @property
+    def voices(self) -> list[Mix]:
+        """Who speaks each clip."""
+        return [Mix(**row["voice"]) for row in self._rows]
+
+    @property
     def seconds(self) -> float:
         """Length of all clips."""
         return sum(map(len, self._pcm)) / SAMPLE_RATE
@@ -313,7 +328,7 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, nargs="?", default=FOLDER, help="folder of the bank")
     parser.add_argument(
-        "--hours", type=float, default=12, help="hours of speech that the split holds at the end"
+        "--hours", type=float, default=6, help="hours of speech that the split holds at the end"
     )
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0)

@@ -35,7 +35,7 @@ from audio_vae.conv import fold_weights, normalise_weights
 from audio_vae.losses import SpectralLoss, divergence
 from audio_vae.model import AudioVAE
 from evaluation.speech import Errors, phoneme_errors, recogniser
-from puppet.corpus import bench
+from puppet.corpus import corpus
 from puppet.sentences import Split
 from recipes import ranks
 from recipes.checkpoints import averaged_weights
@@ -58,6 +58,7 @@ class AudioVAERun(Run):
         free_nats: the divergence of a dimension is not reduced below this value, so that no dimension
             collapses.
         latent_noise: stage two: largest noise on the latents, as a share of their standard deviation.
+        bank: folder of the bank of speech; empty for espeak.
         clips, heldout: clips of the corpus to train on and to validate on; they are held in memory.
     """
 
@@ -67,6 +68,7 @@ class AudioVAERun(Run):
     kl: float = 1.5e-3
     free_nats: float = 0.3
     latent_noise: float = 0.2
+    bank: str = "runs/speech"
     clips: int = 1000
     heldout: int = 24
 
@@ -100,22 +102,26 @@ def release() -> AudioVAERun:
 def tiny() -> AudioVAERun:
     """For tests: a tiny network; seconds."""
     few = dataclasses.replace(puppet(), model=AudioVAEConfig.tiny(), steps=4, rows=2, clips=4, heldout=2)
-    return dataclasses.replace(few, log_every=1, validate_every=2)
+    return dataclasses.replace(few, bank="", log_every=1, validate_every=2)
 
 
 PRESETS = {preset.__name__: preset for preset in (puppet, release, tiny)}
 
 
-def speech(split: Split, clips: int, samples: int) -> list[Tensor]:
-    """Return the first `clips` spoken clips of a split that have at least `samples` samples.
+def spoken_clips(run: AudioVAERun) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the clips of a run to train on and to validate on: the first that are spoken and not too short.
 
-    Each is int16 PCM, to save memory.
+    Each is int16 PCM, to save memory. Errors as `puppet.corpus.corpus`.
     """
-    corpus, found, index = bench(split), list[Tensor](), 0
-    while len(found) < clips:
-        clip = corpus.clip(index)
+    return _spoken(run, "train", run.clips), _spoken(run, "heldout", run.heldout)
+
+
+def _spoken(run: AudioVAERun, split: Split, count: int) -> list[Tensor]:
+    clips, found, index = corpus(split, run.bank), list[Tensor](), 0
+    while len(found) < count:
+        clip = clips.clip(index)
         index += 1
-        if not clip.idle and len(clip.pcm) >= samples:
+        if not clip.idle and len(clip.pcm) >= run.frames * run.model.hop:
             found.append((torch.from_numpy(clip.pcm) * 32767).to(torch.int16))
     return found
 
@@ -261,9 +267,7 @@ def main() -> None:
     )
     with launch(parser) as (options, run, device):
         ranks.check_divisible(run.rows)
-        samples = run.frames * run.model.hop
-        clips = speech("train", run.clips, samples), speech("heldout", run.heldout, samples)
-        train(options.run, run, clips, options.minutes, options.freeze_encoder, device)
+        train(options.run, run, spoken_clips(run), options.minutes, options.freeze_encoder, device)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ from recipes.train_audio_vae import (
     crops,
     latent_noise,
     normal_like,
-    speech,
+    spoken_clips,
     validate,
 )
 from talker.checkpoint import CheckpointError, load_strict
@@ -123,7 +123,8 @@ def release() -> AdversarialRun:
 
 def tiny() -> AdversarialRun:
     """For tests: tiny networks; seconds."""
-    few = dataclasses.replace(puppet(), steps=4, rows=2, clips=4, heldout=2, log_every=1, validate_every=2)
+    few = dataclasses.replace(puppet(), steps=4, rows=2, bank="", clips=4, heldout=2)
+    few = dataclasses.replace(few, log_every=1, validate_every=2)
     return dataclasses.replace(few, model=AudioVAEConfig.tiny(), discriminator=DiscriminatorConfig.tiny())
 
 
@@ -309,9 +310,7 @@ def main() -> None:
             if weights is None:
                 raise ValueError("this network has a Whisper branch: give its weights with --whisper")
             load_strict(model.whisper.get_submodule("encoder"), weights, str(options.whisper))
-        samples = run.frames * model.hop
-        clips = speech("train", run.clips, samples), speech("heldout", run.heldout, samples)
-        train(options.run, run, model, clips, options.minutes, device)
+        train(options.run, run, model, spoken_clips(run), options.minutes, device)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ CTC loss (Graves et al., 2006).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,11 @@ from evaluation.speech import (
     normalise_phonemes,
     phoneme_errors,
 )
-from puppet.sentences import Split, sentence
-from puppet.speech import speak
-from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes import ranks
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.data.shards import shards
+from recipes.data.shards import claim, shards
+from recipes.data.speech import Speech, speech
 from recipes.device import to_device
 from recipes.draws import generator
 from recipes.engine import Engine
@@ -49,8 +46,6 @@ from talker.checkpoint import atomic
 from talker.clock import SAMPLE_RATE
 
 SHARD = 250
-Spoken = tuple[NDArray[np.float32], list[str]]
-"""One clip: PCM (samples,) in [-1, 1], and its normalised phonemes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +55,14 @@ class RecogniserRun(Run):
     Args:
         model: the network; its symbols are replaced by those of the training clips when the run begins.
         seconds: approximate seconds of speech in a step, over all ranks.
+        bank: folder of the bank of speech; empty for espeak.
         clips, heldout: clips to train on and to validate on.
         measured: number of held-out clips to transcribe in a validation.
     """
 
     model: RecogniserConfig
     seconds: float = 32.0
+    bank: str = "runs/speech"
     clips: int = 4000
     heldout: int = 250
     measured: int = 60
@@ -87,8 +84,8 @@ def puppet() -> RecogniserRun:
 
 def tiny() -> RecogniserRun:
     """For tests: a tiny network; seconds."""
-    few = replace(puppet(), model=RecogniserConfig.tiny(), steps=4, seconds=2.0, clips=20, heldout=4)
-    return replace(few, log_every=1, validate_every=2)
+    few = replace(puppet(), model=RecogniserConfig.tiny(), steps=4, seconds=2.0, bank="", clips=20)
+    return replace(few, heldout=4, log_every=1, validate_every=2)
 
 
 PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
@@ -119,27 +116,23 @@ class Sounds:
         return torch.from_numpy(part.astype(np.float32)) / 32768
 
 
-def corpus_speech(split: Split, index: int) -> Spoken:
-    """Return sentence `index` of a split of the corpus; the voices of the split take turns."""
-    voices = TRAIN_VOICES if split == "train" else HELDOUT_VOICES
-    speech = speak(sentence(split, index), voice(voices[index % len(voices)]))
-    return speech.pcm, normalise_phonemes(p.symbol for p in speech.phonemes)
+def prepare(folder: Path, spoken: Speech, count: int) -> Sounds:
+    """Return the first `count` utterances, which are stored once in shards in `folder`.
 
-
-def prepare(
-    run: Path, split: Split, count: int, clip: Callable[[Split, int], Spoken] = corpus_speech
-) -> Sounds:
-    """Return the first `count` clips of a split, which are synthesised once into shards under `run`."""
+    Raises:
+        ValueError: the folder holds other speech, or there are fewer utterances.
+    """
+    claim(folder, "speech", spoken.name)
 
     def make(numbers: range) -> dict[str, NDArray[Any]]:
-        clips = [clip(split, i) for i in numbers]
+        clips = [spoken.read(i) for i in numbers]
         return {
-            "pcm": np.concatenate([(p * 32767).round().astype(np.int16) for p, _ in clips]),
-            "lengths": np.array([len(p) for p, _ in clips]),
-            "labels": np.array([" ".join(labels) for _, labels in clips]),
+            "pcm": np.concatenate([(clip.pcm * 32767).round().astype(np.int16) for clip in clips]),
+            "lengths": np.array([len(clip.pcm) for clip in clips]),
+            "labels": np.array([" ".join(normalise_phonemes(clip.phones)) for clip in clips]),
         }
 
-    held = shards(run / split, count, SHARD, make)
+    held = shards(folder, count, SHARD, make)
     starts = np.concatenate([[0], np.cumsum(held["lengths"])])
     return Sounds(held["pcm"], starts, [str(labels).split() for labels in held["labels"]])
 
@@ -284,8 +277,8 @@ def main() -> None:
     """Run the command line."""
     with launch(argument_parser("recogniser", __doc__, PRESETS)) as (options, run, device):
         with ranks.rank_zero_first():
-            sounds = prepare(options.run, "train", run.clips)
-            unseen = prepare(options.run, "heldout", run.heldout)
+            sounds = prepare(options.run / "train", speech(run.bank, "train"), run.clips)
+            unseen = prepare(options.run / "heldout", speech(run.bank, "heldout"), run.heldout)
             symbols = symbols_of(options.run, sounds)
         run = replace(run, model=replace(run.model, symbols=symbols))
         train(options.run, run, sounds, unseen, options.minutes, device)

@@ -36,13 +36,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from puppet.sentences import sentence
-from puppet.speech import speak
-from puppet.voices import HELDOUT_VOICES, TRAIN_VOICES, voice
 from recipes import ranks
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.data.shards import shards
+from recipes.data.shards import claim, shards
+from recipes.data.speech import BankSpeech, EspeakSpeech, speech
 from recipes.draws import generator
 from recipes.engine import Engine
 from recipes.launch import argument_parser, launch
@@ -52,8 +50,6 @@ from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 
 SHARD = 256
 LONGEST = 5 * SAMPLE_RATE
-VOICES = {"train": TRAIN_VOICES, "heldout": HELDOUT_VOICES}
-Split = Literal["train", "heldout"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +63,8 @@ class SpeakerRun(Run):
         loss: "pairs" for `pair_loss`, "margin" for `margin_loss`.
         scale: factor of the cosines in the loss.
         margin: the margin of `margin_loss`, in radians.
-        sentences, heldout: sentences of each training voice and of each unseen voice.
+        bank: folder of the bank of speech; empty for espeak.
+        sentences, heldout: most sentences of each training voice and of each unseen voice.
     """
 
     model: SpeakerEncoderConfig
@@ -76,7 +73,8 @@ class SpeakerRun(Run):
     loss: Literal["pairs", "margin"] = "pairs"
     scale: float = 20.0
     margin: float = 0.2
-    sentences: int = 4
+    bank: str = "runs/speech"
+    sentences: int = 8
     heldout: int = 3
 
     def without_zero(self) -> str:
@@ -103,7 +101,7 @@ def margin() -> SpeakerRun:
 def tiny() -> SpeakerRun:
     """For tests: a tiny network; seconds."""
     few = replace(puppet(), model=SpeakerEncoderConfig.tiny(), steps=4, rows=4, sentences=2, heldout=2)
-    return replace(few, log_every=1, validate_every=2)
+    return replace(few, bank="", log_every=1, validate_every=2)
 
 
 PRESETS = {preset.__name__: preset for preset in (puppet, margin, tiny)}
@@ -145,23 +143,25 @@ class Sounds:
         return torch.from_numpy(whole[first : first + samples].astype(np.float32)) / 32768
 
 
-def prepare(run: Path, split: Split, each: int) -> Sounds:
-    """Return `each` sentences of every voice of a split.
+def prepare(folder: Path, spoken: BankSpeech | EspeakSpeech, each: int) -> Sounds:
+    """Return the first `each` utterances of every voice, which are stored once in shards in `folder`.
 
-    They are synthesised once, into shards under `run`.
+    Raises ValueError if the folder holds other speech.
     """
-    voices = VOICES[split]
+    claim(folder, "speech", spoken.name)
+    chosen = spoken.of_each_voice(each)
 
     def make(numbers: range) -> dict[str, NDArray[Any]]:
-        spoken = [speak(sentence(split, i), voice(voices[i % len(voices)])).pcm[:LONGEST] for i in numbers]
+        clips = [spoken.read(chosen[i]) for i in numbers]
         return {
-            "pcm": np.concatenate([(pcm * 32767).round().astype(np.int16) for pcm in spoken]),
-            "lengths": np.array([len(pcm) for pcm in spoken]),
-            "labels": np.array([i % len(voices) for i in numbers]),
+            "pcm": np.concatenate([(clip.pcm[:LONGEST] * 32767).round().astype(np.int16) for clip in clips]),
+            "lengths": np.array([len(clip.pcm[:LONGEST]) for clip in clips]),
+            "labels": np.array([clip.voice for clip in clips]),
         }
 
-    held = shards(run / split, each * len(voices), SHARD, make)
-    return Sounds(held["pcm"], np.concatenate([[0], np.cumsum(held["lengths"])]), held["labels"])
+    held = shards(folder, len(chosen), SHARD, make)
+    labels = np.unique(held["labels"], return_inverse=True)[1]
+    return Sounds(held["pcm"], np.concatenate([[0], np.cumsum(held["lengths"])]), labels)
 
 
 def draw(sounds: Sounds, run: SpeakerRun, step: int) -> tuple[Tensor, Tensor]:
@@ -347,8 +347,8 @@ def main() -> None:
     with launch(argument_parser("speaker", __doc__, PRESETS)) as (options, run, device):
         ranks.check_divisible(run.rows)
         with ranks.rank_zero_first():
-            sounds = prepare(options.run, "train", run.sentences)
-            unseen = prepare(options.run, "heldout", run.heldout)
+            sounds = prepare(options.run / "train", speech(run.bank, "train"), run.sentences)
+            unseen = prepare(options.run / "heldout", speech(run.bank, "heldout"), run.heldout)
         train(options.run, run, sounds, unseen, options.minutes, device)
 
 

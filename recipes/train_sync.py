@@ -35,13 +35,13 @@ from evaluation.sync import (
     lower_face,
     offset_scores,
 )
-from puppet.corpus import bench
+from puppet.corpus import BenchCorpus, Corpus, corpus
 from puppet.motion import MOTION
-from puppet.sentences import Split
+from puppet.sentences import SPLITS, Split
 from recipes import ranks
 from recipes.checkpoints import averaged_weights
 from recipes.configs.run import Optim, Run
-from recipes.data.shards import Arrays, shards
+from recipes.data.shards import Arrays, claim, shards
 from recipes.device import to_device
 from recipes.draws import generator
 from recipes.engine import Engine
@@ -64,6 +64,7 @@ class SyncRun(Run):
         model: the network.
         rows: clips in a step, over all ranks.
         pair, lips: weights of these losses; the loss of the shift has weight 1.
+        bank: folder of the bank of speech; empty for espeak.
         clips, heldout: clips to train on and to validate on.
     """
 
@@ -71,6 +72,7 @@ class SyncRun(Run):
     rows: int = 8
     pair: float = 0.5
     lips: float = 40.0
+    bank: str = "runs/speech"
     clips: int = 600
     heldout: int = 50
 
@@ -91,8 +93,8 @@ def puppet() -> SyncRun:
 
 def tiny() -> SyncRun:
     """For tests: a tiny network; seconds."""
-    few = replace(puppet(), model=SyncConfig.tiny(), steps=4, rows=2, clips=4, heldout=2)
-    return replace(few, log_every=1, validate_every=2)
+    few = replace(puppet(), model=SyncConfig.tiny(), steps=4, rows=2, bank="", clips=4)
+    return replace(few, heldout=2, log_every=1, validate_every=2)
 
 
 PRESETS = {preset.__name__: preset for preset in (puppet, tiny)}
@@ -113,14 +115,14 @@ class Scene:
     lips: NDArray[np.float32]
 
 
-def corpus_scene(split: Split, index: int) -> Scene:
+def scene(spoken: Corpus | BenchCorpus, index: int) -> Scene:
     """Return 64 frames at a random position of a clip of the corpus.
 
     It is clip 3 * `index`, or, if that is idle or too short, the first suitable one at steps of 1,000,003.
     """
-    corpus, number = bench(split), index * 3
+    number = index * 3
     while True:
-        clip = corpus.clip(number)
+        clip = spoken.clip(number)
         if not clip.idle and len(clip.motion) >= FRAMES:
             break
         number += 1_000_003  # a clip that no other scene uses
@@ -131,19 +133,27 @@ def corpus_scene(split: Split, index: int) -> Scene:
     return Scene(clip.frames(size=SIDE, start=start, stop=stop), pcm, lips)
 
 
-def prepare(
-    run: Path, split: Split, count: int, scene: Callable[[Split, int], Scene] = corpus_scene
-) -> Arrays:
-    """Return `count` clips of a split, which are rendered once into shards under `run`.
+def prepare(folder: Path, speech: str, make_scene: Callable[[int], Scene], count: int) -> Arrays:
+    """Return the first `count` scenes, which are rendered once into shards in `folder`.
+
+    Args:
+        folder: of the shards.
+        speech: identifies the speech of the scenes.
+        make_scene: returns a scene by its index.
+        count: number of scenes.
 
     Returns:
         crops: (N, 64, 56, 56) uint8, lower halves of the faces;
         pcm: (N, 61440) int16;
         lips: (N, 64, L) float32.
+
+    Raises:
+        ValueError: the folder holds scenes with other speech.
     """
+    claim(folder, "speech", speech)
 
     def make(numbers: range) -> Arrays:
-        scenes = [scene(split, i) for i in numbers]
+        scenes = [make_scene(i) for i in numbers]
         frames = (from_uint8(torch.from_numpy(s.frames).movedim(-1, 1), low=0) for s in scenes)
         crops = [to_uint8(lower_face(f, MARGIN), low=0).numpy() for f in frames]
         return {
@@ -152,7 +162,7 @@ def prepare(
             "lips": np.stack([s.lips for s in scenes]).astype(np.float32),
         }
 
-    return shards(run / split, count, SHARD, make)
+    return shards(folder, count, SHARD, make)
 
 
 @dataclass(frozen=True)
@@ -288,13 +298,17 @@ def averaged(folder: Path) -> SyncNet:
     return net
 
 
+def _scenes(folder: Path, run: SyncRun, split: Split) -> Arrays:
+    spoken, count = corpus(split, run.bank), run.clips if split == "train" else run.heldout
+    return prepare(folder / split, spoken.speech, lambda index: scene(spoken, index), count)
+
+
 def main() -> None:
     """Run the command line."""
     with launch(argument_parser("sync", __doc__, PRESETS)) as (options, run, device):
         ranks.check_divisible(run.rows)
         with ranks.rank_zero_first():
-            scenes = prepare(options.run, "train", run.clips)
-            unseen = prepare(options.run, "heldout", run.heldout)
+            scenes, unseen = (_scenes(options.run, run, split) for split in SPLITS)
         train(options.run, run, scenes, unseen, options.minutes, device)
 
 

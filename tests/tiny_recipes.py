@@ -34,6 +34,7 @@ from recipes import (
 from recipes.configs.override import override
 from recipes.configs.talker import TalkerRun
 from recipes.data.frame_bank import FLOW_SIZE, SURFACE, Pairs
+from recipes.data.speech import Spoken
 from recipes.data.world import FLOOR, STEP, WIDTH, WorldBank
 from recipes.engine import Engine
 from talker.clock import SAMPLE_RATE
@@ -88,12 +89,17 @@ def hum(voices: int) -> train_speaker.Sounds:
     return train_speaker.Sounds(np.concatenate(tones).astype(np.int16), starts, np.arange(2 * voices) // 2)
 
 
-def spoken(split: str, index: int) -> train_recogniser.Spoken:
-    pcm = np.random.default_rng(index).normal(0, 0.1, 4800 + 480 * (index % 5)).astype(np.float32)
-    return pcm, ["a", "t", "a"][: index % 4]
+class Noise:
+    """A replacement for the speech of a corpus: noise, with up to three phones."""
+
+    name = "noise"
+
+    def read(self, index: int) -> Spoken:
+        pcm = np.random.default_rng(index).normal(0, 0.1, 4800 + 480 * (index % 5)).astype(np.float32)
+        return Spoken(pcm, ["a", "t", "a"][: index % 4], 0)
 
 
-def scene(split: str, index: int) -> train_sync.Scene:
+def scene(index: int) -> train_sync.Scene:
     rng = np.random.default_rng(index)
     frames = rng.integers(0, 256, (train_sync.FRAMES, 128, 128, 3)).astype(np.uint8)
     pcm = rng.normal(0, 0.1, train_sync.FRAMES * 960).astype(np.float32)
@@ -148,12 +154,13 @@ def speaker(folder: Path, run: train_speaker.SpeakerRun) -> Engine:
 
 
 def recogniser(folder: Path, run: train_recogniser.RecogniserRun) -> Engine:
-    sounds = [train_recogniser.prepare(folder, "train", count, spoken) for count in (run.clips, run.heldout)]
+    counts = run.clips, run.heldout
+    sounds = [train_recogniser.prepare(folder / "train", Noise(), count) for count in counts]
     return train_recogniser.train(folder, run, *sounds)
 
 
 def sync(folder: Path, run: train_sync.SyncRun) -> Engine:
-    scenes = train_sync.prepare(folder, "train", run.clips, scene)
+    scenes = train_sync.prepare(folder / "train", "noise", scene, run.clips)
     return train_sync.train(
         folder, run, scenes, {name: array[: run.heldout] for name, array in scenes.items()}
     )

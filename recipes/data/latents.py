@@ -31,14 +31,14 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
-from puppet.corpus import BenchCorpus, Clip, Corpus, bench
+from puppet.corpus import Clip, corpus
 from puppet.sentences import Split
 from puppet.speech_bank import FOLDER as BANK
 from recipes.data.clips import LEAST_STD, PATCH_FRAMES
 from recipes.data.reading import tokens_read
-from recipes.data.shards import Arrays, shards
+from recipes.data.shards import Arrays, claim, shards
 from recipes.record import fingerprint
-from talker.checkpoint import PUPPET, atomic, load_component
+from talker.checkpoint import PUPPET, load_component
 from talker.clock import FRAME_RATE, HOP
 from talker.progress import track
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
@@ -136,11 +136,6 @@ def _arrays_of(clip: Clip, tokenizer: PhonemeTokenizer) -> Arrays:
     }
 
 
-def corpus_of(split: Split, bank: Path | None) -> Corpus | BenchCorpus:
-    """The corpus that speaks from a bank; without a bank the one of espeak. Errors as `puppet.corpus`."""
-    return bench(split) if bank is None else Corpus(split, bank=bank)
-
-
 def speak_clips(folder: Path, split: Split, numbers: range, bank: Path | None = BANK) -> Arrays:
     """Load the clips `numbers` of a corpus split from `folder`; if missing, make and store them.
 
@@ -148,12 +143,12 @@ def speak_clips(folder: Path, split: Split, numbers: range, bank: Path | None = 
         FileNotFoundError: a clip is missing, and so is the bank.
         ValueError: `folder` holds clips of another bank, or the bank is outdated.
     """
-    corpus, tokenizer = corpus_of(split, bank), PhonemeTokenizer()
-    claim(folder / split, "speech", "espeak" if isinstance(corpus, BenchCorpus) else corpus.bank.key)
+    spoken, tokenizer = corpus(split, bank), PhonemeTokenizer()
+    claim(folder / split, "speech", spoken.speech)
 
     def make(wanted: range) -> dict[str, NDArray[Any]]:
         clips = track(wanted, f"{split} clips {wanted.start} to {wanted.stop - 1}", len(wanted))
-        parts = [_arrays_of(corpus.clip(index), tokenizer) for index in clips]
+        parts = [_arrays_of(spoken.clip(index), tokenizer) for index in clips]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     own = folder / split / f"{numbers.start:06d}"
@@ -197,17 +192,6 @@ def cache_folder(component: Path, folder: Path) -> Path:
     digest = hashlib.sha256((component / "model.safetensors").read_bytes()).hexdigest()[:16]
     claim(folder, "weights", digest)
     return folder
-
-
-def claim(folder: Path, kind: str, digest: str) -> None:
-    """Store in `folder` what its content depends on. Raises ValueError if it depends on something else."""
-    stored = folder / kind
-    if not stored.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic(stored) as temporary:
-            temporary.write_text(digest)
-    elif stored.read_text() != digest:
-        raise ValueError(f"{folder} was made by other {kind} than now: remove the folder")
 
 
 def encode(folder: Path, split: Split, clips: int, codecs: Path = PUPPET, bank: Path | None = BANK) -> Arrays:

@@ -47,3 +47,23 @@ def shards(folder: Path, count: int, size: int, make: Callable[[range], Arrays])
         with np.load(path) as held:
             parts.append({name: held[name] for name in held.files})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def claim(folder: Path, kind: str, digest: str) -> None:
+    """Store in `folder` what its content depends on.
+
+    Args:
+        folder: created if missing.
+        kind: what the content depends on, a file name: "weights", "speech".
+        digest: identifies it.
+
+    Raises:
+        ValueError: the folder was made by something else.
+    """
+    stored = folder / kind
+    if not stored.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(stored) as temporary:
+            temporary.write_text(digest)
+    elif stored.read_text() != digest:
+        raise ValueError(f"{folder} was made by other {kind} than now: remove the folder")

@@ -151,7 +151,7 @@ def test_bank_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match="another text frontend, teacher or seed"):
         write(tmp_path, 5 / 3600, seed=1, teacher=ToneTeacher())
     Corpus(bank=tmp_path)
-    monkeypatch.setattr("puppet.corpus.key", lambda: "other")
+    monkeypatch.setattr("puppet.speech_bank.key", lambda: "other")
     with pytest.raises(ValueError, match="remove it and make it again"):
         Corpus(bank=tmp_path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_recipes import spoken
+from tiny_recipes import Noise
 
 from recipes import ranks, train_recogniser
 
@@ -15,23 +15,27 @@ from recipes import ranks, train_recogniser
 def test_recogniser_keeps_its_symbols(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train first"):
         train_recogniser.symbols_of(tmp_path)
-    sounds = train_recogniser.prepare(tmp_path, "train", 10, spoken)
+    sounds = train_recogniser.prepare(tmp_path, Noise(), 10)
     symbols = train_recogniser.symbols_of(tmp_path, sounds)
     assert set(symbols) == {symbol for labels in sounds.labels for symbol in labels}
     assert train_recogniser.symbols_of(tmp_path) == symbols
 
 
-def test_prepared_clips_are_reused(tmp_path: Path) -> None:
-    first = train_recogniser.prepare(tmp_path, "train", 10, spoken)
-    second = train_recogniser.prepare(tmp_path, "train", 10, lambda split, i: pytest.fail("prepared again"))
+def test_prepared_clips_are_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = Noise()
+    first = train_recogniser.prepare(tmp_path, speech, 10)
+    monkeypatch.setattr(speech, "read", lambda index: pytest.fail("prepared again"))
+    second = train_recogniser.prepare(tmp_path, speech, 10)
     assert np.array_equal(first.pcm, second.pcm)
-    assert first.labels == second.labels == [spoken("train", i)[1] for i in range(10)]
-    assert torch.allclose(second.clip(7), torch.from_numpy(spoken("train", 7)[0]), atol=1e-4)
+    assert first.labels == second.labels == [Noise().read(i).phones for i in range(10)]
+    with pytest.raises(ValueError, match="made by other speech"):
+        train_recogniser.prepare(tmp_path, type("Other", (Noise,), {"name": "other"})(), 10)
+    assert torch.allclose(second.clip(7), torch.from_numpy(Noise().read(7).pcm), atol=1e-4)
 
 
 def test_ranks_share_every_phoneme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This holds even if a step has fewer clips than there are ranks."""
-    sounds = train_recogniser.prepare(tmp_path, "train", 10, spoken)
+    sounds = train_recogniser.prepare(tmp_path, Noise(), 10)
     whole = train_recogniser.draw(sounds, ("a", "t"), 0.5, 0, 0)
     monkeypatch.setattr(ranks, "size", lambda: 4)
     shares = []
