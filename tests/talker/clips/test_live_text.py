@@ -27,9 +27,8 @@ PARTS = [
     '"Really?" he asked.',
     "I do not know, but they said that we should all go now,",
     "and so we went home.",
-    "A list:\n- milk\n- eggs",  # split into lines when it is spoken
-    "The end... or not!",
-    "Yes",
+    "A list:\n- milk\n- eggs",  # `sentences_of` splits it into lines
+    "The end... or not! Yes",  # the last word is complete only at the commit
 ]
 
 
