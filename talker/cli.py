@@ -32,6 +32,8 @@ log = logging.getLogger("talker")
 
 LONGEST_TEXT = 100_000  # characters, more than an hour of speech
 LONGEST_NAME = 40  # characters of the default output name
+CAPACITIES = (1, 4, 8, 16)  # those of `talker.generation.running_batch`, whose import takes seconds
+SERVED = 4  # sessions of `talker serve`
 SYNTHETIC = (
     "the default model was trained on synthetic people only: results with real photos and voices will be poor"
 )
@@ -123,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_animate(commands)
     _add_dub(commands)
     _add_demo(commands)
+    _add_serve(commands)
     for name, run, about in (
         ("info", _info, "list the shipped models, portraits and voices"),
         ("doctor", _doctor, "check the installation and say what to do next"),
@@ -250,6 +253,36 @@ def _add_demo(commands: Any) -> None:
     demo.set_defaults(run=_demo, text=DEMO)
 
 
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="generate live streams for other programs",
+        description="Serve live streams over HTTP and WebSockets, until Ctrl-C or SIGTERM.",
+    )
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="H",
+        help="address to listen on, of this machine only (default: 127.0.0.1)",
+    )
+    serve.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="port to listen on; 0: any free one (default: 8000)",
+    )
+    serve.add_argument(
+        "--capacity",
+        type=int,
+        choices=CAPACITIES,
+        default=SERVED,
+        help=f"number of sessions at once; more are refused (default: {SERVED})",
+    )
+    _add_model(serve)
+    serve.set_defaults(run=_serve, weights=None)
+
+
 def _add_output(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument(
         "-o",
@@ -306,11 +339,15 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="coefficient of sway sampling; higher values take smaller steps first, 0 takes equal steps",
     )
+    _add_model(command)
+    command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
+    command.add_argument("--json", action="store_true", help="print a report as one line of JSON")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", metavar="M", help="model name that `talker info` lists, or a checkpoint folder"
     )
-    command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
-    command.add_argument("--json", action="store_true", help="print a report as one line of JSON")
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
@@ -608,6 +645,22 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+
+def _serve(options: argparse.Namespace, began: float) -> int:
+    try:
+        from talker.serve.server import listen, serve
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is missing: install the extra serve, `pip install 'talker[serve]'`"
+        ) from error
+    from talker.pipeline import Talker
+    from talker.shipped import model_folder
+
+    listener = listen(options.host, options.port)
+    folder = model_folder(options.model)
+    serve(Talker.from_pretrained(folder), folder.resolve().name, listener, options.capacity)
+    return 0
 
 
 def _info(options: argparse.Namespace, began: float) -> int:

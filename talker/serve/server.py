@@ -1,0 +1,105 @@
+"""Runs the app of a server until a signal arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+
+from talker.errors import UserError
+from talker.pipeline import Talker
+from talker.serve.app import create_app
+from talker.serve.identities import shipped_portraits, shipped_voices
+from talker.serve.protocol import LONGEST_MESSAGE
+from talker.serve.session import Limits
+from talker.serve.sessions import Sessions
+from talker.serve.stream import Studio
+
+log = logging.getLogger(__name__)
+
+SEND_BUFFER = 64 * 1024  # bytes of a socket; larger ones hide a reader that does not read
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        UserError: the address is not on the loopback interface, or is in use.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UserError(f"--host {host} is no address of this machine: use --host 127.0.0.1") from error
+    if not ipaddress.ip_address(address[0]).is_loopback:
+        raise UserError(
+            f"--host {host} is refused, because this server has no API keys and every machine in the "
+            "network could use it: use --host 127.0.0.1, and an SSH tunnel from other machines"
+        )
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another --port"
+        ) from error
+    return listener
+
+
+class Server(uvicorn.Server):
+    """Serves an app until a signal arrives and its sessions have ended, or a second signal arrives."""
+
+    def __init__(self, studio: Studio) -> None:
+        """`studio`: what the sessions are made of."""
+        config = uvicorn.Config(
+            create_app(studio),
+            log_config=None,
+            access_log=False,
+            ws_max_size=4 * LONGEST_MESSAGE,  # bytes; a character has up to 4
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=2,
+        )
+        super().__init__(config)
+        self._sessions = studio.sessions
+        self._stopping = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called on SIGINT and SIGTERM."""
+        if self._stopping:
+            self.should_exit = True
+            return
+        self._stopping = True
+        log.info("shutting down: waiting up to %g s for the sessions", self._sessions.limits.drain)
+        asyncio.get_event_loop().call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        async def drain() -> None:
+            await self._sessions.drain()
+            self.should_exit = True
+
+        self._draining = asyncio.create_task(drain())
+
+
+def serve(talker: Talker, model: str, listener: socket.socket, capacity: int) -> None:
+    """Serve sessions until SIGINT or SIGTERM.
+
+    Args:
+        talker: the model.
+        model: its name.
+        listener: from `listen`.
+        capacity: number of sessions at once.
+    """
+    with listener, talker.system.generator.scheduler(capacity) as scheduler:
+        voices, portraits = shipped_voices(talker), shipped_portraits(talker)
+        voices.get(None), portraits.get(None)
+        studio = Studio(model, talker.system, voices, portraits, Sessions(scheduler, Limits()))
+        address = listener.getsockname()
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        log.info("serving up to %d sessions on http://%s:%d", capacity, host, address[1])
+        asyncio.run(Server(studio).serve([listener]))
