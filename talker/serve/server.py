@@ -44,6 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     try:
         listener.bind(address)
+        listener.listen()
     except OSError as error:
         listener.close()
         raise UserError(
@@ -69,6 +70,11 @@ class Server(uvicorn.Server):
         self._sessions = studio.sessions
         self._stopping = False
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called on SIGINT and SIGTERM."""
         if self._stopping:
@@ -76,7 +82,7 @@ class Server(uvicorn.Server):
             return
         self._stopping = True
         log.info("shutting down: waiting up to %g s for the sessions", self._sessions.limits.drain)
-        asyncio.get_event_loop().call_soon_threadsafe(self._drain)
+        self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         async def drain() -> None:

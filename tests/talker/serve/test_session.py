@@ -196,9 +196,8 @@ def test_captions_are_in_order_and_reach_to_the_end_of_their_sentence(speak: Spe
     session = speak(TEXT, seed=3)
     captions = [caption for part in read(session) for caption in part.captions]
     times = [time for caption in captions for time in (caption.start_ms, caption.end_ms)]
-    assert [caption.text for caption in captions] == [
-        word for word in TEXT.split() if word in texts(captions)
-    ]
+    texts = [caption.text for caption in captions]  # random weights do not reach every word
+    assert texts == [word for word in TEXT.split() if word in texts]
     assert times == sorted(times)
     assert times[-1] == milliseconds(session.position.generated_ms // 40)
 

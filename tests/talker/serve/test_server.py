@@ -1,0 +1,400 @@
+"""The WebSocket and the HTTP routes, with a real server on a free port."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import io
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from serve_sessions import CAPACITY
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from talker import Talker, UserError
+from talker.serve.identities import Lazy
+from talker.serve.protocol import LONGEST_MESSAGE
+from talker.serve.server import Server, listen
+from talker.serve.session import Limits
+from talker.serve.sessions import Sessions
+from talker.serve.stream import Studio
+
+TEXT = "Go on. Oh no!"
+LONG = "So we go on and on and on and on. " * 20
+LIMITS = dataclasses.replace(Limits(), start=1.0, hold=1.0)
+
+
+class Running:
+    """A running server."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio, self.sessions = studio, studio.sessions
+        listener = listen("127.0.0.1", 0)
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.server = Server(studio)
+        self.thread = threading.Thread(target=self.server.run, args=([listener],))
+        self.thread.start()
+
+    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
+        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def connect(self, **options: Any) -> ClientConnection:
+        return connect(f"ws://{self.address}/v1/realtime/video", proxy=None, max_size=None, **options)
+
+    def __enter__(self) -> Running:
+        until(lambda: self.server.started)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture
+def server(talker: Talker, voice, portrait, scheduler) -> Iterator[Running]:
+    before = threading.active_count()
+    voices, portraits = Lazy("voice", {"v": lambda: voice}), Lazy("portrait", {"p": lambda: portrait})
+    with Running(Studio("tiny", talker.system, voices, portraits, Sessions(scheduler, LIMITS))) as running:
+        yield running
+    assert threading.active_count() == before
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "the condition did not become true within 10 s"
+        time.sleep(0.005)
+
+
+class Client:
+    """One connection: its events, and the fragments of its stream."""
+
+    def __init__(self, socket: ClientConnection, plays: bool = True) -> None:
+        self.socket, self.plays = socket, plays
+        self.events: list[dict[str, Any]] = []
+        self.fragments: list[bytes] = []
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self.socket.send(json.dumps({"type": kind, **fields}))
+
+    def next(self, wanted: str) -> dict[str, Any]:
+        """Read up to the next event of this type."""
+        while True:
+            event = json.loads(self.socket.recv(timeout=10))
+            self.events.append(event)
+            if event["type"] == "video.chunk_metadata":
+                data = self.socket.recv(timeout=10)
+                assert isinstance(data, bytes)
+                assert len(data) == event["byte_length"]
+                self.fragments.append(data)
+                if self.plays:
+                    with contextlib.suppress(ConnectionClosed):  # after the last fragment
+                        self.send("playback", position_ms=10**6)
+            if event["type"] == wanted:
+                return event
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["type"] == kind]
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[Client]:
+    with server.connect() as connection:
+        yield Client(connection)
+
+
+def say(server: Running, text: str = TEXT, **fields: Any) -> bytes:
+    """The stream of a text."""
+    with server.connect() as connection:
+        client = Client(connection)
+        client.send("session.start", prompt=text, **fields)
+        client.next("session.done")
+    return b"".join(client.fragments)
+
+
+def frames_of(data: bytes) -> int:
+    with av.open(io.BytesIO(data)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+# -- the stream ----------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_streamed_to_its_end(server: Running, client: Client) -> None:
+    client.send("session.start", prompt=TEXT, seed=3, fps=25, format="m4s")
+    start = client.next("video.start")
+    done = client.next("session.done")
+    chunks = client.of("video.chunk_metadata")
+    assert [chunk["transport_chunk_index"] for chunk in chunks] == list(range(len(chunks)))
+    assert frames_of(b"".join(client.fragments)) == sum(chunk["num_frames"] for chunk in chunks)
+    assert chunks[-1]["kind"] == "trailer"
+    assert start["config"]["codecs"].startswith("avc1.")
+    assert (done["chunks"], done["stopped"], done["finish_reason"]) == (len(chunks), False, "length")
+    assert 0 < done["time_to_first_frame"] == done["time_to_first_audio"] < 5
+    assert done["rtf"] > 0
+    assert client.of("caption")
+    with pytest.raises(ConnectionClosed):
+        client.next("nothing")
+    assert say(server, seed=3) == b"".join(client.fragments)
+
+
+def test_text_in_pieces_is_streamed_like_a_prompt(server: Running, client: Client) -> None:
+    client.send("session.start", seed=3)
+    for piece in TEXT.split(" "):
+        client.send("input_text.append", text=f"{piece} ")
+    client.send("input_text.commit")
+    client.next("video.chunk_metadata")
+    client.send("input_text.end")
+    client.next("session.done")
+    assert b"".join(client.fragments) == say(server, seed=3)
+
+
+def test_sound_is_animated(client: Client) -> None:
+    client.send("session.start", input="audio")
+    assert client.next("video.start")["config"]["lookahead_ms"] == 800
+    pcm = (8000 * np.sin(np.arange(24_000) / 30)).astype("<i2").tobytes()
+    for k in range(0, len(pcm), 9600):
+        client.send("input_audio.append", audio=base64.b64encode(pcm[k : k + 9600]).decode())
+    client.send("input_audio.end")
+    client.next("session.done")
+    assert frames_of(b"".join(client.fragments)) == 25
+
+
+def test_a_running_stream_can_be_read_by_http(server: Running, client: Client) -> None:
+    client.send("session.start")
+    name = client.next("video.start")["request_id"]
+    client.send("input_text.append", text="Go on. And ")
+    client.next("video.chunk_metadata")
+    body: list[bytes] = []
+    reader = threading.Thread(target=lambda: body.append(server.get(f"/v1/stream/{name}.mp4")[1]))
+    reader.start()
+    client.send("input_text.end")
+    client.next("session.done")
+    reader.join()
+    assert body == [b"".join(client.fragments)]
+    assert server.get("/v1/stream/other.mp4")[0] == 404
+
+
+# -- leaving and coming back ---------------------------------------------------------------------------------
+
+
+def test_interrupt_reports_what_was_generated_sent_and_played(server: Running, client: Client) -> None:
+    client.plays = False
+    client.send("session.start", prompt=LONG)
+    client.next("video.chunk_metadata")
+    client.send("playback", position_ms=40)
+    client.send("interrupt", event_id="e", audio_end_ms=120)
+    answer = client.next("session.interrupted")
+    done = client.next("session.done")
+    sent = sum(chunk["num_frames"] for chunk in client.of("video.chunk_metadata"))
+    assert (answer["event_id"], answer["played_ms"], answer["sent_ms"]) == ("e", 120, 40 * sent)
+    assert answer["generated_ms"] >= answer["sent_ms"]
+    assert (done["finish_reason"], done["stopped"]) == ("interrupted", True)
+    until(lambda: server.sessions.running == 0)
+
+
+def test_a_client_that_lost_its_connection_continues_with_the_missing_fragments(server: Running) -> None:
+    whole = say(server, seed=3)
+    with server.connect() as connection:
+        first = Client(connection)
+        first.send("session.start", prompt=TEXT, seed=3)
+        name = first.next("video.start")["request_id"]
+        for _ in range(3):
+            first.next("video.chunk_metadata")
+        first.socket.socket.shutdown(socket.SHUT_RDWR)
+    with server.connect() as connection:
+        second = Client(connection)
+        second.send("session.resume", request_id=name, transport_chunk_index=2)
+        assert second.next("video.start")["request_id"] == name
+        second.next("session.done")
+    assert b"".join(first.fragments[:2] + second.fragments) == whole
+
+
+def test_a_newer_connection_replaces_the_older_one(server: Running, client: Client) -> None:
+    client.send("session.start")
+    name = client.next("video.start")["request_id"]
+    with server.connect() as connection:
+        newer = Client(connection)
+        newer.send("session.resume", request_id=name, transport_chunk_index=0)
+        assert client.next("error")["code"] == "replaced"
+        newer.send("input_text.append", text=TEXT)
+        newer.send("input_text.end")
+        newer.next("session.done")
+
+
+def test_a_session_ends_when_its_client_does_not_come_back(server: Running) -> None:
+    with server.connect() as connection:
+        client = Client(connection)
+        client.send("session.start")
+        name = client.next("video.start")["request_id"]
+    assert server.sessions.running == 1
+    until(lambda: server.sessions.get(name) is None)
+    assert server.sessions.running == 0
+    with server.connect() as connection:
+        client = Client(connection)
+        client.send("session.resume", request_id=name, transport_chunk_index=0)
+        assert client.next("error")["code"] == "not_found"
+
+
+def test_stop_ends_a_session_at_once(server: Running, client: Client) -> None:
+    client.send("session.start")
+    name = client.next("video.start")["request_id"]
+    client.send("session.stop")
+    assert client.next("session.done")["stopped"]
+    assert server.sessions.get(name) is None
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+MALFORMED = [
+    ("", "invalid_message"),
+    ("[" * 100_000, "invalid_message"),
+    ("7", "invalid_message"),
+    ("{}", "unknown_type"),
+    ('{"type": "session.interaction"}', "unknown_type"),
+    ('{"type": 3}', "unknown_type"),
+    ('{"type": "playback"}', "invalid_message"),
+    ('{"type": "playback", "position_ms": -1}', "invalid_message"),
+    ('{"type": "playback", "position_ms": 1e400}', "invalid_message"),
+    ('{"type": "session.ping", "x": 1}', "unsupported_field"),
+    ('{"type": "input_text.append", "text": "' + "a" * LONGEST_MESSAGE + '"}', "message_too_large"),
+    (b"\x00\xff", "invalid_message"),
+    ('{"type": "input_audio.append", "audio": "AAAA"}', "unexpected_message"),
+    ('{"type": "session.start"}', "unexpected_message"),
+    ('{"type": "input_text.append", "text": "Je ne sais pas où vous êtes, merci. And "}', "invalid_text"),
+]
+
+
+def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(server: Running, client: Client) -> None:
+    for early in ("{", '{"type": "input_text.commit"}'):
+        client.socket.send(early)
+    client.send("session.start", seed=3)
+    client.next("video.start")
+    for text, code in MALFORMED:
+        client.socket.send(text)
+        assert client.next("error")["code"] == code, text[:80]
+    client.send("session.ping")
+    client.next("session.pong")
+    client.send("input_text.append", text=TEXT)
+    client.send("input_text.end")
+    client.next("session.done")
+    assert b"".join(client.fragments) == say(server, seed=3)
+    assert [event["code"] for event in client.events[:2]] == ["invalid_message", "unexpected_message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"voice": "/etc/passwd"}, "not_found"),
+        ({"portrait": "face.png"}, "not_found"),
+        ({"model": "other"}, "unsupported_field"),
+        ({"fps": 30}, "unsupported_field"),
+        ({"input": "audio", "prompt": "Hi"}, "unsupported_field"),
+        ({"prompt": "Je ne sais pas où vous êtes, merci beaucoup."}, "invalid_text"),
+    ],
+)
+def test_a_session_that_cannot_start_is_refused_with_a_code(client: Client, fields, code: str) -> None:
+    client.send("session.start", **fields)
+    assert client.next("error")["code"] == code
+    with pytest.raises(ConnectionClosed):
+        client.next("nothing")
+
+
+def test_a_field_that_is_not_supported_is_named_and_the_start_can_be_repeated(client: Client) -> None:
+    client.send("session.start", prompt="Go.", guidance_scale=3)
+    assert "guidance_scale" in client.next("error")["message"]
+    client.send("session.start", prompt="Go.")
+    client.next("session.done")
+
+
+def test_a_connection_that_says_nothing_is_closed(client: Client) -> None:
+    assert client.next("error")["code"] == "start_timeout"
+
+
+def test_more_sessions_than_rows_are_refused_with_a_time_to_try_again(server: Running) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(CAPACITY):
+            client = Client(stack.enter_context(server.connect()))
+            client.send("session.start")
+            client.next("video.start")
+        refused = Client(stack.enter_context(server.connect()))
+        refused.send("session.start", prompt="Go.")
+        event = refused.next("error")
+        assert (event["code"], event["retry_after"]) == ("at_capacity", 5)
+        with pytest.raises(ConnectionClosed) as closed:
+            refused.next("nothing")
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1013, "at_capacity; Retry-After: 5")
+        assert b"talker_sessions 4.0" in server.get("/metrics")[1]
+        assert b'talker_sessions_rejected_total{code="at_capacity"} 1.0' in server.get("/metrics")[1]
+
+
+def test_requests_of_foreign_origins_and_host_names_are_refused(server: Running) -> None:
+    own = f"http://{server.address}"
+    for headers, status in (
+        ({}, 200),
+        ({"Origin": own}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": own.replace("http", "https")}, 403),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": "localhost:1"}, 200),
+    ):
+        for path in ("/healthz", "/readyz", "/v1/models", "/metrics", "/openapi.json"):
+            assert server.get(path, **headers)[0] == status, (path, headers)
+    with server.connect(origin=own):
+        pass
+    for wrong in ("http://evil.example", "null"):
+        with pytest.raises(InvalidStatus, match="403"):
+            server.connect(origin=wrong)
+
+
+def test_errors_have_the_shape_of_openai(server: Running) -> None:
+    for path in ("/v1/stream/x.mp4", "/nothing"):
+        status, body = server.get(path)
+        assert status == 404
+        assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
+
+
+# -- the server ----------------------------------------------------------------------------------------------
+
+
+def test_a_signal_lets_running_sessions_end_and_admits_no_others(server: Running, client: Client) -> None:
+    client.send("session.start")
+    client.next("video.start")
+    server.server.handle_exit(15, None)
+    until(lambda: server.sessions.draining)
+    assert server.get("/readyz")[0] == 503
+    with server.connect() as connection:
+        other = Client(connection)
+        other.send("session.start")
+        assert other.next("error")["code"] == "draining"
+    client.send("input_text.append", text=TEXT)
+    client.send("input_text.end")
+    assert client.next("session.done")["finish_reason"] == "length"
+    server.thread.join(10)
+    assert not server.thread.is_alive()
+
+
+def test_only_the_own_machine_is_served() -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        with pytest.raises(UserError, match="--host"):
+            listen(host, 0)
+    with listen("localhost", 0) as listener, pytest.raises(UserError, match="--port"):
+        listen("localhost", listener.getsockname()[1])
