@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ CAPACITY = 4
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     write_checkpoint(folder)
+    config = json.loads((folder / "talker" / "config.json").read_text())
+    config["defaults"]["sampling"] |= dataclasses.asdict(QUICK)
+    (folder / "talker" / "config.json").write_text(json.dumps(config))
     write_portrait(folder / "face.png")
     write_voice(folder / "voice.wav", 1.5)
     return folder
