@@ -33,7 +33,6 @@ log = logging.getLogger("talker")
 LONGEST_TEXT = 100_000  # characters, more than an hour of speech
 LONGEST_NAME = 40  # characters of the default output name
 CAPACITIES = (1, 4, 8, 16)  # those of `talker.generation.running_batch`, whose import takes seconds
-SERVED = 4  # sessions of `talker serve`
 SYNTHETIC = (
     "the default model was trained on synthetic people only: results with real photos and voices will be poor"
 )
@@ -276,8 +275,7 @@ def _add_serve(commands: Any) -> None:
         "--capacity",
         type=int,
         choices=CAPACITIES,
-        default=SERVED,
-        help=f"number of sessions at once; more are refused (default: {SERVED})",
+        help="number of sessions at once; more are refused (default: measured when the server starts)",
     )
     _add_model(serve)
     serve.set_defaults(run=_serve, weights=None)

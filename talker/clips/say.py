@@ -119,13 +119,18 @@ class Speech(Clip):
             stop=self.stop,
         )
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Metadata that says what was generated."""
+        face = self.portrait
+        picture = None if face is None else f"generated from the portrait {face.name}"
+        return generated_tags(f"synthesised in the voice {self.voice.name}", picture)
+
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of a video, or of a sound file if there is no portrait."""
-        speech = f"synthesised in the voice {self.voice.name}"
         if self.portrait is None:
-            return SoundWriter(path, generated_tags(speech, None))
-        tags = generated_tags(speech, f"generated from the portrait {self.portrait.name}")
-        return VideoWriter(path, self.system.resolution, tags)
+            return SoundWriter(path, self.tags)
+        return VideoWriter(path, self.system.resolution, self.tags)
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from talker.serve.session import FragmentLost, Session
+from talker.serve.session import Session
 from talker.serve.stream import Studio, serve_stream
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -81,13 +81,12 @@ def create_app(studio: Studio) -> FastAPI:
 
 
 async def _bytes_of(session: Session) -> AsyncIterator[bytes]:
-    """The init segment and the fragments. Ends early if the reader is slower than the stream."""
+    """The init segment and the fragments. FragmentLost aborts the answer to a reader that is too slow."""
     start = session.oldest_keyframe()
     if start:
         yield session.init
-    with contextlib.suppress(FragmentLost):
-        async for fragment in session.follow(start):
-            yield fragment.data
+    async for fragment in session.follow(start):
+        yield fragment.data
 
 
 async def _error_response(request: Request, error: Any) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -118,6 +118,7 @@ ClientMessage = (
     | Interrupt
     | Playback
 )
+TYPES = tuple(get_args(kind.model_fields["type"].annotation)[0] for kind in get_args(ClientMessage))
 _CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 
 
@@ -231,7 +232,7 @@ def parsed(text: str) -> ClientMessage:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"][1:])
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        raise InputError("unknown_type", "the message has no known type: see the list in docs/serving.md")
+        raise InputError("unknown_type", f"the message has no known type: use one of {', '.join(TYPES)}")
     if first["type"] == "extra_forbidden":
         raise InputError("unsupported_field", f"{field[:100]} is not supported: leave it out")
     place = f"{field}: " if field else ""

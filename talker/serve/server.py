@@ -13,6 +13,7 @@ import uvicorn
 from talker.errors import UserError
 from talker.pipeline import Talker
 from talker.serve.app import create_app
+from talker.serve.capacity import measured_capacity
 from talker.serve.identities import shipped_portraits, shipped_voices
 from talker.serve.protocol import LONGEST_MESSAGE
 from talker.serve.session import Limits
@@ -92,18 +93,20 @@ class Server(uvicorn.Server):
         self._draining = asyncio.create_task(drain())
 
 
-def serve(talker: Talker, model: str, listener: socket.socket, capacity: int) -> None:
+def serve(talker: Talker, model: str, listener: socket.socket, capacity: int | None) -> None:
     """Serve sessions until SIGINT or SIGTERM.
 
     Args:
         talker: the model.
         model: its name.
         listener: from `listen`.
-        capacity: number of sessions at once.
+        capacity: number of sessions at once; None: see `measured_capacity`.
     """
+    voices, portraits = shipped_voices(talker), shipped_portraits(talker)
+    voice, portrait = voices.get(None), portraits.get(None)
+    if capacity is None:
+        capacity = measured_capacity(talker.system, voice, portrait)
     with listener, talker.system.generator.scheduler(capacity) as scheduler:
-        voices, portraits = shipped_voices(talker), shipped_portraits(talker)
-        voices.get(None), portraits.get(None)
         studio = Studio(model, talker.system, voices, portraits, Sessions(scheduler, Limits()))
         address = listener.getsockname()
         host = f"[{address[0]}]" if ":" in address[0] else address[0]

@@ -12,17 +12,20 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from talker.clips.clip import Chunk, Clip
+from talker.clips.animate import LiveAnimation
+from talker.clips.clip import Chunk
+from talker.clips.say import LiveUtterance
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.generation.request import Request
 from talker.generation.scheduler import Ticket
-from talker.media.encoders import generated_tags
 from talker.media.fragments import FragmentEncoder
 from talker.serve.captions import Caption, Captions
 from talker.serve.inputs import SoundInput, TextInput
 from talker.stages import Cancelled
 
 log = logging.getLogger(__name__)
+
+LiveClip = LiveUtterance | LiveAnimation
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Session:
 
     def __init__(
         self,
-        clip: Clip,
+        clip: LiveClip,
         feed: TextInput | SoundInput,
         generate: Callable[[Request], Ticket],
         limits: Limits,
@@ -128,12 +131,9 @@ class Session:
             limits: time limits.
             on_end: called in the session's thread when it has ended.
         """
-        assert clip.portrait is not None
         self.id, self.clip, self.feed = secrets.token_urlsafe(16), clip, feed
         self.limits = limits
-        picture = f"generated from the portrait {clip.portrait.name}"
-        speech = "synthesised" if clip.generates_audio else "a live recording"
-        self._encoder = FragmentEncoder(clip.system.resolution, generated_tags(speech, picture))
+        self._encoder = FragmentEncoder(clip.system.resolution, clip.tags)
         self.init, self.codecs = self._encoder.init, self._encoder.codecs
         self.error: Exception | None = None
         self.stop_code: str | None = None

@@ -10,10 +10,9 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from talker.clips.clip import Clip
 from talker.generation.scheduler import Scheduler
 from talker.serve.inputs import SoundInput, TextInput
-from talker.serve.session import Limits, Session
+from talker.serve.session import Limits, LiveClip, Session
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ class Sessions:
             retry_after,
         )
 
-    def start(self, clip: Clip, feed: TextInput | SoundInput) -> Session:
+    def start(self, clip: LiveClip, feed: TextInput | SoundInput) -> Session:
         """Start a session, see `Session`.
 
         Raises:

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from starlette.websockets import WebSocketDisconnect
 
 from talker.clips.animate import LiveAnimation, lookahead_seconds
-from talker.clips.clip import Clip
 from talker.clips.say import LiveUtterance
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
@@ -42,11 +41,12 @@ from talker.serve.protocol import (
     VideoStart,
     parsed,
 )
-from talker.serve.session import Fragment, FragmentLost, Session
+from talker.serve.session import Fragment, FragmentLost, LiveClip, Session
 from talker.serve.sessions import NotAdmitted, Sessions
 from talker.system import System
 
 NORMAL, POLICY, TRY_AGAIN_LATER = 1000, 1008, 1013  # codes that close a WebSocket
+CLOSING = 1.0  # seconds that a client has to close the connection after `session.done`
 ENDINGS = {
     "slow_reader": "no playback position was reported for too long: send playback once a second",
     "idle": "nothing was sent for too long: send text or sound, or session.stop",
@@ -85,9 +85,9 @@ class Refused(Exception):  # noqa: N818 - not an error of the server
 class Connection:
     """A WebSocket on which several tasks send events."""
 
-    def __init__(self, websocket: WebSocket) -> None:
-        """`websocket`: an accepted one."""
-        self.websocket = websocket
+    def __init__(self, websocket: WebSocket, patience: float) -> None:
+        """`websocket`: an accepted one; `patience`: seconds after which a blocked client counts as gone."""
+        self.websocket, self._patience = websocket, patience
         self._lock = asyncio.Lock()
 
     async def receive(self) -> ClientMessage:
@@ -108,11 +108,18 @@ class Connection:
                 await self.send_error(error)
 
     async def send(self, event: BaseModel, data: bytes = b"") -> None:
-        """Send an event, and directly after it a binary message, unless `data` is empty."""
-        async with self._lock:
-            await self.websocket.send_text(event.model_dump_json())
-            if data:
-                await self.websocket.send_bytes(data)
+        """Send an event, and directly after it a binary message, unless `data` is empty.
+
+        Raises:
+            WebSocketDisconnect: the client has disconnected, or does not read.
+        """
+        try:
+            async with asyncio.timeout(self._patience), self._lock:
+                await self.websocket.send_text(event.model_dump_json())
+                if data:
+                    await self.websocket.send_bytes(data)
+        except TimeoutError:
+            raise WebSocketDisconnect from None
 
     async def send_error(self, error: InputError) -> None:
         """Send the error event of an input."""
@@ -125,7 +132,7 @@ async def serve_stream(websocket: WebSocket, studio: Studio) -> None:
     If the client disconnects without `session.stop`, the session waits for it, see `Limits.hold`.
     """
     await websocket.accept()
-    connection = Connection(websocket)
+    connection = Connection(websocket, studio.sessions.limits.slow_reader)
     with contextlib.suppress(WebSocketDisconnect):
         try:
             message = await _first_message(connection, studio.sessions.limits.start)
@@ -177,7 +184,7 @@ async def _opened(message: SessionStart | SessionResume, studio: Studio) -> tupl
         raise Refused(error.code, str(error)) from None
 
 
-def _clip(message: SessionStart, studio: Studio) -> tuple[Clip, TextInput | SoundInput]:
+def _clip(message: SessionStart, studio: Studio) -> tuple[LiveClip, TextInput | SoundInput]:
     """The clip of a new session, and its input.
 
     Raises:
@@ -234,7 +241,10 @@ async def _run(connection: Connection, session: Session, index: int, studio: Stu
             raise Refused("replaced", "another connection continues this session")
         if sender.done():
             sender.result()
-            await connection.websocket.close(NORMAL)
+            # A client that closes first does not send its last reports into a closed connection.
+            await asyncio.wait((receiver,), timeout=CLOSING)
+            if not receiver.done():
+                await connection.websocket.close(NORMAL)
         else:
             receiver.result()
     finally:

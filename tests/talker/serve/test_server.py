@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
 import io
 import json
 import socket
+import sys
 import threading
 import time
 import urllib.error
@@ -19,16 +21,19 @@ import av
 import numpy as np
 import pytest
 from serve_sessions import CAPACITY
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from talker import Talker, UserError
+from talker.cli import main
+from talker.serve import capacity
 from talker.serve.identities import Lazy
-from talker.serve.protocol import LONGEST_MESSAGE
+from talker.serve.protocol import LONGEST_MESSAGE, SessionPong
 from talker.serve.server import Server, listen
 from talker.serve.session import Limits
 from talker.serve.sessions import Sessions
-from talker.serve.stream import Studio
+from talker.serve.stream import Connection, Studio
 
 TEXT = "Go on. Oh no!"
 LONG = "So we go on and on and on and on. " * 20
@@ -149,7 +154,7 @@ def test_a_prompt_is_streamed_to_its_end(server: Running, client: Client) -> Non
     assert 0 < done["time_to_first_frame"] == done["time_to_first_audio"] < 5
     assert done["rtf"] > 0
     assert client.of("caption")
-    with pytest.raises(ConnectionClosed):
+    with pytest.raises(ConnectionClosedOK):
         client.next("nothing")
     assert say(server, seed=3) == b"".join(client.fragments)
 
@@ -400,3 +405,38 @@ def test_only_the_own_machine_is_served() -> None:
             listen(host, 0)
     with listen("localhost", 0) as listener, pytest.raises(UserError, match="--port"):
         listen("localhost", listener.getsockname()[1])
+
+
+def test_the_capacity_is_the_largest_at_which_a_lone_session_is_fast_enough(
+    talker: Talker, voice, portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert capacity.lone_rtf(talker.system, voice, portrait, 1) > 0
+    for rtfs, expected in (((0.5, 0.85, 0.9), 4), ((0.9,), 1), ((0.1, 0.2, 0.3, 0.4), 16)):
+        measures = iter(rtfs)
+        monkeypatch.setattr(capacity, "lone_rtf", lambda *_, measures=measures: next(measures))
+        assert capacity.measured_capacity(talker.system, voice, portrait) == expected
+        assert next(measures, None) is None
+
+
+def test_a_client_that_does_not_read_counts_as_gone() -> None:
+    class Stuck:
+        async def send_text(self, text: str) -> None:
+            await asyncio.sleep(60)
+
+    async def send() -> None:
+        await Connection(Stuck(), patience=0.05).send(SessionPong())  # type: ignore[arg-type]
+
+    with pytest.raises(WebSocketDisconnect):
+        asyncio.run(send())
+
+
+def test_the_command_names_the_missing_extra_and_the_refused_option(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
+    assert "--host 0.0.0.0" in caplog.text
+    monkeypatch.delitem(sys.modules, "talker.serve.server")
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "talker.serve.app")
+    assert main(["serve"]) == 2
+    assert "pip install 'talker[serve]'" in caplog.text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import dataclasses
 import io
 import time
@@ -23,7 +25,7 @@ from talker.media.fragments import LEAD
 from talker.media.readers import stream_audio
 from talker.serve.captions import Caption, Captions, milliseconds
 from talker.serve.inputs import InputError, SoundInput, TextInput
-from talker.serve.session import FragmentLost, Position
+from talker.serve.session import FragmentLost, Limits, Position
 from talker.serve.sessions import NotAdmitted, Sessions
 
 TEXT = "Go on. Oh no!"
@@ -174,6 +176,29 @@ def test_a_detached_session_pauses_and_continues_with_the_same_bytes(speak: Spea
     session.attach(lambda: None)
     assert [part.data for part in read(session)] == [part.data for part in whole]
     assert [part.data for part in read(session, index=3)] == [part.data for part in whole[3:]]
+
+
+def test_sessions_beyond_their_time_limits_end(speak: Speak, sessions: Sessions) -> None:
+    def watch(**limits: float) -> None:
+        async def for_a_while() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(sessions.watch(), 0.35)
+
+        sessions.limits = dataclasses.replace(Limits(), **limits)
+        asyncio.run(for_a_while())
+
+    session = speak()
+    watch()
+    assert not session.stopped
+    watch(idle=0.1)
+    assert session.stop_code == "idle"
+    session = speak()
+    watch(total=0.1)
+    assert session.stop_code == "too_long"
+    session = speak()
+    session.detach()
+    watch(hold=0.1)
+    assert (session.stopped, sessions.get(session.id)) == (True, None)
 
 
 def test_only_the_last_fragments_are_kept(speak: Speak, sessions: Sessions) -> None:
