@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import threading
 import time
@@ -105,10 +106,11 @@ class Session:
         codecs: codec string for MediaSource.
         init: init segment of the stream.
         error: the error that ended the session, or None.
-        stop_code: why `stop` was called; None: it was not, or the client asked for it.
-        stopped: whether the session was ended before the clip was complete.
+        stopped: whether `stop` was called.
+        stop_code: why; None if the client asked for it.
         finished: whether no more fragments will come.
         first_chunk_seconds: time from the first request to the first fragment; None before it.
+        count: number of fragments so far.
         busy_seconds: time spent on the chunks so far, without waiting for input and for the client.
         began, active, detached: times (`time.monotonic`) of the start, of the last input or fragment, and of
             the client's disconnection; `detached` is None while a client is connected.
@@ -146,10 +148,13 @@ class Session:
         self._on_replaced: Callable[[], None] | None = None
         self._take = clip.take()
         self._captions = Captions(self._take)
-        self._first_requested = self._requested = 0.0  # times of the first and of the last request
+        lookahead = clip.system.audio_vae.lookahead if clip.generates_audio else 0
+        self._lag = math.ceil(lookahead / clip.system.patch_frames)  # patches that the decoder holds back
+        self._first_requested = 0.0
+        self._resumed = 0.0  # time of the last request before which the session waited for input
         self._ticket: Ticket | None = None
         self._fragments: deque[Fragment] = deque()
-        self._count = self._samples = self._sent = self._played = 0
+        self.count = self._samples = self._sent = self._played = 0
         self._changed = threading.Condition()
         self._listeners: list[Callable[[], object]] = []
         self._thread = threading.Thread(target=self._run, name=f"session {self.id}", daemon=True)
@@ -193,9 +198,9 @@ class Session:
             self._changed.notify_all()
 
     def stop(self, code: str | None = None) -> None:
-        """End the session: its row is free at the next patch. `code`: see `stop_code`."""
+        """End the session and its readers: its row is free at the next patch. `code`: see `stop_code`."""
         with self._changed:
-            if self.stopped or self.finished:
+            if self.stopped:
                 return
             self.stopped, self.stop_code = True, code
             if self._ticket is not None:
@@ -233,7 +238,7 @@ class Session:
     def oldest_keyframe(self) -> int:
         """Index of the first kept fragment at which decoding can start; of the next fragment if none."""
         with self._changed:
-            return next((part.index for part in self._fragments if part.has_keyframe), self._count)
+            return next((part.index for part in self._fragments if part.has_keyframe), self.count)
 
     async def follow(self, index: int) -> AsyncIterator[Fragment]:
         """Yield the fragments from number `index` on, until the session has ended.
@@ -267,7 +272,7 @@ class Session:
     def _fragment(self, index: int) -> Fragment | None:
         """A kept fragment; None if it does not exist yet."""
         with self._changed:
-            if index >= self._count:
+            if index >= self.count:
                 return None
             oldest = self._fragments[0].index
             if index < oldest:
@@ -303,8 +308,10 @@ class Session:
         with self._changed:
             if self.stopped:
                 raise Cancelled
-            self._requested = time.monotonic()
-            self._first_requested = self._first_requested or self._requested
+            now = time.monotonic()
+            self._first_requested = self._first_requested or now
+            if self.count >= self._take.patches - self._lag:
+                self._resumed = now
             self._ticket = ticket = self._generate(request)
             if self.detached is not None:
                 ticket.pause()
@@ -318,8 +325,7 @@ class Session:
         with self._changed:
             if self.first_chunk_seconds is None:
                 self.first_chunk_seconds = now - self._first_requested
-            # A request that came after `asked` waited for input.
-            self.busy_seconds += now - max(asked, self._requested)
+            self.busy_seconds += now - max(asked, self._resumed)
             self._samples += max(len(chunk.pcm), len(chunk.frames) * HOP)
         self._keep(data, len(chunk.frames))
 
@@ -327,9 +333,9 @@ class Session:
         with self._changed:
             first = self._encoder.frames - frames
             captions = tuple(self._captions.new(first + frames))
-            prefix = b"" if self._count else self.init
-            self._fragments.append(Fragment(self._count, prefix + data, first, frames, captions))
-            self._count, self.active = self._count + 1, time.monotonic()
+            prefix = b"" if self.count else self.init
+            self._fragments.append(Fragment(self.count, prefix + data, first, frames, captions))
+            self.count, self.active = self.count + 1, time.monotonic()
             while first - self._fragments[0].first_frame > self.limits.kept * FRAME_RATE:
                 self._fragments.popleft()
         self._notify()

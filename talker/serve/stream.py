@@ -173,11 +173,13 @@ async def _opened(message: SessionStart | SessionResume, studio: Studio) -> tupl
         session = studio.sessions.get(message.request_id)
         if session is None:
             raise Refused("not_found", "there is no session of this request_id: start another")
+        if message.transport_chunk_index > session.count:
+            raise Refused("chunk_lost", f"this session has only {session.count} fragments so far")
         return session, message.transport_chunk_index
     try:
         studio.sessions.check_admission()  # before the work of preparing a clip
         clip, feed = await asyncio.to_thread(_clip, message, studio)
-        return studio.sessions.start(clip, feed), 0
+        return await asyncio.to_thread(studio.sessions.start, clip, feed), 0
     except NotAdmitted as error:
         raise Refused(error.code, str(error), TRY_AGAIN_LATER, error.retry_after) from None
     except InputError as error:
