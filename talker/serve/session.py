@@ -289,8 +289,6 @@ class Session:
                     self._add(chunk, asked)
                     self._wait_for_room()
                     asked = time.monotonic()
-            if not self.stopped and (end := self._encoder.finish()):
-                self._keep(end, 0)
         except Cancelled:
             pass
         except Exception as error:
@@ -298,6 +296,9 @@ class Session:
                 log.exception("session %s failed", self.id)
                 self.error = error
         finally:
+            end = self._encoder.finish()
+            if end and not self.stopped and self.error is None:
+                self._keep(end, 0)
             with self._changed:
                 self.finished, self._ticket = True, None
             self._on_end(self)

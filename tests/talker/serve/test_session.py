@@ -65,6 +65,8 @@ def test_a_session_streams_the_offline_result(talker: Talker, voice, portrait, s
     assert 0 <= heard - len(pcm) - LEAD <= 2048
     assert [part.index for part in fragments] == list(range(len(fragments)))
     assert [part.first_frame for part in fragments[:-1]] == list(range(0, len(frames), 4))
+    keys = [part.first_frame for part in fragments if part.has_keyframe]
+    assert keys == [frame // 4 * 4 for frame in range(0, len(frames), 25)]
     assert session.position.generated_ms == len(frames) * 40
     assert session.first_chunk_seconds is not None
     assert 0 < session.first_chunk_seconds < session.busy_seconds
@@ -159,6 +161,10 @@ def test_a_client_that_does_not_report_its_playback_ends_its_session(
 ) -> None:
     sessions.limits = dataclasses.replace(sessions.limits, ahead=0.5, slow_reader=0.2)
     session = speak(TEXT)
+    for _ in range(10):
+        time.sleep(0.05)
+        session.report_playback(0)  # a player that is paused
+    assert not session.stopped
     read(session, plays=False)
     assert (session.stop_code, session.finish_reason) == ("slow_reader", "interrupted")
     assert session.position == Position(640, 640, 0)
