@@ -78,8 +78,7 @@ def speak(talker: Talker, voice, portrait, sessions: Sessions) -> Speak:
     def start(text: str = "", seed: int = 0) -> Session:
         feed = TextInput(talker.system)
         if text:
-            feed.append(text)
-            feed.end()
+            feed.whole(text)
         clip = LiveUtterance(talker.system, feed.sentences, voice, portrait, seed, QUICK)
         return sessions.start(clip, feed)
 

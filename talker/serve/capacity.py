@@ -34,8 +34,7 @@ def measured_capacity(system: System, voice: Voice, portrait: Portrait) -> int:
 def lone_rtf(system: System, voice: Voice, portrait: Portrait, capacity: int) -> float:
     """Real-time factor of a session, with rendering and encoding, in a batch of `capacity` rows."""
     feed = TextInput(system)
-    feed.append(TEXT)
-    feed.end()
+    feed.whole(TEXT)
     clip = LiveUtterance(system, feed.sentences, voice, portrait, seed=0)
     with system.generator.scheduler(capacity) as scheduler:
         limits = dataclasses.replace(Limits(), ahead=math.inf)

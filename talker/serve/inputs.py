@@ -39,18 +39,23 @@ class TextInput:
         self._system, self._text = system, LiveText()
         self._characters, self._ended = 0, False
 
+    def whole(self, text: str) -> None:
+        """Speak a text that is known as a whole, in the sentences of `Talker.say`, and end the input.
+
+        Raises:
+            InputError: see `append`.
+        """
+        self._count(text)
+        self._put([text])
+        self.end()
+
     def append(self, text: str) -> None:
         """Add a piece of text.
 
         Raises:
             InputError: the text has ended or is too long, or a part of it cannot be spoken.
         """
-        self._check_open()
-        if self._characters + len(text) > LONGEST_TEXT:
-            raise InputError(
-                "input_full", f"a session speaks at most {LONGEST_TEXT:,} characters: start another"
-            )
-        self._characters += len(text)
+        self._count(text)
         self._put(self._text.append(text))
 
     def commit(self) -> None:
@@ -63,6 +68,14 @@ class TextInput:
         self.commit()
         self._ended = True
         self.sentences.close()
+
+    def _count(self, text: str) -> None:
+        self._check_open()
+        if self._characters + len(text) > LONGEST_TEXT:
+            raise InputError(
+                "input_full", f"a session speaks at most {LONGEST_TEXT:,} characters: start another"
+            )
+        self._characters += len(text)
 
     def _check_open(self) -> None:
         if self._ended:

@@ -166,6 +166,7 @@ class Sessions:
             if session.rtf > 1 and not self._warned:
                 self._warned = True
                 log.warning(
-                    "a session was generated slower than real time (rtf %.2f): use a smaller --capacity",
+                    "a session was generated slower than real time (rtf %.2f), so its playback stalls: "
+                    "use a smaller --capacity or a faster machine",
                     session.rtf,
                 )

@@ -215,8 +215,7 @@ def _clip(message: SessionStart, studio: Studio) -> tuple[LiveClip, TextInput | 
             raise InputError("unsupported_task", str(error)) from error
     text, portrait = TextInput(system), _named(studio.portraits, message.portrait)
     if message.prompt:
-        text.append(message.prompt)
-        text.end()
+        text.whole(message.prompt)
     voice = _named(studio.voices, message.voice)
     return LiveUtterance(system, text.sentences, voice, portrait, message.seed), text
 

@@ -29,6 +29,7 @@ from talker.serve.session import FragmentLost, Limits, Position
 from talker.serve.sessions import NotAdmitted, Sessions
 
 TEXT = "Go on. Oh no!"
+COMMAS = "We go and we go and we go on, and on."  # a part ends at the comma only if the text arrives
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -268,6 +269,8 @@ def test_a_word_is_captioned_when_it_has_ended_and_a_sentence_without_words_as_a
 
 def test_input_that_cannot_be_used_is_refused_and_the_rest_is_kept(talker: Talker) -> None:
     text = TextInput(talker.system)
+    with pytest.raises(InputError, match="French"):
+        TextInput(talker.system).whole("Go on. Je ne sais pas où vous êtes, merci beaucoup. Et vous?")
     with pytest.raises(InputError, match="French") as refused:
         text.append("Go on. Je ne sais pas où vous êtes, merci beaucoup. And then ")
     assert refused.value.code == "invalid_text"
@@ -284,3 +287,12 @@ def test_input_that_cannot_be_used_is_refused_and_the_rest_is_kept(talker: Talke
             continue
         with pytest.raises(InputError, match=message):
             sound.append(audio, 0)
+
+
+def test_a_text_that_is_known_as_a_whole_has_the_sentences_of_say(talker: Talker, voice) -> None:
+    whole, pieces = TextInput(talker.system), TextInput(talker.system)
+    whole.whole(COMMAS)
+    pieces.append(COMMAS)
+    pieces.end()
+    assert tuple(whole.sentences) == talker.say(COMMAS, voice, audio_only=True).sentences == (COMMAS,)
+    assert list(pieces.sentences) == ["We go and we go and we go on,", "and on."]
