@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastapi import WebSocket
@@ -242,6 +243,8 @@ async def _run(connection: Connection, session: Session, index: int, studio: Stu
             raise Refused("replaced", "another connection continues this session")
         if sender.done():
             sender.result()
+            if session.stopped:
+                studio.sessions.end(session)  # nothing is left to continue
             # A client that closes first does not send its last reports into a closed connection.
             await asyncio.wait((receiver,), timeout=CLOSING)
             if not receiver.done():
@@ -249,11 +252,17 @@ async def _run(connection: Connection, session: Session, index: int, studio: Stu
         else:
             receiver.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(tasks)
         if not replaced.is_set():
             session.detach()
+        # Their exceptions refer to this frame: without the cycle, the session is freed at once.
+        del sender, receiver, newer, tasks
+
+
+async def _cancel(tasks: Iterable[asyncio.Task]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _send_stream(connection: Connection, session: Session, index: int, studio: Studio) -> None:
