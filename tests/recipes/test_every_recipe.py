@@ -40,6 +40,8 @@ ZERO_FORMS = [
     for name in ("audio_vae", "speaker")
     for stage in (2, 3)
 ]
+SHORT = ("steps=2", "validate_every=2")
+MEASURES = {"speaker": "separation", "recogniser": "error_rate"}  # other names than validate
 MEASURED = ("minutes", "samples_s", "memory_gib")
 VARYING = (*MEASURED, "heldout_phonemes", "per_unseen")  # counts of few phonemes differ between processors
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -92,8 +94,13 @@ def check_export(name: str, run: Path, folder: Path) -> None:
 def test_terminated_run_resumes_to_the_bit_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, settings: tuple[str, ...]
 ) -> None:
-    run, train, cut = tiny(name, "steps=2", *settings), RECIPES[name], tmp_path / "cut"
+    run, train, cut = tiny(name, *SHORT, *settings), RECIPES[name], tmp_path / "cut"
+    recipe, measure = importlib.import_module(f"recipes.train_{name}"), MEASURES.get(name, "validate")
+    measured, original = [], getattr(recipe, measure)
+    monkeypatch.setattr(recipe, measure, lambda net, *given: measured.append(net) or original(net, *given))
     whole = train(tmp_path / "whole", run)
+    assert measured == [whole.ema_module], "the averaged weights are measured"
+    assert not any(part.training for part in measured[0].modules())
     with monkeypatch.context() as patched:
         terminate_after(1, patched)
         with pytest.raises(Interrupted):

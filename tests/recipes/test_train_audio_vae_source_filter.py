@@ -106,7 +106,9 @@ def test_missing_and_damaged_features_name_the_command(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_regression_lowers_its_loss(tmp_path: Path) -> None:
-    run = dataclasses.replace(RUN, steps=60, spectra_from=1.0, adversary_from=1.0, log_every=20, validate_every=60)
+    run = dataclasses.replace(
+        RUN, steps=60, spectra_from=1.0, adversary_from=1.0, log_every=20, validate_every=60
+    )
     run = dataclasses.replace(run, optim=dataclasses.replace(run.optim, lr=1e-2, warmup=2))
     engine = RECIPES["audio_vae_source_filter"](tmp_path, run)
     lines = [line for line in (tmp_path / "log.jsonl").read_text().splitlines() if "levels" in line]

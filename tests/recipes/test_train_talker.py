@@ -146,8 +146,10 @@ def test_speech_alone_has_gradients_of_zero_in_the_motion_head(data):
 
 def test_weights_stay_float32_under_bfloat16(tmp_path, data):
     run = dataclasses.replace(FEW, precision="bfloat16", recompute=True)
-    weights = train_to(tmp_path, data, 2, run).module.state_dict()
-    assert all(value.dtype == torch.float32 for value in weights.values())
+    engine = train_to(tmp_path, data, 2, run)
+    assert engine.module.backbone.recompute
+    assert engine.backend.autocast._enabled
+    assert all(value.dtype == torch.float32 for value in engine.module.state_dict().values())
 
 
 def test_clips_of_other_widths_are_an_error(data):
