@@ -69,6 +69,21 @@ def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(
     assert len(set(numbers)) == 4
 
 
+def test_performance_has_the_sound_and_the_frames_of_its_clip(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(
+        heldout, "speaking", lambda split, frames: wanted.append(frames) or itertools.repeat(clip)
+    )
+    monkeypatch.setattr(heldout, "speak", lambda text, _: Speech(np.ones(HOP, np.float32), []))
+    monkeypatch.setattr(Clip, "frames", lambda self, size: np.full((60, size, size, 3), 5, np.uint8))
+    ((case, frames), _) = heldout.performances("heldout", 2)
+    assert wanted == [50]
+    assert (case.pcm.shape, case.phonemes, case.name) == ((60 * HOP,), ["ə"], "0007")
+    assert (len(case.prompt), case.portrait.shape, frames.shape) == (HOP, (4, 4, 3), (60, 256, 256, 3))
+
+
 def test_shipped_measures_agree_with_a_rendered_clip() -> None:
     """The recogniser finds the phonemes; the sync network finds the delay and the mouth opening."""
     pytest.importorskip("espeakng_loader", reason="the extra 'data' is not installed")
