@@ -63,7 +63,9 @@ def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(
     monkeypatch.setattr(heldout, "speaking", speaking)
     monkeypatch.setattr(heldout, "sentence", lambda split, index: f"{split} {index}")
     monkeypatch.setattr(heldout, "speak", lambda text, _: spoken.append(text) or silence)
-    assert [case.text for case in heldout.cases("heldout", 2)] == ["Hello.", "Good bye."]
+    made = list(heldout.cases("heldout", 2))
+    assert [case.text for case in made] == ["Hello.", "Good bye."]
+    assert [(len(case.pcm), case.phonemes) for case in made] == [(HOP, []), (HOP, [])], "without long pauses"
     assert spoken[::2] == ["Hello.", "Good bye."]
     numbers = " ".join(spoken[1::2]).replace("heldout ", "").split()
     assert len(set(numbers)) == 4
@@ -106,6 +108,10 @@ def test_scene_opening_is_zero_in_closed_lips(clip: Clip, monkeypatch: pytest.Mo
     expected[20:30] = 0
     torch.testing.assert_close(scene.opening, expected)
     assert len(scene.pcm) == 60 * HOP
+    short = replace(spoken, phonemes=[Phoneme("ə", 0, 2.1)])
+    monkeypatch.setattr(heldout, "speaking", lambda *_: iter([short]))
+    (cut,) = heldout.scenes("heldout", 1, most=55)
+    assert (len(cut.frames), len(cut.pcm), len(cut.opening)) == (55, 55 * HOP, 55)
 
 
 def test_scenes_shorter_than_two_seconds_are_an_error() -> None:

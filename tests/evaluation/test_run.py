@@ -122,6 +122,9 @@ def test_reenactment_of_several_pairs_has_one_psnr() -> None:
         psnr((shown - 1 + source)[:, : size // 2, : size // 2]), abs=1e-3
     )
     assert moved.copy_whole.psnr == pytest.approx(psnr(2 * source - 1), abs=1e-3)
+    assert moved.copy_mouth.psnr == pytest.approx(
+        psnr((2 * source - 1)[:, : size // 2, : size // 2]), abs=1e-3
+    )
 
 
 def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,15 +76,23 @@ def test_error_in_samples_is_printed_and_training_continues(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def missing(*_: object) -> None:
+    threads, given = torch.get_num_threads(), []
+
+    def missing(*arguments: object) -> None:
+        given.append(arguments[3:])
+        torch.set_num_threads(threads + 1)
+        torch.rand(3)
         raise ImportError("No module named 'numba'")
 
     monkeypatch.setattr("recipes.samples.perform_clip", missing)
-    ended, _ = trained(tmp_path / "failing", prepared, codecs)
+    ended = trained(tmp_path / "failing", prepared, codecs)
     printed = [line for line in capsys.readouterr().out.splitlines() if "no samples" in line]
     assert len(printed) == 1
     assert "No module named 'numba'" in printed[0]
-    assert torch.equal(ended, trained(tmp_path / "without", prepared)[0])
+    assert given == [(["t2av", "tts", "a2v", "v2a"], RUN.seed, RUN.sampling)]
+    assert torch.get_num_threads() == threads
+    without = trained(tmp_path / "without", prepared)
+    assert all(torch.equal(one, other) for one, other in zip(ended, without, strict=True))
 
 
 def test_run_without_samples_prints_why(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,3 +42,19 @@ def test_ranks_share_every_phoneme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [len(share.sizes) for share in shares] == [1, 1, 0, 0]
     assert torch.cat([share.targets for share in shares]).equal(whole.targets)
     assert torch.cat([share.pcm for share in shares]).equal(whole.pcm)
+
+
+def test_corpus_speech_takes_the_voices_of_its_split_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_recogniser, "TRAIN_VOICES", [10, 11])
+    monkeypatch.setattr(train_recogniser, "HELDOUT_VOICES", [30, 31, 32])
+    monkeypatch.setattr(train_recogniser, "sentence", lambda split, i: f"{split} {i}")
+    monkeypatch.setattr(train_recogniser, "voice", lambda number: number)
+    monkeypatch.setattr(
+        train_recogniser,
+        "speak",
+        lambda text, voice: SimpleNamespace(
+            pcm=f"{text} {voice}", phonemes=[SimpleNamespace(symbol=s) for s in ("ˈaː", "_", "t")]
+        ),
+    )
+    assert train_recogniser.corpus_speech("train", 5) == ("train 5 11", ["a", "t"])
+    assert train_recogniser.corpus_speech("heldout", 5) == ("heldout 5 32", ["a", "t"])

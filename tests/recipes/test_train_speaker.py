@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_recipes import hum, tiny
 from torch.nn import functional as F
 
+from recipes import train_speaker
 from recipes.train_speaker import add_margin, draw, equal_error_rate, margin_loss, pair_loss
 from talker.clock import SAMPLE_RATE
 
@@ -74,3 +77,26 @@ def test_gradients_are_finite_at_angles_zero_and_pi(sign: int):
     margin_loss(rows, torch.arange(5), VOICES).backward()
     assert rows.grad is not None
     assert rows.grad.isfinite().all()
+
+
+def test_prepared_utterances_take_the_voices_of_their_split_in_turn(tmp_path, monkeypatch):
+    """Utterance i is the number i / 1000, i + 1 samples of it, and is at most five seconds long."""
+    monkeypatch.setattr(train_speaker, "VOICES", {"heldout": [30, 31, 32]})
+    monkeypatch.setattr(train_speaker, "LONGEST", 5)
+    monkeypatch.setattr(train_speaker, "sentence", lambda split, i: (split, i))
+    monkeypatch.setattr(train_speaker, "voice", lambda number: number)
+    spoken = []
+
+    def speak(text, voice):
+        spoken.append((*text, voice))
+        return SimpleNamespace(pcm=np.full(text[1] + 1, text[1] / 1000, np.float32))
+
+    monkeypatch.setattr(train_speaker, "speak", speak)
+    sounds = train_speaker.prepare(tmp_path, "heldout", 2)
+    assert spoken == [("heldout", i, 30 + i % 3) for i in range(6)]
+    assert sounds.labels.tolist() == [0, 1, 2] * 2
+    assert np.diff(sounds.starts).tolist() == [1, 2, 3, 4, 5, 5]
+    assert sounds.pcm[sounds.starts[:-1]].tolist() == [0, 33, 66, 98, 131, 164]
+    assert sounds.voices == 3
+    crop = sounds.crop(3, 6, 1.0)
+    assert crop.tolist() == pytest.approx([98 / 32768] * 6), "a short utterance is repeated"
