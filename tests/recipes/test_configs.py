@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 
 from audio_vae.config import ConvolutionalConfig
 from recipes.configs.override import names, override
 from recipes.configs.talker import PRESETS, paper, puppet, release, tiny
-from recipes.plan import forward_flops, memory_per_rank, parameters, plan
+from recipes.plan import forward_flops, main, memory_per_rank, parameters, plan
 from talker.model.model import TalkerModel
 
 
@@ -132,10 +133,15 @@ RECORDED_PLAN = [
     "activations of 16 clips of 10 s in one pass: about 15.53 GiB",
     "",
     "a step: 256 clips in 2 passes a rank, 47,104 tokens, 468.8 TFLOP",
-    "200,000 steps: 9.42 G tokens, 142,222 hours of clips, 93.8 EFLOP",
+    "100,000 steps: 4.71 G tokens, 71,111 hours of clips, 46.9 EFLOP",
 ]
 
 
-def test_plan_of_the_release_is_as_recorded() -> None:
-    lines = plan(release(), ranks=8, seconds=10.0, text=120)
+def test_plan_of_the_release_is_as_recorded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--ranks 8 --seconds 10 --text 120 --set steps=100000"
+    monkeypatch.setattr(sys, "argv", ["plan", "release", *options.split()])
+    main()
+    lines = capsys.readouterr().out.splitlines()
     assert [" ".join(line.split()) for line in lines] == RECORDED_PLAN
