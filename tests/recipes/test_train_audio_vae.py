@@ -30,7 +30,7 @@ def test_convolutional_network_trains_and_its_weight_norms_are_folded(tmp_path: 
         torch.testing.assert_close(averaged(tmp_path).eval().encode(pcm), model.encode(pcm))
 
 
-def test_decoder_refinement_keeps_the_latents(tmp_path: Path) -> None:
+def test_decoder_refinement_keeps_the_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path / "first", RUN)
     before = averaged(tmp_path / "first").eval()
     after = train(tmp_path / "second", RUN, encoder_from=tmp_path / "first").module.eval()
@@ -39,6 +39,16 @@ def test_decoder_refinement_keeps_the_latents(tmp_path: Path) -> None:
         latents = before.encode(pcm)
         assert torch.equal(latents, after.encode(pcm))
         assert not torch.equal(before.decode(latents), after.decode(latents))
+    strengths: list[float] = []
+    monkeypatch.setattr(
+        train_audio_vae,
+        "latent_noise",
+        lambda mean, strength, _: strengths.append(strength) or mean * torch.nan,
+    )
+    run = dataclasses.replace(RUN, steps=1)
+    noisy = train(tmp_path / "noisy", run, encoder_from=tmp_path / "first")
+    assert strengths == [RUN.latent_noise]
+    assert noisy.skipped == 1, "the noise reaches the decoder"
 
 
 def test_ranks_draw_together_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
