@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_recipes import spoken
 
+from evaluation.speech import Recogniser, RecogniserConfig
 from recipes import ranks, train_recogniser
 
 
@@ -58,3 +59,26 @@ def test_corpus_speech_takes_the_voices_of_its_split_in_turn(monkeypatch: pytest
     )
     assert train_recogniser.corpus_speech("train", 5) == ("train 5 11", ["a", "t"])
     assert train_recogniser.corpus_speech("heldout", 5) == ("heldout 5 32", ["a", "t"])
+
+
+def test_error_rate_is_that_of_the_first_clips() -> None:
+    labels = [["a", "b"], ["a"], ["c"] * 5]
+    sounds = train_recogniser.Sounds(np.arange(6, dtype=np.int16) * 1000, np.array([0, 1, 3, 6]), labels)
+    model = SimpleNamespace(transcribe=lambda pcm: ["a", "x", "c"][: len(pcm)])
+    assert train_recogniser.error_rate(model, sounds, 2) == 2 / 3  # type: ignore[arg-type]
+    assert train_recogniser.error_rate(model, sounds, 9) == (2 + 4) / 8  # type: ignore[arg-type]
+
+
+def test_clip_too_short_for_its_phonemes_does_not_change_the_loss() -> None:
+    """The loss of the others is divided by the given number of phonemes."""
+    torch.manual_seed(0)
+    model = Recogniser(RecogniserConfig.tiny(("a", "t")))
+    pcm = 0.1 * torch.randn(2, 4800)
+    both = train_recogniser.Batch(
+        pcm, torch.tensor([4800, 480]), torch.tensor([1, 2] * 11), torch.tensor([2, 20])
+    )
+    one = train_recogniser.Batch(pcm[:1], both.samples[:1], both.targets[:2], both.sizes[:1])
+    loss = train_recogniser.loss_of(model, one, 2)
+    assert torch.isfinite(loss)
+    torch.testing.assert_close(train_recogniser.loss_of(model, both, 1), 2 * loss)
+    assert train_recogniser.loss_of(model, one, 0) == train_recogniser.loss_of(model, one, 1)
