@@ -67,8 +67,10 @@ def test_missing_and_damaged_files_are_found(tmp_path: Path) -> None:
     assert any("cannot be read" in line for line in check(folder)[1])
     (tmp_path / "elsewhere").rename(shard)
     stats = load_file(folder / STATS)
-    save_file({name: tensor + 1 for name, tensor in stats.items()}, folder / STATS)
-    assert any("statistics are not those" in line for line in check(folder)[1])
+    for part in ("mean", "std"):
+        off = {name: tensor + 0.2 * name.endswith(part) for name, tensor in stats.items()}
+        save_file(off, folder / STATS)
+        assert sum("statistics are not those" in line for line in check(folder)[1]) == 2, "audio and motion"
     save_file(stats, folder / STATS)
     with shard.open("r+b") as file:
         file.truncate(shard.stat().st_size // 2)
