@@ -29,15 +29,23 @@ LAUNCHERS = (
     ("torchrun", "--standalone", "--nproc-per-node=2", "-m", "--"),
     ("python", "-m"),
 )
-WEIGHTS = {
-    "motion_ae": ("weights.gradient=0.9", "weights.code=0.8", "weights.where=1.2", "weights.flow=20000"),
+SETTINGS = {
+    "audio_vae": ("frames=8",),
+    "audio_vae_adversarial": ("frames=8", "judged=6"),
+    "motion_ae": (
+        "heldout=2",
+        "weights.gradient=0.9",
+        "weights.code=0.8",
+        "weights.where=1.2",
+        "weights.flow=20000",
+    ),
     "talker": ("weights.audio=0.9", "weights.motion=0.8"),
 }
-# Every recipe with its tiny preset, with weights of losses other than 1, and the speaker with its other loss.
-# All frames of a tone are alike, so a ReLU whose input rounds to the other side of 0 changes the gradient of
-# all of them; at this scale none does.
+# Every recipe with its tiny preset, with fewer frames and weights of losses other than 1, and the speaker with
+# its other loss. All frames of a tone are alike, so a ReLU whose input rounds to the other side of 0 changes
+# the gradient of all of them; at this scale none does.
 FORMS = [
-    *(pytest.param(name, WEIGHTS.get(name, ()), id=name) for name in RECIPES),
+    *(pytest.param(name, SETTINGS.get(name, ()), id=name) for name in RECIPES),
     pytest.param("speaker", ("loss=margin", "scale=5"), id="speaker-margin"),
 ]
 ZERO_FORMS = [

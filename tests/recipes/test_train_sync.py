@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from tiny_recipes import scene, tiny
+from tiny_recipes import tiny
 
 from evaluation.sync import SyncNet
 from puppet.motion import MOTION
 from recipes import train_sync
-from recipes.train_sync import FRAMES, MARGIN, blur, corpus_scene, draw, prepare
+from recipes.train_sync import FRAMES, MARGIN, blur, corpus_scene, draw
 from talker.clock import HOP
 
 LIPS = [MOTION.index(name) for name in ("jaw", "closure", "rounding", "lip_width")]
@@ -101,14 +100,19 @@ def test_losses_of_known_embeddings() -> None:
     assert float(train_sync.losses(net, swapped)["pair"].detach()) == pytest.approx(10, rel=1e-3)
 
 
-def test_validation_counts_shifts_within_one_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_counts_shifts_within_one_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     offsets = iter((1, -2, 0, 5))
     monkeypatch.setattr(train_sync, "best", lambda scores: SimpleNamespace(offset=next(offsets)))
-    scenes = prepare(tmp_path, "train", 4, scene)
+    side, length, lips = 48 + 2 * MARGIN, 16, np.random.default_rng(0).random((4, 16, 4), np.float32)
+    scenes = {
+        "crops": np.zeros((4, length, side, side), np.uint8),
+        "pcm": np.zeros((4, length * HOP), np.int16),
+        "lips": lips,
+    }
     net = SyncNet(tiny("sync").model)
     with torch.no_grad():
         net.lips.weight.zero_()
         net.lips.bias.zero_()
     found = train_sync.validate(net, scenes)
     assert found["right"] == 0.5
-    assert found["lips_unseen"] == pytest.approx(float(np.square(scenes["lips"]).mean()), rel=1e-4)
+    assert found["lips_unseen"] == pytest.approx(float(np.square(lips).mean()), rel=1e-4)
