@@ -41,9 +41,9 @@ SETTINGS = {
     ),
     "talker": ("weights.audio=0.9", "weights.motion=0.8"),
 }
-# Every recipe with its tiny preset, with fewer frames and weights of losses other than 1, and the speaker with
-# its other loss. All frames of a tone are alike, so a ReLU whose input rounds to the other side of 0 changes
-# the gradient of all of them; at this scale none does.
+# Every recipe with its tiny preset, with fewer frames and weights of losses that are not 1, and the speaker
+# with its other loss. All frames of a tone are alike, so a ReLU whose input rounds to the other side of 0
+# changes the gradient of all of them; at this scale none does.
 FORMS = [
     *(pytest.param(name, SETTINGS.get(name, ()), id=name) for name in RECIPES),
     pytest.param("speaker", ("loss=margin", "scale=5"), id="speaker-margin"),
