@@ -56,7 +56,7 @@ def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def speaking(*_: object) -> Iterator[Clip]:
-        yield from (clip, replace(clip, index=8), replace(clip, index=9, text="Good bye."), clip)
+        yield from (clip, replace(clip, index=8), replace(clip, index=8, text="Good bye."), clip)
 
     spoken: list[str] = []
     silence = Speech(np.zeros(HOP, np.float32), [])

@@ -131,13 +131,14 @@ def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.Monke
     write_checkpoint(tmp_path)
     monkeypatch.setattr(run, "recogniser", lambda: Recogniser(RecogniserConfig.tiny()).eval())
     monkeypatch.setattr(run, "sync_net", lambda: SyncNet(SyncConfig.tiny()).eval())
+    monkeypatch.setattr(run, "spoken_seconds", lambda pcm: 2.0 if len(pcm) == 24_000 else 3.0)
     prompt = 0.1 * torch.sin(torch.arange(24_000) * 0.05)
     face = np.full((32, 32, 3), 128, np.uint8)
     spoken = Case("0007", "Go.", prompt, ["ɡ", "oʊ"], prompt, face)
     out = tmp_path / "out"
     out.mkdir()
     measured = run.say(Talker.from_pretrained(tmp_path), spoken, 1, out)
-    assert measured["phonemes"] == 2
+    assert (measured["phonemes"], measured["duration_ratio"]) == (2, 1.5), "of the speech, without silence"
     assert measured["end"] in ("stop", "length")
     assert {"0007.mp4", "0007.png", "0007-voice.wav", "0007-portrait.png"} <= {p.name for p in out.iterdir()}
     assert "per" in talker_figures([measured], [spoken])
