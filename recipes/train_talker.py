@@ -114,7 +114,7 @@ def draw_sample(
 
     A clip without a text (an idle one) is always an A2V sample.
     """
-    shares = torch.tensor([mix.t2av, mix.tts, mix.a2v, mix.v2a])
+    shares = torch.tensor([mix.t2av, mix.tts, mix.a2v, mix.v2a], dtype=torch.float32)
     kind = int(torch.multinomial(shares, 1, generator=g))
     silent, other = torch.rand(2, generator=g).tolist()
     name = ("t2av", "tts", "a2v", "v2a")[kind] if data.held.ids(clip) else "a2v"
