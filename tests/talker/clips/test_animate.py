@@ -505,6 +505,15 @@ def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
     assert WholeEncoder.calls == [first, 888 - first]
 
 
+def test_live_sound_is_saved_as_a_video(talker: Talker, portrait: Portrait, tmp_path: Path) -> None:
+    sound = arriving(np.split(chirps(1.0, 24_000)[0], 10))
+    report = LiveAnimation(talker.system, sound, portrait, 0.1, 4, QUICK).save(tmp_path / "live.mp4")
+    assert (report.duration_seconds, report.seed, report.finish_reason) == (1.0, 4, "stop")
+    with av.open(str(tmp_path / "live.mp4")) as container:
+        assert container.streams.video[0].frames == 25
+        assert "a live recording" in str(container.metadata)
+
+
 def test_closing_before_the_first_chunk_cancels_the_channel(talker: Talker, portrait: Portrait) -> None:
     sound: Channel[np.ndarray] = Channel(1)
     chunks = talker.animate_stream(sound, portrait)

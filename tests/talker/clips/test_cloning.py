@@ -11,6 +11,7 @@ from takes import QUICK, pcm_of, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from talker import UserError
+from talker.clips.continuation import part_seed
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,11 @@ def test_a_recording_with_its_text_precedes_each_sentence(talker, voice, portrai
     assert torch.equal(cloned.embedding, voice.embedding)
     take, requests = recorded(talker.say("Hi. Go.", cloned, portrait, sampling=QUICK))
     assert [(request.said, request.text) for request in requests] == [("So.", "Hi."), ("So.", "Go.")]
+    for number, request in enumerate(requests):
+        assert (request.task, request.seed, request.sampling) == ("t2av", part_seed(0, number), QUICK)
+        assert torch.equal(request.speaker, voice.embedding)
+        assert torch.equal(request.first_motion, portrait.motion)
+        assert torch.equal(request.silence, talker.system.silence)
     first, second = (request.prefix for request in requests)
     assert torch.equal(first["audio"], cloned.prefix)
     assert "motion" not in first

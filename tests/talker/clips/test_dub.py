@@ -25,7 +25,7 @@ from toy_generator import ToyGenerator
 from heads.streams import Streams
 from talker import Talker
 from talker.cli import main
-from talker.clips.clip import NO_FRAMES
+from talker.clips.clip import NO_FRAMES, Chunk
 from talker.clips.dub import Dubbing, detect_movement
 from talker.clips.record import Record
 from talker.generation.generator import Durations
@@ -199,6 +199,10 @@ def test_the_generator_gets_the_motion_and_the_words(talker: Talker, voice: Voic
     assert torch.equal(request.given["motion"], motion)
     assert torch.equal(request.first_motion, motion[0])
     assert torch.equal(request.speaker, voice.embedding)
+    assert torch.equal(request.silence, talker.system.silence)
+    assert request.sampling == QUICK
+    assert repr(dubbing) == "<Dubbing: about 0.9 s, video video.mp4, voice voice, seed 3>"
+    assert dubbing.extension == ".mp4"
     assert [len(latents["audio"]) for latents in take.latents()] == [4] * 6
     assert len(pcm_of(take)) == 22 * 960
 
@@ -286,6 +290,32 @@ def test_frames_without_movement_are_pauses() -> None:
     still = ~detect_movement(motion)
     assert still[43:57].all()
     assert still[:38].mean() < 0.1
+
+
+def test_movement_is_measured_in_standard_deviations(talker: Talker, voice: Voice) -> None:
+    """One channel moves except in a pause; another, of greater values, moves a hundredth of its deviation."""
+    dubbing = moving(talker, voice, 8, "Here gone", ToyGenerator)
+    motion, toy = dubbing.motion(), dubbing.system.generator
+    toy.scale = Streams(audio=toy.scale["audio"], motion=torch.ones(motion.shape[1]))
+    toy.scale["motion"][1] = 1000.0
+    motion[:, 1] *= 10
+    motion[60:90, 0] = motion[60, 0]
+    motion[:, 2:] = 0
+    two = dataclasses.replace(dubbing, sentences=("Here we are now.", "And now we are gone."))
+    _, requests = recorded(two)
+    assert [request.text for request in requests] == list(two.sentences)
+    assert 60 < len(requests[0].given["motion"]) < 90
+
+
+def test_sound_is_padded_to_the_duration_of_the_video(talker: Talker, voice: Voice) -> None:
+    dubbing = moving(talker, voice, 2, "Go", ToyGenerator)
+    chunks = (Chunk(0.0, np.ones(samples, np.float32), NO_FRAMES) for samples in (3840, 99))
+    whole = list(dubbing.trimmed(chunks))
+    assert [chunk.start_seconds for chunk in whole] == [0.0, 0.16, 3939 / 24_000]
+    assert np.array_equal(pcm_of(chunk for chunk in whole if chunk.pcm.any()), np.ones(3939))
+    assert sum(len(chunk.pcm) for chunk in whole) == 48_000
+    (cut,) = dubbing.trimmed(iter([Chunk(0.0, np.ones(50_000, np.float32), NO_FRAMES)]))
+    assert len(cut.pcm) == 48_000
 
 
 # -- the command ---------------------------------------------------------------------------------------------
