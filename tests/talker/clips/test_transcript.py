@@ -23,7 +23,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     dims = SIZES | {"n_mels": 80, "n_audio_ctx": 10, "n_text_ctx": 10}
     (tmp_path / "whisper").mkdir()
-    state = Whisper(ModelDimensions(**dims)).state_dict()
+    # Whisper leaves some of its parameters uninitialised; they may be NaN.
+    state = {name: torch.randn_like(x) for name, x in Whisper(ModelDimensions(**dims)).state_dict().items()}
     torch.save({"dims": dims, "model_state_dict": state}, tmp_path / "whisper" / "small.pt")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "whisper"
