@@ -28,6 +28,7 @@ from talker import Talker, UserError
 from talker.cli import main
 from talker.clips.animate import LIVE_WINDOW, LiveAnimation
 from talker.clips.clip import Chunk, Piece
+from talker.clips.continuation import part_seed
 from talker.clips.record import Generate, Patches, Record
 from talker.generation.request import Request
 from talker.identity import Portrait
@@ -291,7 +292,7 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     spoken = np.concatenate([chirps(1.5, 24_000)[0], np.zeros(12_000, np.float32)] * 2)[None]
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=spoken)
     text = "Now the sun goes up. Now the sun goes down."
-    clip = talker.animate(path, portrait, text, sampling=QUICK)
+    clip = talker.animate(path, portrait, text, seed=3, sampling=QUICK)
     assert clip.windows is not None
     first, second = clip.windows
     assert (first.text, second.text) == ("Now the sun goes up.", "Now the sun goes down.")
@@ -299,6 +300,8 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     assert first.patches + second.patches == 25
     take, requests = recorded(clip)
     assert [request.text for request in requests] == [first.text, second.text]
+    seeds = [part_seed(3, 0), part_seed(3, 1)]
+    assert [(request.seed, request.sampling) for request in requests] == [(seed, QUICK) for seed in seeds]
     assert [len(request.given["audio"]) for request in requests] == [4 * first.patches, 4 * second.patches]
     assert requests[0].prefix is None
     assert [len(requests[1].prefix[name]) for name in ("audio", "motion")] == [4, 4]

@@ -12,6 +12,7 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from talker import UserError
 from talker.clips.continuation import part_seed
+from talker.model.defaults import StopRule
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,11 @@ def test_a_recording_with_its_text_precedes_each_sentence(talker, voice, portrai
     assert cloned.said == "So."
     assert cloned.prefix.shape == (24, talker.system.audio_vae.latent_dim)  # 0.96 of 1.0 s
     assert torch.equal(cloned.embedding, voice.embedding)
-    take, requests = recorded(talker.say("Hi. Go.", cloned, portrait, sampling=QUICK))
+    take, requests = recorded(talker.say("Hi. Go.", cloned, portrait, 2, QUICK, stop=StopRule.never()))
     assert [(request.said, request.text) for request in requests] == [("So.", "Hi."), ("So.", "Go.")]
     for number, request in enumerate(requests):
-        assert (request.task, request.seed, request.sampling) == ("t2av", part_seed(0, number), QUICK)
+        assert (request.task, request.seed, request.sampling) == ("t2av", part_seed(2, number), QUICK)
+        assert request.stop == StopRule.never()
         assert torch.equal(request.speaker, voice.embedding)
         assert torch.equal(request.first_motion, portrait.motion)
         assert torch.equal(request.silence, talker.system.silence)

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import time
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
@@ -32,7 +33,7 @@ from talker.generation.generator import Durations
 from talker.identity import Voice
 from talker.media.face_track import FaceTrack
 from talker.media.readers import VideoReader, stream_audio
-from talker.media.remux import DubWriter, dubbed_name, first_sample_time
+from talker.media.remux import DubWriter, PacketReader, dubbed_name, first_sample_time
 from talker.stages import Stages
 from talker.system import System
 
@@ -67,6 +68,17 @@ VIDEOS = [
     ("f.avi", "out.avi", 15, {"codec": "msmpeg4"}, Fraction(15, 25)),
     ("g.mp4", "out.mp4", 30, {"stamps": UNEVEN}, Fraction(89, 60)),
 ]
+
+
+def test_damaged_timestamps_of_copied_packets_are_repaired(video: Path) -> None:
+    """Decoding times increase, and no frame is shown before it is decoded."""
+    with closing(PacketReader(video, "video", Fraction(1, 2))) as source:
+        packets = list(itertools.islice(source.stamped(), 4))
+        for packet, (dts, pts) in zip(packets, [(70, 80), (70, 60), (65, 90), (99, 99)], strict=True):
+            packet.dts, packet.pts, packet.time_base = dts, pts, Fraction(1, 100)
+        source.stamped = lambda: iter(packets)  # type: ignore[method-assign]
+        found = [(packet.dts, packet.pts, time) for time, packet in source.packets(source.track)]
+    assert found == [(20, 30, 0.2), (21, 21, 0.21), (22, 40, 0.22), (49, 49, 0.49)]
 
 
 @pytest.mark.parametrize(("name", "out", "count", "how", "seconds"), VIDEOS, ids=lambda value: str(value)[:8])
@@ -193,6 +205,8 @@ def video(folder: Path) -> Path:
 
 def test_the_generator_gets_the_motion_and_the_words(talker: Talker, voice: Voice, video: Path) -> None:
     dubbing = talker.dub(video, TEXT, voice, crop="none", seed=3, sampling=QUICK)
+    forced = talker.dub(video, "Il fait froid et tu es content.", voice, "none", force=True)
+    assert forced.sentences == ("Il fait froid et tu es content.",)
     take, (request,) = recorded(dubbing)
     assert (request.text, request.task, request.seed) == (TEXT, "v2a", 3)
     motion = dubbing.motion()

@@ -64,6 +64,7 @@ def test_a_silent_sentence_is_drawn_again_with_other_seeds(talker: Talker, voice
     take, requests = made(talker, voice, audible_draw=3)
     assert [request.task for request in requests] == ["tts", "t2av", "t2av", "t2av"]
     assert len({(request.task, request.seed) for request in requests}) == 4
+    assert all(torch.equal(request.silence, talker.system.silence) for request in requests)
     assert (take.patches, take.finish_reason, take.starts) == (3, "stop", [0])
     audible = [bool(talker.system.audible(streams["audio"]).any()) for streams in take.latents()]
     assert audible == [False, False, True]
