@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from talker.media.encoders import generated_tags
 from talker.media.fragments import AAC_SAMPLES, LEAD, FragmentEncoder
+from talker.media.readers import VideoReader
 
 TAGS = generated_tags("synthesised in the voice v", "generated from the portrait p")
 SIZE, EVENTS = 64, (3, 20, 41)
@@ -101,6 +103,13 @@ def test_the_stream_is_an_mp4_whose_sound_and_frames_stay_together() -> None:
     played = sound[LEAD : LEAD + len(pcm)]
     assert np.corrcoef(played, pcm)[0, 1] > 0.99
     assert abs(shown.astype(int) - frames)[list(EVENTS)].mean() < 3
+
+
+def test_colours_survive(tmp_path: Path) -> None:
+    encoder, colour = FragmentEncoder(SIZE, TAGS), (200, 60, 40)
+    frames = np.broadcast_to(np.array(colour, np.uint8), (4, SIZE, SIZE, 3))
+    (tmp_path / "a.mp4").write_bytes(encoder.init + encoder.encode(np.zeros(3840, np.float32), frames))
+    assert np.abs(next(iter(VideoReader(tmp_path / "a.mp4"))).astype(int) - colour).max() <= 6
 
 
 def test_a_prefix_of_the_stream_can_be_decoded() -> None:
