@@ -326,7 +326,7 @@ def test_doctor_names_every_problem_and_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(doctor, "FREE_MEMORY", 1 << 60)
     monkeypatch.setattr(doctor, "ENCODERS", ("gif", "libnothing"))
     monkeypatch.setattr(Talker, "from_pretrained", broken)
-    found = doctor.report()
+    report, found = doctor.report, doctor.report()
     lines = "\n".join(found.lines)
     assert "  encoders: gif\n" in lines
     assert "  puppet cannot be loaded: the folder is gone\n" in lines
@@ -335,6 +335,9 @@ def test_doctor_names_every_problem_and_what_to_do(monkeypatch: pytest.MonkeyPat
         assert problem.startswith(words)
         assert f"  {problem}" in lines
     assert "libnothing" in found.problems[2]
+    monkeypatch.setattr(doctor, "report", lambda: found)
+    assert main(["doctor"]) == 1
+    monkeypatch.setattr(doctor, "report", report)
     monkeypatch.setattr(shipped, "shipped_models", lambda: [])
     assert doctor.report().problems[-1] == "no model is shipped: clone the repository again"
 

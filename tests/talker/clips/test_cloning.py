@@ -12,6 +12,8 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from talker import UserError
 from talker.clips.continuation import part_seed
+from talker.media.loudness import LoudnessNormalizer
+from talker.media.readers import read_voice
 from talker.model.defaults import StopRule
 
 
@@ -53,6 +55,8 @@ def test_a_recording_with_its_text_precedes_each_sentence(talker, voice, portrai
 def test_the_first_seconds_of_a_recording_precede_the_first_sentence(talker, portrait, folder: Path) -> None:
     begun = talker.voice(folder / "voice.wav", prefix_seconds=0.5)
     assert (begun.said, begun.prefix_frames) == ("", 12)  # whole patches of 0.16 s
+    start = LoudnessNormalizer()(read_voice(folder / "voice.wav")[: 12 * 960])
+    assert torch.equal(begun.prefix, talker.system.encode(start))
     take, requests = recorded(talker.say("Hi. Go.", begun, portrait, sampling=QUICK))
     assert [(request.said, request.text) for request in requests] == [("", "Hi."), ("", "Go.")]
     assert [len(request.prefix["audio"]) for request in requests] == [12, 4]

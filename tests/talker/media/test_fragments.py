@@ -138,6 +138,12 @@ def test_codec_strings_are_those_of_the_tracks() -> None:
         assert container.streams.audio[0].codec_context.profile == "LC"
 
 
+def test_sound_beyond_full_scale_is_clipped() -> None:
+    pcm, silent = clip(11)[0] * 3, np.zeros((0, SIZE, SIZE, 3), np.uint8)
+    loud, clipped = (FragmentEncoder(SIZE, TAGS).encode(x, silent) for x in (pcm, pcm.clip(-1, 1)))
+    assert loud == clipped
+
+
 def test_chunks_without_frames_or_without_sound_are_fragments_of_one_track() -> None:
     encoder = FragmentEncoder(SIZE, TAGS)
     part = encoder.encode(np.zeros(3840, np.float32), np.zeros((0, SIZE, SIZE, 3), np.uint8))
