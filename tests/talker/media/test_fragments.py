@@ -67,6 +67,7 @@ def test_every_chunk_is_one_fragment() -> None:
 
 
 def test_decode_times_are_continuous_counts() -> None:
+    """And each sample is marked as a keyframe or as dependent on others (ISO 14496-12, 8.8.3.1)."""
     _, parts = stream(12)
     ends = {1: 0, 2: 0}
     for part in parts[1:]:
@@ -75,6 +76,8 @@ def test_decode_times_are_continuous_counts() -> None:
             (track,) = struct.unpack_from(">I", part, inner["tfhd"] + 4)
             (time,) = struct.unpack_from(">Q", part, inner["tfdt"] + 4)
             (count,) = struct.unpack_from(">I", part, inner["trun"] + 4)
+            flags = [struct.unpack_from(">I", part, inner["trun"] + 20 + 12 * k)[0] for k in range(count)]
+            assert set(flags) <= ({0x02000000, 0x01010000} if track == 1 else {0x02000000})
             durations = [struct.unpack_from(">I", part, inner["trun"] + 12 + 12 * k)[0] for k in range(count)]
             assert time == ends[track]
             ends[track] += sum(durations)
