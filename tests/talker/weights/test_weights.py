@@ -77,6 +77,7 @@ def test_other_files_are_refused(published):
 def test_names_are_translated_both_ways(published):
     for key in published:
         assert official(native_key(key)) == key
+    assert native_key("spk.weight") is native_key("pretrained_speech_encoder.weight") is None
 
 
 def test_the_only_head_of_a_speech_checkpoint_is_that_of_speech():
