@@ -57,6 +57,7 @@ def test_the_first_seconds_of_a_recording_precede_the_first_sentence(talker, por
     assert (begun.said, begun.prefix_frames) == ("", 12)  # whole patches of 0.16 s
     start = LoudnessNormalizer()(read_voice(folder / "voice.wav")[: 12 * 960])
     assert torch.equal(begun.prefix, talker.system.encode(start))
+    assert torch.equal(begun.embedding, talker.system.embed_voice(read_voice(folder / "voice.wav")))
     take, requests = recorded(talker.say("Hi. Go.", begun, portrait, sampling=QUICK))
     assert [(request.said, request.text) for request in requests] == [("", "Hi."), ("", "Go.")]
     assert [len(request.prefix["audio"]) for request in requests] == [12, 4]

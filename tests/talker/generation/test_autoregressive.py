@@ -328,7 +328,16 @@ def test_repetition_is_allowed_for_the_slowest_duration_of_the_repeated_tokens()
     assert repeated > 0
     said = dataclasses.replace(request, said="Ha ha ha.", text="We will see.")
     assert convert(said).guard.repeated_seconds == 0
+    assert [word for word, _ in convert(said).words] == ["We", "will", "see"]
     assert convert(dataclasses.replace(request, silence=None)).guard is None
+
+
+def test_latents_in_float64_are_normalised_in_float64():
+    generator, normal = generator_of(), torch.randn(4, TINY.widths["audio"])
+    generator.model.stats.set(Streams(audio=torch.full(normal.shape[1:], 1000.0)), Streams())
+    convert = RequestTokenizer(generator.model, generator.tokenizer)
+    request = Request(text="Go.", task="tts", prefix=Streams(audio=normal.double() + 1000))
+    torch.testing.assert_close(convert(request).prefix["audio"][0], normal, atol=1e-6, rtol=0)
 
 
 def test_the_rate_of_the_weights_limits_speech_and_estimates_its_duration():
