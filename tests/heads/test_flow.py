@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from heads.flow import data_from, draws, logit_normal, on_path, velocity_target
+from heads.flow import draws, logit_normal, on_path, velocity_target
 from heads.solver import Sampling, euler, guide, schedule, still_steps
 from heads.streams import Streams
 
@@ -14,12 +14,6 @@ def test_path_starts_at_data_and_ends_at_noise():
     data, noise = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
     assert on_path(data, noise, torch.zeros(3)).equal(data)
     assert on_path(data, noise, torch.ones(3)).equal(noise)
-
-
-def test_data_can_be_computed_from_the_true_velocity():
-    data, noise, time = torch.randn(3, 4, 5), torch.randn(3, 4, 5), torch.rand(3)
-    point = on_path(data, noise, time)
-    torch.testing.assert_close(data_from(point, velocity_target(data, noise), time), data)
 
 
 def test_velocity_is_the_derivative_of_the_path():

@@ -10,8 +10,10 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -21,9 +23,12 @@ from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from heads.solver import Sampling
-from talker import Talker, doctor
-from talker.cli import _name_of, _uses_own_files, main
+from talker import Talker, UserError, cli, doctor, shipped
+from talker.cli import DEMO, INTERRUPTED, SYNTHETIC, _name_of, _Progress, _uses_own_files, main
+from talker.clips import transcript
+from talker.clips.clip import Clip
 from talker.model.defaults import StopRule
+from talker.shipped import shipped_names
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +318,39 @@ def test_errors_of_the_system_say_what_to_do(
     assert advice in capsys.readouterr().err
 
 
+def test_doctor_names_every_problem_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Talker:
+        raise UserError("the folder is gone")
+
+    monkeypatch.setattr(doctor, "FREE_DISK", 1 << 60)
+    monkeypatch.setattr(doctor, "FREE_MEMORY", 1 << 60)
+    monkeypatch.setattr(doctor, "ENCODERS", ("gif", "libnothing"))
+    monkeypatch.setattr(Talker, "from_pretrained", broken)
+    report, found = doctor.report, doctor.report()
+    lines = "\n".join(found.lines)
+    assert "  encoders: gif\n" in lines
+    assert "  puppet cannot be loaded: the folder is gone\n" in lines
+    wanted = ["free some disk space", "close other programs", "install the registry's wheel of av: it lacks"]
+    for problem, words in zip(found.problems, [*wanted, "restore talker/assets/puppet"], strict=True):
+        assert problem.startswith(words)
+        assert f"  {problem}" in lines
+    assert "libnothing" in found.problems[2]
+    monkeypatch.setattr(doctor, "report", lambda: found)
+    assert main(["doctor"]) == 1
+    monkeypatch.setattr(doctor, "report", report)
+    monkeypatch.setattr(shipped, "shipped_models", lambda: [])
+    assert doctor.report().problems[-1] == "no model is shipped: clone the repository again"
+
+
+def test_info_without_measures_says_so(capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shipped, "VOICE_MEASURES", tmp_path / "none.json")
+    assert main(["info"]) == 0
+    first, *others = shipped_names("voices")
+    printed = capsys.readouterr().out
+    assert f"  {first}: not measured (default)\n" in printed
+    assert f"  {others[0]}: not measured\n" in printed
+
+
 def test_info_lists_models_portraits_and_voices(capsys) -> None:
     assert main(["info"]) == 0
     printed = capsys.readouterr().out
@@ -421,3 +459,81 @@ def test_output_may_not_replace_the_input_recording(tmp_path: Path, capsys, comm
     assert main([*arguments[command], "--model", str(tmp_path / "none"), "-o", str(recording)]) == 2
     assert "is the input recording" in capsys.readouterr().err
     assert recording.read_bytes() == before
+
+
+def test_options_reach_the_clip(
+    folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options that `test_each_option_is_an_argument_of_say` does not cover, and the defaults of the demo."""
+    saved: list[tuple[Clip, Path]] = []
+    monkeypatch.setattr(cli, "_save", lambda clip, output, *_: saved.append((clip, output)) or 0)
+    monkeypatch.setattr(transcript, "whisper_transcriber", lambda model: lambda pcm: f"Heard by {model}.")
+    write_video(tmp_path / "video.mp4", [np.zeros((64, 96, 3), np.uint8)] * 5)
+    voice, video, out = folder / "voice.wav", tmp_path / "video.mp4", tmp_path / "out.mp4"
+    common = ["--model", str(folder), "--seed", "7", "--steps", "3", "--crop", "none", "-o", str(out)]
+    own = [*common, "--portrait", str(folder / "face.png")]
+    assert main(["say", "Go. We will.", *own, "--voice", str(voice)]) == 0
+    assert main(["animate", str(voice), *own, "--text", "Go."]) == 0
+    assert main(["animate", str(voice), *own, "--transcribe", "small"]) == 0
+    assert main(["dub", str(video), "Go.", *common, "--voice", str(voice)]) == 0
+    clips = [clip for clip, _ in saved]
+    assert [output for _, output in saved] == [out] * 4
+    assert [(clip.seed, clip.sampling.steps) for clip in clips] == [(7, 3)] * 4
+    say, texted, heard, dubbed = clips
+    assert say.sentences == ("Go.", "We will.")
+    assert [clip.portrait.framing.side for clip in (say, texted, heard)] == [256] * 3
+    assert [window.text for window in texted.windows] == ["Go."]
+    assert [window.text for window in heard.windows] == ["Heard by small."]
+    assert (dubbed.track.squares, dubbed.sentences, dubbed.voice.name) == (None, ("Go.",), "voice")
+    assert SYNTHETIC not in capsys.readouterr().err
+    monkeypatch.setattr(Talker, "from_pretrained", lambda model=None: Talker(say.system))
+    assert main(["demo", "-o", str(out)]) == 0
+    assert saved[-1][0].sentences == tuple(DEMO.replace("! ", "!|").split("|"))
+    assert main(["say", "Go.", "--voice", str(voice), "-o", str(out)]) == 0
+    assert capsys.readouterr().err == f"talker: {SYNTHETIC}\n"
+    defaults = saved[-1][0]
+    assert defaults.portrait.name == shipped_names("portraits")[0]
+    assert main(["say", "Go.", "-o", str(out)]) == 0
+    assert saved[-1][0].voice.name == shipped_names("voices")[0]
+
+
+def test_an_interrupted_command_prints_one_line_and_its_report(capsys, monkeypatch) -> None:
+    def interrupt(options: argparse.Namespace, began: float) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_info", interrupt)
+    monkeypatch.setattr(cli, "_say", interrupt)
+    assert main(["info"]) == main(["say", "Hi."]) == main(["say", "Hi.", "--json"]) == 130
+    printed = capsys.readouterr()
+    assert printed.out == json.dumps(INTERRUPTED) + "\n"
+    assert printed.err == 3 * "talker: interrupted: nothing was written\n"
+
+
+def test_a_terminal_shows_the_progress_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def chunk(seconds: float) -> SimpleNamespace:
+        return SimpleNamespace(pcm=np.zeros(round(seconds * 24_000)))
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with _Progress(SimpleNamespace(expected_seconds=1.04)) as progress:  # type: ignore[arg-type]
+        assert "0.0 of about 1.0 s" in shown.getvalue()
+        time.sleep(0.11)  # tqdm draws at most every 0.1 s
+        progress(chunk(0.5))
+        assert "0.5 of about 1.0 s" in shown.getvalue()
+        time.sleep(0.11)
+        progress(chunk(1.5))
+    assert "2.0 of about 2.0 s" in shown.getvalue()
+    assert shown.getvalue().split("\r")[-2].strip() == ""  # the bar is removed
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path, capsys, monkeypatch) -> None:
+    nowhere = ["--model", str(tmp_path / "none"), "-o", str(tmp_path / "out.mp4")]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9")))
+    assert main(["say", "-", *nowhere]) == 2
+    assert "standard input is not UTF-8 text" in capsys.readouterr().err
+    assert main(["say", "caf\udce9", *nowhere]) == 2
+    assert "the text is not UTF-8" in capsys.readouterr().err

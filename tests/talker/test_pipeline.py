@@ -22,7 +22,8 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 from heads.streams import Streams
 from talker import Talker, UserError
 from talker.checkpoint import load_component
-from talker.clips.clip import QUEUED_PATCHES, Chunk, Piece
+from talker.clips.animate import LiveAnimation
+from talker.clips.clip import QUEUED_PATCHES, Chunk, Piece, Take
 from talker.clips.continuation import part_seed
 from talker.clips.say import Utterance
 from talker.generation.autoregressive import AutoregressiveGenerator
@@ -30,6 +31,7 @@ from talker.media.pixels import to_uint8
 from talker.media.readers import read_audio, read_frames
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
+from talker.stages import Cancelled, Channel
 from talker.system import System
 from talker.text.tokenizer import PhonemeTokenizer
 
@@ -233,8 +235,12 @@ def test_a_voice_whose_text_leaves_no_room_for_the_longest_sentence_is_refused(t
 def test_missing_weights_and_unknown_names_are_refused(tmp_path: Path, talker) -> None:
     with pytest.raises(UserError, match="missing"):
         Talker.from_pretrained(tmp_path)
-    with pytest.raises(UserError, match="neither a file nor"):
+    with pytest.raises(UserError, match="is a web address: download the model first"):
+        Talker.from_pretrained("https://example.org/model")
+    with pytest.raises(UserError, match=r"neither a file nor one of the shipped voices .*ben"):
         talker.voice("nobody")
+    with pytest.raises(UserError, match=r"shipped portraits \(ada.*did you mean ada\?"):
+        talker.portrait("adda")
 
 
 # -- threads and memory --------------------------------------------------------------------------------------
@@ -293,6 +299,16 @@ def test_an_error_in_any_stage_reaches_the_caller(talker, voice, portrait, stage
     assert threading.active_count() == before
 
 
+def test_a_cancelled_group_around_a_clip_is_not_its_end(talker, voice) -> None:
+    class Leaving(Utterance):
+        def make(self, take, generate):
+            yield from itertools.islice(super().make(take, generate), 1)
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        list(Leaving(talker.system, ("Go.",), voice, None, 0, QUICK))
+
+
 @pytest.mark.long
 def test_concurrent_streams_have_the_values_they_have_alone(talker, voice, portrait) -> None:
     texts = ("Go.", "We will.")
@@ -307,7 +323,9 @@ def test_concurrent_streams_have_the_values_they_have_alone(talker, voice, portr
             assert np.array_equal(ours, theirs)
 
 
-def test_representations_are_short_and_players_contain_the_file(talker: Talker, voice, portrait) -> None:
+def test_representations_are_short_and_players_contain_the_file(
+    talker: Talker, voice, portrait, folder: Path
+) -> None:
     clip = talker.say("Hi.", voice, portrait, sampling=QUICK)
     take = clip.take()
     for value in (talker, voice, portrait, clip, take):
@@ -319,4 +337,15 @@ def test_representations_are_short_and_players_contain_the_file(talker: Talker, 
     with av.open(io.BytesIO(base64.b64decode(data))) as container:
         assert len(container.streams.video) == len(container.streams.audio) == 1
     assert talker.say("Hi.", voice, audio_only=True)._repr_html_().startswith("<audio controls")
+    failed = Take(clip, ValueError("a < b"))
+    assert failed._repr_html_().startswith("<code>&lt;Take of &lt;Utterance")
+    assert "ValueError" in failed._repr_html_()
+    live = LiveAnimation(talker.system, Channel(1), portrait, None, 3)
+    assert repr(live) == "<LiveAnimation: about 0.0 s, portrait face, seed 3>"
+    assert live.take()._repr_html_().startswith("<code>")
+    recording = talker.animate(folder / "voice.wav", portrait)
+    assert repr(recording) == "<Animation: about 1.0 s, recording voice.wav, portrait face, seed 0>"
+    chunks = iter(clip)
+    assert repr(next(chunks)) == "<Chunk at 0.00 s: pcm (3840,), frames (4, 32, 32, 3)>"
+    chunks.close()
     assert "save(path)" in talker.say("A long text. " * 200, voice, portrait)._repr_html_()

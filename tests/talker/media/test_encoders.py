@@ -163,6 +163,13 @@ def test_colours_survive(tmp_path: Path) -> None:
         assert np.abs(decoded[y, x] - frames[0, y, x]).max() <= 6
 
 
+def test_speech_is_coded_with_the_usual_bits_per_second(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000).astype(np.float32)
+    with SoundWriter(tmp_path / "a.m4a") as writer:
+        writer.write(noise, np.zeros(0))
+    assert abs(8 * (tmp_path / "a.m4a").stat().st_size / 2 - 96_000) < 10_000
+
+
 def test_equal_chunks_give_equal_files(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4", 5, [7])
     write(tmp_path / "b.mp4", 5, [7])

@@ -270,6 +270,7 @@ def test_candidates_that_no_close_up_confirms_are_dropped(name: str) -> None:
 
 
 def test_only_a_crop_close_to_the_whole_picture_is_framed() -> None:
+    assert face.framed(face.Box(0, 0, 200)) == face.Box(-87, -92, 374)
     assert face.is_framed(face.Box(10, -10, 90), 100, 100)
     for square in (face.Box(0, 0, 30), face.Box(-30, 0, 100), face.Box(0, -30, 100), face.Box(0, 0, 130)):
         assert not face.is_framed(square, 100, 100)
