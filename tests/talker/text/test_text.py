@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import talker.text as text_package
 from talker.errors import UserError
-from talker.text import fingerprint
 from talker.text.numbers import cardinal, ordinal, year
 from talker.text.phonemes import PHONES, pronounce, split_phones
 from talker.text.sentences import split_sentences
@@ -185,17 +183,6 @@ def test_time_to_split_is_proportional_to_the_length(part: str) -> None:
     seconds("A1")
     once, ten_times = seconds("b " + part * 2000), seconds("b " + part * 20_000)
     assert ten_times < 25 * once + 0.1
-
-
-def test_fingerprint_depends_on_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fingerprint() == fingerprint()
-    before = fingerprint()
-    for path in Path(text_package.__file__).parent.glob("*.py"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(text_package, "__file__", str(tmp_path / "__init__.py"))
-    assert fingerprint() == before
-    (tmp_path / "tables.py").write_text("UNITS = {}")
-    assert fingerprint() != before
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "🙂", "?!", "\u0000"])
