@@ -137,8 +137,8 @@ _LOANWORDS = _words(
     "café cafés naïve naïvely naïveté crème brûlée résumé résumés façade façades fiancé fiancée cliché "
     "clichés déjà entrée entrées à soufflé jalapeño jalapeños piñata piñatas señor señora über "
     "doppelgänger touché passé exposé protégé sauté sautéed soirée pâté château matinée blasé risqué "
-    "décor mêlée crêpe crêpes éclair née coöperate rosé consommé purée maître niño papier mâché mañana vis voilà "
-    "bánh mì phở"
+    "décor mêlée crêpe crêpes éclair née coöperate rosé consommé purée maître niño papier mâché mañana "
+    "vis voilà bánh mì phở"
 )
 # English words of the lists above: they show no language.
 _SHARED = _words(
@@ -221,7 +221,9 @@ def latin_language(text: str) -> str | None:
     words are unknown. Names, quotations and borrowed phrases do not count.
     """
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
-    text = re.sub(r"\S*[@/_#\\]\w\S*|\S+\.\w\S*", " ", text)  # addresses
+    # Addresses, numbers with their units, and the numbers of list items
+    text = re.sub(r"\S*[@/_#\\]\w\S*|\S+\.\w\S*|\S*\d\S*(?:\s[a-zA-Z]{1,4}\b)?", " ", text)
+    text = re.sub(r"(?m)^\s*[ivx]+[.)]\s", "", text)
     unquoted = re.sub(r"[\"“„«][^\"“”„«»]*[\"”»]", ". ", text)
     if len(re.findall(r"[^\W\d_]+", unquoted)) >= 3:
         text = unquoted

@@ -6,8 +6,8 @@ from talker.errors import UserError
 from talker.text import tables
 from talker.text.language import check_english
 from talker.text.markup import break_long_words, read_lines
-from talker.text.spoken import NOTHING_TO_SAY, can_be_said, clean
-from talker.text.written import ends_sentence
+from talker.text.spoken import NOTHING_TO_SAY, can_be_said, clean, name_of_symbol
+from talker.text.written import UNIT_STOP, ends_sentence, is_street
 
 _CHARACTERS_PER_SECOND = 15.0
 _BOUNDARY = re.compile(
@@ -34,6 +34,8 @@ def split_sentences(text: str, max_seconds: float = 12.0, force: bool = False) -
     text = break_long_words(text)
     if not force:
         check_english(text)
+    if name_of_symbol(text):
+        return [text.strip()]
     sentences: list[str] = []
     lines = [clean(line, force) for line in read_lines(text) if _has_words(line, force)]
     for index, line in enumerate(lines):
@@ -83,6 +85,12 @@ def _ends(sentence: str, following: str) -> bool:
     if match is None:
         return True
     word = match[1].lower()
+    if match[1] == "v" or (word == "dr" and not is_street(sentence[: match.start(1)])):
+        return False
+    if following[:1] == "-" and (word in tables.WEEKDAYS or word in tables.SHORT_MONTHS):
+        return False
+    if UNIT_STOP.search(sentence):
+        return True
     digit = following[:1].isdigit() or re.match(r"[IVXL]{2,}\b", following) is not None
     if "." in word or (
         len(word) == 1
@@ -95,7 +103,7 @@ def _ends(sentence: str, following: str) -> bool:
         return not digit and ends_sentence(following)
     if word == "etc":
         return True
-    if word in ("st", "dr") and re.search(r"[A-Z]\w*\s+\w+\.$", sentence) and ends_sentence(following):
+    if word in ("st", "dr") and is_street(sentence[: match.start(1)]) and ends_sentence(following):
         return True
     if word in tables.TITLES and word != "v":
         named = word not in tables.BEFORE_NAME or match[1][0].isupper()

@@ -212,7 +212,7 @@ def test_time_to_split_is_proportional_to_the_length(part: str) -> None:
     assert ten_times < 25 * once + 0.1
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "🙂", "?!", "\u0000"])
+@pytest.mark.parametrize("text", ["", "  \n", "?!", "\u0000"])
 def test_text_without_letters_or_digits_raises(text: str, tokenizer: PhonemeTokenizer) -> None:
     for read in (tokenizer.encode, tokenizer.words, split_sentences):
         with pytest.raises(UserError, match="nothing to say"):
