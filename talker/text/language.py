@@ -129,8 +129,10 @@ _ENGLISH = _words(
     "not no yes or but if so then than there here what who when where why how which do does did done have "
     "has had will would can could should may might must shall let up down out off all any some each every "
     "one two many much more most very just only also now say said says go goes went come came get got "
-    "make made know like love see saw look take good new old first last man men say tell told think want "
-    "please thank thanks hello hi hey day today time people never always again name called read"
+    "make made know like love see saw look take good new old first last man men tell told think want "
+    "please thank thanks hello hi hey day today time people never always again name called read used use "
+    "using without because through between both same other another such own too still even back well "
+    "while since until around during against instead within upon"
 )
 # Words with accents that English has borrowed.
 _LOANWORDS = _words(
@@ -147,7 +149,7 @@ _SHARED = _words(
     "van var war was we will dies dove dank todo sans elle ella sera ciao para como entre bent ben wil "
     "wilt dir dig mange mitt mint mam mate cane nome vivo mig os op al az del aux eu au du ci si mult "
     "casa santa alla nella bien bene tutti este vent ja siang mia bella monde satu orang hon ni ska mina "
-    "adios olen hier"
+    "adios olen hier non notre saya pagi dass tiene"
 )
 
 # Articles that begin a text without names only in their own language.

@@ -68,7 +68,7 @@ def read_lines(text: str) -> list[str]:
 
 
 def _is_markup(tag: re.Match[str], closed: frozenset[str]) -> bool:
-    """Whether "<...>" is a tag: it is closed somewhere, or has attributes, unlike "<John>" and "a<b and c>d"."""
+    """Whether "<...>" is a tag: it is closed, or has attributes, unlike "<John>" and "a<b and c>d"."""
     return tag[0].startswith("</") or tag[0].endswith("/>") or tag[1] in closed or "=" in (tag[2] or "")
 
 
@@ -112,7 +112,11 @@ def _lines_of(paragraph: str) -> list[str]:
 
 def _items(line: str) -> list[str]:
     """The items of a numbered list in one line: "1. Milk 2. Eggs" -> "1, Milk", "2, Eggs"."""
-    marks = [m for m in _INLINE_NUMBER.finditer(line) if not _NUMBERED.search(line[: m.start()])]
+    marks = [
+        m
+        for m in _INLINE_NUMBER.finditer(line)
+        if not _NUMBERED.search(line[max(0, m.start() - 20) : m.start()])
+    ]
     run = [mark for k, mark in enumerate(marks) if int(mark[1]) == int(marks[0][1]) + k]
     if len(run) < 2 or len(run) != len(marks) or run[0][1] not in ("0", "1"):
         run = []

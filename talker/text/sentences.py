@@ -10,6 +10,8 @@ from talker.text.spoken import NOTHING_TO_SAY, can_be_said, clean, name_of_symbo
 from talker.text.written import UNIT_STOP, ends_sentence, is_street
 
 _CHARACTERS_PER_SECOND = 15.0
+_LONGEST_WORDS = 200  # characters at the end of a sentence that show whether it ends
+_LONGEST_UNIT = 12  # characters, with digit and full stop
 _BOUNDARY = re.compile(
     r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)|(?<=[.?!][\"')\]][\"')\]])(?=\s)"
     r"|(?<=[a-z][.?!])(?=[A-Z][a-z]+\b(?![.@]\w))"
@@ -66,8 +68,8 @@ def _sentences(line: str) -> list[str]:
     pieces = _BOUNDARY.split(line)
     for index, piece in enumerate(pieces):
         start += piece
-        following = "".join(pieces[index + 1 :]).lstrip()
-        if following and not _ends(start, following):
+        following = "".join(pieces[index + 1 : index + 5]).lstrip()
+        if following and not _ends(start[-_LONGEST_WORDS:], following):
             continue
         if start.strip():
             found.append(start.strip())
@@ -76,7 +78,7 @@ def _sentences(line: str) -> list[str]:
 
 
 def _ends(sentence: str, following: str) -> bool:
-    """Whether a piece that ends with . ? or ! is a whole sentence before the text `following`."""
+    """Whether a piece that ends with . ? or ! ends a sentence before the text `following`."""
     if following[:1].islower() or following[:1] in "=+*/×÷<>":
         return False
     if not can_be_said(sentence) or not any(char.isalnum() for char in sentence):
@@ -89,7 +91,8 @@ def _ends(sentence: str, following: str) -> bool:
         return False
     if following[:1] == "-" and (word in tables.WEEKDAYS or word in tables.SHORT_MONTHS):
         return False
-    if UNIT_STOP.search(sentence):
+    unit = UNIT_STOP.search(sentence[-_LONGEST_UNIT:])
+    if unit and unit.end() == len(sentence[-_LONGEST_UNIT:]):
         return True
     digit = following[:1].isdigit() or re.match(r"[IVXL]{2,}\b", following) is not None
     if "." in word or (

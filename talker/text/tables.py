@@ -115,8 +115,8 @@ ABBREVIATIONS = {
     "orig": "originally", "dept's": "department's",
     "mgr": "manager", "ea": "each", "bldg": "building", "mfg": "manufacturing", "acct": "account",
     "amt": "amount", "qty": "quantity", "pkg": "package", "doz": "dozen", "attn": "attention",
-    "encl": "enclosed", "admin": "administration", "exec": "executive", "mgmt": "management", "mktg": "marketing",
-    "dist": "district",
+    "encl": "enclosed", "admin": "administration", "exec": "executive", "mgmt": "management",
+    "mktg": "marketing", "dist": "district",
     "yr": "year", "yrs": "years", "wk": "week", "wks": "weeks", "hr": "hour", "hrs": "hours",
 }
 # Also words, so they are expanded only where a small letter, a comma or a digit follows the full stop.
