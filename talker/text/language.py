@@ -22,58 +22,57 @@ _LONGEST_WORD = 40  # letters; longer ones show no language
 # Common words of languages in the Latin alphabet. Those that English has, too, are in _SHARED.
 _WORDS = {
     "French": _words(
-        "peut fais suis ça quoi chez sous sans deux trois bonne soir nuit ici là au pour le la les "
-        "des une et est sont dans avec que qui vous nous je il elle ils ne pas sur mais plus tout "
-        "tous cette ces aux du bonjour merci être avoir fait très bien où c'est j'ai n'est d'un d'une "
-        "l'on qu'il s'il êtes sommes ont avez mon mes ton sa ses leur leurs notre votre aussi comme "
-        "quand si parce alors voici voilà monde jour oui beaucoup me te m'appelle t'aime d'accord "
-        "s'appelle allez comment parle parles mange aime veux père mère enfants vie revoir salut "
-        "monsieur madame"
+        "peut fais suis ça quoi chez sous sans deux trois bonne soir nuit ici là au pour le la les des "
+        "une et est sont dans avec que qui vous nous je il elle ils ne pas sur mais plus tout tous cette "
+        "ces aux du bonjour merci être avoir fait très bien où c'est j'ai n'est d'un d'une l'on qu'il "
+        "s'il êtes sommes ont avez mon mes ton sa ses leur leurs notre votre aussi comme quand si parce "
+        "alors voici voilà monde jour oui beaucoup me te m'appelle t'aime d'accord s'appelle allez "
+        "comment parle parles mange aime veux père mère enfants vie revoir salut monsieur madame tu es "
+        "bonsoir rien j'aime travaille"
     ),
     "German": _words(
-        "im ins aus vor bis diese dieser dies geht ihnen ihr unser jetzt viel schläft kommt machen "
-        "gehen der das und ist nicht ich sie wir ein eine einen einem einer mit auf für von zu dem "
-        "den des auch sich wie aber oder wenn dass sind war haben hat hatte wird werden kann noch nur "
-        "nach bei über mein meine dein guten tag danke bitte heute morgen sehr gut wo warum schon "
-        "hier dann immer nichts etwas mehr keine kein uns ihm ihn zum zur vom beim mich dich mir dir "
-        "euch heiße liebe ist's geht's abend nacht vielen wiedersehen bin bist sein seine ihre waren "
-        "gibt deine müde tschüss entschuldigung straße ja nein hund haus dank"
+        "im ins aus vor bis diese dieser dies geht ihnen ihr unser jetzt viel schläft kommt machen gehen "
+        "der das und ist nicht ich sie wir ein eine einen einem einer mit auf für von zu dem den des auch "
+        "sich wie aber oder wenn dass sind war haben hat hatte wird werden kann noch nur nach bei über "
+        "mein meine dein guten tag danke bitte heute morgen sehr gut wo warum schon hier dann immer "
+        "nichts etwas mehr keine kein uns ihm ihn zum zur vom beim mich dich mir dir euch heiße liebe "
+        "ist's geht's abend nacht vielen wiedersehen bin bist sein seine ihre waren gibt deine müde "
+        "tschüss entschuldigung straße ja nein hund haus dank gute sprechen spielt"
     ),
     "Spanish": _words(
-        "quiero puedo hace hacer comer ir vamos bueno buena noche tarde noches dónde cuándo sobre "
-        "entre sin el los las una y es son en con por para que no se lo su sus más pero como está "
-        "estoy muy hola gracias qué cómo también yo tú usted nosotros ellos hay fue ser tiene tengo "
-        "mi del al este esta eso donde cuando porque todo todos buenos buenas días hoy bien mucho "
-        "aquí ahora sí señor la de un me te nos les mis tus nuestro nuestra llamo llama gusta quiere "
-        "hablo habla hasta luego mañana muchas muchos adiós feliz favor come vive eres somos están "
-        "había ella él casa"
+        "quiero puedo hace hacer comer ir vamos bueno buena noche tarde noches dónde cuándo sobre entre "
+        "sin el los las una y es son en con por para que no se lo su sus más pero como está estoy muy "
+        "hola gracias qué cómo también yo tú usted nosotros ellos hay fue ser tiene tengo mi del al este "
+        "esta eso donde cuando porque todo todos buenos buenas días hoy bien mucho aquí ahora sí señor la "
+        "de un me te nos les mis tus nuestro nuestra llamo llama gusta quiere hablo habla hasta luego "
+        "mañana muchas muchos adiós feliz favor come vive eres somos están había ella él casa amo tardes"
     ),
     "Italian": _words(
-        "sul sulla sui nello ai agli degli stai sta questi quello vorrei andiamo il gli lo una è sono "
-        "con per che non di della del delle dei nel nella ma anche come questo questa ciao grazie "
-        "buongiorno io tu lui lei noi voi loro ho hai ha molto più tutto tutti perché quando dove sei "
-        "siamo mio mia suo sua oggi bene dal alla alle cosa essere fatto la un mi ti ci si chiamo "
-        "parlo parli capisco voglio vuoi buona sera notte arrivederci mille mangia dorme abito vivo "
-        "stanno quale quanto nostro nostra casa gatto cane amo abiti buon"
+        "sul sulla sui nello ai agli degli stai sta questi quello vorrei andiamo il gli lo una è sono con "
+        "per che non di della del delle dei nel nella ma anche come questo questa ciao grazie buongiorno "
+        "io tu lui lei noi voi loro ho hai ha molto più tutto tutti perché quando dove sei siamo mio mia "
+        "suo sua oggi bene dal alla alle cosa essere fatto la un mi ti ci si chiamo parlo parli capisco "
+        "voglio vuoi buona sera notte arrivederci mille mangia dorme abito vivo stanno quale quanto "
+        "nostro nostra casa gatto cane amo abiti buon scusi caldo fame"
     ),
     "Portuguese": _words(
-        "quero posso fazer boa noite tarde sem sobre entre muita até os uma e é são em com por para "
-        "que não se mais mas como está muito olá obrigado obrigada você eu ele ela nós eles do da dos "
-        "das no na nos nas ao um foi ser tem tenho meu minha seu sua isso isto quando onde porque "
-        "também bom dia hoje bem aqui agora sim o me te lhe meus minhas falo fala gosto quer dorme "
-        "chamo obrigados tchau amanhã vai vou estão nome fica"
+        "quero posso fazer boa noite tarde sem sobre entre muita até os uma e é são em com por para que "
+        "não se mais mas como está muito olá obrigado obrigada você eu ele ela nós eles do da dos das no "
+        "na nos nas ao um foi ser tem tenho meu minha seu sua isso isto quando onde porque também bom dia "
+        "hoje bem aqui agora sim o me te lhe meus minhas falo fala gosto quer dorme chamo obrigados tchau "
+        "amanhã vai vou estão nome fica amo"
     ),
     "Dutch": _words(
         "de zit gaat er zo wij hoe wat moet komt goede het een en zijn niet ik je jij hij zij van met "
         "voor op dat die deze maar ook als naar bij hebben heeft wordt kan nog wel geen mijn jouw "
-        "goedemorgen hallo dank u waar waarom heel goed vandaag hier dan altijd iets meer uit over "
-        "aan jou hou heb ben bent naam spreek spreekt graag dag goedenavond ziens wil wilt zal zullen "
-        "onze ons hun haar veel weet huis hond tot"
+        "goedemorgen hallo dank u waar waarom heel goed vandaag hier dan altijd iets meer uit over aan "
+        "jou hou heb ben bent naam spreek spreekt graag dag goedenavond ziens wil wilt zal zullen onze "
+        "ons hun haar veel weet huis hond tot alsjeblieft morgen"
     ),
     "Swedish": _words(
-        "och är inte jag du han hon vi ni det den ett en som på med för av till men också har hade "
-        "kan ska från om mycket hej tack idag god morgon varför var här där nu bra heter älskar mig "
-        "dig oss mår säger vill gillar hur vad vem godnatt snälla varsågod kommer går mitt din ditt"
+        "och är inte jag du han hon vi ni det den ett en som på med för av till men också har hade kan "
+        "ska från om mycket hej tack idag god morgon varför var här där nu bra heter älskar mig dig oss "
+        "mår säger vill gillar hur vad vem godnatt snälla varsågod kommer går mitt din ditt natt talar"
     ),
     "Danish or Norwegian": _words(
         "og er ikke jeg du han hun vi det den et en som på med for av af til men også har hadde havde "
@@ -153,14 +152,14 @@ _SHARED = _words(
 )
 
 # Articles that begin a text without names only in their own language.
-_ARTICLES = _words("le la les un une el los las il lo gli der das ein eine het een o os as um uma")
+_ARTICLES = _words("le la les un une el los las il lo gli ein eine het een o os as um uma")
 # Phrases that English has borrowed, and names that are often written in small letters.
 _PHRASES = re.compile(
     r"(?i)\b(?:c'est la vie|mi casa(?: es)? su casa|m[ée]nage [àa] trois|hasta la vista|je ne sais quoi|"
     r"bon voyage|bon app[ée]tit|au revoir|carpe diem|par excellence|faux pas|la la land|du jour|au jus|"
     r"au poivre|au gratin|au lait|au pair|con carne|con leche|pico de gallo|dulce de leche|cr[èe]me de la "
-    r"cr[èe]me|et al|et cetera|mea culpa|sine qua non|per se|cul-de-sac|coup d'[ée]tat|raison d'[êe]tre|"
-    r"joie de vivre|fait accompli|enfant terrible|los angeles|las vegas|el paso|la jolla|el ni[ñn]o|"
+    r"cr[èe]me|et al|et tu|et cetera|mea culpa|sine qua non|per se|cul-de-sac|coup d'[ée]tat|"
+    r"raison d'[êe]tre|joie de vivre|fait accompli|enfant terrible|los angeles|las vegas|el paso|la jolla|el ni[ñn]o|"
     r"la ni[ñn]a|lorem ipsum|à la|a la (?:carte|mode))\b"
 )
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -236,29 +235,30 @@ def latin_language(text: str) -> str | None:
     written = _counted(text, words)
     counted = [word.lower() for word in written]
     english = sum(word in _ENGLISH and word not in _SHARED for word in counted)
+    own = [word for word in counted if len(word) > 1 and word not in _SHARED and word not in _LOANWORDS]
     scores = {
-        language: len([word for word in counted if word in known]) for language, known in _WORDS.items()
+        name: (sum(w in known for w in counted), sum(w in known for w in own))
+        for name, known in _WORDS.items()
     }
-    language = max(scores, key=lambda name: scores[name])
-    distinct = {word for word in counted if word in _WORDS[language] and len(word) > 1} - _SHARED - _LOANWORDS
+    leaders = [name for name in scores if scores[name] == max(scores.values())]
+    known = _WORDS[leaders[0]]
+    named = " or ".join(leaders) if len(leaders) < 3 else "in another language"
+    distinct = known.intersection(own)
     marked = {word for word in counted if not word.isascii() and word not in _LOANWORDS}
-    score = scores[language] + len(marked)
+    score = scores[leaders[0]][0] + len(marked)
     if all(match[0][0].isupper() for match in words):  # "Guten Morgen", but not "Buenos Aires"
-        return (
-            language if any(len(word) >= 4 for word in distinct) and scores[language] == len(words) else None
-        )
+        return named if any(len(word) >= 4 for word in distinct) and known.issuperset(counted) else None
     if distinct and len(distinct) + len(marked) >= 2 and score > 1.5 * english:
-        return language if score >= 0.15 * len(words) else None
+        return named if score >= 0.15 * len(words) else None
     if english:
         return None
     unknown = {word for word in counted if not in_lexicon(word.removesuffix("'s"))} - _LOANWORDS
     if distinct:
         article = counted[0] in _ARTICLES and len(counted) > 1 and counted[1] not in counted[0]
-        known = _WORDS[language] | unknown
         if len(words) == 1:
-            return language if len(counted[0]) >= 4 else None
-        if article or 2 * sum(word in known for word in counted) >= max(len(counted), 3):
-            return language
+            return named if len(counted[0]) >= 4 else None
+        if article or 2 * sum(word in known or word in unknown for word in counted) >= max(len(counted), 3):
+            return named
     strange = any(
         word[0].islower() and not _BORROWED.fullmatch(word) for word in marked.intersection(written)
     )
@@ -277,6 +277,7 @@ def _counted(text: str, words: list[re.Match[str]]) -> list[str]:
         starts = index == 0 or re.search(r"[.?!:¿¡\"\n]\W*$", text[words[index - 1].end() : match.start()])
         name = match[0][0].isupper() and not starts  # "La Paz"
         particle = match[0].lower() in _PARTICLES and following[:1].isupper() and not following.isupper()
+        particle = particle and not (index == 0 and match[0] in ("Der", "Das"))  # "Der Hund bellt"
         if not name and not particle and len(match[0]) <= _LONGEST_WORD:
             counted.append(match[0])
     return counted
