@@ -159,8 +159,8 @@ _PHRASES = re.compile(
     r"bon voyage|bon app[ée]tit|au revoir|carpe diem|par excellence|faux pas|la la land|du jour|au jus|"
     r"au poivre|au gratin|au lait|au pair|con carne|con leche|pico de gallo|dulce de leche|cr[èe]me de la "
     r"cr[èe]me|et al|et tu|et cetera|mea culpa|sine qua non|per se|cul-de-sac|coup d'[ée]tat|"
-    r"raison d'[êe]tre|joie de vivre|fait accompli|enfant terrible|los angeles|las vegas|el paso|la jolla|el ni[ñn]o|"
-    r"la ni[ñn]a|lorem ipsum|à la|a la (?:carte|mode))\b"
+    r"raison d'[êe]tre|joie de vivre|fait accompli|enfant terrible|los angeles|las vegas|el paso|la jolla|"
+    r"el ni[ñn]o|la ni[ñn]a|lorem ipsum|à la|a la (?:carte|mode))\b"
 )
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _BORROWED = re.compile(r"[a-zα-ω'àáâäåæçèéêëíîïñóôöøûüœ]+")  # letters of words that English has borrowed

@@ -103,7 +103,8 @@ def _weekday_list(match: Match) -> str:
 
 
 def _weekdays(match: Match) -> str:
-    return " to ".join(tables.WEEKDAYS.get(day.lower(), day) for day in match.groups())
+    first, last = (tables.WEEKDAYS.get(day.lower(), day) for day in (match[1], match[3]))
+    return f"{first} {match[2] or 'to'} {last}"
 
 
 def _clock(hour: str, minute: str | None, second: str | None = None) -> str:
@@ -451,7 +452,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"(?<=\d)\s?~\s?(?=\d)", lambda m: " to "),
         (r"~\s?(?=[\d.$€£¥])", lambda m: " about "),
         # dates
-        (rf"\b({_DAY})\b\.?\s?-\s?({_DAY})\b\.?", _weekdays),
+        (rf"\b({_DAY})\b\.?(?:\s?-\s?|\s(to|through|thru|until)\s)({_DAY})\b\.?", _weekdays),
         (rf"\b(?:{_WEEKDAY})(?:/(?:{_WEEKDAY}))+\b", _weekday_list),
         (rf"\b({_MONTH})\b\.?\s?-\s?({_MONTH})\b\.?(?!\s?\d)", lambda m: f"{_month(m[1])} to {_month(m[2])}"),
         (r"(?<=\d)T(?=\d\d:\d\d)", lambda m: ", "),
@@ -471,7 +472,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         ),
         (rf"\b({_SHORT_MONTH})\b\.?(?=\s+'?\d|\s?-\s?(?:{_MONTH})\b)", lambda m: _month(m[1])),
         (rf"(?<=[a-z])\s?-\s?(?=(?:{_MONTH})\b)", lambda m: " to "),
-        (r"\b((?:19|20)\d\d)[-/](\d\d)\b(?![-/])", lambda m: f"{year(int(m[1]))} to {_short_year(m[2])}"),
+        (
+            r"(?<!\d)((?:19|20)\d\d)[-/](\d\d)\b(?![-/])",
+            lambda m: f"{year(int(m[1]))} to {_short_year(m[2])}",
+        ),
         # times
         (r"(?<![\w.:])(\d{1,3})h\s?([0-5]?\d)\s?m(?:in)?(?:\s?([0-5]?\d)s)?\b", _duration),
         (r"(?<![\w.:])()([0-5]?\d)m\s?([0-5]?\d)s\b", _duration),
@@ -563,7 +567,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"(\d+)(?:\s/\s(?=\d)|/(?=\d+\s*=))(\d+)", _division),
         (r"(?<=\d\d\d)×(?=\d\d\d)", lambda m: " by "),
         (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]|\b(?:is|equals|makes)\b))", lambda m: " minus "),
-        (r"(?i)(?<=\bis )(\d[\d.]*)\s-\s(?=\d)", lambda m: f"{m[1]} minus "),
+        (r"(?i)\b(is|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", lambda m: f"{m[1]} {m[2]} minus "),
         (r"(?<=\d)\s-\s(?=\d)", lambda m: " to " if re.search("[A-Za-z]", m.string) else " minus "),
         (r"√\s?(?=\w)", lambda m: " the square root of "),
         (r"(?<=[\w)%])\s*(==|!=|<=|>=|[≠≤≥≈÷×])\s*(?=[\w(.-])", _operator),
@@ -587,7 +591,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"(?<=\d)\s?/\s?(?=\d)", lambda m: " "),
         (r"(?<![\w)\]])-(?=\.?\d)", lambda m: " minus "),
         (
-            r"(?<!\d)(\d{1,3})((?: \d{3}){2,})(?![\d,.]\d)",
+            r"(?<!\d)(\d{1,3})((?: \d{3}){2,}| 000\b)(?![\d,.]\d)",
             lambda m: f" {cardinal(int(m[0].replace(' ', '')))} ",
         ),
         (r"(?<=\d)([AEIO])(?![a-z])|(?<![A-Za-z])([AEIO])-?(?=\d)", _letter),

@@ -93,7 +93,7 @@ def _ends(sentence: str, following: str) -> bool:
         return False
     unit = UNIT_STOP.search(sentence[-_LONGEST_UNIT:])
     if unit and unit.end() == len(sentence[-_LONGEST_UNIT:]):
-        return True
+        return not following[:1].isdigit()  # "5 lb. 3 oz."
     digit = following[:1].isdigit() or re.match(r"[IVXL]{2,}\b", following) is not None
     if "." in word or (
         len(word) == 1

@@ -50,7 +50,8 @@ SYMBOLS = {
     ".": "dot", ",": "comma", "?": "question mark", "!": "exclamation mark", ":": "colon",
     ";": "semicolon", "-": "dash",
     "(": "parenthesis", ")": "parenthesis", "[": "bracket", "]": "bracket", "{": "brace", "}": "brace",
-    '"': "quote", "'": "apostrophe", "`": "backtick", "‡": "double dagger", "☎": "telephone", "฿": "baht",
+    '"': "quote", "'": "apostrophe", "`": "backtick", "‡": "double dagger",
+    "№": "number", "☎": "telephone", "฿": "baht",
 }
 # Single marks that are spoken when they are the whole text; other marks then have nothing to say.
 NAMED_ALONE = frozenset(SYMBOLS) - frozenset(".,?!:;-()[]{}\"'…")
@@ -302,7 +303,7 @@ SAID = {
     "YAML": "yammel", "BIOS": "bios",
     "OK": "okay", "OKAY": "okay", "WYSIWYG": "wizzywig", "NASCAR": "nascar", "INTERPOL": "interpol",
     "MOMA": "moma",
-    "FWD": "forward",
+    "FWD": "forward", "FW": "forward", "ATTN": "attention",
     "WWI": "world war one", "WWII": "world war two", "MHZ": "megahertz", "IEEE": "eye triple ee",
     "NAACP": "N double eh C P", "AAA": "triple eh",
 }

@@ -76,7 +76,7 @@ _WEEKDAYS = re.compile(rf"\b(?:{'|'.join(day.title() for day in tables.WEEKDAYS)
 
 # A unit with a full stop: "5 min.", "6 in."
 UNIT_STOP = re.compile(
-    rf"(?<=\d)(\s?)({'|'.join(unit for unit in tables.UNITS if len(unit) > 1)}|in)\.(?!\w)"
+    rf"(?<=\d)([\s-]?)({'|'.join(unit for unit in tables.UNITS if len(unit) > 1)}|in)\.(?!\w)"
 )
 _STREET = re.compile(r"\S\s+[A-Z]\w*\s+$")
 
