@@ -133,10 +133,6 @@ def _duration(match: Match) -> str:
     return " ".join(f"{int(value)} {unit}" for unit, value in units if value) + " "
 
 
-def _half_day_range(match: Match) -> str:
-    return f"{match[1]} to "
-
-
 def _time(match: Match) -> str:
     hour, minute = match[1], match[2]
     if (
@@ -193,10 +189,6 @@ def _version(match: Match) -> str:
     return name + _version_number(match[2])
 
 
-def _named_version(match: Match) -> str:
-    return f"{match[1]} {_version_number(match[3])}"
-
-
 def _three_digits(match: Match) -> str:
     """ "Boeing 747" -> "Boeing seven forty seven"."""
     return f"{match[1]}{_hundreds(match[2] + match[3])}"
@@ -243,7 +235,7 @@ def _money(match: Match) -> str:
     )
     prefix = tables.COUNTRIES[match["country"]] if match["country"] else ""
     minus = "minus " if match["minus"] else ""
-    after, singular = match.string[match.end() :], _before_noun(match)
+    singular = _before_noun(match)
     if last:
         beginning = _amount(sign, first, scale or "").split()
         name = tables.CURRENCIES[sign][:2]
@@ -253,7 +245,7 @@ def _money(match: Match) -> str:
     said = _amount(sign, first, scale or "", singular).strip()
     if prefix:
         said = re.sub(rf"\b({'|'.join(tables.CURRENCIES[sign][:2])})\b", rf"{prefix} \1", said, count=1)
-    return f" {minus}{said}" + ("" if after[:1] in ",.?!;:/" else " ")
+    return f" {minus}{said} "
 
 
 def _before_noun(match: Match) -> bool:
@@ -344,7 +336,7 @@ def _quantity(match: Match) -> str:
     rest = f" per {tables.UNITS[per][0]}" if per else ""
     if match["per_power"]:
         rest += " squared" if match["per_power"].endswith("2") else " cubed"
-    return f" {said} {power_name}{name}{rest}" + ("" if after[:1] in ",.?!;:)" else " ")
+    return f" {said} {power_name}{name}{rest} "
 
 
 def _square(match: Match) -> str:
@@ -369,27 +361,7 @@ def _inches(match: Match) -> str:
 
 
 def _degrees(match: Match) -> str:
-    scale = {
-        "C": " Celsius",
-        "F": " Fahrenheit",
-        "K": " kelvin",
-        "N": " north",
-        "S": " south",
-        "E": " east",
-        "W": " west",
-    }
-    said = f" {number(match[1])} degree{'' if match[1] == '1' else 's'}"
-    return (
-        said + scale.get(match[2] or "", "") + ("" if match.string[match.end() :][:1] in ",.?!;:)" else " ")
-    )
-
-
-def _percent(match: Match) -> str:
-    return f" {number(match[1])} percent" + ("" if match.string[match.end() :][:1] in ",.?!;:)" else " ")
-
-
-def _scaled(match: Match) -> str:
-    return f" {number(match[1])} {tables.SCALES[match[2].lower()]}"
+    return f" {number(match[1])} degree{'' if match[1] == '1' else 's'} {tables.DEGREES.get(match[2], '')} "
 
 
 def _power(match: Match) -> str:
@@ -416,46 +388,29 @@ def _operator(match: Match) -> str:
     return f" {tables.OPERATORS[match[1]]} "
 
 
-def _ordinal(match: Match) -> str:
-    return f" {ordinal(int(match[1].replace(',', '')))} "
-
-
 def _plural(match: Match) -> str:
     """ "1990s" -> "nineteen nineties", "'80s" -> "eighties", "747s" -> "seven hundred forty sevens"."""
     said = plain(match[1])
     return f" {said[:-1] + 'ies' if said.endswith('y') else said + ('es' if said.endswith('x') else 's')} "
 
 
-def _range(match: Match) -> str:
-    return f"{match[1]} to "
-
-
-def _letter(match: Match) -> str:
-    """The name of a letter beside a digit: "H2O" -> "H2 oh"."""
-    return f" {tables.LETTERS[match[1] or match[2]]} "
-
-
-def _plain_number(match: Match) -> str:
-    return f" {plain(match[0])} "
-
-
-def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
-    """Patterns and their readings, in the order in which they are applied."""
+def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]:
+    """Patterns and their readings, functions or templates, in the order in which they are applied."""
     half = (
         r"(?P<hour>\d{1,2})(?:[:.](?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?)?"
         r"\s?(?P<half>[AaPp])(?:\.\s?[Mm]\b(?P<stop>\.)?|[Mm]\b)"
     )
     end = r"(?!\w)"
     number_date = rf"{_DIGIT}(\d{{1,2}})(?:/|-)(\d{{1,2}})(?:/|-)(\d{{4}}|\d\d){end}(?![-/]\d|\.\d)"
-    table: tuple[tuple[str, Callable[[Match], str]], ...] = (
+    table: tuple[tuple[str, str | Callable[[Match], str]], ...] = (
         (r"(?<![\w.,'])\d{1,3}(?:'\d{3})+(?![\w'])", lambda m: m[0].replace("'", "")),
-        (r"(?<=\d)\s?~\s?(?=\d)", lambda m: " to "),
-        (r"~\s?(?=[\d.$€£¥])", lambda m: " about "),
+        (r"(?<=\d)\s?~\s?(?=\d)", " to "),
+        (r"~\s?(?=[\d.$€£¥])", " about "),
         # dates
         (rf"\b({_DAY})\b\.?(?:\s?-\s?|\s(to|through|thru|until)\s)({_DAY})\b\.?", _weekdays),
         (rf"\b(?:{_WEEKDAY})(?:/(?:{_WEEKDAY}))+\b", _weekday_list),
         (rf"\b({_MONTH})\b\.?\s?-\s?({_MONTH})\b\.?(?!\s?\d)", lambda m: f"{_month(m[1])} to {_month(m[2])}"),
-        (r"(?<=\d)T(?=\d\d:\d\d)", lambda m: ", "),
+        (r"(?<=\d)T(?=\d\d:\d\d)", ", "),
         (rf"\b({_WEEKDAY})\b\.?(,?\s+)(?=(?:{_MONTH}|\d))", _weekday),
         (rf"{_DIGIT}(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){end}", _numeric_date),
         (number_date, _numeric_date),
@@ -471,20 +426,20 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
             _day_month,
         ),
         (rf"\b({_SHORT_MONTH})\b\.?(?=\s+'?\d|\s?-\s?(?:{_MONTH})\b)", lambda m: _month(m[1])),
-        (rf"(?<=[a-z])\s?-\s?(?=(?:{_MONTH})\b)", lambda m: " to "),
+        (rf"(?<=[a-z])\s?-\s?(?=(?:{_MONTH})\b)", " to "),
         (
             r"(?<!\d)((?:19|20)\d\d)[-/](\d\d)\b(?![-/])",
-            lambda m: f"{year(int(m[1]))} to {_short_year(m[2])}",
+            lambda m: f" {year(int(m[1]))} to {_short_year(m[2])}",
         ),
         # times
         (r"(?<![\w.:])(\d{1,3})h\s?([0-5]?\d)\s?m(?:in)?(?:\s?([0-5]?\d)s)?\b", _duration),
         (r"(?<![\w.:])()([0-5]?\d)m\s?([0-5]?\d)s\b", _duration),
         (r"(?<![\w.:])([01]?\d|2[0-4])h([0-5]\d)\b", lambda m: _clock(m[1], m[2])),
-        (rf"(?<![\w.])(\d{{1,2}}(?::[0-5]\d)?(?:\s?[AaPp]\.?[Mm]\.?)?)\s?-\s?(?={half})", _half_day_range),
+        (rf"(?<![\w.])(\d{{1,2}}(?::[0-5]\d)?(?:\s?[AaPp]\.?[Mm]\.?)?)\s?-\s?(?={half})", r"\1 to "),
         (rf"(?<![\w.:]){half}", _half_day),
-        (rf"(?<![\w:])({_TIME})\s?-\s?(?={_TIME})", _range),
+        (rf"(?<![\w:])({_TIME})\s?-\s?(?={_TIME})", r"\1 to "),
         (r"(?<![\w:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?:\s+o'clock)?(?![\d:])Z?", _time),
-        (r"(\d):(\d)", lambda m: f"{m[1]} to {m[2]}"),
+        (r"(\d):(\d)", r"\1 to \2"),
         # codes
         (r"\b802\.(\d\d?)([A-Za-z]{0,2})\b", _standard),
         (
@@ -507,7 +462,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         ),
         (r"(?i)\b(v\.?\s?)?(?<![\d.])(\d+(?:\.\d+){2,})(?![\w.]*\d)(?!\w)", _version),
         (r"\b(v|V(?=\d+\.))(\d+(?:\.\d+)?)\b", _version),
-        (rf"(?i)\b({'|'.join(tables.VERSIONED)})(\s+|-|)(\d+\.\d+)\b(?!\.\d|\s?%)", _named_version),
+        (
+            rf"(?i)\b({'|'.join(tables.VERSIONED)})(\s+|-|)(\d+\.\d+)\b(?!\.\d|\s?%)",
+            lambda m: f"{m[1]} {_version_number(m[3])}",
+        ),
         (
             r"\b((?:Boeing|Airbus|Flight|Highway|Interstate|Porsche|Peugeot)\s+(?:[A-Z]-?)?|\b[AI]-?)(\d)(\d\d)\b",
             _three_digits,
@@ -527,20 +485,20 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
             rf"{_DIGIT}([1-9]\d?)p\b",
             lambda m: f" {cardinal(int(m[1]))} {'penny' if m[1] == '1' else 'pence'}",
         ),
-        (rf"{_DIGIT}(\d+)\s?pt(?=\s+(?:font|type|text|size)\b)", lambda m: f"{m[1]} point"),
+        (rf"{_DIGIT}(\d+)\s?pt(?=\s+(?:font|type|text|size)\b)", r"\1 point"),
         (r"\b(dollars?|euros?|pounds?|cents?|yen)\s?/\s?([A-Za-z]+)\b", _per),
         # quantities
         (rf"{_DIGIT}(\d+)\s?'\s?(\d{{1,2}}(?:\.\d+)?)(?:\s?\"|'')?(?!\w)", _feet),
-        (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", lambda m: f"{m[1]} inch"),
+        (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", r"\1 inch"),
         (rf"{_DIGIT}({_N})\"(?!\w)", _inches),
         (rf"{_DIGIT}(\d+)()'(?=\s+(?:tall|long|wide|deep|high)\b)", _feet),
         (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\.\s|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
-        (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", lambda m: f"{m[1]} to "),
-        (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", lambda m: " minus "),
-        (r"(?<=\d)\s?deg\.?\s?(?=[CFNSEW]\b)", lambda m: "°"),
+        (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", r"\1 to "),
+        (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", " minus "),
+        (r"(?<=\d)\s?deg\.?\s?(?=[CFNSEW]\b)", "°"),
         (rf"({_N})\s?°\s?([CFKNSEW]\b)?", _degrees),
-        (rf"({_N})\s?(?=-\s?(?:{_N})\s?(?:%|(?:{_UNIT})\b))-\s?", _range),
-        (rf"({_N})\s?%", _percent),
+        (rf"({_N})\s?(?=-\s?(?:{_N})\s?(?:%|(?:{_UNIT})\b))-\s?", r"\1 to "),
+        (rf"({_N})\s?%", lambda m: f" {number(m[1])} percent "),
         (rf"{_DIGIT}({_N})\s?(sq\.?|square|cu\.?|cubic)\s?(ft|m|km|mi|in\.|yd|cm)\b\.?(?=\W|$)", _square),
         (
             rf"(?<![\w.,$€£^])(?<!\^-)(?P<n>(?:\d+ )?\d+/\d+|(?:{_N})(?:{_EXPONENT})?)"
@@ -548,57 +506,60 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
             rf"(?:/(?P<per>{_UNIT})(?P<per_power>\^?[23])?)?(?![\w^])",
             _quantity,
         ),
-        (rf"{_DIGIT}({_N})([kM]|bn|mn)\b", _scaled),
+        (rf"{_DIGIT}({_N})([kM]|bn|mn)\b", lambda m: f" {number(m[1])} {tables.SCALES[m[2].lower()]}"),
         # arithmetic
         (
             rf"{_DIGIT}(\d+)\s?x\s?(?=\d)",
             lambda m: f"{m[1]} {'times' if ' ' in m[0] else 'by'} ",
         ),
-        (r"(?<=\d)x\b(?!\s*[-+=])", lambda m: " times "),
-        (r"(?<=\d)!(?=\s*[-=+*/×])", lambda m: " factorial "),
+        (r"(?<=\d)x\b(?!\s*[-+=])", " times "),
+        (r"(?<=\d)!(?=\s*[-=+*/×])", " factorial "),
         (rf"{_DIGIT}(?:{_N})[eE][-+]?\d+\b", lambda m: f" {_scientific(m[0])} "),
-        (r"(?<=\d)-(?=\d[\d.]*\s*=)", lambda m: " minus "),
+        (r"(?<=\d)-(?=\d[\d.]*\s*=)", " minus "),
         (
             r"(?i)\b(in|since|year|around|about|circa) (10\d\d)\b(?![,.]\d)",
             lambda m: f"{m[1]} {year(int(m[2]))}",
         ),
         (r"(?<=\w)\^\s?(-?\d+)", _power),
-        (r"(?<=\w)\^(?=\w)", lambda m: " to the power of "),
+        (r"(?<=\w)\^(?=\w)", " to the power of "),
         (r"(\d+)(?:\s/\s(?=\d)|/(?=\d+\s*=))(\d+)", _division),
-        (r"(?<=\d\d\d)×(?=\d\d\d)", lambda m: " by "),
-        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]|\b(?:is|equals|makes)\b))", lambda m: " minus "),
-        (r"(?i)\b(is|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", lambda m: f"{m[1]} {m[2]} minus "),
+        (r"(?<=\d\d\d)×(?=\d\d\d)", " by "),
+        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]|\b(?:is|equals|makes)\b))", " minus "),
+        (r"(?i)\b(is|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", r"\1 \2 minus "),
         (r"(?<=\d)\s-\s(?=\d)", lambda m: " to " if re.search("[A-Za-z]", m.string) else " minus "),
-        (r"√\s?(?=\w)", lambda m: " the square root of "),
+        (r"√\s?(?=\w)", " the square root of "),
         (r"(?<=[\w)%])\s*(==|!=|<=|>=|[≠≤≥≈÷×])\s*(?=[\w(.-])", _operator),
         (r"(?<=\d)\s*([=<>+*±])\s*(?=[\d(.a-z$€£-])", _operator),
         (r"(?<=[\w)])\s*([=<>+])\s*(?=\d)", _operator),
         (r"(?<=[\w)%])\s([=<>+±])\s(?=[\w(.-])", _operator),
         (r"\b([A-Za-z])( ?)([<>])\2(?=[A-Za-z\d]\b)", lambda m: f"{m[1]} {tables.OPERATORS[m[3]]} "),
-        (r"(?<=[A-Za-z])\+\+", lambda m: " plus plus"),
-        (r"±\s?(?=\d)", lambda m: " plus or minus "),
+        (r"(?<=[A-Za-z])\+\+", " plus plus"),
+        (r"±\s?(?=\d)", " plus or minus "),
         # fractions, ordinals, ranges, plain numbers
         (
             r"\b(\d+)/(\d+)(?:st|nd|rd|th)s?\b",
             lambda m: f" {cardinal(int(m[1]))} {_denominator(int(m[2]), int(m[1]))} ",
         ),
-        (r"\b50-50\b", lambda m: " fifty fifty "),
+        (r"\b50-50\b", " fifty fifty "),
         (r"(?<![\d/.,])(?:(\d+)\s+)?(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)", _fraction),
-        (r"\b(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
+        (r"\b(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\b", lambda m: f" {ordinal(int(m[1].replace(',', '')))} "),
         (r"(?<![\w.,])'?(\d+)'?s\b", _plural),
-        (rf"(?<![\w.,-])({_N})\s?-\s?(?=(?:{_N})(?![\w-]))", _range),
-        (r"(?<=\d)-(?=\d)", lambda m: " to "),
-        (r"(?<=\d)\s?/\s?(?=\d)", lambda m: " "),
-        (r"(?<![\w)\]])-(?=\.?\d)", lambda m: " minus "),
+        (rf"(?<![\w.,-])({_N})\s?-\s?(?=(?:{_N})(?![\w-]))", r"\1 to "),
+        (r"(?<=\d)-(?=\d)", " to "),
+        (r"(?<=\d)\s?/\s?(?=\d)", " "),
+        (r"(?<![\w)\]])-(?=\.?\d)", " minus "),
         (
             r"(?<!\d)(\d{1,3})((?: \d{3}){2,}| 000\b)(?![\d,.]\d)",
             lambda m: f" {cardinal(int(m[0].replace(' ', '')))} ",
         ),
-        (r"(?<=\d)([AEIO])(?![a-z])|(?<![A-Za-z])([AEIO])-?(?=\d)", _letter),
-        (r"(\d)([A-Za-z])", lambda m: f"{m[1]} {m[2]}"),
-        (r"([A-Za-z])-?(\d)", lambda m: f"{m[1]} {m[2]}"),
+        (
+            r"(?<=\d)([AEIO])(?![a-z])|(?<![A-Za-z])([AEIO])-?(?=\d)",
+            lambda m: f" {tables.LETTERS[m[1] or m[2]]} ",
+        ),
+        (r"(\d)([A-Za-z])", r"\1 \2"),
+        (r"([A-Za-z])-?(\d)", r"\1 \2"),
         (r"(?<!\w)'(\d\d)\b", lambda m: f" {_short_year(m[1])} "),
-        (_N, _plain_number),
+        (_N, lambda m: f" {plain(m[0])} "),
     )
     return tuple((re.compile(pattern), read) for pattern, read in table)
 

@@ -231,6 +231,8 @@ for _entry in _UNITS.replace("\n", "|").strip("|").split("|"):
     _many = _many or [f"{_one}s"]
     _symbol, _one, _several = (name.replace("_", " ") for name in (_symbol, _one, _many[0]))
     UNITS[_symbol] = (_one, _several)
+DEGREES = {"C": "Celsius", "F": "Fahrenheit", "K": "kelvin", "N": "north", "S": "south", "E": "east",
+    "W": "west"}
 POWERS = {"2": "square", "3": "cubic"}
 TIGHT_UNITS = _words("J t mo hp bar cal")  # units only directly after the digits
 LOOSE_UNITS = _words("ac ha kt")  # units only after a space
