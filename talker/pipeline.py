@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from talker.clips.animate import Animation, LiveAnimation, lookahead_seconds
 from talker.clips.clip import Chunk, Take
 from talker.clips.cloning import clone_voice

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from talker.clips.clip import Chunk, Clip, Take
 from talker.generation.request import Request
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
@@ -25,8 +25,9 @@ from talker.clock import FRAME_RATE, HOP
 from talker.errors import UserError
 from talker.generation.request import Request
 from talker.identity import Portrait
-from talker.media.encoders import VideoWriter, generated_tags
+from talker.media.encoders import VideoWriter
 from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, measure_loudness
+from talker.media.provenance import generated_tags, origin_of
 from talker.media.readers import blocks, stream_audio
 from talker.media.remux import AnimationWriter
 from talker.stages import Channel
@@ -123,7 +124,7 @@ class Animation(Clip):
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of a video with the sound of the recording."""
-        tags = generated_tags(f"the recording {self.source.name}", _picture_tag(self.portrait))
+        tags = generated_tags(origin_of(self.source, "recording"), _picture_tag(self.portrait))
         return AnimationWriter(path, self.system.resolution, self.source, tags)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import heapq
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from math import ceil
@@ -22,14 +21,12 @@ from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.display import HLG, PQ, SDR_WHITE, displayed, pixel_aspect, reference_white, square_size
 from talker.media.files import check_input, error_reason
-from talker.media.tracks import Sound, channels_of, decode_packets, find_picture, find_sound, open_media
+from talker.media.sound import SAMPLE_RATES, decode_audio, open_sound, timed_frames
+from talker.media.tracks import Sound, channels_of, decode_packets, find_picture, open_media
 
 MAX_VOICE_SECONDS = 30.0  # the speaker embedding hardly changes after this; more only costs time
 MIN_VOICE_SECONDS = 0.3
 SILENCE_RMS = 1e-3  # -60 dBFS, in the loudest tenth of a second
-SAMPLE_RATES = (2_000, 400_000)  # a header that claims a rate outside this range is wrong
-MAX_GAP_SECONDS = 60.0  # a larger jump of the timestamps is an error of the file, a smaller one is silence
-TIMESTAMP_TOLERANCE = 0.05  # seconds by which a timestamp may differ from the count of samples
 MAX_FRAME_PIXELS = 8192 * 4320  # 8K
 MAX_STILL_SECONDS = 600  # time for which frames stay on screen beyond one second each, summed over a file
 # Timestamps are rounded, for example to milliseconds: by this share of a frame, a frame may end early.
@@ -70,7 +67,7 @@ def read_audio(path: str | Path, seconds: float = MAX_VOICE_SECONDS) -> Tensor:
         UserError: the file is missing or unreadable, or has no sound.
     """
     path = check_input(path)
-    with _open_audio(path, seconds) as (container, sound):
+    with open_sound(path, seconds) as (container, sound):
         pcm, rate = _decode_mono(container, sound, seconds)
     if not len(pcm):
         raise _no_sound(path)
@@ -111,7 +108,7 @@ def stream_audio(path: str | Path) -> Iterator[Tensor]:
     """
     path = check_input(path)
     resampler: _StreamResampler | None = None
-    with _open_audio(path) as (container, sound):
+    with open_sound(path) as (container, sound):
         for silent, frame in timed_frames(container, sound.track):
             resampler = resampler or _StreamResampler(frame.sample_rate)
             while silent:
@@ -139,64 +136,6 @@ def blocks(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
             held, count = [rest], len(rest)
     if count:
         yield torch.cat(held)
-
-
-def decode_audio(container: av.container.InputContainer, track: int) -> Iterator[av.AudioFrame]:
-    """Decoded frames of the stream `track`. Packets that cannot be decoded are skipped."""
-    for _, frames in decode_packets(container, container.streams[track]):
-        yield from frames
-
-
-def timed_frames(container: av.container.InputContainer, track: int) -> Iterator[tuple[int, av.AudioFrame]]:
-    """Decoded frames of the stream `track`, each with the number of samples that are missing before it.
-
-    Raises:
-        UserError: the sample rate is impossible, or changes.
-    """
-    count, rate, start = 0, 0, None
-    for frame in decode_audio(container, track):
-        rate = rate or frame.sample_rate
-        if frame.sample_rate != rate or not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
-            raise UserError(
-                f"the recording's sample rate is {frame.sample_rate}, or changes: convert it to wav first"
-            )
-        missing = 0
-        if frame.pts is not None and frame.time_base:
-            time = float(frame.pts * frame.time_base)
-            start = time if start is None else start
-            gap = time - start - count / rate
-            missing = round(gap * rate) if TIMESTAMP_TOLERANCE < gap <= MAX_GAP_SECONDS else 0
-        count += missing + frame.samples
-        yield missing, frame
-
-
-def check_sound(path: str | Path) -> None:
-    """Check that a file has an audio track, from its start.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or has no audio track.
-    """
-    with _open_audio(check_input(path), seconds=0):
-        pass
-
-
-@contextmanager
-def _open_audio(
-    path: Path, seconds: float = float("inf")
-) -> Iterator[tuple[av.container.InputContainer, Sound]]:
-    """Open a file and find its sound, judged by the first `seconds`. Errors of PyAV become UserError."""
-    try:
-        sound = find_sound(path, seconds)
-        if sound is None:
-            raise UserError(
-                f"{path} has no audio track: give a recording of speech (wav, mp3, m4a, ogg, ...)"
-            )
-        with open_media(path) as container:
-            yield container, sound
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as audio ({error_reason(error)}): give a wav, mp3, m4a or ogg file"
-        ) from error
 
 
 def _no_sound(path: Path) -> UserError:

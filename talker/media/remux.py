@@ -27,7 +27,7 @@ from talker.media.files import (
     error_reason,
     unused_name,
 )
-from talker.media.readers import timed_frames
+from talker.media.sound import timed_frames
 from talker.media.tracks import NO_PROTOCOLS, decode_packets, find_picture, find_sound_track, open_media
 
 # Codecs that mp4 supports and that players play in it.

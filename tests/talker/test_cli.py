@@ -20,7 +20,7 @@ from media_files import write_video
 from PIL import Image
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from talker import Talker, doctor
 from talker.cli import _name_of, _uses_own_files, main
 from talker.model.defaults import StopRule

@@ -42,11 +42,12 @@ from recipes.data.prepare.samples import read_metadata, read_samples
 from recipes.data.prepare.sources import Source, equal_files, find_sources
 from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
-from talker.checkpoint import PUPPET, atomic, config_from_dict
+from talker.checkpoint import atomic, config_from_dict
 from talker.clips.transcript import whisper_weights
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.progress import track
+from talker.shipped import PUPPET
 
 SETTINGS, REPORT = "settings.json", "report.json"
 # Signals of a process whose video crashes the decoder. After any other loss of a process, the next run tries

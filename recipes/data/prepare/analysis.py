@@ -23,7 +23,8 @@ from talker.media.face import Box, find_faces
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
 from talker.media.loudness import LoudnessProfile, loudness_profile
 from talker.media.pixels import from_uint8
-from talker.media.readers import VideoReader, decode_audio, stream_audio
+from talker.media.readers import VideoReader, stream_audio
+from talker.media.sound import decode_audio
 from talker.media.tracks import find_picture, find_sound_track, open_media
 
 COUNT_EVERY = 4  # the whole picture is searched at every fourth detection: about every two seconds

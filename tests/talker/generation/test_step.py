@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.generation.running_batch import RunningBatch
 from talker.generation.step import BatchState, Columns, PatchStep, Solver, Variant

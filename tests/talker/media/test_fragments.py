@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from talker.media.encoders import generated_tags
 from talker.media.fragments import AAC_SAMPLES, LEAD, FragmentEncoder
+from talker.media.provenance import generated_tags
 
 TAGS = generated_tags("synthesised in the voice v", "generated from the portrait p")
 SIZE, EVENTS = 64, (3, 20, 41)
