@@ -145,7 +145,8 @@ def _say(options: argparse.Namespace, began: float) -> int:
         return _show_text(text, options.force)
     default = unused_name(_name_of(text), ".wav" if options.audio_only else ".mp4")
     output = check_output(options.output or default, tuple(SOUND_FILES if options.audio_only else CLIP_FILES))
-    _check_options(options, output)
+    _check_not_input(output, options.voice)
+    _check_options(options)
     _check_texts(text, options.voice_text, force=options.force)
     _check_files(options)
     talker = _load(options)
@@ -172,7 +173,7 @@ def _animate(options: argparse.Namespace, began: float) -> int:
     audio = check_input(options.audio)
     output = check_output(options.output or unused_name(f"{audio.stem}-animated", ".mp4"), tuple(CLIP_FILES))
     _check_not_input(output, str(audio))
-    _check_options(options, output)
+    _check_options(options)
     _check_texts(text)
     _check_files(options, audio)
     transcriber = None
@@ -193,14 +194,13 @@ def _animate(options: argparse.Namespace, began: float) -> int:
 def _dub(options: argparse.Namespace, began: float) -> int:
     text, video = _given_text(options), check_input(options.video)
     if options.output:
-        check_output(options.output, tuple(VIDEO_FILES))
+        _check_not_input(check_output(options.output, tuple(VIDEO_FILES)), options.voice)
     _check_options(options)
     _check_texts(text, force=options.force)
 
     from talker.media.remux import check_dub, dubbed_name
 
     output = check_dub(options.output or dubbed_name(video), video)
-    _check_not_input(output, options.voice)
     _check_files(options)
     talker = _load(options)
     voice = talker.voice(options.voice)
@@ -238,12 +238,11 @@ def _name_of(text: str) -> str:
     return name
 
 
-def _check_options(options: argparse.Namespace, output: Path | None = None) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     """Check the numbers and the names of the model, the portrait and the voice. Opens no file.
 
     Raises:
-        UserError: a number is out of range, a name is unknown, a file does not exist, or `output` would
-            overwrite the recording of the voice.
+        UserError: a number is out of range, a name is unknown, or a file does not exist.
     """
     if not 0 <= options.seed < 2**63:
         raise UserError("--seed must be 0 or a positive number below 2^63")
@@ -257,10 +256,9 @@ def _check_options(options: argparse.Namespace, output: Path | None = None) -> N
     for kind, name in _sources(options).items():
         shipped(kind, name)
     voice = getattr(options, "voice", None)
-    if output is not None:
-        _check_not_input(output, voice)
-    if getattr(options, "voice_text", None) is not None and is_shipped("voices", voice):
-        raise UserError("--voice-text is the transcript of a recording of your own: give it with --voice")
+    for name in ("voice_text", "voice_seconds"):
+        if voice is None and getattr(options, name, None) is not None:
+            raise UserError(f"--{name.replace('_', '-')} is about the recording of --voice: give both")
 
 
 def _sources(options: argparse.Namespace) -> dict[str, str]:
@@ -289,10 +287,13 @@ def _check_files(options: argparse.Namespace, *recordings: Path) -> None:
         from talker.media.pictures import check_picture
 
         check_picture(own["portraits"])
-    for recording in (*recordings, *([own["voices"]] if "voices" in own else [])):
+    if "voices" in own:
+        recordings += (Path(own["voices"]),)
+    if recordings:
         from talker.media.sound import check_sound
 
-        check_sound(recording)
+        for recording in recordings:
+            check_sound(recording)
 
 
 def _check_not_input(output: Path, recording: str | None) -> None:

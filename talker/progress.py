@@ -57,11 +57,13 @@ class Progress:
         """Count `steps` more."""
         self.done += steps
         if self._media:
+            if self._first == 0:  # the time before the first chunk says nothing about the speed
+                self._first, self._began = self.done, time.monotonic()
             self.total = self._bar.total = max(self.total, self.done)
         with contextlib.suppress(OSError):  # the terminal was closed
             self._bar.update(steps)
         now = time.monotonic()
-        last = self.done == self.total and self._printed > self._began
+        last = self.done == self.total and self._printed > self._began and not self._media
         if self._plain and (now - self._printed >= self._interval or last):
             self._interval = min(2 * self._interval, MOST_SECONDS)
             self._print_line()
@@ -69,14 +71,13 @@ class Progress:
     def _print_line(self) -> None:
         self._waiting.cancel()
         self._printed = now = time.monotonic()
-        amount = (
-            f"{self.done:.1f} of about {self.total:.1f} s" if self._media else f"{self.done} of {self.total}"
-        )
+        done, total = self.done, self.total
+        amount = f"{done:.1f} of about {total:.1f} s" if self._media else f"{done} of {total}"
         print_error(f"{self.name}: {amount}{self._remaining(now)}")
 
     def _remaining(self, now: float) -> str:
         if self.done >= self.total:
-            return f", took {tqdm.format_interval(now - self._began)}"
+            return "" if self._media else f", took {tqdm.format_interval(now - self._began)}"
         if self.done <= self._first:
             return ""
         seconds = (now - self._began) / (self.done - self._first) * (self.total - self.done)

@@ -30,6 +30,7 @@ from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, measure_l
 from talker.media.provenance import generated_tags, origin_of
 from talker.media.readers import blocks, stream_audio
 from talker.media.remux import AnimationWriter
+from talker.media.tracks import Damage, damage_line
 from talker.stages import Channel
 from talker.system import System
 
@@ -88,7 +89,9 @@ class Animation(Clip):
         """See `Talker.animate`."""
         path = Path(audio)
         sentences = None if text is None else sentences_of(system, text)
-        found = measure_loudness(path)
+        found = measure_loudness(path, damage := Damage())
+        if line := damage_line(path, damage):
+            log.warning("%s", line)
         windows = None
         if not found.speech_mask.any():
             log.warning("%s holds no speech: the face will not speak", path)

@@ -45,6 +45,17 @@ def check_picture(path: str | Path) -> None:
         raise UserError(f"{path} is not a picture that can be read: give a PNG, JPEG or WebP file") from error
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is a still picture."""
+    try:
+        with Image.open(path, formats=[name for name in FORMATS if name != "GIF"]):
+            return True
+    except Image.DecompressionBombError:
+        return True
+    except (OSError, SyntaxError, ValueError, EOFError):
+        return False
+
+
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read a picture file as 8-bit RGB, upright, on white where it is transparent.
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.display import HLG, PQ, SDR_WHITE, displayed, pixel_aspect, reference_white, square_size
-from talker.media.files import check_input, error_reason
+from talker.media.files import cannot_read, check_input
 from talker.media.sound import SAMPLE_RATES, decode_audio, open_sound, timed_frames
-from talker.media.tracks import Sound, channels_of, decode_packets, find_picture, open_media
+from talker.media.tracks import Damage, Sound, channels_of, decode_packets, find_picture, open_media
 
 MAX_VOICE_SECONDS = 30.0  # the speaker embedding hardly changes after this; more only costs time
 MIN_VOICE_SECONDS = 0.3
@@ -95,13 +95,13 @@ def read_voice(path: str | Path) -> Tensor:
     return pcm
 
 
-def stream_audio(path: str | Path) -> Iterator[Tensor]:
+def stream_audio(path: str | Path, damage: Damage | None = None) -> Iterator[Tensor]:
     """Read a file's sound piece by piece: tensors (n,) float32, mono, 24 kHz, in [-1, 1].
 
     `find_sound` chooses the track and its channels, once for the whole file. Memory does not grow with the
     length of the file. Every sample is at the time that its timestamp gives,
-    counted from the first sample; missing and damaged samples are replaced by silence. The duration in the
-    header is ignored.
+    counted from the first sample; missing and damaged samples are replaced by silence, and counted in
+    `damage`. The duration in the header is ignored.
 
     Raises:
         UserError: the file is missing or unreadable, or has no sound.
@@ -109,7 +109,7 @@ def stream_audio(path: str | Path) -> Iterator[Tensor]:
     path = check_input(path)
     resampler: _StreamResampler | None = None
     with open_sound(path) as (container, sound):
-        for silent, frame in timed_frames(container, sound.track):
+        for silent, frame in timed_frames(container, sound.track, damage):
             resampler = resampler or _StreamResampler(frame.sample_rate)
             while silent:
                 part = min(silent, resampler.rate)
@@ -210,6 +210,7 @@ class VideoReader:
     Attributes:
         start: time of the first frame in seconds, once it has been read.
         seconds: time from there to the end of the last frame that has been read.
+        damage: what could not be decoded so far.
     """
 
     def __init__(self, path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> None:
@@ -224,10 +225,11 @@ class VideoReader:
         """
         self.path, self.max_pixels = check_input(path), max_pixels
         self.start = self.seconds = Fraction(0)
+        self.damage = Damage()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Raises UserError if the file is unreadable, has no video track, or its frames are too large."""
-        sent = 0
+        sent, self.damage = 0, Damage()
         try:
             track = find_picture(self.path)
             if track is None:
@@ -242,9 +244,7 @@ class VideoReader:
                         yield pixels
                         sent += 1
         except (av.FFmpegError, OSError) as error:
-            raise UserError(
-                f"{self.path} cannot be read as a video ({error_reason(error)}): convert it to mp4 first"
-            ) from error
+            raise cannot_read(self.path, "video", error) from error
         if not sent:
             raise UserError(f"{self.path} has no frame that can be decoded: convert it to mp4 first")
 
@@ -255,7 +255,7 @@ class VideoReader:
         held: av.VideoFrame | None = None
         shown = still = Fraction(0)
         usual = 1 / Fraction(stream.average_rate or FRAME_RATE)
-        for frame in _decode_video(container, stream):
+        for frame in _decode_video(container, stream, self.damage):
             time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
             if held is None:
                 self.start = time
@@ -305,12 +305,14 @@ def read_frames(path: str | Path, seconds: float = float("inf")) -> Iterator[np.
         yield frame
 
 
-def _decode_video(container: av.container.InputContainer, stream: Any) -> Iterator[av.VideoFrame]:
+def _decode_video(
+    container: av.container.InputContainer, stream: Any, damage: Damage | None = None
+) -> Iterator[av.VideoFrame]:
     """Decoded frames with the time at which they are shown. Packets that cannot be decoded are skipped."""
     # AVI gives H.264 frames the times at which they are decoded: the right times, in the wrong order.
     times_in_order = container.format.name != "avi" or stream.codec_context.codec.canonical_name != "h264"
     due: list[int] = []
-    for packet, frames in decode_packets(container, stream):
+    for packet, frames in decode_packets(container, stream, damage=damage):
         if not times_in_order and packet.size and packet.pts is not None:
             heapq.heappush(due, packet.pts)
         for frame in frames:

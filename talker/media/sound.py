@@ -9,8 +9,8 @@ from pathlib import Path
 import av
 
 from talker.errors import UserError
-from talker.media.files import check_input, error_reason
-from talker.media.tracks import Sound, decode_packets, find_sound, open_media
+from talker.media.files import cannot_read, check_input
+from talker.media.tracks import Damage, Sound, decode_packets, find_sound, open_media
 
 SAMPLE_RATES = (2_000, 400_000)  # a header that claims a rate outside this range is wrong
 MAX_GAP_SECONDS = 60.0  # a larger jump of the timestamps is an error of the file, a smaller one is silence
@@ -31,25 +31,27 @@ def open_sound(
         with open_media(path) as container:
             yield container, sound
     except (av.FFmpegError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as audio ({error_reason(error)}): give a wav, mp3, m4a or ogg file"
-        ) from error
+        raise cannot_read(path, "sound", error) from error
 
 
-def decode_audio(container: av.container.InputContainer, track: int) -> Iterator[av.AudioFrame]:
-    """Decoded frames of the stream `track`. Packets that cannot be decoded are skipped."""
-    for _, frames in decode_packets(container, container.streams[track]):
+def decode_audio(
+    container: av.container.InputContainer, track: int, damage: Damage | None = None
+) -> Iterator[av.AudioFrame]:
+    """Decoded frames of the stream `track`. Packets that cannot be decoded are skipped, and counted."""
+    for _, frames in decode_packets(container, container.streams[track], damage=damage):
         yield from frames
 
 
-def timed_frames(container: av.container.InputContainer, track: int) -> Iterator[tuple[int, av.AudioFrame]]:
+def timed_frames(
+    container: av.container.InputContainer, track: int, damage: Damage | None = None
+) -> Iterator[tuple[int, av.AudioFrame]]:
     """Decoded frames of the stream `track`, each with the number of samples that are missing before it.
 
     Raises:
         UserError: the sample rate is impossible, or changes.
     """
     count, rate, start = 0, 0, None
-    for frame in decode_audio(container, track):
+    for frame in decode_audio(container, track, damage):
         rate = rate or frame.sample_rate
         if frame.sample_rate != rate or not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
             raise UserError(

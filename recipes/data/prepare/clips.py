@@ -160,6 +160,7 @@ def _cut(
     found, dropped = choose_spans(analysis, transcript.cues)
     lost = Counter(transcript.lost) + Counter(dropped)
     notes = [*transcript.notes, *(f"{why} ({count})" for why, count in dropped.items())]
+    notes += [analysis.damage] if analysis.damage else []
     kept: list[Clip] = []
     tags = kept_tags(source.path)
     samples = map(LoudnessNormalizer(analysis.survey.level), blocks(sound(source.path, analysis.shift), HOP))
