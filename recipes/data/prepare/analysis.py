@@ -57,9 +57,9 @@ class Analysis:
             squares are interpolated across the cut.
         survey: length and loudness of the sound, from the first picture on.
         shift: seconds by which the sound starts after the first picture.
-        damage: what of the picture and of the sound cannot be decoded, or None.
-        damaged: times of it in seconds after the first picture.
         unpaired: seconds of sound without a picture, or that the header states but that cannot be read.
+        damaged: times, in seconds after the first picture, of what cannot be decoded.
+        damage: how much of the picture and of the sound that is; empty if nothing.
     """
 
     track: FaceTrack
@@ -68,9 +68,9 @@ class Analysis:
     shots: tuple[tuple[int, int], ...]
     survey: LoudnessProfile
     shift: float
-    damage: str | None
-    damaged: tuple[float, ...]
     unpaired: float
+    damaged: tuple[float, ...] = ()
+    damage: str = ""
 
     @property
     def frames(self) -> int:
@@ -147,8 +147,8 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     track = FaceTrack(reel.start, reel.seconds, squares)
     damaged = tuple(float(time - reel.start) for time in (*reel.damage.times, *heard.times))
     kinds = {"picture": reel.damage, "sound": heard}
-    damage = ", ".join(f"{kind}: {one}" for kind, one in kinds.items() if one.times) or None
-    return Analysis(track, tuple(detections), several, shots, survey, shift, damage, damaged, unpaired)
+    damage = ", ".join(f"{kind}: {one}" for kind, one in kinds.items() if one.times)
+    return Analysis(track, tuple(detections), several, shots, survey, shift, unpaired, damaged, damage)
 
 
 def sound(path: Path, shift: float, damage: Damage | None = None) -> Iterator[Tensor]:
