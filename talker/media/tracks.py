@@ -88,7 +88,9 @@ def decode_packets(
         try:
             frames = packet.decode()
             damaged = [frame for frame in frames if frame.is_corrupt]
-        except av.error.InvalidDataError:
+        except av.FFmpegError as error:  # decoders report damage by many codes
+            if isinstance(error, MemoryError):
+                raise
             frames, damaged = [], [packet]
         if damage is not None:
             damage.packets += packet.size > 0
