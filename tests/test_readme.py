@@ -1,4 +1,4 @@
-"""Every snippet of the README and of docs/tasks.md runs as written, in order, in a folder without other files."""
+"""Every snippet of the README and of docs/tasks.md runs as written, in order, in an empty folder."""
 
 from __future__ import annotations
 
