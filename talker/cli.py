@@ -176,12 +176,12 @@ def _animate(options: argparse.Namespace, began: float) -> int:
     _check_options(options)
     _check_texts(text)
     _check_files(options, audio)
-    transcriber = None
     if options.transcribe is not None:
-        from talker.clips.transcript import whisper_transcriber
+        from talker.clips.transcript import whisper_transcriber, whisper_weights
 
-        transcriber = whisper_transcriber(options.transcribe)
+        whisper_weights(options.transcribe)
     talker = _load(options)
+    transcriber = None if options.transcribe is None else whisper_transcriber(options.transcribe)
     face = talker.portrait(options.portrait, options.crop)
     loaded = time.perf_counter()
     log.info("reading %s", audio)
@@ -316,12 +316,16 @@ def _load(options: argparse.Namespace) -> Talker:
 
 def _uses_own_files(options: argparse.Namespace) -> bool:
     """Whether the face or the voice is neither shipped nor generated."""
+    own = {kind: name for kind, name in _sources(options).items() if not is_shipped(kind, name)}
+    given = [(name, "Speech" if kind == "voices" else "Picture") for kind, name in own.items()]
     if options.command == "dub":
-        from talker.media.provenance import is_generated
+        given.append((options.video, "Picture"))
+    if not given:
+        return False
 
-        if not is_generated(Path(options.video), "Picture"):
-            return True
-    return any(not is_shipped(kind, name) for kind, name in _sources(options).items())
+    from talker.media.provenance import is_generated
+
+    return not all(is_generated(Path(name), part) for name, part in given)
 
 
 def _save(clip: Clip, output: Path, as_json: bool, load_seconds: float) -> int:
@@ -438,6 +442,7 @@ def _info(options: argparse.Namespace, began: float) -> int:
 def _doctor(options: argparse.Namespace, began: float) -> int:
     from talker.doctor import report
 
+    log.info("checking the installation")
     found = report()
     print("\n".join(found.lines))
     return 0 if found.works else 1

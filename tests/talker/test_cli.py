@@ -276,6 +276,7 @@ def test_the_warning_about_synthetic_people_needs_a_file_of_the_user(folder: Pat
     for name, tags in {"own": None, "made": generated_tags("a", "generated from the portrait p")}.items():
         with VideoWriter(tmp_path / f"{name}.mp4", 64, tags) as writer:
             writer.write(np.zeros(3 * HOP, np.float32), np.stack(frames))
+        assert _uses_own_files(options("say", voice=str(tmp_path / f"{name}.mp4"))) == (name == "own")
         video = argparse.Namespace(command="dub", video=str(tmp_path / f"{name}.mp4"), voice="ADA")
         assert _uses_own_files(video) == (name == "own")
 
@@ -419,6 +420,7 @@ def test_wrong_calls_are_refused_before_torch_is_imported(folder: Path, tmp_path
         ["demo", "-o", "a.txt"],
         ["animate", "nofile.wav"],
         ["animate", picture],
+        ["animate", str(folder / "voice.wav"), "--transcribe", "no-such-model"],
         ["animate", "https://example.org/a.wav"],
         ["dub", str(tmp_path / "v.mp4")],
         ["dub", picture, "Hi."],
