@@ -35,7 +35,7 @@ from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.face import crop_square
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
-from talker.media.files import error_reason
+from talker.media.files import cannot_read, error_reason
 from talker.media.loudness import LoudnessNormalizer
 from talker.media.provenance import kept_tags
 from talker.media.readers import VideoReader, blocks
@@ -145,6 +145,8 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
     except (ValueError, av.FFmpegError, OSError) as error:  # includes UserError and invalid paths
         if getattr(error.__cause__ or error, "errno", None) in (*DISK_FULL, *EXHAUSTED):
             raise
+        if isinstance(error, av.FFmpegError):
+            error = cannot_read(source.path, "video", error)
         return rejected("unreadable", error_reason(error).replace(f"{source.path} ", "").splitlines()[0])
 
 

@@ -77,6 +77,8 @@ def test_many_copies_of_one_video_stay_in_training() -> None:
         assert 1 <= len(heldout) <= 2
         assert not heldout & set(voices[:15])
         assert heldout_voices(voices, kept=voices[:1], copies=[voices[:15]]) >= set(voices[:15])
+    low = sorted(heldout_voices([f"video {number}" for number in range(2000)]))  # alone, each is held out
+    assert heldout_voices([*low, "a", "b"], copies=[low[::2], low[1::2]]) <= {"a", "b"}
 
 
 def test_a_new_copy_does_not_move_a_video_out_of_training() -> None:
