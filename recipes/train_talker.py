@@ -51,7 +51,6 @@ from recipes.plan import step_flops
 from recipes.prefetch import prefetch
 from recipes.record import read_config, write_record
 from recipes.samples import Samples, samples_for
-from talker.checkpoint import PUPPET
 from talker.clock import FRAME_RATE
 from talker.model.backbone import Layer
 from talker.model.config import TalkerConfig
@@ -59,6 +58,7 @@ from talker.model.model import TalkerModel
 from talker.model.stats import LatentStats
 from talker.model.tasks import Task, task_named
 from talker.model.training_batch import Sample, TrainingBatch, collate
+from talker.shipped import PUPPET
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from evaluation import tasks
 from evaluation.heldout import Case
 from evaluation.sync import Sync
 from evaluation.tasks import perform_clip, task_figures
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from talker.clock import HOP
 from talker.media.readers import read_audio, read_frames
 

@@ -19,9 +19,9 @@ from recipes.configs.talker import Batch, tiny
 from recipes.data.prepared import Prepared
 from recipes.samples import samples_for, task_means
 from recipes.train_talker import Data, build, train
-from talker.checkpoint import PUPPET
 from talker.clock import HOP
 from talker.media.readers import read_audio, read_frames
+from talker.shipped import PUPPET
 
 NARROW = dataclasses.replace(tiny().model, heads=TwoDiTHeadsConfig.tiny())  # widths of the tiny autoencoders
 RUN = dataclasses.replace(

@@ -246,6 +246,51 @@ def test_missing_weights_and_unknown_names_are_refused(tmp_path: Path, talker) -
 # -- threads and memory --------------------------------------------------------------------------------------
 
 
+def test_a_name_or_a_file_is_the_voice_or_the_portrait_of_it(
+    tmp_path: Path, talker: Talker, voice, portrait, folder: Path
+) -> None:
+    face = folder / "face.png"
+    named = talker.say("Hi.", folder / "voice.wav", str(face), sampling=QUICK)
+    made = talker.say("Hi.", voice, talker.portrait(face), sampling=QUICK)
+    for ours, theirs in zip(joined(named), joined(made), strict=True):
+        assert np.array_equal(ours, theirs)
+    report = made.save(tmp_path / "a.mp4")
+    assert re.fullmatch(r"<Report .*a.mp4: \d+.\d s \(\w+\), rtf [\d.]+, seed 0>", repr(report))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t, v, p: t.say("Hi.", p, v), "is no voice"),
+        (lambda t, v, p: t.say("Hi.", v, v), "is no portrait"),
+        (lambda t, v, p: t.say("Hi.", "nobody"), "shipped voices"),
+        (lambda t, v, p: t.say(None, v, p), "the text is None"),
+        (lambda t, v, p: t.animate("a.wav", v), "is no portrait"),
+        (lambda t, v, p: t.dub("a.mp4", "Hi.", p), "is no voice"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(talker, voice, portrait, call, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        call(talker, voice, portrait)
+
+
+def test_a_generated_file_is_named_so_in_the_tags_of_the_next(
+    tmp_path: Path, talker, voice, portrait
+) -> None:
+    first = tmp_path / "first.mp4"
+    talker.say("Hi.", voice, portrait, sampling=QUICK).save(first)
+    clips = {
+        "Speech: the AI-generated recording first.mp4.": talker.animate(first, portrait, sampling=QUICK),
+        "Picture: the AI-generated video first.mp4.": talker.dub(
+            first, "Hi.", voice, crop="none", sampling=QUICK
+        ),
+    }
+    for words, clip in clips.items():
+        clip.save(tmp_path / "next.mp4")
+        with av.open(str(tmp_path / "next.mp4")) as container:
+            assert words in container.metadata["comment"]
+
+
 def test_closing_a_stream_joins_its_threads(talker, voice, portrait) -> None:
     before = threading.active_count()
     stream = talker.stream(TEXT, voice, portrait, sampling=QUICK)

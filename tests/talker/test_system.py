@@ -119,7 +119,7 @@ def test_all_parts_have_the_dtype_of_the_request(folder: Path) -> None:
     assert {next(part.parameters()).dtype for part in parts} == {torch.bfloat16}
     kept = (system.generator.model.stats.deviation["audio"], system.generator.model.stop_head.proj.weight)
     assert {x.dtype for x in kept} == {torch.float32}
-    assert repr(system) == "<System on cpu, bfloat16, 32 pixels, tts, t2av, a2v, v2a>"
+    assert repr(system) == "<System: cpu, bfloat16, 32 pixels, tts, t2av, a2v, v2a>"
     pcm = 0.1 * torch.randn(24_000)
     assert {x.dtype for x in (system.embed_voice(pcm), system.encode(pcm))} == {torch.float32}
     (patch,) = system.decode([torch.zeros(4, system.audio_vae.latent_dim)])

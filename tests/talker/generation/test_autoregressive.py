@@ -6,7 +6,7 @@ import pytest
 import torch
 from sequences import generated
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.generation.guards import repeated_tokens

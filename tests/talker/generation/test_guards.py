@@ -12,14 +12,14 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import load_component
 from talker.generation.guards import Guard, GuardState, repeated_tokens
 from talker.generation.request import TokenRequest
 from talker.media.readers import read_voice
 from talker.model.config import TalkerConfig
 from talker.model.defaults import StopRule
 from talker.model.model import TalkerModel
-from talker.shipped import shipped, shipped_names
+from talker.shipped import PUPPET, shipped, shipped_names
 
 CHANNELS = 16
 QUIET = torch.zeros(CHANNELS)

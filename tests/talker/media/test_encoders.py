@@ -16,8 +16,9 @@ from PIL import Image, ImageSequence
 
 from talker.errors import UserError
 from talker.media import encoders
-from talker.media.encoders import SoundWriter, VideoWriter, check_boxes, check_packets, generated_tags
+from talker.media.encoders import SoundWriter, VideoWriter, check_boxes, check_packets
 from talker.media.files import SOUND_FILES
+from talker.media.provenance import generated_tags
 from talker.media.readers import read_audio, read_frames
 from talker.media.remux import AnimationWriter
 

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 from talker.errors import UserError
-from talker.media import face
+from talker.media import face, pictures
 from talker.media.face import (
     FRAME_TO_BOX,
     Box,
@@ -175,7 +175,7 @@ def test_limit_counts_the_pixels_that_are_decoded(
     tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JPEG is decoded at a fraction of its size, unless it is progressive."""
-    monkeypatch.setattr(face, "WORKING_SIDE", 64)
+    monkeypatch.setattr(pictures, "WORKING_SIDE", 64)
     astronaut.save(tmp_path / "a.jpg")
     astronaut.save(tmp_path / "progressive.jpg", progressive=True)
     astronaut.save(tmp_path / "a.png")

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from talker.media.encoders import generated_tags
 from talker.media.fragments import AAC_SAMPLES, LEAD, FragmentEncoder
+from talker.media.provenance import generated_tags
 from talker.media.readers import VideoReader
 
 TAGS = generated_tags("synthesised in the voice v", "generated from the portrait p")

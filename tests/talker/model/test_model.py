@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heads.streams import Streams
-from talker.checkpoint import PUPPET, config_from_dict, read_config
+from talker.checkpoint import config_from_dict, read_config
 from talker.model.attention import causal_attention
 from talker.model.backbone import Backbone
 from talker.model.cache import KVCache
@@ -16,6 +16,7 @@ from talker.model.model import TalkerModel
 from talker.model.stats import LatentStats
 from talker.model.tasks import task_named
 from talker.model.training_batch import Sample, collate
+from talker.shipped import PUPPET
 from talker.speaker.encoder import SpeakerEncoderConfig
 
 TINY = TalkerConfig.tiny()
