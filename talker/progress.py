@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from talker.signals import print_error
 
 Item = TypeVar("Item")
 FIRST_SECONDS, MOST_SECONDS = 2.0, 60.0  # before the first plain line; between two later ones
+USUAL_SIZE = {"ncols": 80, "nrows": 24}
 MEDIA_BAR = "{l_bar}{bar}| {n:.1f} of about {total:.1f} s [{elapsed}<{remaining}]"
 
 
@@ -46,6 +48,7 @@ class Progress:
             disable=not (shown and terminal),
             leave=False,
             bar_format=MEDIA_BAR if media else None,
+            **_size(),
         )
         self._plain = shown and not terminal
         self._waiting = threading.Timer(FIRST_SECONDS, self._print_line)
@@ -94,6 +97,14 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _size() -> dict[str, int]:
+    """A size for tqdm if the terminal does not tell its own: tqdm would print nothing."""
+    try:
+        return {} if os.get_terminal_size(sys.stderr.fileno()).columns > 0 else USUAL_SIZE
+    except (OSError, ValueError, AttributeError):
+        return USUAL_SIZE
 
 
 def track(items: Iterable[Item], name: str, total: int) -> Iterator[Item]:
