@@ -297,6 +297,12 @@ def _division(match: Match) -> str:
     return match[0] if whole else f"{match[1]} divided by {match[2]}"
 
 
+def _difference(match: Match) -> str:
+    """ "10 - 4 is 6", but "5 - 10 is a range"."""
+    first, second = (float(match[k].rstrip(".")) if match[k].count(".") < 2 else 0 for k in (1, 2))
+    return f"{match[1]} {'minus' if first > second else 'to'} {match[2]}"
+
+
 def _denominator(under: int, over: int) -> str:
     if under in tables.FRACTIONS:
         return tables.FRACTIONS[under][over > 1]
@@ -492,7 +498,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", r"\1 inch"),
         (rf"{_DIGIT}({_N})\"(?!\w)", _inches),
         (rf"{_DIGIT}(\d+)()'(?=\s+(?:tall|long|wide|deep|high)\b)", _feet),
-        (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\.\s|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
+        (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
         (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", r"\1 to "),
         (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", " minus "),
         (r"(?<=\d)\s?deg\.?\s?(?=[CFNSEW]\b)", "°"),
@@ -524,8 +530,9 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<=\w)\^(?=\w)", " to the power of "),
         (r"(\d+)(?:\s/\s(?=\d)|/(?=\d+\s*=))(\d+)", _division),
         (r"(?<=\d\d\d)×(?=\d\d\d)", " by "),
-        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]|\b(?:is|equals|makes)\b))", " minus "),
-        (r"(?i)\b(is|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", r"\1 \2 minus "),
+        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]))", " minus "),
+        (r"(\d[\d.]*)\s-\s(\d[\d.]*)(?=\s(?:is|equals|makes)\b)", _difference),
+        (r"(?i)\b(what is|what's|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", r"\1 \2 minus "),
         (r"(?<=\d)\s-\s(?=\d)", lambda m: " to " if re.search("[A-Za-z]", m.string) else " minus "),
         (r"√\s?(?=\w)", " the square root of "),
         (r"(?<=[\w)%])\s*(==|!=|<=|>=|[≠≤≥≈÷×])\s*(?=[\w(.-])", _operator),
