@@ -449,7 +449,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         # codes
         (r"\b802\.(\d\d?)([A-Za-z]{0,2})\b", _standard),
         (
-            rf"\b(?:((?i:zip)(?: [Cc]odes?)?(?: is)?:?)|((?<=, )[A-Z]{{2}}|{_STATE})) "
+            rf"\b(?:((?i:zip)(?: [Cc]odes?)?(?: is)?:?)|((?<=, )[A-Z]{{2}}|(?i:{_STATE}))) "
             r"(\d{5}(?:-\d{4})?)\b(?![.,]\d)",
             _zip_code,
         ),
@@ -461,6 +461,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<![\w.,])\d+(?:-\d+){2,}(?!\w)", _telephone),
         (r"(?i)(?<=\b(?:call|dial).me[: ])\s*\d{3} \d{4}\b|(?<=\bcall )\d{3} \d{4}\b", _telephone),
         (r"\b1-(8\d\d)-(?=[A-Za-z])", lambda m: f"one {_hundreds(m[1])} "),
+        (
+            r"\b(000|112|911|999)( or | and )(000|112|911|999)\b(?![-.,:/]\d)",
+            lambda m: f" {digits(m[1])}{m[2]}{digits(m[3])} ",
+        ),
         (rf"(?i)\b({_CALL})\s+(\d{{3}})\b(?![-.,:/]\d)", _emergency),
         (
             rf"(?i)(\b(?:{_CALL}|emergency)\b[^.?!]{{0,90}}?(?:\b(?:or|and|then)|:))\s+({'|'.join(tables.SHORT_NUMBERS)})\b(?![-.,:/]\d)",
