@@ -297,6 +297,12 @@ def _division(match: Match) -> str:
     return match[0] if whole else f"{match[1]} divided by {match[2]}"
 
 
+def _difference(match: Match) -> str:
+    """ "10 - 4 is 6", but "5 - 10 is a range"."""
+    first, second = (float(match[k].rstrip(".")) if match[k].count(".") < 2 else 0 for k in (1, 2))
+    return f"{match[1]} {'minus' if first > second else 'to'} {match[2]}"
+
+
 def _denominator(under: int, over: int) -> str:
     if under in tables.FRACTIONS:
         return tables.FRACTIONS[under][over > 1]
@@ -443,7 +449,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         # codes
         (r"\b802\.(\d\d?)([A-Za-z]{0,2})\b", _standard),
         (
-            rf"\b(?:((?i:zip)(?: [Cc]odes?)?(?: is)?:?)|((?<=, )[A-Z]{{2}}|{_STATE})) "
+            rf"\b(?:((?i:zip)(?: [Cc]odes?)?(?: is)?:?)|((?<=, )[A-Z]{{2}}|(?i:{_STATE}))) "
             r"(\d{5}(?:-\d{4})?)\b(?![.,]\d)",
             _zip_code,
         ),
@@ -455,6 +461,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<![\w.,])\d+(?:-\d+){2,}(?!\w)", _telephone),
         (r"(?i)(?<=\b(?:call|dial).me[: ])\s*\d{3} \d{4}\b|(?<=\bcall )\d{3} \d{4}\b", _telephone),
         (r"\b1-(8\d\d)-(?=[A-Za-z])", lambda m: f"one {_hundreds(m[1])} "),
+        (
+            r"\b(000|112|911|999)( or | and )(000|112|911|999)\b(?![-.,:/]\d)",
+            lambda m: f" {digits(m[1])}{m[2]}{digits(m[3])} ",
+        ),
         (rf"(?i)\b({_CALL})\s+(\d{{3}})\b(?![-.,:/]\d)", _emergency),
         (
             rf"(?i)(\b(?:{_CALL}|emergency)\b[^.?!]{{0,90}}?(?:\b(?:or|and|then)|:))\s+({'|'.join(tables.SHORT_NUMBERS)})\b(?![-.,:/]\d)",
@@ -492,7 +502,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", r"\1 inch"),
         (rf"{_DIGIT}({_N})\"(?!\w)", _inches),
         (rf"{_DIGIT}(\d+)()'(?=\s+(?:tall|long|wide|deep|high)\b)", _feet),
-        (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\.\s|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
+        (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
         (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", r"\1 to "),
         (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", " minus "),
         (r"(?<=\d)\s?deg\.?\s?(?=[CFNSEW]\b)", "°"),
@@ -524,8 +534,9 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<=\w)\^(?=\w)", " to the power of "),
         (r"(\d+)(?:\s/\s(?=\d)|/(?=\d+\s*=))(\d+)", _division),
         (r"(?<=\d\d\d)×(?=\d\d\d)", " by "),
-        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]|\b(?:is|equals|makes)\b))", " minus "),
-        (r"(?i)\b(is|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", r"\1 \2 minus "),
+        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]))", " minus "),
+        (r"(\d[\d.]*)\s-\s(\d[\d.]*)(?=\s(?:is|equals|makes)\b)", _difference),
+        (r"(?i)\b(what is|what's|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", r"\1 \2 minus "),
         (r"(?<=\d)\s-\s(?=\d)", lambda m: " to " if re.search("[A-Za-z]", m.string) else " minus "),
         (r"√\s?(?=\w)", " the square root of "),
         (r"(?<=[\w)%])\s*(==|!=|<=|>=|[≠≤≥≈÷×])\s*(?=[\w(.-])", _operator),

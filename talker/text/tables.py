@@ -53,7 +53,7 @@ SYMBOLS = {
     '"': "quote", "'": "apostrophe", "`": "backtick", "‡": "double dagger",
     "№": "number", "☎": "telephone", "฿": "baht",
 }
-# Single marks that are spoken when they are the whole text; other marks then have nothing to say.
+# Symbols that are spoken in a text without words, such as "& %". A single mark is always named.
 NAMED_ALONE = frozenset(SYMBOLS) - frozenset(".,?!:;-()[]{}\"'…")
 # Symbols between or before numbers. A comparison is read with "is": "5 > 3".
 OPERATORS = {
@@ -215,7 +215,7 @@ Mbit/s megabit_per_second megabits_per_second
 ha hectare|ac acre|sqft square_foot square_feet|pct percent percent|ppm part_per_million parts_per_million
 mol mole|yr year|yrs year|mo month|wk week|wks week|pcs piece
 qts quart|gals gallon|yds yard|ozs ounce|pints pint
-inch inch inches|fl_oz fluid_ounce|fl._oz. fluid_ounce|dL deciliter|cc cubic_centimeter|kgf kilogram_force
+fl_oz fluid_ounce|fl._oz. fluid_ounce|dL deciliter|cc cubic_centimeter|kgf kilogram_force
 mpg mile_per_gallon miles_per_gallon|deg degree|rad radian|mmHg millimeter_of_mercury millimeters_of_mercury
 N newton|kN kilonewton|Nm newton_meter|lm lumen|lx lux lux|eV electronvolt|keV kiloelectronvolt
 MeV megaelectronvolt|GeV gigaelectronvolt|μA microamp|mW milliwatt|μV microvolt|μL microliter|mmol millimole

@@ -120,8 +120,9 @@ def read_abbreviations(text: str) -> str:
 def _unit(match: re.Match[str]) -> str:
     """The unit without its full stop, which stays where a capital letter or nothing follows."""
     after = match.string[match.end() :].lstrip()
-    unit = "inch" if match[2] == "in" else match[2]
-    return f"{match[1]}{unit}" + ("." if not after or after[0].isupper() else "")
+    if match[2] == "in":
+        return match[0]  # "in." is in the table of units; "in" is a word
+    return f"{match[1]}{match[2]}" + ("." if not after or after[0].isupper() else "")
 
 
 def _grade(match: re.Match[str]) -> str:
