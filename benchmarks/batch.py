@@ -13,14 +13,15 @@ import time
 
 import torch
 
-from heads.solver import Sampling
-from talker.checkpoint import PUPPET, load_component
+from heads.sampling import Sampling
+from talker.checkpoint import load_component
 from talker.clock import FRAME_RATE
 from talker.generation.request import TokenRequest
 from talker.generation.running_batch import CAPACITIES, RunningBatch
 from talker.model.config import TalkerConfig
 from talker.model.defaults import StopRule
 from talker.model.model import TalkerModel
+from talker.shipped import PUPPET
 from talker.text.tokenizer import PhonemeTokenizer
 
 TEXT = "The train to the coast leaves at seven in the morning, so we should meet a little earlier."

@@ -41,9 +41,10 @@ from evaluation.threads import torch_threads
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from puppet.sentences import SPLITS, Split
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import load_component
 from talker.pipeline import Talker
 from talker.progress import track
+from talker.shipped import PUPPET
 
 MEASURED = "measured.jsonl"
 PARTS = ("talker", "tasks", "audio_vae", "motion_ae")

@@ -15,7 +15,7 @@ from evaluation.heldout import Case, Performance, as_tensor
 from evaluation.report import Cell, write_wav
 from evaluation.speech import Errors, phoneme_errors, recogniser
 from evaluation.sync import MAX_OFFSET, measure, sync_net
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from talker.clips.clip import Chunk, Clip
 from talker.media.encoders import VideoWriter
 from talker.pipeline import Talker

@@ -20,7 +20,8 @@ from heads.flow import Draws, on_path, velocity_target
 from heads.head import Condition
 from heads.layers import Block, RMSNorm
 from heads.rope import Rope
-from heads.solver import Sampling, euler, guide
+from heads.sampling import Sampling
+from heads.solver import euler, euler_steps, guide
 from heads.streams import NO_STREAMS, Streams
 
 
@@ -202,7 +203,7 @@ class TwoDiTHeads(nn.Module):
 
     def constants(self, sampling: Sampling) -> dict[str, dict[float, Tensor]]:
         """Time token (1, width) of every solver step, by stream and time."""
-        times = [time for time, _ in sampling.euler_steps]
+        times = [time for time, _ in euler_steps(sampling)]
         return {name: {time: self._token(name, time) for time in times} for name, _ in self.named_children()}
 
     def _token(self, name: str, time: float) -> Tensor:

@@ -19,7 +19,7 @@ DROP_CONTEXT = 0.05  # probability that the previous patch is dropped
 
 def on_path(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     """The point of the path (B, ...) at `time` (B,), for data and noise (B, ...)."""
-    time = _column(time, data)
+    time = time.view(-1, *[1] * (data.dim() - 1))
     return (1 - time) * data + time * noise
 
 
@@ -28,18 +28,9 @@ def velocity_target(data: Tensor, noise: Tensor) -> Tensor:
     return noise - data
 
 
-def data_from(point: Tensor, velocity: Tensor, time: Tensor) -> Tensor:
-    """The data (B, ...) at the end of the straight path through `point` (B, ...) at `time` (B,)."""
-    return point - _column(time, point) * velocity
-
-
 def logit_normal(normal: Tensor) -> Tensor:
     """Map standard normal numbers n to times in (0, 1): sigmoid(n - 0.4). More times are near the data."""
     return torch.sigmoid(normal + LOGIT_MEAN)
-
-
-def _column(time: Tensor, like: Tensor) -> Tensor:
-    return time.view(-1, *[1] * (like.dim() - 1))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from heads.flow import Draws
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import NO_STREAMS, Streams
 
 __all__ = ["Condition", "Draws", "Head", "HeadConfig", "Sampling"]

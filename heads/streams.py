@@ -24,11 +24,6 @@ class Streams:
         return cls(**{name: make(name) for name in names})
 
     @classmethod
-    def stack(cls, several: Sequence[Streams]) -> Streams:
-        """Stack N elements of shape (...) to (N, ...). The result has the streams of the first element."""
-        return cls.of(several[0].names, lambda name: torch.stack([each[name] for each in several]))
-
-    @classmethod
     def cat(cls, several: Sequence[Streams], dim: int = 0) -> Streams:
         """Concatenate along `dim`. The result has the streams of the first element."""
         return cls.of(several[0].names, lambda name: torch.cat([each[name] for each in several], dim))

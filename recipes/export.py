@@ -20,7 +20,8 @@ from evaluation.speech import RECOGNISER
 from evaluation.sync import SYNC
 from recipes.checkpoints import STATE
 from recipes.record import NAME, read_record
-from talker.checkpoint import PUPPET, save_component
+from talker.checkpoint import save_component
+from talker.shipped import PUPPET
 
 PACKAGE_FOLDERS = {name: PUPPET / name for name in ("talker", "audio_vae", "motion_ae", "speaker")} | {
     "recogniser": RECOGNISER,

@@ -23,14 +23,14 @@ from motion_ae.model import MotionAE
 from recipes import ranks
 from recipes.configs.talker import TalkerRun
 from recipes.data.prepared import Prepared
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import load_component
 from talker.clock import FRAME_RATE
 from talker.generation.autoregressive import AutoregressiveGenerator
 from talker.media.face import read_portrait
 from talker.media.pixels import to_uint8
 from talker.model.model import TalkerModel
 from talker.pipeline import Talker
-from talker.shipped import shipped
+from talker.shipped import PUPPET, shipped
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.system import System
 from talker.text.tokenizer import PhonemeTokenizer

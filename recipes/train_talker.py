@@ -51,7 +51,6 @@ from recipes.plan import step_flops
 from recipes.prefetch import prefetch
 from recipes.record import read_config, write_record
 from recipes.samples import Samples, samples_for
-from talker.checkpoint import PUPPET
 from talker.clock import FRAME_RATE
 from talker.model.backbone import Layer
 from talker.model.config import TalkerConfig
@@ -59,6 +58,7 @@ from talker.model.model import TalkerModel
 from talker.model.stats import LatentStats
 from talker.model.tasks import Task, task_named
 from talker.model.training_batch import Sample, TrainingBatch, collate
+from talker.shipped import PUPPET
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def draw_sample(
 
     A clip without a text (an idle one) is always an A2V sample.
     """
-    shares = torch.tensor([mix.t2av, mix.tts, mix.a2v, mix.v2a])
+    shares = torch.tensor([mix.t2av, mix.tts, mix.a2v, mix.v2a], dtype=torch.float32)
     kind = int(torch.multinomial(shares, 1, generator=g))
     silent, other = torch.rand(2, generator=g).tolist()
     name = ("t2av", "tts", "a2v", "v2a")[kind] if data.held.ids(clip) else "a2v"

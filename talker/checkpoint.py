@@ -17,8 +17,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 Component = TypeVar("Component", bound=nn.Module)
-ASSETS = Path(__file__).parent / "assets"
-PUPPET = ASSETS / "puppet"
 
 
 class CheckpointError(ValueError):

@@ -5,26 +5,44 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import errno
 import importlib.metadata
 import json
 import logging
-import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
+from heads.sampling import SAMPLINGS, Sampling
 from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
-from talker.signals import exit_on_signals
+from talker.media.files import (
+    CLIP_FILES,
+    SOUND_FILES,
+    VIDEO_FILES,
+    check_input,
+    check_output,
+    error_reason,
+    is_url,
+    unused_name,
+)
+from talker.model.defaults import STOP_RULES
+from talker.options import parse
+from talker.shipped import (
+    is_shipped,
+    model_folder,
+    shipped,
+    shipped_models,
+    shipped_names,
+    voice_error_rates,
+)
+from talker.signals import discard_unwritable_output, exit_on_signals
 
 if TYPE_CHECKING:
-    from heads.solver import Sampling
     from talker.clips.clip import Clip
     from talker.pipeline import Talker
 
@@ -32,12 +50,18 @@ log = logging.getLogger("talker")
 
 LONGEST_TEXT = 100_000  # characters, more than an hour of speech
 LONGEST_NAME = 40  # characters of the default output name
-CAPACITIES = (1, 4, 8, 16)  # those of `talker.generation.running_batch`, whose import takes seconds
 SYNTHETIC = (
     "the default model was trained on synthetic people only: results with real photos and voices will be poor"
 )
 INTERRUPTED = {"output": None, "duration_seconds": 0.0, "patches": 0, "finish_reason": "interrupted"}
 NOTHING_WRITTEN = "nothing was written"
+LOADING = "loading the model"
+RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "guidance": (0, 20),
+    "steps": (1, 1000),
+    "sway": (-1, 1.75),  # outside this range the times of the solver would not decrease
+}
 DEMO = "Hello! I am a talking portrait, and I was generated just now, on this very machine."
 
 
@@ -69,298 +93,63 @@ def _logging_to_stderr() -> Iterator[None]:
 
 
 def _run(arguments: list[str] | None, began: float) -> int:
-    parser = _parser()
-    options, unknown = parser.parse_known_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    if unknown:
-        options.parser.error(f"unknown argument {unknown[0]}{_near(options.parser, unknown[0])}")
     stopping = exit_on_signals(NOTHING_WRITTEN) if arguments is None else contextlib.nullcontext()
     try:
-        with stopping:
-            return _run_command(options, began)
+        try:
+            options = parse(arguments)
+            if options.command is None:
+                return 0
+            with stopping:
+                return _run_command(options, began)
+        finally:
+            sys.stdout.flush()  # finds the error of a full disk or of a reader that has gone
     except KeyboardInterrupt:
         log.error("interrupted: %s", NOTHING_WRITTEN)
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of standard output has gone, which is no error of this command
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_unwritable_output()
         return 0
     except UserError as error:
         log.error("%s", error)
         return 2
     except (OSError, MemoryError) as error:
+        discard_unwritable_output()
         number = getattr(error, "errno", errno.ENOMEM)  # None: from a library that cannot be loaded
         advice = "free disk space or memory and try again" if number else "run `talker doctor`"
-        log.error("%s; %s", error, advice)
+        file = f"{name}: " if (name := getattr(error, "filename", None)) else ""
+        log.error("%s%s; %s", file, error_reason(error), advice)
         return 2
 
 
 def _run_command(options: argparse.Namespace, began: float) -> int:
+    commands = {
+        "say": _say,
+        "animate": _animate,
+        "dub": _dub,
+        "demo": _demo,
+        "serve": _serve,
+        "info": _info,
+        "doctor": _doctor,
+    }
     try:
-        code: int = options.run(options, began)
+        return commands[options.command](options, began)
     except KeyboardInterrupt:
         if getattr(options, "json", False):
             print(json.dumps(INTERRUPTED))
         raise
-    return code
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that reports errors in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print `message` in one line and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message}; run `{self.prog} --help` for usage\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="talker", description="Make talking portraits from a text, a voice and a face.")
-    parser.add_argument(
-        "--version", action="version", version=f"talker {importlib.metadata.version('talker')}"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_say(commands)
-    _add_animate(commands)
-    _add_dub(commands)
-    _add_demo(commands)
-    _add_serve(commands)
-    for name, run, about in (
-        ("info", _info, "list the shipped models, portraits and voices"),
-        ("doctor", _doctor, "check the installation and say what to do next"),
-    ):
-        command = commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
-        command.set_defaults(run=run)
-    for command in commands.choices.values():
-        command.set_defaults(parser=command)
-    return parser
-
-
-def _near(parser: argparse.ArgumentParser, argument: str) -> str:
-    """A hint at the option whose name is closest to an unknown one, if any."""
-    names = [name for action in parser._actions for name in action.option_strings]
-    found = difflib.get_close_matches(argument.split("=")[0], names, 1)
-    return f", did you mean {found[0]}?" if found else ""
-
-
-def _add_say(commands: Any) -> None:
-    say = commands.add_parser(
-        "say",
-        help="make a video that speaks a text",
-        description="Write a video in which a face speaks TEXT with a voice.",
-    )
-    _add_text(say)
-    say.add_argument(
-        "--show-text",
-        action="store_true",
-        help="print the words that would be spoken, one sentence a line, and exit without loading a model",
-    )
-    _add_output(say, "talker-FIRST-WORDS.mp4, or .wav with --audio-only")
-    say.add_argument(
-        "--audio-only",
-        action="store_true",
-        help="write speech without video: OUT is a .wav, .flac, .m4a, .mp3, .ogg or .opus file",
-    )
-    _add_portrait(say)
-    _add_voice(say)
-    before = say.add_mutually_exclusive_group()
-    before.add_argument(
-        "--voice-text",
-        metavar="TEXT",
-        help="transcript of the recording V; TEXT is spoken as the sentence after it",
-    )
-    before.add_argument(
-        "--voice-seconds",
-        type=float,
-        metavar="S",
-        help="continue from the first S seconds of V; TEXT must begin with the words in them",
-    )
-    _add_sampling(say)
-    say.add_argument(
-        "--stop",
-        choices=("paper", "release"),
-        help="end after one stop prediction (paper) or three in a row (release); default: rule of the model",
-    )
-    say.set_defaults(run=_say)
-
-
-def _add_animate(commands: Any) -> None:
-    animate = commands.add_parser(
-        "animate",
-        help="make a video of a face that speaks a recording",
-        description="Write a video in which a face speaks AUDIO. It has the length and the sound of AUDIO.",
-    )
-    animate.add_argument("audio", metavar="AUDIO", help="a recording of speech: wav, mp3, m4a, a video, ...")
-    _add_output(animate, "AUDIO-animated.mp4")
-    animate.add_argument(
-        "--text",
-        metavar="TEXT",
-        help="transcript of AUDIO, which improves the lip motion; - reads it from standard input",
-    )
-    animate.add_argument(
-        "--transcribe",
-        metavar="MODEL",
-        help="transcribe AUDIO with openai-whisper: a weights file, or the name of a model that whisper has "
-        "already downloaded, such as base.en",
-    )
-    _add_portrait(animate)
-    _add_sampling(animate)
-    animate.set_defaults(run=_animate)
-
-
-def _add_dub(commands: Any) -> None:
-    dub = commands.add_parser(
-        "dub",
-        help="replace the speech of a video",
-        description="Speak TEXT with a voice, synchronous with the face in VIDEO. The video track is copied.",
-    )
-    dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
-    _add_text(dub)
-    dub.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="output file (default: VIDEO-dubbed.mp4, or the container of VIDEO if mp4 cannot hold it)",
-    )
-    _add_crop(dub)
-    _add_voice(dub, "; VIDEO itself may be given if it has sound")
-    _add_sampling(dub)
-    dub.set_defaults(run=_dub)
-
-
-def _add_text(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "text", metavar="TEXT", nargs="?", help="English text to speak; - reads it from standard input"
-    )
-    command.add_argument(
-        "--text-file", metavar="FILE", help="read the text from a UTF-8 file instead of TEXT"
-    )
-    command.add_argument(
-        "--force",
-        action="store_true",
-        help="read a text of another language by English rules, and leave out letters of other scripts",
-    )
-
-
-def _add_demo(commands: Any) -> None:
-    demo = commands.add_parser(
-        "demo",
-        help="make the demo clip",
-        description="Write a video in which the first shipped face speaks one sentence.",
-    )
-    _add_output(demo, "talker-demo.mp4")
-    demo.set_defaults(run=_demo, text=DEMO)
-
-
-def _add_serve(commands: Any) -> None:
-    serve = commands.add_parser(
-        "serve",
-        help="generate live streams for other programs",
-        description="Serve live streams over HTTP and WebSockets, until Ctrl-C or SIGTERM.",
-    )
-    serve.add_argument(
-        "--host",
-        default="127.0.0.1",
-        metavar="H",
-        help="address to listen on, of this machine only (default: 127.0.0.1)",
-    )
-    serve.add_argument(
-        "--port",
-        type=int,
-        default=8000,
-        metavar="N",
-        help="port to listen on; 0: any free one (default: 8000)",
-    )
-    serve.add_argument(
-        "--capacity",
-        type=int,
-        choices=CAPACITIES,
-        help="number of sessions at once; more are refused (default: measured when the server starts)",
-    )
-    _add_model(serve)
-    serve.set_defaults(run=_serve, weights=None)
-
-
-def _add_output(command: argparse.ArgumentParser, default: str) -> None:
-    command.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help=f"output file: .mp4, .mov, .mkv, .webm or .gif (default: {default}; a number is added to the "
-        "name if the file exists)",
-    )
-
-
-def _add_portrait(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--portrait", metavar="P", help="image of a face, or a portrait name that `talker info` lists"
-    )
-    _add_crop(command)
-
-
-def _add_crop(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--crop",
-        choices=("face", "none"),
-        default="face",
-        help="crop to the face (default), or to the largest centred square",
-    )
-
-
-def _add_voice(command: argparse.ArgumentParser, more: str = "") -> None:
-    command.add_argument(
-        "--voice", metavar="V", help=f"recording of a voice, or a voice name that `talker info` lists{more}"
-    )
-
-
-def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the random noise (default: 0)"
-    )
-    command.add_argument(
-        "--preset",
-        choices=("puppet", "paper", "release"),
-        help="sampling settings (default: those of the model)",
-    )
-    command.add_argument(
-        "--temperature", type=float, metavar="T", help="scale of the noise; higher values vary more (0 to 2)"
-    )
-    command.add_argument(
-        "--guidance", type=float, metavar="G", help="scale of classifier-free guidance; 1 turns it off"
-    )
-    command.add_argument(
-        "--steps", type=int, metavar="N", help="solver steps per patch; fewer steps are faster"
-    )
-    command.add_argument(
-        "--sway",
-        type=float,
-        metavar="S",
-        help="coefficient of sway sampling; higher values take smaller steps first, 0 takes equal steps",
-    )
-    _add_model(command)
-    command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
-    command.add_argument("--json", action="store_true", help="print a report as one line of JSON")
-
-
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--model", metavar="M", help="model name that `talker info` lists, or a checkpoint folder"
-    )
 
 
 def _say(options: argparse.Namespace, began: float) -> int:
-    text = _text_to_speak(options)
+    # Names and numbers are checked first, then the text and the files: everything before PyTorch is loaded.
+    text = _given_text(options)
     if options.show_text:
         return _show_text(text, options.force)
-    from talker.media.files import CLIP_FILES, SOUND_FILES, check_output, unused_name
-    from talker.model.defaults import STOP_RULES
-
-    # Check everything before loading, which takes time.
     default = unused_name(_name_of(text), ".wav" if options.audio_only else ".mp4")
     output = check_output(options.output or default, tuple(SOUND_FILES if options.audio_only else CLIP_FILES))
     _check_not_input(output, options.voice)
-    sampling = _sampling(options)
-    _check_inputs(options)
+    _check_options(options)
+    _check_texts(text, options.voice_text, force=options.force)
+    _check_files(options)
     talker = _load(options)
     voice = talker.voice(options.voice, options.voice_text, options.voice_seconds)
     face = None if options.audio_only else talker.portrait(options.portrait, options.crop)
@@ -370,7 +159,7 @@ def _say(options: argparse.Namespace, began: float) -> int:
         voice,
         face,
         seed=options.seed,
-        sampling=sampling.of(talker),
+        sampling=_sampling(options, talker),
         audio_only=options.audio_only,
         stop=STOP_RULES.get(options.stop),
         force=options.force,
@@ -379,61 +168,80 @@ def _say(options: argparse.Namespace, began: float) -> int:
 
 
 def _animate(options: argparse.Namespace, began: float) -> int:
-    from talker.media.files import CLIP_FILES, check_input, check_output, unused_name
-    from talker.media.readers import check_sound
-
     text = None if options.text is None else _text(options.text)
     if text is not None and options.transcribe is not None:
         raise UserError("give --text or --transcribe, not both")
     audio = check_input(options.audio)
     output = check_output(options.output or unused_name(f"{audio.stem}-animated", ".mp4"), tuple(CLIP_FILES))
     _check_not_input(output, str(audio))
-    check_sound(audio)
-    sampling, transcriber = _sampling(options), None
-    _check_inputs(options)
+    _check_options(options)
+    _check_texts(text)
+    _check_files(options, audio)
     if options.transcribe is not None:
-        from talker.clips.transcript import whisper_transcriber
+        from talker.clips.transcript import whisper_transcriber, whisper_weights
 
-        transcriber = whisper_transcriber(options.transcribe)
+        whisper_weights(options.transcribe)
     talker = _load(options)
+    transcriber = None if options.transcribe is None else whisper_transcriber(options.transcribe)
     face = talker.portrait(options.portrait, options.crop)
     loaded = time.perf_counter()
+    log.info("reading %s", audio)
     animation = talker.animate(
-        options.audio, face, text, transcriber, seed=options.seed, sampling=sampling.of(talker)
+        audio, face, text, transcriber, seed=options.seed, sampling=_sampling(options, talker)
     )
     return _save(animation, output, options.json, loaded - began)
 
 
 def _dub(options: argparse.Namespace, began: float) -> int:
+    text, video = _given_text(options), check_input(options.video)
+    if options.output:
+        _check_not_input(check_output(options.output, tuple(VIDEO_FILES)), options.voice)
+    _check_options(options)
+    _check_texts(text, force=options.force)
+
     from talker.media.remux import check_dub, dubbed_name
 
-    text = _text_to_speak(options)
-    output = check_dub(options.output or dubbed_name(options.video), options.video)
-    _check_not_input(output, options.voice)
-    sampling = _sampling(options)
-    _check_inputs(options)
+    output = check_dub(options.output or dubbed_name(video), video)
+    _check_files(options)
     talker = _load(options)
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
+    log.info("looking for the face in %s", video)
     dubbing = talker.dub(
-        options.video,
+        video,
         text,
         voice,
         options.crop,
         seed=options.seed,
-        sampling=sampling.of(talker),
+        sampling=_sampling(options, talker),
         force=options.force,
     )
     return _save(dubbing, output, options.json, loaded - began)
 
 
-def _demo(options: argparse.Namespace, began: float) -> int:
-    from talker.media.files import CLIP_FILES, check_output, unused_name
+def _serve(options: argparse.Namespace, began: float) -> int:
+    try:
+        from talker.serve.server import listen, serve
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is missing: install the extra serve, `pip install 'talker[serve]'`"
+        ) from error
     from talker.pipeline import Talker
 
+    listener = listen(options.host, options.port)
+    folder = model_folder(options.model)
+    serve(Talker.from_pretrained(folder), folder.resolve().name, listener, options.capacity)
+    return 0
+
+
+def _demo(options: argparse.Namespace, began: float) -> int:
     output = check_output(options.output or unused_name("talker-demo", ".mp4"), tuple(CLIP_FILES))
+    log.info(LOADING)
+
+    from talker.pipeline import Talker
+
     talker = Talker.from_pretrained()
-    return _save(talker.say(options.text), output, False, time.perf_counter() - began)
+    return _save(talker.say(DEMO), output, False, time.perf_counter() - began)
 
 
 def _name_of(text: str) -> str:
@@ -446,21 +254,62 @@ def _name_of(text: str) -> str:
     return name
 
 
-def _check_inputs(options: argparse.Namespace) -> None:
-    """Check the portrait, the voice and the model without reading them completely.
+def _check_options(options: argparse.Namespace) -> None:
+    """Check the numbers and the names of the model, the portrait and the voice. Opens no file.
 
     Raises:
-        UserError: one of them does not exist or is not of the expected kind.
+        UserError: a number is out of range, a name is unknown, or a file does not exist.
     """
-    from talker.media.face import check_picture
-    from talker.media.readers import check_sound
-    from talker.shipped import model_folder, shipped
-
+    if not 0 <= options.seed < 2**63:
+        raise UserError("--seed must be 0 or a positive number below 2^63")
+    for name, (low, high) in RANGES.items():
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:  # also refuses nan
+            raise UserError(f"--{name} must be between {low} and {high}, not {value}")
+    if options.weights is not None and options.model is not None:
+        raise UserError("give --model alone: --weights is its former name")
     model_folder(options.model or options.weights)
-    if getattr(options, "portrait", None) is not None:
-        check_picture(shipped("portraits", options.portrait))
-    if getattr(options, "voice", None) is not None:
-        check_sound(shipped("voices", options.voice))
+    for kind, name in _sources(options).items():
+        shipped(kind, name)
+    voice = getattr(options, "voice", None)
+    for name in ("voice_text", "voice_seconds"):
+        if voice is None and getattr(options, name, None) is not None:
+            raise UserError(f"--{name.replace('_', '-')} is about the recording of --voice: give both")
+
+
+def _sources(options: argparse.Namespace) -> dict[str, str]:
+    """The portrait and the voice that were given, by kind."""
+    given = {kind: getattr(options, kind[:-1], None) for kind in ("portraits", "voices")}
+    return {kind: name for kind, name in given.items() if name is not None}
+
+
+def _check_texts(*texts: str | None, force: bool = False) -> None:
+    """Check that each text can be spoken. Raises UserError."""
+    from talker.text.sentences import split_sentences
+
+    for text in texts:
+        if text is not None:
+            split_sentences(text, force=force)
+
+
+def _check_files(options: argparse.Namespace, *recordings: Path) -> None:
+    """Check the kinds of the user's files, from their headers.
+
+    Raises:
+        UserError: the portrait is no picture, or the voice or one of the recordings has no sound.
+    """
+    own = {kind: name for kind, name in _sources(options).items() if not is_shipped(kind, name)}
+    if "portraits" in own:
+        from talker.media.pictures import check_picture
+
+        check_picture(own["portraits"])
+    if "voices" in own:
+        recordings += (Path(own["voices"]),)
+    if recordings:
+        from talker.media.sound import check_sound
+
+        for recording in recordings:
+            check_sound(recording)
 
 
 def _check_not_input(output: Path, recording: str | None) -> None:
@@ -470,30 +319,36 @@ def _check_not_input(output: Path, recording: str | None) -> None:
 
 
 def _load(options: argparse.Namespace) -> Talker:
-    from talker.pipeline import Talker
-
     if options.weights is not None:
         log.warning("--weights is deprecated and will be removed: use --model")
-        if options.model is not None:
-            raise UserError("give --model alone: --weights is its former name")
     if options.model is None and options.weights is None and _uses_own_files(options):
         log.info(SYNTHETIC)
+    log.info(LOADING)
+
+    from talker.pipeline import Talker
+
     return Talker.from_pretrained(options.model or options.weights)
 
 
 def _uses_own_files(options: argparse.Namespace) -> bool:
-    """Whether the face or the voice is not a shipped one."""
-    from talker.shipped import shipped_names
+    """Whether the face or the voice is neither shipped nor generated."""
+    own = {kind: name for kind, name in _sources(options).items() if not is_shipped(kind, name)}
+    given = [(name, "Speech" if kind == "voices" else "Picture") for kind, name in own.items()]
+    if options.command == "dub":
+        given.append((options.video, "Picture"))
+    if not given:
+        return False
 
-    given = [(kind, getattr(options, kind[:-1], None)) for kind in ("portraits", "voices")]
-    return options.command == "dub" or any(
-        name is not None and name not in shipped_names(kind) for kind, name in given
-    )
+    from talker.media.provenance import is_generated
+
+    return not all(is_generated(Path(name), part) for name, part in given)
 
 
 def _save(clip: Clip, output: Path, as_json: bool, load_seconds: float) -> int:
-    with _Progress(clip) as progress:
-        report = clip.save(output, progress=progress)
+    from talker.progress import Progress
+
+    with Progress(output.name, clip.expected_seconds, media=True) as progress:
+        report = clip.save(output, progress=lambda chunk: progress.advance(len(chunk.pcm) / SAMPLE_RATE))
     if as_json:
         print(json.dumps({**dataclasses.asdict(report), "load_seconds": round(load_seconds, 4)}))
     else:
@@ -503,23 +358,17 @@ def _save(clip: Clip, output: Path, as_json: bool, load_seconds: float) -> int:
     return 0
 
 
-def _text_to_speak(options: argparse.Namespace) -> str:
-    """The text of TEXT or --text-file, after a check that it can be spoken.
+def _given_text(options: argparse.Namespace) -> str:
+    """The text of TEXT or --text-file.
 
     Raises:
-        UserError: neither or both are given, TEXT names a file, or the text cannot be read or spoken.
+        UserError: neither or both are given, TEXT names a file, or the text is empty, too long or not UTF-8.
     """
-    from talker.text.sentences import split_sentences
-
-    text = _given_text(options)
-    split_sentences(text, force=options.force)
-    return text
-
-
-def _given_text(options: argparse.Namespace) -> str:
     if (options.text is None) == (options.text_file is None):
         raise UserError("give the text once: as TEXT, as - for standard input, or with --text-file FILE")
     if options.text_file is not None:
+        if is_url(options.text_file):
+            raise UserError(f"{options.text_file} is a web address: download the file first")
         try:
             with Path(options.text_file).open(encoding="utf-8-sig") as file:
                 return _checked(file.read(LONGEST_TEXT + 1))
@@ -534,6 +383,8 @@ def _given_text(options: argparse.Namespace) -> str:
             f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
             "standard input"
         )
+    if is_url(options.text) and len(options.text.split()) == 1:
+        raise UserError(f"{options.text} is a web address: download it first, then give it as --text-file")
     return _text(options.text)
 
 
@@ -582,88 +433,14 @@ def _checked(text: str) -> str:
     return text
 
 
-def _sampling(options: argparse.Namespace) -> Changes:
-    """The sampling options that were given. Also checks the seed.
-
-    Raises:
-        UserError: an option is out of range.
-    """
-    from heads.solver import SAMPLINGS
-
-    if not 0 <= options.seed < 2**63:
-        raise UserError("--seed must be 0 or a positive number below 2^63")
-    ranges: dict[str, tuple[float, float]] = {
-        "temperature": (0, 2),
-        "guidance": (0, 20),
-        "steps": (1, 1000),
-        "sway": (-1, 1.75),  # outside this range the times of the solver would not decrease
-    }
-    given = {name: getattr(options, name) for name in ranges if getattr(options, name) is not None}
-    for name, value in given.items():
-        low, high = ranges[name]
-        if not low <= value <= high:  # also false for nan
-            raise UserError(f"--{name} must be between {low} and {high}, not {value}")
-    return Changes(SAMPLINGS.get(options.preset), given)
-
-
-@dataclasses.dataclass(frozen=True)
-class Changes:
-    """Changes of a model's sampling settings.
-
-    Args:
-        preset: settings that replace the model's defaults; None: keep the defaults.
-        values: single settings by name, applied afterwards.
-    """
-
-    preset: Sampling | None
-    values: dict[str, Any]
-
-    def of(self, talker: Talker) -> Sampling:
-        """The settings of `talker` with these changes."""
-        own = self.preset or talker.system.generator.defaults.sampling
-        return dataclasses.replace(own, **self.values)
-
-
-class _Progress:
-    """A progress bar on standard error, in seconds of media. Hidden if standard error is not a terminal."""
-
-    def __init__(self, clip: Clip) -> None:
-        from tqdm import tqdm
-
-        expected = round(clip.expected_seconds, 1)
-        shape = "{l_bar}{bar}| {n:.1f} of about {total:.1f} s [{elapsed}]"
-        self._bar = tqdm(total=expected, bar_format=shape, disable=None, leave=False, file=sys.stderr)
-
-    def __enter__(self) -> Callable[[Any], None]:
-        return lambda chunk: None if self._bar.disable else self._advance(len(chunk.pcm) / SAMPLE_RATE)
-
-    def _advance(self, seconds: float) -> None:
-        self._bar.total = max(self._bar.total, self._bar.n + seconds)
-        self._bar.update(seconds)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-
-def _serve(options: argparse.Namespace, began: float) -> int:
-    try:
-        from talker.serve.server import listen, serve
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is missing: install the extra serve, `pip install 'talker[serve]'`"
-        ) from error
-    from talker.pipeline import Talker
-    from talker.shipped import model_folder
-
-    listener = listen(options.host, options.port)
-    folder = model_folder(options.model)
-    serve(Talker.from_pretrained(folder), folder.resolve().name, listener, options.capacity)
-    return 0
+def _sampling(options: argparse.Namespace, talker: Talker) -> Sampling:
+    """The model's settings with the changes of the options."""
+    own = SAMPLINGS.get(options.preset) or talker.system.generator.defaults.sampling
+    given = {name: getattr(options, name) for name in RANGES if getattr(options, name) is not None}
+    return dataclasses.replace(own, **given)
 
 
 def _info(options: argparse.Namespace, began: float) -> int:
-    from talker.shipped import model_folder, shipped_models, shipped_names, voice_error_rates
-
     print(f"talker {importlib.metadata.version('talker')}")
     print(f"portraits: {', '.join(shipped_names('portraits')) or 'none'}")
     rates = voice_error_rates()
@@ -681,6 +458,7 @@ def _info(options: argparse.Namespace, began: float) -> int:
 def _doctor(options: argparse.Namespace, began: float) -> int:
     from talker.doctor import report
 
+    log.info("checking the installation")
     found = report()
     print("\n".join(found.lines))
     return 0 if found.works else 1

@@ -26,8 +26,6 @@ OPTIONAL = {
     "webdataset": "training on shards",
     "numba": "making the corpus",
     "jiwer": "evaluation",
-    "fastapi": "serving",
-    "ray": "distributed batch jobs",
     "flash-attn": "faster attention on NVIDIA GPUs; not needed",
 }
 ENCODERS = ("libx264", "aac", "libvpx-vp9", "libopus", "gif")
@@ -69,7 +67,7 @@ def report() -> Report:
 def _environment(found: Report) -> Iterator[str]:
     yield f"talker {importlib.metadata.version('talker')}, {Path(__file__).parent}"
     yield f"Python {platform.python_version()}, {sys.executable}"
-    yield f"{platform.system()} {platform.release()} on {platform.machine()}, {os.cpu_count()} processors"
+    yield f"{platform.system()} {platform.release()} on {platform.machine()}, {os.cpu_count()} CPU cores"
     free = shutil.disk_usage(Path.cwd()).free
     yield f"free disk space in the current folder: {free / 1e9:.1f} GB"
     if free < FREE_DISK:
@@ -97,7 +95,8 @@ def _devices(found: Report) -> Iterator[str]:
         found.problems.append(f"install torch again (make demo): {error}")
         yield "unknown, because torch cannot be imported"
         return
-    yield f"cpu: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    threads = torch.get_num_threads()
+    yield f"cpu: {threads} thread{'s'[: threads > 1]}, {torch.backends.cpu.get_cpu_capability()}"
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         yield f"cuda:{index}: {properties.name}, {properties.total_memory / 1e9:.0f} GB"
@@ -161,7 +160,7 @@ def _models(found: Report) -> Iterator[str]:
 
     for name in shipped_models():
         try:
-            yield f"{name}: {Talker.from_pretrained(name)!r}"
+            yield f"{name}: {Talker.from_pretrained(name).system.summary}"
         except (UserError, OSError, RuntimeError) as error:
             yield f"{name} cannot be loaded: {error}"
             found.problems.append(f"restore talker/assets/{name}, for example with git checkout: {error}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from talker.clips.animate import Animation, LiveAnimation, lookahead_seconds
 from talker.clips.clip import Chunk, Take
 from talker.clips.cloning import clone_voice
@@ -52,7 +52,7 @@ class Talker:
         return cls(System.load(model_folder(model), device, dtype))
 
     def __repr__(self) -> str:
-        return f"<Talker on {self.system!r}>"
+        return f"<Talker: {self.system.summary}>"
 
     def voice(
         self, voice: str | Path | None = None, text: str | None = None, prefix_seconds: float | None = None
@@ -90,11 +90,25 @@ class Talker:
         image, framing = read_portrait(path, self.system.resolution, crop)
         return Portrait(path.stem, self.system.source(image), framing)
 
+    def _voice(self, given: Voice | str | Path | None) -> Voice:
+        if given is None or isinstance(given, str | Path):
+            return self.voice(given)
+        if not isinstance(given, Voice):
+            raise UserError(f"{given!r} is no voice: give a name, a file, or a result of Talker.voice")
+        return given
+
+    def _portrait(self, given: Portrait | str | Path | None) -> Portrait:
+        if given is None or isinstance(given, str | Path):
+            return self.portrait(given)
+        if not isinstance(given, Portrait):
+            raise UserError(f"{given!r} is no portrait: give a name, a file, or a result of Talker.portrait")
+        return given
+
     def say(
         self,
         text: str,
-        voice: Voice | None = None,
-        portrait: Portrait | None = None,
+        voice: Voice | str | Path | None = None,
+        portrait: Portrait | str | Path | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
         audio_only: bool = False,
@@ -105,7 +119,8 @@ class Talker:
 
         Args:
             text: English text. It is generated sentence by sentence.
-            voice, portrait: None: the first shipped ones.
+            voice, portrait: results of `voice` and `portrait`, or names or files for them; None: the first
+                shipped ones.
             seed: seed of the noise.
             sampling, stop: None: the defaults of the model.
             audio_only: generate speech without video, with the task "tts". The portrait is not used.
@@ -116,17 +131,17 @@ class Talker:
                 too long.
         """
         sentences = sentences_of(self.system, text, force)
-        voice, face = voice or self.voice(), None if audio_only else portrait or self.portrait()
-        clip = Utterance(self.system, sentences, voice, face, seed, sampling, stop)
-        if voice.said and min(map(clip.longest, sentences)) < 1:
+        spoken, face = self._voice(voice), None if audio_only else self._portrait(portrait)
+        clip = Utterance(self.system, sentences, spoken, face, seed, sampling, stop)
+        if spoken.said and min(map(clip.longest, sentences)) < 1:
             raise UserError("the text of the voice's recording is too long: give a shorter recording")
         return clip
 
     def stream(
         self,
         text: str,
-        voice: Voice | None = None,
-        portrait: Portrait | None = None,
+        voice: Voice | str | Path | None = None,
+        portrait: Portrait | str | Path | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
     ) -> Iterator[Chunk]:
@@ -136,7 +151,7 @@ class Talker:
     def animate(
         self,
         audio: str | Path,
-        portrait: Portrait | None = None,
+        portrait: Portrait | str | Path | None = None,
         text: str | None = None,
         transcriber: Callable[[Tensor], str] | None = None,
         seed: int = 0,
@@ -146,7 +161,7 @@ class Talker:
 
         Args:
             audio: a file with speech, whose sound is kept.
-            portrait: None: the first shipped one.
+            portrait: see `say`.
             text: transcript of the recording. It improves the lip motion.
             transcriber: function that computes the transcript (see `talker.clips.transcript`); used if
                 `text` is None.
@@ -156,13 +171,12 @@ class Talker:
         Raises:
             UserError: the file does not exist or has no sound, or the text cannot be spoken.
         """
-        face = portrait or self.portrait()
-        return Animation.of(self.system, audio, face, text, transcriber, seed, sampling)
+        return Animation.of(self.system, audio, self._portrait(portrait), text, transcriber, seed, sampling)
 
     def animate_stream(
         self,
         sound: Channel[np.ndarray],
-        portrait: Portrait | None = None,
+        portrait: Portrait | str | Path | None = None,
         level: float | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
@@ -176,7 +190,7 @@ class Talker:
             sound: a channel into which another thread puts arrays (n,) float32, mono at 24 kHz, of any n,
                 until it closes the channel. Closing the iterator cancels the channel, and cancelling the
                 channel ends the iteration.
-            portrait: None: the first shipped one.
+            portrait: see `say`.
             level: level of the speech as root mean square, 0 to 1; None: estimated while the sound arrives.
             seed: seed of the noise.
             sampling: None: the defaults of the model.
@@ -185,7 +199,7 @@ class Talker:
             UserError: the model encodes only whole recordings; or, during the iteration, an array is not
                 mono float32 or not finite.
         """
-        return iter(LiveAnimation(self.system, sound, portrait or self.portrait(), level, seed, sampling))
+        return iter(LiveAnimation(self.system, sound, self._portrait(portrait), level, seed, sampling))
 
     @property
     def lookahead_seconds(self) -> float:
@@ -196,7 +210,7 @@ class Talker:
         self,
         video: str | Path,
         text: str,
-        voice: Voice | None = None,
+        voice: Voice | str | Path | None = None,
         crop: str = "face",
         seed: int = 0,
         sampling: Sampling | None = None,
@@ -207,7 +221,7 @@ class Talker:
         Args:
             video: a video file of one person who speaks.
             text: English text to speak.
-            voice: None: the first shipped one.
+            voice: see `say`.
             crop: "face" finds the face and crops to it, "none" takes the largest centred square.
             seed: seed of the noise.
             sampling: None: the defaults of the model.
@@ -217,7 +231,7 @@ class Talker:
             UserError: the file does not exist or shows no face, or the text is not English or cannot be
                 spoken.
         """
-        return Dubbing.of(self.system, video, text, voice or self.voice(), crop, seed, sampling, force)
+        return Dubbing.of(self.system, video, text, self._voice(voice), crop, seed, sampling, force)
 
     def map(
         self, clips: Iterable[Plan], capacity: int = DEFAULT_CAPACITY, ordered: bool = True

@@ -6,10 +6,11 @@ import json
 from difflib import get_close_matches
 from pathlib import Path
 
-from talker.checkpoint import ASSETS, PUPPET
 from talker.errors import UserError
 from talker.media.files import check_input, is_url
 
+ASSETS = Path(__file__).parent / "assets"
+PUPPET = ASSETS / "puppet"  # the default model
 VOICE_MEASURES = ASSETS / "voices" / "measures.json"
 PARTS = ("talker", "audio_vae", "motion_ae", "speaker")
 
@@ -43,8 +44,8 @@ def model_folder(wanted: str | Path | None) -> Path:
     """
     if wanted is None:
         return PUPPET
-    if str(wanted) in shipped_models():
-        return ASSETS / str(wanted)
+    if (name := _shipped_name(wanted, shipped_models())) is not None:
+        return ASSETS / name
     path = Path(wanted)
     if is_url(str(wanted)):
         raise UserError(f"{wanted!s} is a web address: download the model first and give its folder")
@@ -57,6 +58,19 @@ def model_folder(wanted: str | Path | None) -> Path:
     if missing:
         raise UserError(f"{path} is not a complete model: {', '.join(missing)} missing")
     return path
+
+
+def is_shipped(kind: str, wanted: str | Path | None) -> bool:
+    """Whether `shipped` gives a shipped file for a name, not a file of the user."""
+    return wanted is None or _shipped_name(wanted, shipped_names(kind)) is not None
+
+
+def _shipped_name(wanted: str | Path, names: list[str]) -> str | None:
+    """The one of `names` that is meant. Capitals do not matter, unless there is a file of that name."""
+    if str(wanted) in names:
+        return str(wanted)
+    small = str(wanted).lower()
+    return small if small in names and not Path(wanted).exists() else None
 
 
 def shipped(kind: str, wanted: str | Path | None) -> Path:
@@ -72,11 +86,11 @@ def shipped(kind: str, wanted: str | Path | None) -> Path:
         wanted = names[0]
     if wanted is None:
         raise UserError(f"this installation has no shipped {kind}: give a file")
-    if str(wanted) in names:
-        return next((ASSETS / kind).glob(f"{wanted}.*"))
+    if (name := _shipped_name(wanted, names)) is not None:
+        return next((ASSETS / kind).glob(f"{name}.*"))
     path = Path(wanted)
     if not path.suffix and not path.exists():
-        near = "".join(f"; did you mean {name}?" for name in get_close_matches(str(wanted), names, 1))
+        near = "".join(f"; did you mean {name}?" for name in get_close_matches(str(wanted).lower(), names, 1))
         raise UserError(
             f"{wanted!s} is neither a file nor one of the shipped {kind} ({', '.join(names)}){near}"
         )

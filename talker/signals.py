@@ -76,7 +76,7 @@ def exit_on_signals(saved: str) -> Iterator[None]:
         # An OSError: the terminal or pipe was closed with the signal, and the cleanup printed something.
         if line := getattr(error, "line", "") or saved:
             print_error(f"stopped by {signal.Signals(handler.received).name}: {line}")
-        _discard_unwritable_output()
+        discard_unwritable_output()
         raise SystemExit(128 + handler.received) from None
     finally:
         if not handler.received:
@@ -144,7 +144,7 @@ def _restore(before: dict[int, Any]) -> None:
         signal.signal(number, handler)
 
 
-def _discard_unwritable_output() -> None:
+def discard_unwritable_output() -> None:
     """Redirect output that cannot be written (its terminal is gone), so that Python's exit does not fail."""
     for stream in (sys.stdout, sys.stderr):
         try:

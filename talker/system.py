@@ -76,10 +76,13 @@ class System:
         _check("speaker", speaker.config.embedding, generator.speaker_dim, "values of an embedding")
 
     def __repr__(self) -> str:
+        return f"<System: {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """Device, data type, size of the frames and tasks in a few words."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return (
-            f"<System on {self.device}, {dtype}, {self.resolution} pixels, {', '.join(self.generator.tasks)}>"
-        )
+        return f"{self.device}, {dtype}, {self.resolution} pixels, {', '.join(self.generator.tasks)}"
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> System:

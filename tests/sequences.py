@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.generation.request import Noise, TokenRequest
 from talker.generation.running_batch import RunningBatch

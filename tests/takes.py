@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from talker.clips.clip import Chunk, Clip, Take
 from talker.generation.request import Request
 
@@ -37,3 +38,9 @@ def recorded(clip: Clip) -> tuple[Take, list[Request]]:
     generate = clip.system.generator.generate
     take.keep(lambda request: requests.append(request) or generate(request))  # type: ignore
     return take, requests
+
+
+def errors(printed: str) -> list[str]:
+    """The lines on standard error of the command, without those that say what it is doing."""
+    doing = re.compile(r"talker: (loading the model|looking for the face|reading )|.*: [\d.]+ of about ")
+    return [line for line in printed.splitlines() if not doing.match(line)]

@@ -53,6 +53,7 @@ def write_clip(
     channels: int = 1,
     sound_start: float = 0.0,
     flags: str = "",
+    tags: dict[str, str] | None = None,
 ) -> None:
     """Write a video with sound.
 
@@ -65,9 +66,11 @@ def write_clip(
         sound_rate, channels: of the sound track.
         sound_start: time of the first sample in seconds.
         flags: the muxer's movflags.
+        tags: metadata.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"movflags": flags} if flags else {}) as container:
+        container.metadata.update(tags or {})
         video = container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "veryfast"})
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"

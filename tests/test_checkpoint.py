@@ -16,6 +16,7 @@ from talker.checkpoint import (
     config_from_dict,
     config_to_dict,
     load_component,
+    load_strict,
     save_component,
 )
 
@@ -56,9 +57,12 @@ def test_component_round_trip(tmp_path: Path) -> None:
     assert again.config == CONFIG
     assert not again.training
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in net.state_dict().items())
+    files = sorted((tmp_path / "net").iterdir())
+    assert [path.name for path in files] == ["config.json", "model.safetensors"]
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o644] * 2  # readable by other users
 
 
-@pytest.mark.parametrize("fault", ["missing", "unexpected", "shape", "nan", "truncated", "config", "no file"])
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "shape", "nan", "truncated", "no file"])
 def test_mismatched_checkpoint_is_one_error_line(tmp_path: Path, fault: str) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -67,8 +71,6 @@ def test_mismatched_checkpoint_is_one_error_line(tmp_path: Path, fault: str) -> 
     tensors = load_file(weights)
     if fault == "truncated":
         weights.write_bytes(weights.read_bytes()[:-9])
-    elif fault == "config":
-        (tmp_path / "config.json").write_text('{"width": 4, "breadth": 2}')
     elif fault == "no file":
         weights.unlink()
     else:
@@ -99,3 +101,33 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
         interrupted()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"width": 4, "breadth": 2}', "no field named breadth"),
+        ('{"width": 4}', "missing"),
+        ("[4]", "holds no JSON object"),
+        ('{"width": ', "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_one_error_line(
+    tmp_path: Path, text: str | bytes, words: str
+) -> None:
+    save_component(Net(CONFIG), tmp_path)
+    (tmp_path / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CheckpointError, match=words) as error:
+        load_component(Net, NetConfig, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_problems_of_a_checkpoint_are_listed_up_to_six_names() -> None:
+    tensors = {f"b{number}": torch.zeros(1) for number in range(8)} | {"count": torch.tensor(3)}
+    with pytest.raises(CheckpointError) as error:
+        load_strict(Net(CONFIG), tensors | {"tied.weight": torch.zeros(4, 4)}, "x.safetensors")
+    assert str(error.value) == (
+        "x.safetensors does not fit Net; 2 missing: a.bias, tied.bias; "
+        "8 unexpected: b0, b1, b2, b3, b4, b5 and 2 more"
+    )

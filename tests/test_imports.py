@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from module_graph import PACKAGES, Graph, find_cycles, import_graph, module_files, report
+
+import talker
 
 HEAVY = ("torch", "torchaudio", "transformers", "numpy", "av", "PIL", "skimage", "cv2", "gruut")
 LAZY_NAMES = {"talker": {"Talker", "UserError"}}  # the only package that may import lazily
@@ -87,3 +90,9 @@ def test_import_talker_loads_nothing_heavy() -> None:
     code = f"import sys, talker; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_talker_has_its_public_names_and_no_others() -> None:
+    assert talker.__version__ == importlib.metadata.version("talker")
+    assert (talker.Talker.__name__, talker.UserError.__name__) == ("Talker", "UserError")
+    assert not hasattr(talker, "nothing")

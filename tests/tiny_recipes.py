@@ -167,8 +167,8 @@ def sync(folder: Path, run: train_sync.SyncRun) -> Engine:
 
 
 def talker(folder: Path, run: TalkerRun) -> Engine:
-    data, trainer = random_clips(), train_talker.build(run, folder)
-    train_talker.train(trainer, run, data, data)
+    trainer = train_talker.build(run, folder)
+    train_talker.train(trainer, run, random_clips(), random_clips(12))
     return trainer
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heads.config import TwoDiTHeadsConfig
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from recipes.configs.run import Optim, Run
 from talker.model.config import TalkerConfig
 from talker.text.tokenizer import PhonemeTokenizer

@@ -38,9 +38,10 @@ from recipes.data.clips import LEAST_STD, PATCH_FRAMES
 from recipes.data.reading import tokens_read
 from recipes.data.shards import Arrays, claim, shards
 from recipes.record import fingerprint
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import load_component
 from talker.clock import FRAME_RATE, HOP
 from talker.progress import track
+from talker.shipped import PUPPET
 from talker.speaker.encoder import SpeakerEncoder, SpeakerEncoderConfig
 from talker.text.tokenizer import PhonemeTokenizer
 

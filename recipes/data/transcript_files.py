@@ -20,6 +20,7 @@ from talker.errors import UserError
 SUFFIXES = (".json", ".srt", ".vtt", ".txt")
 MOST_BYTES = 64 * 2**20  # of a transcript file
 NO_TEXT, NO_TIMES = "cue without text", "cue without readable times"
+NO_SPEECH = "cue of music or sounds"
 BACKWARDS = "cue that ends before it starts"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -30,7 +31,10 @@ _BOMS = (
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1c-\x1f]")
 _TIME = r"(?:(\d{1,6})\s*:\s*)?(\d{1,2})\s*:\s*(\d{1,2})(?:\s*[.,]\s*(\d{1,9}))?"
-_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?![\d:])", re.ASCII)
+_ARROW = r"(?:[-\u2010-\u2015\u2212]+\s?>|\u2192|--+)"  # -->, and what programs and people write instead
+_TIMES = re.compile(rf"\s*{_TIME}\s*{_ARROW}\s*{_TIME}(?![\d:])", re.ASCII)
+_SOUND = re.compile(r"\[[^\]]*\]|[\u2669-\u266c]+(?:[^\u2669-\u266c]*[\u2669-\u266c]+)?")
+_SPEAKER = re.compile(r"^\s*(?:[-\u2010-\u2015]\s*)?(?:[A-Z][A-Z0-9 .'-]{2,30}:\s+)?(?=\S)")
 _MARKUP = re.compile(r"</?[A-Za-z][^>]*>|<\d[^>]*>|\{[^}]*\}")  # tags, times in WebVTT, overrides of ASS
 _ASS_SPACE = re.compile(r"\\[Nnh]")
 
@@ -81,8 +85,10 @@ def read_transcript(video: Path) -> Transcript:
             cues = _subtitle_cues(text, lost)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{name} is not a transcript ({error}): correct or remove it") from error
-    cues = [Cue(cue.start, cue.end, " ".join(cue.text.split())) for cue in cues]
-    kept = tuple(sorted((cue for cue in cues if cue.text), key=lambda cue: cue.start))
+    spoken = [Cue(cue.start, cue.end, _spoken(cue.text)) for cue in cues if cue.text.strip()]
+    if silent := sum(not cue.text for cue in spoken):
+        lost[NO_SPEECH] += silent
+    kept = tuple(sorted((cue for cue in spoken if cue.text), key=lambda cue: cue.start))
     if lost and not kept:
         reasons = ", ".join(f"{reason} {count}" for reason, count in lost.items())
         raise UserError(f"{name} has no usable cue ({reasons}): correct or remove it")
@@ -116,10 +122,15 @@ def decoded(data: bytes) -> tuple[str, str]:
     return text, encoding
 
 
+def _spoken(text: str) -> str:
+    """The words of a cue, without sounds in brackets, songs between notes, and the name of the speaker."""
+    return " ".join(_SPEAKER.sub("", _SOUND.sub(" ", text)).split())
+
+
 def _subtitle_cues(text: str, lost: Counter[str]) -> list[Cue]:
     """The cues of SubRip or WebVTT text. Odd cues are left out and counted in `lost`."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    at = [number for number, line in enumerate(lines) if "-->" in line]
+    at = [number for number, line in enumerate(lines) if "-->" in line or _TIMES.match(line)]
     if not at:
         raise ValueError("it has no line with times")
     vtt, numbered = text.startswith("WEBVTT"), at[0] > 0 and lines[at[0] - 1].strip().isdecimal()

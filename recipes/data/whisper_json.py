@@ -60,6 +60,9 @@ def words_of(segments: Sequence[Any], lost: Counter[str] | None = None) -> list[
         The cues; empty if there are no times at all.
     """
     lost = Counter() if lost is None else lost
+    if odd := sum(not isinstance(segment, dict | str) for segment in segments):
+        lost[NO_TEXT] += odd
+        segments = [segment for segment in segments if isinstance(segment, dict | str)]
     parts = [_Part.of(segment) for segment in segments]
     words = [_words(segment, part, lost) for segment, part in zip(segments, parts, strict=True)]
     if not any(part.times for part in parts) and not any(words):
@@ -136,6 +139,9 @@ def _words(segment: Any, part: _Part, lost: Counter[str]) -> list[_Part]:
     if empty := sum(not word.text.strip() for word in words):
         lost[NO_WORD] += empty
     words = [word for word in words if word.text.strip()]
+    in_time = sorted(words, key=lambda word: word.times[0] if word.times else math.inf)
+    if _part_of(in_time, part.text) and not _part_of(words, part.text):
+        words = in_time
     timed = [word for word in words if word.times]
     if not timed:
         part.text = part.text or " ".join(word.text.strip() for word in words)
@@ -147,6 +153,12 @@ def _words(segment: Any, part: _Part, lost: Counter[str]) -> list[_Part]:
         wrong.forget_times()
     _put_in_order([word for word in words if word.times])
     return _completed(words, part.text)
+
+
+def _part_of(words: Sequence[_Part], text: str) -> bool:
+    """Whether the words occur in the text in this order."""
+    wanted = iter(text.split())
+    return all(token in wanted for word in words for token in word.text.split())
 
 
 def _put_in_order(words: Sequence[_Part]) -> None:

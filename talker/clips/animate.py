@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
@@ -25,10 +25,12 @@ from talker.clock import FRAME_RATE, HOP
 from talker.errors import UserError
 from talker.generation.request import Request
 from talker.identity import Portrait
-from talker.media.encoders import VideoWriter, generated_tags
+from talker.media.encoders import VideoWriter
 from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, measure_loudness
+from talker.media.provenance import generated_tags, origin_of
 from talker.media.readers import blocks, stream_audio
 from talker.media.remux import AnimationWriter
+from talker.media.tracks import Damage, damage_line
 from talker.stages import Channel
 from talker.system import System
 
@@ -87,7 +89,9 @@ class Animation(Clip):
         """See `Talker.animate`."""
         path = Path(audio)
         sentences = None if text is None else sentences_of(system, text)
-        found = measure_loudness(path)
+        found = measure_loudness(path, damage := Damage())
+        if line := damage_line(path, damage):
+            log.warning("%s", line)
         windows = None
         if not found.speech_mask.any():
             log.warning("%s holds no speech: the face will not speak", path)
@@ -123,7 +127,7 @@ class Animation(Clip):
 
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of a video with the sound of the recording."""
-        tags = generated_tags(f"the recording {self.source.name}", _picture_tag(self.portrait))
+        tags = generated_tags(origin_of(self.source, "recording"), _picture_tag(self.portrait))
         return AnimationWriter(path, self.system.resolution, self.source, tags)
 
 

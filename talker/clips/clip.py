@@ -72,6 +72,12 @@ class Report:
     first_chunk_seconds: float
     seed: int
 
+    def __repr__(self) -> str:
+        return (
+            f"<Report {self.output}: {self.duration_seconds:.1f} s ({self.finish_reason}), "
+            f"rtf {self.rtf:.2f}, seed {self.seed}>"
+        )
+
 
 @dataclass(frozen=True)
 class Piece:

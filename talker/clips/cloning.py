@@ -14,6 +14,8 @@ from talker.media.loudness import LoudnessNormalizer
 from talker.system import System
 
 LONGEST_PREFIX_SECONDS = 10
+# Least and greatest length of a recording, in usual lengths of its transcript; pauses are added.
+FASTEST, SLOWEST, PAUSES = 0.4, 3.0, 2.0
 
 
 def clone_voice(
@@ -43,4 +45,19 @@ def clone_voice(
         seconds = samples / SAMPLE_RATE
         raise UserError(f"the prefix of {seconds:.1f} s is too long: give {LONGEST_PREFIX_SECONDS} s or less")
     said = "" if text is None else " ".join(sentences_of(system, text))
+    if said:
+        _check_pace(system, said, samples / SAMPLE_RATE)
     return replace(voice, prefix=system.encode(LoudnessNormalizer()(pcm[:samples])), said=said)
+
+
+def _check_pace(system: System, said: str, seconds: float) -> None:
+    """Raise UserError if a transcript cannot be that of a recording of this length."""
+    usual = system.generator.durations(said).usual
+    if seconds < FASTEST * usual:
+        raise UserError(
+            f"the text of the voice's recording is too long for {seconds:.1f} s: give the words in it"
+        )
+    if seconds > SLOWEST * usual + PAUSES:
+        raise UserError(
+            f"the text of the voice's recording is too short for {seconds:.1f} s: give all words in it"
+        )

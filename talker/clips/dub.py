@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.clips.clip import NO_FRAMES, Chunk, Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
@@ -21,8 +21,8 @@ from talker.clips.windows import aligned
 from talker.clock import SAMPLE_RATE
 from talker.generation.request import Request
 from talker.identity import Voice
-from talker.media.encoders import generated_tags
 from talker.media.face_track import FaceTrack
+from talker.media.provenance import generated_tags, origin_of
 from talker.media.remux import DubWriter, dubbed_name
 from talker.stages import raise_if_cancelled
 from talker.system import System
@@ -158,7 +158,7 @@ class Dubbing(Clip):
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer that copies the packets of the video and adds the speech."""
         speech = f"synthesised in the voice {self.voice.name}"
-        tags = generated_tags(speech, f"the video {self.source.name}")
+        tags = generated_tags(speech, origin_of(self.source, "video"))
         return DubWriter(path, self.source, self.track.start, tags)
 
 

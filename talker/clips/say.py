@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
 from talker.clips.record import Generate, Record
 from talker.generation.request import Request
 from talker.identity import Portrait, Voice
-from talker.media.encoders import SoundWriter, VideoWriter, generated_tags
+from talker.media.encoders import SoundWriter, VideoWriter
+from talker.media.provenance import generated_tags
 from talker.model.defaults import StopRule
 from talker.stages import Channel
 from talker.system import System

@@ -15,6 +15,8 @@ def sentences_of(system: System, text: str, force: bool = False) -> tuple[str, .
     Raises:
         UserError: the text is empty, is not English, or cannot be spoken.
     """
+    if not isinstance(text, str):
+        raise UserError(f"the text is {text!r}: give it as a str")
     try:
         sentences = tuple(
             s for s in split_sentences(text, force=force) if system.generator.tokenizer.encode(s)

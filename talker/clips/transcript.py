@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RATE = 16_000  # sample rate of Whisper
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import NAMES, Streams
 from talker.generation.guards import Guard
 from talker.model.defaults import StopRule

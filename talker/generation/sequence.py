@@ -179,11 +179,13 @@ class Sequence:
         return self._patch(name, self.plan.patch(name, self._slot) - 1)[0]
 
     def given(self, name: str) -> Tensor | None:
-        """The patch (P, C) of a given stream with the index of the patches that are drawn next, or None."""
-        other = next(iter(self.task.predicted))
-        index = self.plan.patch(other, self._slot)
-        known = name in self.task.given and 0 <= index < len(self._known[name][0])
-        return self._known[name][0][index] if known else None
+        """The patch (P, C) of a given stream with the index of the patches that are drawn next, or None.
+
+        Call it only if `wanted` is not empty.
+        """
+        if name not in self.task.given:
+            return None
+        return self._known[name][0][self.plan.patch(self.task.predicted[0], self._slot)]
 
     def accept(self, drawn: dict[str, Tensor], spoken: float) -> None:
         """Add drawn patches (P, C) of the streams in `wanted`.

@@ -25,6 +25,7 @@ from talker.media.face import (
     to_tensor,
 )
 from talker.media.readers import VideoReader
+from talker.media.tracks import damage_line
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class FaceTrack:
                 size = (frame.shape[1], frame.shape[0])
             if crop == "face" and number % DETECTION_INTERVAL == 0:
                 detections.append(track_face(Image.fromarray(frame), detections))
+        if line := damage_line(path, video.damage):
+            log.warning("%s", line)
         if crop != "face":
             return cls(video.start, video.seconds, None)
         if not any(detections):

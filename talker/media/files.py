@@ -120,6 +120,14 @@ def error_reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
+def cannot_read(path: Path, kind: str, error: Exception) -> UserError:
+    """The error for an input file that is no `kind` ("video", "sound") that can be read."""
+    usual = path.suffix.lower() in (CLIP_FILES | VIDEO_FILES if kind == "video" else CLIP_FILES | SOUND_FILES)
+    convert = f"convert it to {'mp4' if kind == 'video' else 'wav'} first"
+    advice = "it is damaged or incomplete, so copy or download it again" if usual else convert
+    return UserError(f"{path} cannot be read as {kind} ({error_reason(error)}): {advice}")
+
+
 def cannot_write(path: Path, error: Exception) -> UserError:
     """The error for an output file that cannot be completed."""
     return UserError(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from talker.clock import HOP, SAMPLE_RATE
 from talker.media.readers import blocks, stream_audio
+from talker.media.tracks import Damage
 
 PIECE = SAMPLE_RATE // 50  # samples over which power is measured: 20 ms, half a video frame
 SPEECH_LEVEL = 0.075  # root mean square of the louder pieces in the training data
@@ -62,13 +63,13 @@ class LoudnessProfile:
         return mask
 
 
-def measure_loudness(path: str | Path) -> LoudnessProfile:
-    """Measure a whole file. Memory stays small: 0.7 MB per hour of sound.
+def measure_loudness(path: str | Path, damage: Damage | None = None) -> LoudnessProfile:
+    """Measure a whole file. Memory stays small: 0.7 MB per hour of sound. `damage`: see `stream_audio`.
 
     Raises:
         UserError: as `stream_audio`.
     """
-    return loudness_profile(stream_audio(path))
+    return loudness_profile(stream_audio(path, damage))
 
 
 def loudness_profile(pieces: Iterable[Tensor]) -> LoudnessProfile:

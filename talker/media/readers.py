@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import heapq
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from math import ceil
@@ -21,15 +20,13 @@ from torch import Tensor
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.display import HLG, PQ, SDR_WHITE, displayed, pixel_aspect, reference_white, square_size
-from talker.media.files import check_input, error_reason
-from talker.media.tracks import Sound, channels_of, decode_packets, find_picture, find_sound, open_media
+from talker.media.files import cannot_read, check_input
+from talker.media.sound import SAMPLE_RATES, decode_audio, open_sound, timed_frames
+from talker.media.tracks import Damage, Sound, channels_of, decode_packets, find_picture, open_media
 
 MAX_VOICE_SECONDS = 30.0  # the speaker embedding hardly changes after this; more only costs time
 MIN_VOICE_SECONDS = 0.3
 SILENCE_RMS = 1e-3  # -60 dBFS, in the loudest tenth of a second
-SAMPLE_RATES = (2_000, 400_000)  # a header that claims a rate outside this range is wrong
-MAX_GAP_SECONDS = 60.0  # a larger jump of the timestamps is an error of the file, a smaller one is silence
-TIMESTAMP_TOLERANCE = 0.05  # seconds by which a timestamp may differ from the count of samples
 MAX_FRAME_PIXELS = 8192 * 4320  # 8K
 MAX_STILL_SECONDS = 600  # time for which frames stay on screen beyond one second each, summed over a file
 # Timestamps are rounded, for example to milliseconds: by this share of a frame, a frame may end early.
@@ -70,7 +67,7 @@ def read_audio(path: str | Path, seconds: float = MAX_VOICE_SECONDS) -> Tensor:
         UserError: the file is missing or unreadable, or has no sound.
     """
     path = check_input(path)
-    with _open_audio(path, seconds) as (container, sound):
+    with open_sound(path, seconds) as (container, sound):
         pcm, rate = _decode_mono(container, sound, seconds)
     if not len(pcm):
         raise _no_sound(path)
@@ -98,21 +95,21 @@ def read_voice(path: str | Path) -> Tensor:
     return pcm
 
 
-def stream_audio(path: str | Path) -> Iterator[Tensor]:
+def stream_audio(path: str | Path, damage: Damage | None = None) -> Iterator[Tensor]:
     """Read a file's sound piece by piece: tensors (n,) float32, mono, 24 kHz, in [-1, 1].
 
     `find_sound` chooses the track and its channels, once for the whole file. Memory does not grow with the
     length of the file. Every sample is at the time that its timestamp gives,
-    counted from the first sample; missing and damaged samples are replaced by silence. The duration in the
-    header is ignored.
+    counted from the first sample; missing and damaged samples are replaced by silence, and counted in
+    `damage`. The duration in the header is ignored.
 
     Raises:
         UserError: the file is missing or unreadable, or has no sound.
     """
     path = check_input(path)
     resampler: _StreamResampler | None = None
-    with _open_audio(path) as (container, sound):
-        for silent, frame in timed_frames(container, sound.track):
+    with open_sound(path) as (container, sound):
+        for silent, frame in timed_frames(container, sound.track, damage):
             resampler = resampler or _StreamResampler(frame.sample_rate)
             while silent:
                 part = min(silent, resampler.rate)
@@ -139,64 +136,6 @@ def blocks(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
             held, count = [rest], len(rest)
     if count:
         yield torch.cat(held)
-
-
-def decode_audio(container: av.container.InputContainer, track: int) -> Iterator[av.AudioFrame]:
-    """Decoded frames of the stream `track`. Packets that cannot be decoded are skipped."""
-    for _, frames in decode_packets(container, container.streams[track]):
-        yield from frames
-
-
-def timed_frames(container: av.container.InputContainer, track: int) -> Iterator[tuple[int, av.AudioFrame]]:
-    """Decoded frames of the stream `track`, each with the number of samples that are missing before it.
-
-    Raises:
-        UserError: the sample rate is impossible, or changes.
-    """
-    count, rate, start = 0, 0, None
-    for frame in decode_audio(container, track):
-        rate = rate or frame.sample_rate
-        if frame.sample_rate != rate or not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
-            raise UserError(
-                f"the recording's sample rate is {frame.sample_rate}, or changes: convert it to wav first"
-            )
-        missing = 0
-        if frame.pts is not None and frame.time_base:
-            time = float(frame.pts * frame.time_base)
-            start = time if start is None else start
-            gap = time - start - count / rate
-            missing = round(gap * rate) if TIMESTAMP_TOLERANCE < gap <= MAX_GAP_SECONDS else 0
-        count += missing + frame.samples
-        yield missing, frame
-
-
-def check_sound(path: str | Path) -> None:
-    """Check that a file has an audio track, from its start.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or has no audio track.
-    """
-    with _open_audio(check_input(path), seconds=0):
-        pass
-
-
-@contextmanager
-def _open_audio(
-    path: Path, seconds: float = float("inf")
-) -> Iterator[tuple[av.container.InputContainer, Sound]]:
-    """Open a file and find its sound, judged by the first `seconds`. Errors of PyAV become UserError."""
-    try:
-        sound = find_sound(path, seconds)
-        if sound is None:
-            raise UserError(
-                f"{path} has no audio track: give a recording of speech (wav, mp3, m4a, ogg, ...)"
-            )
-        with open_media(path) as container:
-            yield container, sound
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as audio ({error_reason(error)}): give a wav, mp3, m4a or ogg file"
-        ) from error
 
 
 def _no_sound(path: Path) -> UserError:
@@ -271,6 +210,7 @@ class VideoReader:
     Attributes:
         start: time of the first frame in seconds, once it has been read.
         seconds: time from there to the end of the last frame that has been read.
+        damage: what could not be decoded so far.
     """
 
     def __init__(self, path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> None:
@@ -285,10 +225,11 @@ class VideoReader:
         """
         self.path, self.max_pixels = check_input(path), max_pixels
         self.start = self.seconds = Fraction(0)
+        self.damage = Damage()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Raises UserError if the file is unreadable, has no video track, or its frames are too large."""
-        sent = 0
+        sent, self.damage = 0, Damage()
         try:
             track = find_picture(self.path)
             if track is None:
@@ -303,9 +244,7 @@ class VideoReader:
                         yield pixels
                         sent += 1
         except (av.FFmpegError, OSError) as error:
-            raise UserError(
-                f"{self.path} cannot be read as a video ({error_reason(error)}): convert it to mp4 first"
-            ) from error
+            raise cannot_read(self.path, "video", error) from error
         if not sent:
             raise UserError(f"{self.path} has no frame that can be decoded: convert it to mp4 first")
 
@@ -316,7 +255,7 @@ class VideoReader:
         held: av.VideoFrame | None = None
         shown = still = Fraction(0)
         usual = 1 / Fraction(stream.average_rate or FRAME_RATE)
-        for frame in _decode_video(container, stream):
+        for frame in _decode_video(container, stream, self.damage):
             time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
             if held is None:
                 self.start = time
@@ -366,12 +305,14 @@ def read_frames(path: str | Path, seconds: float = float("inf")) -> Iterator[np.
         yield frame
 
 
-def _decode_video(container: av.container.InputContainer, stream: Any) -> Iterator[av.VideoFrame]:
+def _decode_video(
+    container: av.container.InputContainer, stream: Any, damage: Damage | None = None
+) -> Iterator[av.VideoFrame]:
     """Decoded frames with the time at which they are shown. Packets that cannot be decoded are skipped."""
     # AVI gives H.264 frames the times at which they are decoded: the right times, in the wrong order.
     times_in_order = container.format.name != "avi" or stream.codec_context.codec.canonical_name != "h264"
     due: list[int] = []
-    for packet, frames in decode_packets(container, stream):
+    for packet, frames in decode_packets(container, stream, damage=damage):
         if not times_in_order and packet.size and packet.pts is not None:
             heapq.heappush(due, packet.pts)
         for frame in frames:

@@ -21,13 +21,15 @@ from talker.media.files import (
     ANY_VIDEO,
     CLIP_FILES,
     VIDEO_FILES,
+    cannot_read,
     cannot_write,
     check_input,
     check_output,
     error_reason,
     unused_name,
 )
-from talker.media.readers import timed_frames
+from talker.media.pictures import is_picture
+from talker.media.sound import timed_frames
 from talker.media.tracks import NO_PROTOCOLS, decode_packets, find_picture, find_sound_track, open_media
 
 # Codecs that mp4 supports and that players play in it.
@@ -378,6 +380,8 @@ def _silence(like: av.AudioFrame, samples: int) -> av.AudioFrame:
 
 def _probe(video: Path) -> tuple[str, list[str]]:
     """The codec of a video and FFmpeg's names of its container."""
+    if is_picture(video):
+        raise UserError(f"{video} is a picture: give a video, or use it as --portrait of another command")
     try:
         track = find_picture(video)
         if track is None:
@@ -388,9 +392,7 @@ def _probe(video: Path) -> tuple[str, list[str]]:
                 raise UserError(f"{video} is in a codec that cannot be read: convert it to mp4 first")
             return context.codec.canonical_name, container.format.name.split(",")
     except (av.FFmpegError, OSError) as error:
-        raise UserError(
-            f"{video} cannot be read as a video ({error_reason(error)}): convert it to mp4 first"
-        ) from error
+        raise cannot_read(video, "video", error) from error
 
 
 def _supporting_extensions(video: Path, codec: str, formats: list[str], wanted: str = "") -> Iterator[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ LOUD_SHARE = 0.02  # seconds above this share of the loudest second are examined
 CANCELLED_SHARE = 0.8
 MOST_CANCELLED = 0.1  # share of the loud seconds in which channels may cancel
 STILL_SHARE = 0.1  # a video track with less than this share of the frames of another is a still picture
+MISSING = 0.05  # share of the length in a file's header that may be unreadable
+ESTIMATED = ("mp3", "aac", "mpeg", "mpegvideo", "h264", "hevc")  # formats without a length in the header
 SPECIAL_SOUND = Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired
 
 
@@ -47,6 +50,22 @@ class Sound:
         return mean
 
 
+@dataclass
+class Damage:
+    """What of a track cannot be decoded, counted by `decode_packets`.
+
+    Attributes:
+        packets: number of packets.
+        times: times in seconds of the packets that cannot be decoded, and of the frames with errors.
+    """
+
+    packets: int = 0
+    times: list[Fraction] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{len(self.times)} of {self.packets} packets cannot be decoded"
+
+
 @contextmanager
 def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a media file for reading; whatever else it refers to is not opened.
@@ -58,14 +77,61 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         yield container
 
 
-def decode_packets(container: av.container.InputContainer, *tracks: Any) -> Iterator[Any]:
-    """Packets of the tracks, each with its decoded frames. Packets that cannot be decoded have none."""
+def decode_packets(
+    container: av.container.InputContainer, *tracks: Any, damage: Damage | None = None
+) -> Iterator[Any]:
+    """Packets of the tracks, each with its decoded frames. Packets that cannot be decoded have none.
+
+    `damage`: counts what cannot be decoded.
+    """
     for packet in container.demux(*tracks):
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
-            frames = []
+            damaged = [frame for frame in frames if frame.is_corrupt]
+        except av.FFmpegError as error:  # decoders report damage by many codes
+            if isinstance(error, MemoryError):
+                raise
+            frames, damaged = [], [packet]
+        if damage is not None:
+            damage.packets += packet.size > 0
+            damage.times += [Fraction(one.pts or 0) * Fraction(one.time_base or 0) for one in damaged]
         yield packet, frames
+
+
+def missing_end(path: Path) -> str | None:
+    """Say how much of a file can be read, such as "1.5 s of 2.4 s can be read"; None if all of it can.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    end = 0.0
+    with open_media(path) as container:
+        if container.format.name in ESTIMATED:
+            return None
+        claimed = (container.duration or 0) / av.time_base
+        for packet in container.demux():
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return f"{end:.1f} s of {claimed:.1f} s can be read" if is_cut(end, claimed) else None
+
+
+def damage_line(path: Path, damage: Damage) -> str | None:
+    """A line about a file that is cut short or damaged; None if neither is known.
+
+    `damage`: of the track that was read.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    missing = missing_end(path)
+    if missing is not None:
+        return f"{path} is cut short: {missing}"
+    return f"{path} is damaged: {damage}" if damage.times else None
+
+
+def is_cut(end: float, claimed: float) -> bool:
+    """Whether a file ends, in seconds, long before the end that its header states."""
+    return claimed - end > max(0.5, MISSING * claimed)
 
 
 def find_picture(path: Path) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,14 +116,6 @@ class Plan:
         offset = next(i for i, group in enumerate(self.groups) if stream in group)
         return self.start + slot * self.stride + offset
 
-    def source(self, stream: str, slot: int) -> int:
-        """Position whose hidden state predicts the patch of `stream` in `slot`."""
-        return self.token(stream, slot) - 1
-
-    def last(self, slot: int) -> int:
-        """Position of the last token of a slot, where the stop predictor is used. Slot -1: end of text."""
-        return self.start + (slot + 1) * self.stride - 1
-
     def length(self, slots: int) -> int:
         """Number of tokens of a sequence with `slots` slots."""
         return self.start + slots * self.stride

@@ -146,12 +146,26 @@ def _read(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: 
     return letters + ("'s" if ending else "")
 
 
+def _is_pronoun(word: str, before: str, after: str) -> bool:
+    """Whether "WHO", "IT" or "US" is a pronoun that is stressed, by the words beside it."""
+    last, following = re.search(r"[A-Za-z']+$", before), re.match(r"[A-Za-z']+", after)
+    previous, subsequent = (found[0].lower() if found else "" for found in (last, following))
+    if word == "WHO":
+        asked = "?" in after and previous != "the"
+        return subsequent in tables.AFTER_WHO and (asked or previous in tables.BEFORE_WHO)
+    if word == "IT":
+        return previous in tables.BEFORE_IT and subsequent not in tables.AFTER_IT_NOUN
+    return word == "US" and previous in tables.BEFORE_US and (subsequent in tables.AFTER_US or not subsequent)
+
+
 def _shouted(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: bool) -> bool:
     """Whether "IT", "US" and the like are words: a neighbour is a word in capitals, and it is no name."""
     before, after = text[: match.start()].rstrip(), text[match.end() :].lstrip()
+    if _is_pronoun(match[0], before, after):
+        return True
     if match[0] in ("US", "WHO", "IT", "AI", "EU", "ID") and re.search(r"(?i)\b(the|an?|our|your)$", before):
         return False
-    if match[0] == "AM" and re.search(r"\bI$", before):
+    if match[0] == "AM" and (re.search(r"\bI$", before) or after.startswith("I ")):
         return True
     near = [end for start, end in shouts if start >= match.end() and not text[match.end() : start].strip()]
     near += [end for start, end in shouts if end <= match.start() and not text[end : match.start()].strip()]

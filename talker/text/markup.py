@@ -14,9 +14,11 @@ _HTML = (
     (re.compile(r"</?(?:td|th)\b[^<>]*>", re.I), ", "),
     (re.compile(r"<(?:https?://|mailto:)?([^\s<>]+[.@][^\s<>]+)>"), r"\1"),
     (re.compile(r"(?<=\w)<sup>\s*(-?\d+)\s*</sup>", re.I), r"^\1"),
-    (re.compile(r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"), ""),
 )  # fmt: skip
+_TAG = re.compile(r"</?([A-Za-z][\w:-]*)(\s[^<>]*)?/?>")
 _MARKDOWN = (
+    (re.compile(r"\[\^[^\[\]\s]+\]:?"), ""),
+    (re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]+)\]\]"), r"\1"),
     (re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s+\"[^\"]*\")?\)|!?\[([^\[\]]+)\]\[[^\[\]]*\]"), r"\1\2"),
     (re.compile(r"\\([\\`*_{}\[\]()#+.!>~|-])"), r"\1"),
     (re.compile(r"(?<=\w)\s?\[\d+(?:[,-]\s?\d+)*\]"), ""),
@@ -27,13 +29,18 @@ _MARKDOWN = (
     (re.compile(r"~~(?=\S)(.+?)~~|==(?=[^\s=])([^=]+?)=="), r"\1\2"),
 )
 _NO_LINE = re.compile(
-    r"\s*(?:```.*|~~~.*|[-*_=](?:\s?[-*_=]){2,}|\|?[\s:|-]*-{3,}[\s:|-]*\|?|\[[^\]]+\]:\s.*)\s*"
+    r"\s*(?:```.*|~~~.*|[-*_=](?:\s?[-*_=]){2,}|\|?[\s:|-]*-{3,}[\s:|-]*\|?|\[[^\]^]+\]:\s*\S+(?:\s+[\"'(].*)?)\s*"
 )
-_HEADING = re.compile(r"\s{0,3}(?:#{2,6}\s+|#\s+(?=.*[^\W\d]))(.*?)\s*#*\s*")
+_HEADING = re.compile(
+    r"\s{0,3}(?:#{2,6}\s+|#\s+(?=.*[^\W\d])|=\s+(?=[^=]+\s=\s*$)|={2,6}\s*(?=[^=]+={2,6}\s*$))(.*?)\s*(?:#*|=*)\s*"
+)
 _QUOTE = re.compile(r"^\s{0,3}(?:>\s?)+(?=\D)")
 _BULLET = re.compile(r"\s*(?:[-*+–—•‣◦▪·●○]\s+)(?:\[[ xX]\]\s+)?(?=\S)")
-_INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))(\d{1,2})[.)]\s+(?=\S)")
-_ITEM = re.compile(r"\(?(?:(\d{1,3})|([a-h])(?=\))|([IVX]{2,}|[ivx]{2,}))[.)]\s+(?=\S)")
+_INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))(\d{1,2})(?:\.\)|[.)])(?:\s+(?=\S)|(?=[A-Z][a-z]))")
+_ITEM = re.compile(
+    r"(?!\(\d{3}\))\(?(?:(\d{1,3})|([a-h])(?=\))|([IVX]{2,}|[ivx]{2,}))(?:\.\)|[.)])(?:\s+(?=\S)|(?<=\d.)(?=[A-Z][a-z]))"
+)
+_NUMBERED = re.compile(rf"(?i)\b(?:{'|'.join({*tables.NUMBERED, *tables.BEFORE_NUMBER})})\.?\s$")
 _ENDS = re.compile(r"[.?!…][\"'”’)\]*_]*$")
 _LONGEST_WORD = 200  # characters
 _SHORT_LINE = 3  # words; a line of at most so many is not part of a wrapped paragraph
@@ -50,13 +57,19 @@ def read_lines(text: str) -> list[str]:
     text = break_long_words(text)
     for pattern, replacement in _HTML:
         text = pattern.sub(replacement, text)
-    text = html.unescape(text)
-    if re.search(r"(?m)^\s*II[.)]\s", text):  # then "I." numbers an item, too
-        text = re.sub(r"(?m)^(\s*)([IVX])(?=[.)]\s)", lambda m: f"{m[1]}{roman(m[2])}", text)
+    closed = frozenset(re.findall(r"</([A-Za-z][\w:-]*)", text))
+    text = html.unescape(_TAG.sub(lambda tag: "" if _is_markup(tag, closed) else tag[0], text))
+    if re.search(r"(?m)^\s*(?:[IVX]{2,}|[ivx]{2,})[.)]\s", text):  # then "I." numbers an item, too
+        text = re.sub(r"(?m)^(\s*)([IVXivx])(?=[.)]\s)", lambda m: f"{m[1]}{roman(m[2].upper())}", text)
     found: list[str] = []
     for paragraph in re.split(r"\n[^\S\n]*\n", re.sub(r"\r\n?|[\u2028\u2029\f\v]", "\n", text)):
         found += _lines_of(paragraph)
     return [line for line in found if line]
+
+
+def _is_markup(tag: re.Match[str], closed: frozenset[str]) -> bool:
+    """Whether "<...>" is a tag: it is closed, or has attributes, unlike "<John>" and "a<b and c>d"."""
+    return tag[0].startswith("</") or tag[0].endswith("/>") or tag[1] in closed or "=" in (tag[2] or "")
 
 
 def break_long_words(text: str) -> str:
@@ -99,7 +112,11 @@ def _lines_of(paragraph: str) -> list[str]:
 
 def _items(line: str) -> list[str]:
     """The items of a numbered list in one line: "1. Milk 2. Eggs" -> "1, Milk", "2, Eggs"."""
-    marks = list(_INLINE_NUMBER.finditer(line))
+    marks = [
+        m
+        for m in _INLINE_NUMBER.finditer(line)
+        if not _NUMBERED.search(line[max(0, m.start() - 20) : m.start()])
+    ]
     run = [mark for k, mark in enumerate(marks) if int(mark[1]) == int(marks[0][1]) + k]
     if len(run) < 2 or len(run) != len(marks) or run[0][1] not in ("0", "1"):
         run = []

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from talker.text import tables
 from talker.text.numbers import cardinal, digits, number, ordinal, plain, year
-from talker.text.written import ends_sentence
+from talker.text.written import ends_sentence, spelled
 
 Match = re.Match[str]
 
@@ -19,8 +19,11 @@ _CODE = "|".join(code for code in tables.CURRENCIES if len(code) > 1)
 _LONG_SCALE = "|".join(name for name in tables.SCALES if len(name) > 1)
 _SCALE = rf"\s?(?:{_LONG_SCALE})\b|[kKmMbBtT]\b"
 _UNIT = "|".join(re.escape(unit) for unit in sorted(tables.UNITS, key=len, reverse=True))
-_TIGHT_UNITS = frozenset(("J", "t", "pt", "mo", "hp", "bar", "cal"))  # units only directly after the digits
 _TIME = r"(?:[01]?\d|2[0-4]):[0-5]\d"
+_DAY = "|".join({*tables.WEEKDAYS.values(), *(day.title() for day in tables.WEEKDAYS)})
+_STATE = "|".join(sorted(tables.STATES))
+_EXPONENT = r"\^-?\d+|[eE][-+]?\d+"
+_CALL = "call|dial|ring|phone|calling|dialing|dialed|called"
 _DIGIT = r"(?<![\w.,])"  # a number starts here
 
 
@@ -71,6 +74,11 @@ def _month(written: str) -> str:
     return tables.MONTHS[tables.SHORT_MONTHS[key] - 1] if key in tables.SHORT_MONTHS else written
 
 
+def _short_year(text: str) -> str:
+    """ "04" -> "oh four", "11" -> "eleven"."""
+    return "oh oh" if text == "00" else f"{'oh ' if text[0] == '0' else ''}{cardinal(int(text))}"
+
+
 def _month_day(match: Match) -> str:
     day, last, years = int(match[2]), match[3], match[4]
     if not 1 <= day <= 31:
@@ -90,8 +98,13 @@ def _weekday(match: Match) -> str:
     return tables.WEEKDAYS[match[1].lower()] + match[2]
 
 
+def _weekday_list(match: Match) -> str:
+    return ", ".join(tables.WEEKDAYS[day.lower()] for day in match[0].split("/"))
+
+
 def _weekdays(match: Match) -> str:
-    return f"{tables.WEEKDAYS[match[1].lower()]} to {tables.WEEKDAYS[match[2].lower()]}"
+    first, last = (tables.WEEKDAYS.get(day.lower(), day) for day in (match[1], match[3]))
+    return f"{first} {match[2] or 'to'} {last}"
 
 
 def _clock(hour: str, minute: str | None, second: str | None = None) -> str:
@@ -114,8 +127,10 @@ def _half_day(match: Match) -> str:
     return f" {_clock(match['hour'], match['minute'], match['second'])} {half}{stop}"
 
 
-def _half_day_range(match: Match) -> str:
-    return f"{match[1]} to "
+def _duration(match: Match) -> str:
+    """ "5h30m" -> "5 h 30 min", which `_quantity` reads."""
+    units = (("h", match[1]), ("min", match[2]), ("s", match[3]))
+    return " ".join(f"{int(value)} {unit}" for unit, value in units if value) + " "
 
 
 def _time(match: Match) -> str:
@@ -147,12 +162,22 @@ def _international(match: Match) -> str:
     return _groups(match[0]) if sum(char.isdigit() for char in match[0]) >= 8 else match[0]
 
 
+def _zip_code(match: Match) -> str:
+    """ "CA 90210" -> "C eh nine zero two one zero"."""
+    return (match[1] or spelled(match[2])) + _groups(match[3])
+
+
 def _emergency(match: Match) -> str:
     return f"{match[1]} {digits(match[2])}"
 
 
 def _version_number(text: str) -> str:
-    return " point ".join(cardinal(int(part)) for part in text.split("."))
+    return " point ".join(number(part) for part in text.split("."))
+
+
+def _standard(match: Match) -> str:
+    """ "802.11ac" -> "eight oh two dot eleven A C"."""
+    return f" {_hundreds('802')} dot {cardinal(int(match[1]))} {spelled(match[2])} "
 
 
 def _version(match: Match) -> str:
@@ -162,10 +187,6 @@ def _version(match: Match) -> str:
     before = match.string[: match.start()].rstrip().lower()
     name = "version " if match[1] and not before.endswith(("version", "release")) else ""
     return name + _version_number(match[2])
-
-
-def _named_version(match: Match) -> str:
-    return f"{match[1]} {_version_number(match[3])}"
 
 
 def _three_digits(match: Match) -> str:
@@ -214,10 +235,7 @@ def _money(match: Match) -> str:
     )
     prefix = tables.COUNTRIES[match["country"]] if match["country"] else ""
     minus = "minus " if match["minus"] else ""
-    after = match.string[match.end() :]
-    noun = re.match(r"(?:\s|-)([a-z]+)", after)
-    article = re.search(r"\b[Aa]n?\s+$", match.string[: match.start()])
-    singular = noun is not None and (noun[1] in tables.NOTES or article is not None)
+    singular = _before_noun(match)
     if last:
         beginning = _amount(sign, first, scale or "").split()
         name = tables.CURRENCIES[sign][:2]
@@ -227,13 +245,21 @@ def _money(match: Match) -> str:
     said = _amount(sign, first, scale or "", singular).strip()
     if prefix:
         said = re.sub(rf"\b({'|'.join(tables.CURRENCIES[sign][:2])})\b", rf"{prefix} \1", said, count=1)
-    return f" {minus}{said}" + ("" if after[:1] in ",.?!;:/" else " ")
+    return f" {minus}{said} "
+
+
+def _before_noun(match: Match) -> bool:
+    """Whether an amount belongs to a noun, as in "a $5 fee" and "5¢ coins": it is said in the singular."""
+    noun = re.match(r"(?:\s|-)([a-z]+)", match.string[match.end() :])
+    article = re.search(r"\b[Aa]n?\s+$", match.string[: match.start()])
+    return noun is not None and (noun[1] in tables.NOTES or article is not None)
 
 
 def _money_after(match: Match) -> str:
+    singular = _before_noun(match)
     if match[3] == "¢":
-        return f" {number(match[1])} {'cent' if match[1] == '1' else 'cents'}"
-    return _amount(match[3], match[1], match[2] or "").rstrip()
+        return f" {number(match[1])} {'cent' if singular or match[1] == '1' else 'cents'}"
+    return _amount(match[3], match[1], match[2] or "", singular).rstrip()
 
 
 def _per(match: Match) -> str:
@@ -271,6 +297,12 @@ def _division(match: Match) -> str:
     return match[0] if whole else f"{match[1]} divided by {match[2]}"
 
 
+def _difference(match: Match) -> str:
+    """ "10 - 4 is 6", but "5 - 10 is a range"."""
+    first, second = (float(match[k].rstrip(".")) if match[k].count(".") < 2 else 0 for k in (1, 2))
+    return f"{match[1]} {'minus' if first > second else 'to'} {match[2]}"
+
+
 def _denominator(under: int, over: int) -> str:
     if under in tables.FRACTIONS:
         return tables.FRACTIONS[under][over > 1]
@@ -280,9 +312,12 @@ def _denominator(under: int, over: int) -> str:
 def _quantity(match: Match) -> str:
     """A number with a unit: "5 km" -> "five kilometers", "1/2 mile", "20 m^2", "5-km run", "3 mg/kg"."""
     written, unit, power, per = match["n"], match["unit"], match["power"], match["per"]
-    if unit in _TIGHT_UNITS and match["space"]:
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    if (unit in tables.TIGHT_UNITS and match["space"]) or (unit in tables.LOOSE_UNITS and not match["space"]):
         return match[0]
-    if unit in ("m", "g", "l", "h", "L") and match["space"] and match.string[match.end() :][:1] == "'":
+    if unit == "N" and re.match(r"\.?\s+[A-Z]", after):
+        return match[0]  # north
+    if unit in ("m", "g", "l", "h", "L") and match["space"] and after[:1] == "'":
         return match[0]
     if unit == "s" and not match["space"] and (written.endswith("0") and len(written) > 1):
         return match[0]  # "the 80s"
@@ -291,9 +326,10 @@ def _quantity(match: Match) -> str:
         said = f"{cardinal(int(over[1]))} and " if over[1] else ""
         said += f"{cardinal(int(over[2]))} {_denominator(int(over[3]), int(over[2]))}"
         single = not over[1] and int(over[2]) <= int(over[3])
+        if int(over[2]) > int(over[3]) > 20:
+            said = f"{cardinal(int(over[2]))} over {cardinal(int(over[3]))}"
     else:
-        said, single = number(written), written == "1"
-    before, after = match.string[: match.start()], match.string[match.end() :]
+        said, single = _scientific(written), written == "1"
     single = (
         single
         or match["space"] == "-"
@@ -306,7 +342,7 @@ def _quantity(match: Match) -> str:
     rest = f" per {tables.UNITS[per][0]}" if per else ""
     if match["per_power"]:
         rest += " squared" if match["per_power"].endswith("2") else " cubed"
-    return f" {said} {power_name}{name}{rest}" + ("" if match.string[match.end() :][:1] in ",.?!;:)" else " ")
+    return f" {said} {power_name}{name}{rest} "
 
 
 def _square(match: Match) -> str:
@@ -331,48 +367,31 @@ def _inches(match: Match) -> str:
 
 
 def _degrees(match: Match) -> str:
-    scale = {
-        "C": " Celsius",
-        "F": " Fahrenheit",
-        "K": " kelvin",
-        "N": " north",
-        "S": " south",
-        "E": " east",
-        "W": " west",
-    }
-    said = f" {number(match[1])} degree{'' if match[1] == '1' else 's'}"
-    return (
-        said + scale.get(match[2] or "", "") + ("" if match.string[match.end() :][:1] in ",.?!;:)" else " ")
-    )
-
-
-def _percent(match: Match) -> str:
-    return f" {number(match[1])} percent" + ("" if match.string[match.end() :][:1] in ",.?!;:)" else " ")
-
-
-def _scaled(match: Match) -> str:
-    return f" {number(match[1])} {tables.SCALES[match[2].lower()]}"
+    return f" {number(match[1])} degree{'' if match[1] == '1' else 's'} {tables.DEGREES.get(match[2], '')} "
 
 
 def _power(match: Match) -> str:
     named = {"2": " squared", "3": " cubed"}
     if match[1] in named and not match.string[: match.start()].endswith("10"):
         return f"{named[match[1]]} "
-    sign = "minus " if match[1].startswith("-") else ""
-    return f" to the power of {sign}{cardinal(int(match[1].lstrip('-')))} "
+    return f" {_exponent(match[1])} "
 
 
-def _scientific(match: Match) -> str:
-    sign = "minus " if match[2] == "-" else ""
-    return f" {number(match[1])} times ten to the power of {sign}{cardinal(int(match[3]))} "
+def _exponent(text: str) -> str:
+    sign = "minus " if text.startswith("-") else ""
+    return f"to the power of {sign}{cardinal(int(text.lstrip('+-')))}"
+
+
+def _scientific(written: str) -> str:
+    """ "2.5e6" -> "two point five times ten to the power of six", "25" -> "twenty five"."""
+    found = re.fullmatch(r"(.+?)(?:\^|([eE]))([-+]?\d+)", written)
+    if found is None:
+        return number(written)
+    return f"{number(found[1])} {'times ten ' if found[2] else ''}{_exponent(found[3])}"
 
 
 def _operator(match: Match) -> str:
     return f" {tables.OPERATORS[match[1]]} "
-
-
-def _ordinal(match: Match) -> str:
-    return f" {ordinal(int(match[1].replace(',', '')))} "
 
 
 def _plural(match: Match) -> str:
@@ -381,32 +400,23 @@ def _plural(match: Match) -> str:
     return f" {said[:-1] + 'ies' if said.endswith('y') else said + ('es' if said.endswith('x') else 's')} "
 
 
-def _range(match: Match) -> str:
-    return f"{match[1]} to "
-
-
-def _letter(match: Match) -> str:
-    """The name of a letter beside a digit: "H2O" -> "H2 oh"."""
-    return f" {tables.LETTERS[match[1] or match[2]]} "
-
-
-def _plain_number(match: Match) -> str:
-    return f" {plain(match[0])} "
-
-
-def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
-    """Patterns and their readings, in the order in which they are applied."""
+def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]:
+    """Patterns and their readings, functions or templates, in the order in which they are applied."""
     half = (
         r"(?P<hour>\d{1,2})(?:[:.](?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?)?"
         r"\s?(?P<half>[AaPp])(?:\.\s?[Mm]\b(?P<stop>\.)?|[Mm]\b)"
     )
     end = r"(?!\w)"
     number_date = rf"{_DIGIT}(\d{{1,2}})(?:/|-)(\d{{1,2}})(?:/|-)(\d{{4}}|\d\d){end}(?![-/]\d|\.\d)"
-    table: tuple[tuple[str, Callable[[Match], str]], ...] = (
-        (r"~\s?(?=[\d.$€£¥])", lambda m: " about "),
+    table: tuple[tuple[str, str | Callable[[Match], str]], ...] = (
+        (r"(?<![\w.,'])\d{1,3}(?:'\d{3})+(?![\w'])", lambda m: m[0].replace("'", "")),
+        (r"(?<=\d)\s?~\s?(?=\d)", " to "),
+        (r"~\s?(?=[\d.$€£¥])", " about "),
         # dates
-        (rf"\b({_WEEKDAY})\b\.?\s?-\s?({_WEEKDAY})\b\.?", _weekdays),
-        (r"(?<=\d)T(?=\d\d:\d\d)", lambda m: ", "),
+        (rf"\b({_DAY})\b\.?(?:\s?-\s?|\s(to|through|thru|until)\s)({_DAY})\b\.?", _weekdays),
+        (rf"\b(?:{_WEEKDAY})(?:/(?:{_WEEKDAY}))+\b", _weekday_list),
+        (rf"\b({_MONTH})\b\.?\s?-\s?({_MONTH})\b\.?(?!\s?\d)", lambda m: f"{_month(m[1])} to {_month(m[2])}"),
+        (r"(?<=\d)T(?=\d\d:\d\d)", ", "),
         (rf"\b({_WEEKDAY})\b\.?(,?\s+)(?=(?:{_MONTH}|\d))", _weekday),
         (rf"{_DIGIT}(\d{{4}})[-/.](\d{{1,2}})[-/.](\d{{1,2}}){end}", _numeric_date),
         (number_date, _numeric_date),
@@ -422,15 +432,28 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
             _day_month,
         ),
         (rf"\b({_SHORT_MONTH})\b\.?(?=\s+'?\d|\s?-\s?(?:{_MONTH})\b)", lambda m: _month(m[1])),
-        (rf"(?<=[a-z])\s?-\s?(?=(?:{_MONTH})\b)", lambda m: " to "),
-        (r"\b((?:19|20)\d\d)/(\d\d)\b", lambda m: f"{year(int(m[1]))} to {cardinal(int(m[2]))}"),
+        (rf"(?<=[a-z])\s?-\s?(?=(?:{_MONTH})\b)", " to "),
+        (
+            r"(?<!\d)((?:19|20)\d\d)[-/](\d\d)\b(?![-/])",
+            lambda m: f" {year(int(m[1]))} to {_short_year(m[2])}",
+        ),
         # times
-        (rf"(?<![\w.])(\d{{1,2}}(?::[0-5]\d)?(?:\s?[AaPp]\.?[Mm]\.?)?)\s?-\s?(?={half})", _half_day_range),
+        (r"(?<![\w.:])(\d{1,3})h\s?([0-5]?\d)\s?m(?:in)?(?:\s?([0-5]?\d)s)?\b", _duration),
+        (r"(?<![\w.:])()([0-5]?\d)m\s?([0-5]?\d)s\b", _duration),
+        (r"(?<![\w.:])([01]?\d|2[0-4])h([0-5]\d)\b", lambda m: _clock(m[1], m[2])),
+        (rf"(?<![\w.])(\d{{1,2}}(?::[0-5]\d)?(?:\s?[AaPp]\.?[Mm]\.?)?)\s?-\s?(?={half})", r"\1 to "),
         (rf"(?<![\w.:]){half}", _half_day),
-        (rf"(?<![\w:])({_TIME})\s?-\s?(?={_TIME})", _range),
+        (rf"(?<![\w:])({_TIME})\s?-\s?(?={_TIME})", r"\1 to "),
         (r"(?<![\w:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?:\s+o'clock)?(?![\d:])Z?", _time),
-        (r"(\d):(\d)", lambda m: f"{m[1]} to {m[2]}"),
+        (r"(\d):(\d)", r"\1 to \2"),
         # codes
+        (r"\b802\.(\d\d?)([A-Za-z]{0,2})\b", _standard),
+        (
+            rf"\b(?:((?i:zip)(?: [Cc]odes?)?(?: is)?:?)|((?<=, )[A-Z]{{2}}|(?i:{_STATE}))) "
+            r"(\d{5}(?:-\d{4})?)\b(?![.,]\d)",
+            _zip_code,
+        ),
+        (r"(?<!\w)\(0\d{2,4}\)\s?\d{3,4}[ -]?\d{3,4}(?!\w)", _telephone),
         (r"(?<![\w.])(?:\+?\d{1,3}[ .-])?(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}(?!\w)", _telephone),
         (r"(?<!\w)\+\d[\d ().-]{6,}\d(?!\w)", _international),
         (r"(?<![\w.,$€£-])\d{3}-\d{4}(?![\w-])|(?<![\w.,])0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}(?!\w)", _telephone),
@@ -438,10 +461,21 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (r"(?<![\w.,])\d+(?:-\d+){2,}(?!\w)", _telephone),
         (r"(?i)(?<=\b(?:call|dial).me[: ])\s*\d{3} \d{4}\b|(?<=\bcall )\d{3} \d{4}\b", _telephone),
         (r"\b1-(8\d\d)-(?=[A-Za-z])", lambda m: f"one {_hundreds(m[1])} "),
-        (r"(?i)\b(call|dial|ring|phone|calling|dialing|dialed|called)\s+(\d{3})\b(?![-.,:/]\d)", _emergency),
+        (
+            r"\b(000|112|911|999)( or | and )(000|112|911|999)\b(?![-.,:/]\d)",
+            lambda m: f" {digits(m[1])}{m[2]}{digits(m[3])} ",
+        ),
+        (rf"(?i)\b({_CALL})\s+(\d{{3}})\b(?![-.,:/]\d)", _emergency),
+        (
+            rf"(?i)(\b(?:{_CALL}|emergency)\b[^.?!]{{0,90}}?(?:\b(?:or|and|then)|:))\s+({'|'.join(tables.SHORT_NUMBERS)})\b(?![-.,:/]\d)",
+            _emergency,
+        ),
         (r"(?i)\b(v\.?\s?)?(?<![\d.])(\d+(?:\.\d+){2,})(?![\w.]*\d)(?!\w)", _version),
         (r"\b(v|V(?=\d+\.))(\d+(?:\.\d+)?)\b", _version),
-        (rf"(?i)\b({'|'.join(tables.VERSIONED)})(\s+|-|)(\d+\.\d+)\b(?!\.\d|\s?%)", _named_version),
+        (
+            rf"(?i)\b({'|'.join(tables.VERSIONED)})(\s+|-|)(\d+\.\d+)\b(?!\.\d|\s?%)",
+            lambda m: f"{m[1]} {_version_number(m[3])}",
+        ),
         (
             r"\b((?:Boeing|Airbus|Flight|Highway|Interstate|Porsche|Peugeot)\s+(?:[A-Z]-?)?|\b[AI]-?)(\d)(\d\d)\b",
             _three_digits,
@@ -461,69 +495,82 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
             rf"{_DIGIT}([1-9]\d?)p\b",
             lambda m: f" {cardinal(int(m[1]))} {'penny' if m[1] == '1' else 'pence'}",
         ),
+        (rf"{_DIGIT}(\d+)\s?pt(?=\s+(?:font|type|text|size)\b)", r"\1 point"),
         (r"\b(dollars?|euros?|pounds?|cents?|yen)\s?/\s?([A-Za-z]+)\b", _per),
         # quantities
         (rf"{_DIGIT}(\d+)\s?'\s?(\d{{1,2}}(?:\.\d+)?)(?:\s?\"|'')?(?!\w)", _feet),
-        (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", lambda m: f"{m[1]} inch"),
+        (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", r"\1 inch"),
         (rf"{_DIGIT}({_N})\"(?!\w)", _inches),
         (rf"{_DIGIT}(\d+)()'(?=\s+(?:tall|long|wide|deep|high)\b)", _feet),
-        (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\.\s|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
-        (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", lambda m: f"{m[1]} to "),
-        (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", lambda m: " minus "),
+        (rf"{_DIGIT}({_N})\s?in(?=\.?(?:$|,)|\s+(?:tall|wide|long|deep|high|thick|x)\b)\b", _inches),
+        (r"(?<=\d)\s?(%|°[CF]?)\s?-\s?(?=\d)", r"\1 to "),
+        (r"(?<![^\s(\[=<>≤≥±×÷*/+,:\"'])-(?=\.?\d)", " minus "),
+        (r"(?<=\d)\s?deg\.?\s?(?=[CFNSEW]\b)", "°"),
         (rf"({_N})\s?°\s?([CFKNSEW]\b)?", _degrees),
-        (rf"({_N})\s?(?=-\s?(?:{_N})\s?(?:%|(?:{_UNIT})\b))-\s?", _range),
-        (rf"({_N})\s?%", _percent),
+        (rf"({_N})\s?(?=-\s?(?:{_N})\s?(?:%|(?:{_UNIT})\b))-\s?", r"\1 to "),
+        (rf"({_N})\s?%", lambda m: f" {number(m[1])} percent "),
         (rf"{_DIGIT}({_N})\s?(sq\.?|square|cu\.?|cubic)\s?(ft|m|km|mi|in\.|yd|cm)\b\.?(?=\W|$)", _square),
         (
-            rf"(?<![\w.,$€£])(?P<n>(?:\d+ )?\d+/\d+|{_N})(?P<space>\s|-)?(?P<unit>{_UNIT})(?P<power>\^?[23])?"
+            rf"(?<![\w.,$€£^])(?<!\^-)(?P<n>(?:\d+ )?\d+/\d+|(?:{_N})(?:{_EXPONENT})?)"
+            rf"(?P<space>\s|-)?(?P<unit>{_UNIT})(?P<power>\^?[23])?"
             rf"(?:/(?P<per>{_UNIT})(?P<per_power>\^?[23])?)?(?![\w^])",
             _quantity,
         ),
-        (rf"{_DIGIT}({_N})([kM]|bn|mn)\b", _scaled),
+        (rf"{_DIGIT}({_N})([kM]|bn|mn)\b", lambda m: f" {number(m[1])} {tables.SCALES[m[2].lower()]}"),
         # arithmetic
         (
             rf"{_DIGIT}(\d+)\s?x\s?(?=\d)",
             lambda m: f"{m[1]} {'times' if ' ' in m[0] else 'by'} ",
         ),
-        (r"(?<=\d)x\b(?!\s*[-+=])", lambda m: " times "),
-        (r"(?<=\d)!(?=\s*[-=+*/×])", lambda m: " factorial "),
-        (rf"{_DIGIT}({_N})[eE]([-+]?)(\d+)\b", _scientific),
-        (r"(?<=\d)-(?=\d[\d.]*\s*=)", lambda m: " minus "),
+        (r"(?<=\d)x\b(?!\s*[-+=])", " times "),
+        (r"(?<=\d)!(?=\s*[-=+*/×])", " factorial "),
+        (rf"{_DIGIT}(?:{_N})[eE][-+]?\d+\b", lambda m: f" {_scientific(m[0])} "),
+        (r"(?<=\d)-(?=\d[\d.]*\s*=)", " minus "),
         (
             r"(?i)\b(in|since|year|around|about|circa) (10\d\d)\b(?![,.]\d)",
             lambda m: f"{m[1]} {year(int(m[2]))}",
         ),
         (r"(?<=\w)\^\s?(-?\d+)", _power),
-        (r"(?<=\w)\^(?=\w)", lambda m: " to the power of "),
+        (r"(?<=\w)\^(?=\w)", " to the power of "),
         (r"(\d+)(?:\s/\s(?=\d)|/(?=\d+\s*=))(\d+)", _division),
-        (r"(?<=\d\d\d)×(?=\d\d\d)", lambda m: " by "),
+        (r"(?<=\d\d\d)×(?=\d\d\d)", " by "),
+        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]))", " minus "),
+        (r"(\d[\d.]*)\s-\s(\d[\d.]*)(?=\s(?:is|equals|makes)\b)", _difference),
+        (r"(?i)\b(what is|what's|calculate|compute) (\d[\d.]*)\s-\s(?=\d)", r"\1 \2 minus "),
         (r"(?<=\d)\s-\s(?=\d)", lambda m: " to " if re.search("[A-Za-z]", m.string) else " minus "),
-        (r"√\s?(?=\w)", lambda m: " the square root of "),
-        (r"(?<=\d)\s-\s(?=\d[\d.]*\s*(?:[=≈<>+*×÷/]|\b(?:is|equals)\b))", lambda m: " minus "),
+        (r"√\s?(?=\w)", " the square root of "),
         (r"(?<=[\w)%])\s*(==|!=|<=|>=|[≠≤≥≈÷×])\s*(?=[\w(.-])", _operator),
         (r"(?<=\d)\s*([=<>+*±])\s*(?=[\d(.a-z$€£-])", _operator),
         (r"(?<=[\w)])\s*([=<>+])\s*(?=\d)", _operator),
         (r"(?<=[\w)%])\s([=<>+±])\s(?=[\w(.-])", _operator),
-        (r"(?<=[A-Za-z])\+\+", lambda m: " plus plus"),
-        (r"±\s?(?=\d)", lambda m: " plus or minus "),
+        (r"\b([A-Za-z])( ?)([<>])\2(?=[A-Za-z\d]\b)", lambda m: f"{m[1]} {tables.OPERATORS[m[3]]} "),
+        (r"(?<=[A-Za-z])\+\+", " plus plus"),
+        (r"±\s?(?=\d)", " plus or minus "),
         # fractions, ordinals, ranges, plain numbers
-        (r"\b50-50\b", lambda m: " fifty fifty "),
-        (r"(?<![\d/.,])(?:(\d+)\s+)?(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)", _fraction),
-        (r"\b(\d[\d,]*)(?:st|nd|rd|th)\b", _ordinal),
-        (r"(?<![\w.,])'?(\d+)'?s\b", _plural),
-        (rf"(?<![\w.,-])({_N})\s?-\s?(?=(?:{_N})(?![\w-]))", _range),
-        (r"(?<=\d)-(?=\d)", lambda m: " to "),
-        (r"(?<=\d)\s?/\s?(?=\d)", lambda m: " "),
-        (r"(?<![\w)\]])-(?=\.?\d)", lambda m: " minus "),
         (
-            r"(?<!\d)(\d{1,3})((?: \d{3}){2,})(?![\d,.]\d)",
+            r"\b(\d+)/(\d+)(?:st|nd|rd|th)s?\b",
+            lambda m: f" {cardinal(int(m[1]))} {_denominator(int(m[2]), int(m[1]))} ",
+        ),
+        (r"\b50-50\b", " fifty fifty "),
+        (r"(?<![\d/.,])(?:(\d+)\s+)?(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)", _fraction),
+        (r"\b(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\b", lambda m: f" {ordinal(int(m[1].replace(',', '')))} "),
+        (r"(?<![\w.,])'?(\d+)'?s\b", _plural),
+        (rf"(?<![\w.,-])({_N})\s?-\s?(?=(?:{_N})(?![\w-]))", r"\1 to "),
+        (r"(?<=\d)-(?=\d)", " to "),
+        (r"(?<=\d)\s?/\s?(?=\d)", " "),
+        (r"(?<![\w)\]])-(?=\.?\d)", " minus "),
+        (
+            r"(?<!\d)(\d{1,3})((?: \d{3}){2,}| 000\b)(?![\d,.]\d)",
             lambda m: f" {cardinal(int(m[0].replace(' ', '')))} ",
         ),
-        (r"(?<=\d)([AEIO])(?![a-z])|(?<![A-Za-z])([AEIO])-?(?=\d)", _letter),
-        (r"(\d)([A-Za-z])", lambda m: f"{m[1]} {m[2]}"),
-        (r"([A-Za-z])-?(\d)", lambda m: f"{m[1]} {m[2]}"),
-        (r"(?<!\w)'(\d\d)\b", lambda m: f" {'oh ' if m[1][0] == '0' else ''}{cardinal(int(m[1]))} "),
-        (_N, _plain_number),
+        (
+            r"(?<=\d)([AEIO])(?![a-z])|(?<![A-Za-z])([AEIO])-?(?=\d)",
+            lambda m: f" {tables.LETTERS[m[1] or m[2]]} ",
+        ),
+        (r"(\d)([A-Za-z])", r"\1 \2"),
+        (r"([A-Za-z])-?(\d)", r"\1 \2"),
+        (r"(?<!\w)'(\d\d)\b", lambda m: f" {_short_year(m[1])} "),
+        (_N, lambda m: f" {plain(m[0])} "),
     )
     return tuple((re.compile(pattern), read) for pattern, read in table)
 

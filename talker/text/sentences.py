@@ -6,10 +6,12 @@ from talker.errors import UserError
 from talker.text import tables
 from talker.text.language import check_english
 from talker.text.markup import break_long_words, read_lines
-from talker.text.spoken import NOTHING_TO_SAY, can_be_said, clean
-from talker.text.written import ends_sentence
+from talker.text.spoken import NOTHING_TO_SAY, can_be_said, clean, name_of_symbol
+from talker.text.written import UNIT_STOP, ends_sentence, is_street
 
 _CHARACTERS_PER_SECOND = 15.0
+_LONGEST_WORDS = 200  # characters at the end of a sentence that show whether it ends
+_LONGEST_UNIT = 12  # characters, with digit and full stop
 _BOUNDARY = re.compile(
     r"(?<=[.?!])(?=\s)|(?<=[.?!][\"')\]])(?=\s)|(?<=[.?!][\"')\]][\"')\]])(?=\s)"
     r"|(?<=[a-z][.?!])(?=[A-Z][a-z]+\b(?![.@]\w))"
@@ -34,6 +36,8 @@ def split_sentences(text: str, max_seconds: float = 12.0, force: bool = False) -
     text = break_long_words(text)
     if not force:
         check_english(text)
+    if name_of_symbol(text):
+        return [text.strip()]
     sentences: list[str] = []
     lines = [clean(line, force) for line in read_lines(text) if _has_words(line, force)]
     for index, line in enumerate(lines):
@@ -64,8 +68,8 @@ def _sentences(line: str) -> list[str]:
     pieces = _BOUNDARY.split(line)
     for index, piece in enumerate(pieces):
         start += piece
-        following = "".join(pieces[index + 1 :]).lstrip()
-        if following and not _ends(start, following):
+        following = "".join(pieces[index + 1 : index + 5]).lstrip()
+        if following and not _ends(start[-_LONGEST_WORDS:], following):
             continue
         if start.strip():
             found.append(start.strip())
@@ -74,7 +78,7 @@ def _sentences(line: str) -> list[str]:
 
 
 def _ends(sentence: str, following: str) -> bool:
-    """Whether a piece that ends with . ? or ! is a whole sentence before the text `following`."""
+    """Whether a piece that ends with . ? or ! ends a sentence before the text `following`."""
     if following[:1].islower() or following[:1] in "=+*/×÷<>":
         return False
     if not can_be_said(sentence) or not any(char.isalnum() for char in sentence):
@@ -83,6 +87,13 @@ def _ends(sentence: str, following: str) -> bool:
     if match is None:
         return True
     word = match[1].lower()
+    if match[1] == "v" or (word == "dr" and not is_street(sentence[: match.start(1)])):
+        return False
+    if following[:1] == "-" and (word in tables.WEEKDAYS or word in tables.SHORT_MONTHS):
+        return False
+    unit = UNIT_STOP.search(sentence[-_LONGEST_UNIT:])
+    if unit and unit.end() == len(sentence[-_LONGEST_UNIT:]):
+        return not following[:1].isdigit()  # "5 lb. 3 oz."
     digit = following[:1].isdigit() or re.match(r"[IVXL]{2,}\b", following) is not None
     if "." in word or (
         len(word) == 1
@@ -95,7 +106,7 @@ def _ends(sentence: str, following: str) -> bool:
         return not digit and ends_sentence(following)
     if word == "etc":
         return True
-    if word in ("st", "dr") and re.search(r"[A-Z]\w*\s+\w+\.$", sentence) and ends_sentence(following):
+    if word in ("st", "dr") and is_street(sentence[: match.start(1)]) and ends_sentence(following):
         return True
     if word in tables.TITLES and word != "v":
         named = word not in tables.BEFORE_NAME or match[1][0].isupper()

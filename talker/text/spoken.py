@@ -16,6 +16,7 @@ from talker.text.written import read_abbreviations, read_addresses
 
 NOTHING_TO_SAY = "nothing to say: the text has no letters or digits"
 
+_MOST_EMOJI = 8  # a text of more has nothing to say
 _PLAIN = str.maketrans(tables.PLAIN)
 _EMOTICON = re.compile(r"(?<!\S)(?:(?:[:;=][-'^o]?|8-)[)(\]\[DPpOo/|\\*]+|<3+|[xX]D+|\^_*\^)(?!\S)")
 _SUPERSCRIPT = re.compile(rf"(?<=[\w)])[{''.join(tables.SUPERSCRIPTS)}]+")
@@ -36,6 +37,8 @@ def clean(text: str, force: bool = False) -> str:
     """
     if not force:
         check_script(text)
+    if name_of_symbol(text):
+        return text.strip()
     lines = [_ascii(line) for line in read_lines(text)]
     lines = [line for line in lines if line]
     result = " ".join(line if re.search(r"[.?!,][\"')\]]*$", line) else f"{line}." for line in lines[:-1])
@@ -43,6 +46,17 @@ def clean(text: str, force: bool = False) -> str:
     if not can_be_said(result):
         raise UserError(NOTHING_TO_SAY)
     return result
+
+
+def name_of_symbol(text: str) -> str:
+    """The name of a symbol or mark that is the whole text, or the names of a few emoji, or ""."""
+    chars = re.sub(r"[\s\u200d\ufe0f\U0001f3fb-\U0001f3ff]", "", text)  # without joiners and skin tones
+    kinds = {unicodedata.category(char) for char in chars}
+    if not (
+        0 < len(chars) <= _MOST_EMOJI and (kinds == {"So"} or (len(chars) == 1 and min(kinds)[0] in "PS"))
+    ):
+        return ""
+    return " ".join(tables.SYMBOLS.get(char) or unicodedata.name(char, "").lower() for char in chars)
 
 
 def can_be_said(text: str) -> bool:
@@ -63,6 +77,8 @@ def spoken(text: str) -> str:
         UserError: the text has nothing to say, or contains letters of another script.
     """
     text = clean(text)
+    if name_of_symbol(text):
+        return _punctuate(name_of_symbol(text))
     if not _has_words(text):
         return _punctuate(" ".join(tables.SYMBOLS.get(char, "") for char in text))
     text = _EMOTICON.sub(" ", text)

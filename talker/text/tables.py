@@ -50,9 +50,10 @@ SYMBOLS = {
     ".": "dot", ",": "comma", "?": "question mark", "!": "exclamation mark", ":": "colon",
     ";": "semicolon", "-": "dash",
     "(": "parenthesis", ")": "parenthesis", "[": "bracket", "]": "bracket", "{": "brace", "}": "brace",
-    '"': "quote", "'": "apostrophe",
+    '"': "quote", "'": "apostrophe", "`": "backtick", "‡": "double dagger",
+    "№": "number", "☎": "telephone", "฿": "baht",
 }
-# Single marks that are spoken when they are the whole text; other marks then have nothing to say.
+# Symbols that are spoken in a text without words, such as "& %". A single mark is always named.
 NAMED_ALONE = frozenset(SYMBOLS) - frozenset(".,?!:;-()[]{}\"'…")
 # Symbols between or before numbers. A comparison is read with "is": "5 > 3".
 OPERATORS = {
@@ -94,7 +95,8 @@ BEFORE_NUMBER = {
     "vols": "volumes", "ch": "chapter", "sec": "section", "art": "article", "eq": "equation",
     "par": "paragraph", "ca": "circa", "c": "circa",
     "ext": "extension", "tel": "telephone", "apt": "apartment", "rm": "room", "ver": "version",
-    "op": "opus", "d": "died", "b": "born", "nr": "number", "pt": "part",
+    "op": "opus", "d": "died", "b": "born", "nr": "number", "pt": "part", "ste": "suite", "bldg": "building",
+    "fl": "floor", "rte": "route", "pg": "page", "pgs": "pages", "para": "paragraph", "ref": "reference",
 }
 # Their full stop may also end a sentence.
 ABBREVIATIONS = {
@@ -112,10 +114,15 @@ ABBREVIATIONS = {
     "misc": "miscellaneous",
     "cf": "compare", "al": "al", "ed": "editor", "eds": "editors", "vol": "volume", "viz": "namely",
     "orig": "originally", "dept's": "department's",
+    "mgr": "manager", "ea": "each", "bldg": "building", "mfg": "manufacturing", "acct": "account",
+    "amt": "amount", "qty": "quantity", "pkg": "package", "doz": "dozen", "attn": "attention",
+    "encl": "enclosed", "admin": "administration", "exec": "executive", "mgmt": "management",
+    "mktg": "marketing", "dist": "district",
+    "yr": "year", "yrs": "years", "wk": "week", "wks": "weeks", "hr": "hour", "hrs": "hours",
 }
 # Also words, so they are expanded only where a small letter, a comma or a digit follows the full stop.
 AMBIGUOUS = _words(
-    "max min temp ed al est sq co"
+    "max min temp ed al est sq co admin exec dist yr yrs wk wks hr hrs"
 )
 DOTTED = {  # abbreviations with inner full stops, in small letters
     "e.g": "for example", "i.e": "that is", "w.r.t": "with respect to", "n.b": "N B",
@@ -206,13 +213,36 @@ kbps kilobit_per_second kilobits_per_second
 MB/s megabyte_per_second megabytes_per_second|GB/s gigabyte_per_second gigabytes_per_second
 Mbit/s megabit_per_second megabits_per_second
 ha hectare|ac acre|sqft square_foot square_feet|pct percent percent|ppm part_per_million parts_per_million
-mol mole|yr year|yrs year|mo month|wk week|pcs piece
+mol mole|yr year|yrs year|mo month|wk week|wks week|pcs piece
+qts quart|gals gallon|yds yard|ozs ounce|pints pint
+fl_oz fluid_ounce|fl._oz. fluid_ounce|dL deciliter|cc cubic_centimeter|kgf kilogram_force
+mpg mile_per_gallon miles_per_gallon|deg degree|rad radian|mmHg millimeter_of_mercury millimeters_of_mercury
+N newton|kN kilonewton|Nm newton_meter|lm lumen|lx lux lux|eV electronvolt|keV kiloelectronvolt
+MeV megaelectronvolt|GeV gigaelectronvolt|μA microamp|mW milliwatt|μV microvolt|μL microliter|mmol millimole
+MΩ megaohm|nF nanofarad|μF microfarad|pF picofarad|mT millitesla|dBm decibel_milliwatt|lbf pound_force
+ft/s foot_per_second feet_per_second
+kt knot|kn knot|nmi nautical_mile|kbit/s kilobit_per_second kilobits_per_second
+Gbit/s gigabit_per_second gigabits_per_second|kB/s kilobyte_per_second kilobytes_per_second
+mi/h mile_an_hour miles_an_hour
 """
 UNITS: dict[str, tuple[str, str]] = {}  # symbol -> one, many
 for _entry in _UNITS.replace("\n", "|").strip("|").split("|"):
     _symbol, _one, *_many = _entry.replace("  ", " ").split(" ")
-    UNITS[_symbol] = (_one.replace("_", " "), (_many[0] if _many else _one + "s").replace("_", " "))
+    _many = _many or [f"{_one}s"]
+    _symbol, _one, _several = (name.replace("_", " ") for name in (_symbol, _one, _many[0]))
+    UNITS[_symbol] = (_one, _several)
+DEGREES = {"C": "Celsius", "F": "Fahrenheit", "K": "kelvin", "N": "north", "S": "south", "E": "east",
+    "W": "west"}
 POWERS = {"2": "square", "3": "cubic"}
+TIGHT_UNITS = _words("J t mo hp bar cal")  # units only directly after the digits
+LOOSE_UNITS = _words("ac ha kt")  # units only after a space
+# Telephone numbers of three digits.
+SHORT_NUMBERS = _words("000 101 110 111 112 118 119 211 311 411 511 611 711 811 911 988 999")
+# Codes before a ZIP code; IN, ME, OK, OR and HI only after a comma.
+STATES = _words(
+    "AL AK AZ AR CA CO CT DE FL GA ID IL IA KS KY LA MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH PA RI "
+    "SC SD TN TX UT VT VA WA WV WI WY DC"
+)
 FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 FIXED_FRACTIONS = {"24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty",
     "20/20": "twenty twenty"}
@@ -275,6 +305,7 @@ SAID = {
     "YAML": "yammel", "BIOS": "bios",
     "OK": "okay", "OKAY": "okay", "WYSIWYG": "wizzywig", "NASCAR": "nascar", "INTERPOL": "interpol",
     "MOMA": "moma",
+    "FWD": "forward", "FW": "forward", "ATTN": "attention",
     "WWI": "world war one", "WWII": "world war two", "MHZ": "megahertz", "IEEE": "eye triple ee",
     "NAACP": "N double eh C P", "AAA": "triple eh",
 }
@@ -282,8 +313,22 @@ SAID = {
 EITHER = _words(
     "US IT AM WHO PR ER LA AD MA PA BA TA ID OS PE PS DIN LED AI"
 )
+# Words beside which "WHO", "IT" and "US" are pronouns.
+AFTER_WHO = _words("am are is was were did does do said says told knows knew has had will would can could "
+    "should made makes took gave cares wants needs let ate broke won goes went")
+BEFORE_WHO = _words("know knows knew wonder see tell guess ask asked matter matters remember care and or but")
+BEFORE_IT = _words("is was do does did can will would should could just let love hate want need like get "
+    "got take took make made give gave try said say stop keep have had did")
+AFTER_IT_NOUN = _words("support department departments team teams staff guy manager managers security "
+    "industry company companies professional professionals specialist specialists infrastructure system "
+    "systems service services budget job jobs sector world project projects consultant admin skills policy "
+    "equipment help desk training people and")
+BEFORE_US = _words("give gave let tell told help show join follow make made love hate want need take took "
+    "call ask save for with between leave left")
+AFTER_US = _words("the a an all your this that these those some more now what why how when to go know see "
+    "have be do alone please both too again")
 SHORT_WORDS = _words(
-    "THE AND NOT YOU ALL ANY ARE BUT CAN DID FOR GET GOT HAD HAS HER HIM HIS HOW ITS LET MAY NEW NOW "
+    "RE THE AND NOT YOU ALL ANY ARE BUT CAN DID FOR GET GOT HAD HAS HER HIM HIS HOW ITS LET MAY NEW NOW "
     "OFF OLD ONE OUR OUT OWN SAY SEE SHE TOO TOP TRY TWO USE WAS WAY WHY WIN YES YET BIG BAD BIT BUY "
     "CAR CAT CUT DAY DIE DOG EAT END FAR FEW FUN GUY HOT JOB KEY KID LIE LOT LOW MAD MAN MEN MOM DAD "
     "OUT PAY PUT RED RUN SAD SIT SIX SUN TEN WET WHO FREE AS AT BE BY DO GO HE IF IN IS ME MY NO OF ON "

@@ -24,7 +24,7 @@ _DOTTED_FILE = re.compile(r"(?<![\w.])\.([a-z]{2,4})(?=\s+(?:file|extension|form
 def read_addresses(text: str) -> str:
     """Read addresses part by part: "bob@example.com" -> "bob at example dot com"."""
     text = re.sub(r"\bmailto:", "", text)
-    text = re.sub(r"\b([A-Z]{1,3})&([A-Z]{1,3})\b", lambda m: f"{_spelled(m[1])} and {_spelled(m[2])}", text)
+    text = re.sub(r"\b([A-Z]{1,3})&([A-Z]{1,3})\b", lambda m: f"{spelled(m[1])} and {spelled(m[2])}", text)
     text = _EMAIL.sub(lambda m: _address(m[0]), text)
     text = _URL.sub(lambda m: _address(re.sub(r"(?i)^(?:https?|ftp)://|^www\.", "", m[0])), text)
     text = _SITE.sub(lambda m: _address(m[0]), text)
@@ -74,6 +74,18 @@ def _address(written: str, last: dict[str, str] | None = None) -> str:
 _WEEKDAYS = re.compile(rf"\b(?:{'|'.join(day.title() for day in tables.WEEKDAYS)})\.")
 
 
+# A unit with a full stop: "5 min.", "6 in."
+UNIT_STOP = re.compile(
+    rf"(?<=\d)([\s-]?)({'|'.join(unit for unit in tables.UNITS if len(unit) > 1)}|in)\.(?!\w)"
+)
+_STREET = re.compile(r"\S\s+[A-Z]\w*\s+$")
+
+
+def is_street(before: str) -> bool:
+    """Whether "St." or "Dr." after a text is part of a street's name: "on Elm Dr.", but not "Meet Dr. No"."""
+    return _STREET.search(before) is not None
+
+
 def ends_sentence(after: str) -> bool:
     """Whether the full stop of an abbreviation also ends its sentence, judged by the text after it."""
     after = after.lstrip(" \"')]")
@@ -93,20 +105,29 @@ def read_abbreviations(text: str) -> str:
     text = text.replace("&&", "&")
     text = re.sub(r"\b([A-F])([-+])(?=[\s.,;!?)]|$)", _grade, text)
     text = re.sub(r"(?<!\S)\.(?=[A-Za-z]{2,})", "dot ", text)
-    text = re.sub(r"(?<![\w.])([A-Z])\.(?=\s+[a-z])", lambda m: _spelled(m[1]), text)
+    text = re.sub(r"(?<![\w.])([A-Z])\.(?=\s+[a-z])", lambda m: spelled(m[1]), text)
     text = re.sub(r"\b(?:eg|ie)\b\.?(?=[\s,])", lambda m: tables.PLAIN_ABBREVIATIONS[m[0].strip(".")], text)
     text = re.sub(r"\bPh\.?\s?D\b(\.?)", lambda m: "P H D" + _stop(m, text), text)
     text = re.sub(r"(?<![\w.])((?:[A-Za-z]\.){2,})(?![A-Za-z]{2})", lambda m: _letters(m, text), text)
     text = re.sub(r"(?<![\w.])((?:[A-Z]\.\s?)+)(?=\s*[A-Z](?!\.))", lambda m: _initials(m, text), text)
+    text = UNIT_STOP.sub(_unit, text)
     text = re.sub(r"\b([A-Za-z]+)\.(?![\w.])", lambda m: _dotted(m, text), text)
     text = re.sub(r"\b(Mr|Mrs|Ms|Dr|Prof|Gov|Sen|Sgt|Capt|Lt|Mt|St)(?=\s+[A-Z][a-z])", _title, text)
     text = re.sub(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z]{2,}\b)(?!\w*\.\s)", _inner_dot, text)
     return re.sub(r"\bvs\b", "versus", text)
 
 
+def _unit(match: re.Match[str]) -> str:
+    """The unit without its full stop, which stays where a capital letter or nothing follows."""
+    after = match.string[match.end() :].lstrip()
+    if match[2] == "in":
+        return match[0]  # "in." is in the table of units; "in" is a word
+    return f"{match[1]}{match[2]}" + ("." if not after or after[0].isupper() else "")
+
+
 def _grade(match: re.Match[str]) -> str:
     """ "A-" -> "eh minus", but "A - B" and "x + A + 1" are not grades."""
-    return f"{_spelled(match[1])} {'minus' if match[2] == '-' else 'plus'}"
+    return f"{spelled(match[1])} {'minus' if match[2] == '-' else 'plus'}"
 
 
 def _plain(written: str) -> str:
@@ -117,7 +138,8 @@ def _stop(match: re.Match[str], text: str) -> str:
     return "." if match[0].endswith(".") and ends_sentence(text[match.end() :]) else ""
 
 
-def _spelled(letters: str) -> str:
+def spelled(letters: str) -> str:
+    """Names of letters: "ca" -> "C eh"."""
     return " ".join(tables.LETTERS.get(letter, letter) for letter in letters.upper())
 
 
@@ -125,14 +147,14 @@ def _letters(match: re.Match[str], text: str) -> str:
     letters = match[1].replace(".", "")
     if re.fullmatch(r"(?i)[ap]m", letters) and re.search(r"\d\s*$", text[: match.start()]):
         return match[0]  # a time, which `read_numerals` reads
-    return _spelled(letters) + _stop(match, text)
+    return spelled(letters) + _stop(match, text)
 
 
 def _initials(match: re.Match[str], text: str) -> str:
     if ends_sentence(text[match.end() :]) and text[match.end() :].strip():
         return match[0]
     letters = re.findall(r"[A-Z]", match[1])
-    return _spelled("".join(letters)) + " "
+    return spelled("".join(letters)) + " "
 
 
 def _inner_dot(match: re.Match[str]) -> str:
@@ -153,11 +175,12 @@ def _dotted(match: re.Match[str], text: str) -> str:
     """The words of an abbreviation with its full stop, which stays where it ends the sentence."""
     word, after = match[1].lower(), text[match.end() :].lstrip()
     before = re.search(r"([A-Za-z]+)\s+$", text[: match.start()])
+    street = is_street(text[: match.start()])
     named = after[:1].isupper() and not ends_sentence(after)
     stop = "." if ends_sentence(after) else ""
     if after[:1].isdigit() and word in tables.BEFORE_NUMBER:
         return tables.BEFORE_NUMBER[word]
-    if word in ("st", "dr") and not named and (word == "st" or (before and before[1][0].isupper())):
+    if word in ("st", "dr") and not named and (word == "st" or street):
         return ("street" if word == "st" else "drive") + stop
     if word in tables.SHORT_MONTHS and (match[1][0].isupper()):
         return tables.MONTHS[tables.SHORT_MONTHS[word] - 1] + stop

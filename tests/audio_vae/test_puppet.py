@@ -8,7 +8,8 @@ import torch
 from audio_vae.config import AudioVAEConfig
 from audio_vae.losses import SpectralLoss
 from audio_vae.model import AudioVAE
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import load_component
+from talker.shipped import PUPPET
 
 
 @torch.no_grad()

@@ -56,17 +56,34 @@ def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(
     clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def speaking(*_: object) -> Iterator[Clip]:
-        yield from (clip, replace(clip, index=8), replace(clip, index=9, text="Good bye."), clip)
+        yield from (clip, replace(clip, index=8), replace(clip, index=8, text="Good bye."), clip)
 
     spoken: list[str] = []
     silence = Speech(np.zeros(HOP, np.float32), [])
     monkeypatch.setattr(heldout, "speaking", speaking)
     monkeypatch.setattr(heldout, "sentence", lambda split, index: f"{split} {index}")
     monkeypatch.setattr(heldout, "speak", lambda text, _: spoken.append(text) or silence)
-    assert [case.text for case in heldout.cases("heldout", 2)] == ["Hello.", "Good bye."]
+    made = list(heldout.cases("heldout", 2))
+    assert [case.text for case in made] == ["Hello.", "Good bye."]
+    assert [(len(case.pcm), case.phonemes) for case in made] == [(HOP, []), (HOP, [])], "without long pauses"
     assert spoken[::2] == ["Hello.", "Good bye."]
     numbers = " ".join(spoken[1::2]).replace("heldout ", "").split()
     assert len(set(numbers)) == 4
+
+
+def test_performance_has_the_sound_and_the_frames_of_its_clip(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(
+        heldout, "speaking", lambda split, frames: wanted.append(frames) or itertools.repeat(clip)
+    )
+    monkeypatch.setattr(heldout, "speak", lambda text, _: Speech(np.ones(HOP, np.float32), []))
+    monkeypatch.setattr(Clip, "frames", lambda self, size: np.full((60, size, size, 3), 5, np.uint8))
+    ((case, frames), _) = heldout.performances("heldout", 2)
+    assert wanted == [50]
+    assert (case.pcm.shape, case.phonemes, case.name) == ((60 * HOP,), ["ə"], "0007")
+    assert (len(case.prompt), case.portrait.shape, frames.shape) == (HOP, (4, 4, 3), (60, 256, 256, 3))
 
 
 def test_shipped_measures_agree_with_a_rendered_clip() -> None:
@@ -91,6 +108,10 @@ def test_scene_opening_is_zero_in_closed_lips(clip: Clip, monkeypatch: pytest.Mo
     expected[20:30] = 0
     torch.testing.assert_close(scene.opening, expected)
     assert len(scene.pcm) == 60 * HOP
+    short = replace(spoken, phonemes=[Phoneme("ə", 0, 2.1)])
+    monkeypatch.setattr(heldout, "speaking", lambda *_: iter([short]))
+    (cut,) = heldout.scenes("heldout", 1, most=55)
+    assert (len(cut.frames), len(cut.pcm), len(cut.opening)) == (55, 55 * HOP, 55)
 
 
 def test_scenes_shorter_than_two_seconds_are_an_error() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import wave
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from evaluation import run
 from evaluation.codecs import Reenactment, reenact, round_trip
 from evaluation.heldout import Case
 from evaluation.report import write_wav
-from evaluation.run import compare_with_targets, talker_figures
+from evaluation.run import Measured, compare_with_targets, talker_figures
 from evaluation.speech import Recogniser, RecogniserConfig
 from evaluation.sync import SyncConfig, SyncNet
 from evaluation.threads import torch_threads
@@ -118,19 +122,23 @@ def test_reenactment_of_several_pairs_has_one_psnr() -> None:
         psnr((shown - 1 + source)[:, : size // 2, : size // 2]), abs=1e-3
     )
     assert moved.copy_whole.psnr == pytest.approx(psnr(2 * source - 1), abs=1e-3)
+    assert moved.copy_mouth.psnr == pytest.approx(
+        psnr((2 * source - 1)[:, : size // 2, : size // 2]), abs=1e-3
+    )
 
 
 def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_checkpoint(tmp_path)
     monkeypatch.setattr(run, "recogniser", lambda: Recogniser(RecogniserConfig.tiny()).eval())
     monkeypatch.setattr(run, "sync_net", lambda: SyncNet(SyncConfig.tiny()).eval())
+    monkeypatch.setattr(run, "spoken_seconds", lambda pcm: 2.0 if len(pcm) == 24_000 else 3.0)
     prompt = 0.1 * torch.sin(torch.arange(24_000) * 0.05)
     face = np.full((32, 32, 3), 128, np.uint8)
     spoken = Case("0007", "Go.", prompt, ["ɡ", "oʊ"], prompt, face)
     out = tmp_path / "out"
     out.mkdir()
     measured = run.say(Talker.from_pretrained(tmp_path), spoken, 1, out)
-    assert measured["phonemes"] == 2
+    assert (measured["phonemes"], measured["duration_ratio"]) == (2, 1.5), "of the speech, without silence"
     assert measured["end"] in ("stop", "length")
     assert {"0007.mp4", "0007.png", "0007-voice.wav", "0007-portrait.png"} <= {p.name for p in out.iterdir()}
     assert "per" in talker_figures([measured], [spoken])
@@ -144,3 +152,78 @@ def test_measurement_restores_the_number_of_threads(fails: bool) -> None:
         if fails:
             raise RuntimeError
     assert torch.get_num_threads() == before
+
+
+def test_measured_clips_are_kept_for_the_same_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "measured.jsonl"
+    first = Measured(path, {"seed": "1"})
+    first.add("a", [{"per": 0.5}])
+    first.add("b", [{"per": None}, {}])
+    assert not capsys.readouterr().out
+    with path.open("a") as file:
+        file.write('{"settings": {"seed": "1"}, "clip": "c", "ro')  # the process was killed
+    second = Measured(path, {"seed": "1"})
+    assert second.rows == first.rows == {"a": [{"per": 0.5}], "b": [{"per": None}, {}]}
+    assert f"{path}: 2 clips are measured already" in capsys.readouterr().out
+    second.add("c", [])
+    assert Measured(path, {"seed": "1"}).rows.keys() == {"a", "b", "c"}
+    assert not Measured(path, {"seed": "2"}).rows
+
+
+def test_interrupted_measurement_continues_with_the_next_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, said, broken = (
+        [replace(case("ab"), name=str(k)) for k in range(3)],
+        list[tuple[str, int]](),
+        [True],
+    )
+
+    def say(talker: object, one: Case, seed: int, folder: Path) -> dict:
+        if one.name == "1" and broken.pop():
+            raise KeyboardInterrupt
+        said.append((one.name, seed))
+        return row("ab", "stop", 1.0, 0) | {"per": 0.0}
+
+    def perform(talker: object, clip: tuple, folder: Path, tasks: tuple, seed: int) -> list[dict]:
+        return [{"task": task, "edits": seed, "phonemes": 10} for task in tasks]
+
+    monkeypatch.setattr(run, "say", say)
+    monkeypatch.setattr(run, "perform_clip", perform)
+    monkeypatch.setattr(run, "cases", lambda split, count: iter(truth[:count]))
+    monkeypatch.setattr(run, "performances", lambda split, count: iter([(truth[0], None)][:count]))
+    monkeypatch.setattr(run, "audio_figures", lambda cases, model: {"per_audio_vae": len(cases)})
+    monkeypatch.setattr(run, "motion_figures", lambda split, count, model: {"pairs": count})
+    monkeypatch.setattr(Talker, "from_pretrained", lambda model: None)
+    parts = ["talker", "tasks", "audio_vae", "motion_ae"]
+    options = argparse.Namespace(split="heldout", n=3, tasks=1, pairs=4, model=tmp_path, parts=parts, seed=5)
+    with pytest.raises(KeyboardInterrupt):
+        run.evaluate(options, tmp_path / "out")
+    broken.append(False)
+    run.evaluate(options, tmp_path / "out")
+    assert said == [("0", 5), ("1", 6), ("2", 7)]
+    held = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (held["settings"]["n"], len(held["clips"])) == ("3", 3 + 4)
+    expected = {"per": 0, "per_audio_vae": 3, "pairs": 4, "v2a_per": 0.5, "tts_per": 0.5}
+    assert {name: held["figures"][name] for name in expected} == expected
+    assert not (tmp_path / "out" / "measured.jsonl").exists()
+
+
+def test_codecs_are_measured_on_all_clips_and_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The codec of this test removes all phonemes but the first of each clip."""
+    recogniser = SimpleNamespace(transcribe=lambda pcm: ["a", "b", "c", "d"][: len(pcm)])
+    monkeypatch.setattr(run, "recogniser", lambda: recogniser)
+    monkeypatch.setattr(run, "load_component", lambda network, config, folder: folder)
+    monkeypatch.setattr(run, "round_trip", lambda vae, pcm: pcm[:1])
+    truth = [replace(case("ab"), pcm=torch.zeros(2)), replace(case("abcx"), pcm=torch.zeros(4))]
+    figures = run.audio_figures(truth, tmp_path)
+    assert figures == {"per_corpus": 1 / 6, "per_audio_vae": 4 / 6}
+    images = [torch.full((3, 16, 16), value) for value in (0.1, 0.4)]
+    monkeypatch.setattr(run, "pairs", lambda split, count: iter([(*images, (0, 0, 16, 16))] * count))
+    monkeypatch.setattr(
+        run, "reenact", lambda model, source, target, box: Reenactment(ssim=float(target.max()), pairs=1)
+    )
+    figures = run.motion_figures("heldout", 3, tmp_path)
+    assert (figures["pairs"], figures["ssim"]) == (3, pytest.approx(0.4))

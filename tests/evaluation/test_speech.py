@@ -112,3 +112,12 @@ def test_speech_activity_of_a_tone_between_silences() -> None:
     assert silent_frames(pcm).nonzero().flatten().tolist() == [*range(7), *range(68, 85)]
     assert spoken_seconds(3e-4 * torch.randn(9_600)) == 0.0, "noise of -70 dB is not speech"
     assert bool(silent_frames(torch.zeros(9_600)).all())
+
+
+def test_speech_is_transcribed_with_silence_on_both_sides() -> None:
+    model, seen = Recogniser(RecogniserConfig.tiny()).eval(), list[torch.Tensor]()
+    model.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    model.transcribe(torch.ones(2400))
+    pcm, samples = seen
+    assert torch.equal(pcm, torch.nn.functional.pad(torch.ones(1, 2400), (4800, 4800)))
+    assert samples.tolist() == [12_000]

@@ -9,7 +9,7 @@ from heads.config import TwoDiTHeadsConfig
 from heads.dit import TwoDiTHeads
 from heads.flow import draws
 from heads.head import Condition
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 
 PATCH = 4

@@ -13,7 +13,7 @@ from heads.config import TwoDiTHeadsConfig
 from heads.dit import TwoDiTHeads
 from heads.flow import draws
 from heads.head import Condition
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import NAMES, Streams
 from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig

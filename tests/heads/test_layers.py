@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from heads.layers import Block, RMSNorm, SwiGLU, ffn_width, pad_inner_widths
+from heads.config import DiTConfig
+from heads.layers import Attention, Block, RMSNorm, SwiGLU, ffn_width, pad_inner_widths
 from heads.rope import Rope, rotate
 
 
@@ -93,3 +94,13 @@ def test_row_of_padded_swiglu_is_the_same_in_every_slot(width, capacity):
         moved = torch.randn(capacity, 1, width)
         moved[slot] = batch[0]
         assert mlp(moved)[slot].equal(expected[0]), slot
+
+
+def test_heads_of_other_widths_are_refused():
+    with pytest.raises(ValueError, match="width 66 must be a multiple of heads 4"):
+        Attention(66, 4)
+    with pytest.raises(ValueError, match="even head width, got 15"):
+        Rope(15)
+    for width in (36, 66):  # heads of 9 channels; no multiple of the heads
+        with pytest.raises(ValueError, match="a multiple of 2 \\* heads = 8"):
+            DiTConfig(channels=1, global_channels=1, hidden_width=8, width=width, layers=1, heads=4, ffn=8)

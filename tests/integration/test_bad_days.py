@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from takes import errors
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 PAGE = "The quick brown fox jumps over the lazy dog, again and again. " * 160
@@ -45,7 +46,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], words: str) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert words in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
+    assert len(errors(done.stderr)) == 1, done.stderr
 
 
 @pytest.fixture

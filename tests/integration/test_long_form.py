@@ -22,7 +22,7 @@ MEASURE = """
 import sys, pathlib, torch
 from talker import Talker
 from talker.media.encoders import VideoWriter
-from heads.solver import Sampling
+from heads.sampling import Sampling
 torch.set_num_threads(1)
 folder = pathlib.Path(sys.argv[1])
 talker = Talker.from_pretrained(folder)
@@ -40,7 +40,7 @@ with VideoWriter(folder / "out.mp4", 32) as writer:
 GIVEN = """
 import sys, pathlib, torch
 from talker import Talker
-from heads.solver import Sampling
+from heads.sampling import Sampling
 torch.set_num_threads(1)
 folder, task, minutes = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 talker, quick = Talker.from_pretrained(folder), Sampling(steps=1)

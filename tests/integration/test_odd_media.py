@@ -10,6 +10,7 @@ import pytest
 from media_files import LAST, ONE, join_tracks, write_hdr, write_sound, write_video
 from PIL import Image
 from prepared_data import tiny_codecs
+from takes import errors
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from puppet.corpus import bench
@@ -110,8 +111,8 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str], out: Path, *arguments:
     if code == 0:
         return ""
     assert code == 2
-    assert printed.err.count("\n") == 1, printed.err
-    return printed.err
+    (line,) = errors(printed.err)
+    return line
 
 
 def commands(folder: Path, capsys: pytest.CaptureFixture[str], path: Path, out: Path) -> dict[str, str]:

@@ -101,3 +101,18 @@ def test_worker_processes_render_the_same_frames_as_one_process(tmp_path: Path) 
     for index in range(3):
         for name, value in render_person("train", index, 8).items():
             assert np.array_equal(np.load(tmp_path / f"train-{name}.npy", mmap_mode="r")[index], value), name
+
+
+def test_first_pairs_are_neighbouring_frames_of_each_person_in_turn() -> None:
+    class Counted:
+        frames, ensured = 5, 0
+
+        def ensure(self, people: int) -> None:
+            self.ensured = people
+
+        def pairs(self, *given: np.ndarray) -> list[list[int]]:
+            return [numbers.tolist() for numbers in given]
+
+    bank = Counted()
+    assert frame_bank.first_pairs(bank, 5) == [[0, 0, 1, 1, 2], [0, 2, 0, 2, 0], [1, 3, 1, 3, 1]]  # type: ignore[arg-type, comparison-overlap]
+    assert bank.ensured == 3

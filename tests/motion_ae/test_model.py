@@ -55,6 +55,10 @@ def test_frames_rendered_one_by_one_equal_frames_rendered_together(config: Motio
     assert torch.equal(together, model.decode(motion, model.encode_source(image)))
     assert together.shape == (3, 3, config.resolution, config.resolution)
     assert together.std() > 0.05
+    loud = 40 * motion
+    wide = model.render(loud, source)
+    assert wide.abs().max() > 1
+    assert torch.equal(model.decode(loud, source), wide.clamp(-1, 1))
     alone = torch.cat([model.decode(row[None], source) for row in motion])
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
     assert (together[0] - together[1]).abs().max() > 1e-3, "motion changes the picture"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_recipes import Bank, tiny
+from tiny_recipes import RECIPES, Bank, tiny
 
 from motion_ae.losses import box_weights, code_error, flow_l1, gradient_l1, pyramid_l1, weighted_l1
 from motion_ae.model import MotionAE
@@ -50,11 +51,39 @@ def test_code_error_is_relative_to_the_spread() -> None:
     assert code_error(torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2), spread) == 1
 
 
-def test_psnr_of_copying_is_that_of_the_source() -> None:
+def test_psnr_of_pictures_with_known_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of the encoder's codes are wrong by 0.2 outside of the mouth; those of true motion by 0.02."""
     batch = recipe.to_batch(Bank(256).first(4), RUN.weights)
+    drawn = {True: batch.target + 0.2 * (1 - batch.mouth), False: batch.target + 0.02}
+    monkeypatch.setattr(recipe, "reenact", lambda model, batch, encoded=True: drawn[encoded])
+    drawn[True] += 0.002 * batch.mouth
     measured = recipe.validate(MotionAE(RUN.model).eval(), batch)
-    error = (batch.source - batch.target).div(2).square().mean()
-    assert measured["psnr_copy"] == pytest.approx(-10 * float(error.log10()), abs=1e-4)
+    share = float(batch.mouth.mean())
+    assert measured["psnr"] == pytest.approx(20 - 10 * np.log10(1 - share), abs=1e-2)
+    assert (measured["mouth"], measured["mouth_told"]) == pytest.approx((60, 40), abs=1e-2)
+    error = (batch.source - batch.target).div(2).square()
+    assert measured["psnr_copy"] == pytest.approx(-10 * float(error.mean().log10()), abs=1e-4)
+    inside = float((error * batch.mouth).mean()) / share
+    assert measured["mouth_copy"] == pytest.approx(-10 * np.log10(inside), abs=1e-4)
+
+
+def test_glimpses_are_jittered_and_the_flow_fades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[recipe.Batch, float, bool]] = []
+
+    def losses(
+        modules: torch.nn.Module, batch: recipe.Batch, run: object, flow: float, coarse: bool
+    ) -> tuple:
+        seen.append((batch, flow, coarse))
+        return 0 * next(modules.parameters()).sum(), {"flow": torch.tensor(flow)}
+
+    monkeypatch.setattr(recipe, "losses", losses)
+    RECIPES["motion_ae"](tmp_path, tiny("motion_ae", "validate_every=9", "weights.flow_fade=0.75"))
+    jitter = torch.cat([batch.glances - batch.centres for batch, *_ in seen])
+    assert 0.02 < float(jitter.std()) < 0.04
+    assert [flow for _, flow, _ in seen] == pytest.approx([16, 16 * 2 / 3, 16 / 3, 1.6])
+    assert [coarse for *_, coarse in seen] == [True, True, False, False]
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["flow"] for row in rows] == [1] * 4, "the log has the unweighted error"
 
 
 def test_surfaces_and_centres_of_the_sources_come_first() -> None:

@@ -10,7 +10,8 @@ from heads.dit import DiT, Fixed, TwoDiTHeads, sinusoid
 from heads.flow import DROP_CONTEXT, DROP_HIDDEN, Draws, logit_normal, on_path, velocity_target
 from heads.head import Condition
 from heads.layers import ffn_width
-from heads.solver import Sampling, schedule
+from heads.sampling import Sampling
+from heads.solver import schedule
 from heads.streams import Streams
 from parity.harness import Fixture, fixtures
 

@@ -43,6 +43,9 @@ def test_talker_keys_and_shapes() -> None:
         model = TalkerModel(TalkerConfig.base())
     stats = {key for key in model.state_dict() if key.startswith("stats.")}
     check(model, "talker", talker.native_key, unused={talker.TIED}, extra=stats)
+    published = json.loads((MANIFESTS / "talker.json").read_text())
+    config = talker.infer_config({key: tuple(row["shape"]) for key, row in published.items()})
+    assert config == TalkerConfig.base()
 
 
 def test_speaker_encoder_keys_and_shapes() -> None:

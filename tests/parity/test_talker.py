@@ -13,7 +13,7 @@ from torch import nn
 from heads.config import TwoDiTHeadsConfig
 from heads.flow import DROP_CONTEXT, DROP_HIDDEN, Draws, logit_normal
 from heads.layers import ffn_width
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from parity.harness import MANIFESTS, Fixture, fixtures
 from talker.generation.request import Noise, TokenRequest

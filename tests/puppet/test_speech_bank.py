@@ -156,6 +156,15 @@ def test_bank_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.M
         Corpus(bank=tmp_path)
 
 
+def test_key_depends_on_the_readings_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech_bank, "_READ", 20)
+    compute = speech_bank.key.__wrapped__
+    before = compute()
+    assert compute() == before
+    monkeypatch.setattr(speech_bank, "tokens_of", lambda text: tokens_of(text.replace("the", "a")))
+    assert compute() != before
+
+
 def test_missing_and_damaged_banks_name_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"run python -m puppet\.teacher"):
         Corpus(bank=tmp_path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 
 from audio_vae.config import ConvolutionalConfig
 from recipes.configs.override import names, override
 from recipes.configs.talker import PRESETS, paper, puppet, release, tiny
-from recipes.plan import forward_flops, memory_per_rank, parameters, plan
+from recipes.plan import forward_flops, main, memory_per_rank, parameters, plan
 from talker.model.model import TalkerModel
 
 
@@ -113,3 +114,34 @@ def test_plan_counts_parameters_memory_and_flops() -> None:
     assert four == 5_000 + 4_000
     once = forward_flops(config, 1, 20, 10, {"audio": 5, "motion": 5})
     assert forward_flops(config, 2, 20, 20, {"audio": 10, "motion": 10}) == 2 * once
+
+
+RECORDED_PLAN = [
+    "backbone 596.05 M parameters",
+    "task_embedding 0.00 M parameters",
+    "patch_encoders 102.84 M parameters",
+    "heads 212.36 M parameters",
+    "stop_head 1.05 M parameters",
+    "motion_pad_emb 0.00 M parameters",
+    "all 912.30 M",
+    "",
+    "GiB on each of 8 rank(s), without activations:",
+    "ZeRO-0 16.99 (weights 3.40, gradients 3.40, optimiser 6.80, average 3.40)",
+    "ZeRO-1 11.47 (weights 3.40, gradients 3.40, optimiser 0.85, masters 0.42, average 3.40) <- this config",
+    "ZeRO-2 8.50 (weights 3.40, gradients 0.42, optimiser 0.85, masters 0.42, average 3.40)",
+    "ZeRO-3 5.52 (weights 0.42, gradients 0.42, optimiser 0.85, masters 0.42, average 3.40)",
+    "activations of 16 clips of 10 s in one pass: about 15.53 GiB",
+    "",
+    "a step: 256 clips in 2 passes a rank, 47,104 tokens, 468.8 TFLOP",
+    "100,000 steps: 4.71 G tokens, 71,111 hours of clips, 46.9 EFLOP",
+]
+
+
+def test_plan_of_the_release_is_as_recorded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--ranks 8 --seconds 10 --text 120 --set steps=100000"
+    monkeypatch.setattr(sys, "argv", ["plan", "release", *options.split()])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()) for line in lines] == RECORDED_PLAN

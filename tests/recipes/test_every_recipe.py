@@ -29,10 +29,23 @@ LAUNCHERS = (
     ("torchrun", "--standalone", "--nproc-per-node=2", "-m", "--"),
     ("python", "-m"),
 )
-# Every recipe with its tiny preset, and the speaker with its other loss. All frames of a tone are alike, so a
-# ReLU whose input rounds to the other side of 0 changes the gradient of all of them; at this scale none does.
+SETTINGS = {
+    "audio_vae": ("frames=8",),
+    "audio_vae_adversarial": ("frames=8", "judged=6"),
+    "motion_ae": (
+        "heldout=2",
+        "weights.gradient=0.9",
+        "weights.code=0.8",
+        "weights.where=1.2",
+        "weights.flow=20000",
+    ),
+    "talker": ("weights.audio=0.9", "weights.motion=0.8"),
+}
+# Every recipe with its tiny preset, with fewer frames and weights of losses that are not 1, and the speaker
+# with its other loss. All frames of a tone are alike, so a ReLU whose input rounds to the other side of 0
+# changes the gradient of all of them; at this scale none does.
 FORMS = [
-    *(pytest.param(name, (), id=name) for name in RECIPES),
+    *(pytest.param(name, SETTINGS.get(name, ()), id=name) for name in RECIPES),
     pytest.param("speaker", ("loss=margin", "scale=5"), id="speaker-margin"),
 ]
 ZERO_FORMS = [
@@ -40,6 +53,8 @@ ZERO_FORMS = [
     for name in ("audio_vae", "speaker")
     for stage in (2, 3)
 ]
+SHORT = ("steps=2", "validate_every=2", "optim.clip=0.7", "optim.ema=0.05")
+MEASURES = {"speaker": "separation", "recogniser": "error_rate"}  # other names than validate
 MEASURED = ("minutes", "samples_s", "memory_gib")
 VARYING = (*MEASURED, "heldout_phonemes", "per_unseen")  # counts of few phonemes differ between processors
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -90,10 +105,19 @@ def check_export(name: str, run: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize(("name", "settings"), FORMS)
 def test_terminated_run_resumes_to_the_bit_and_exports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, settings: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    name: str,
+    settings: tuple[str, ...],
 ) -> None:
-    run, train, cut = tiny(name, "steps=2", *settings), RECIPES[name], tmp_path / "cut"
+    run, train, cut = tiny(name, *SHORT, *settings), RECIPES[name], tmp_path / "cut"
+    recipe, measure = importlib.import_module(f"recipes.train_{name}"), MEASURES.get(name, "validate")
+    measured, original = [], getattr(recipe, measure)
+    monkeypatch.setattr(recipe, measure, lambda net, *given: measured.append(net) or original(net, *given))
     whole = train(tmp_path / "whole", run)
+    assert measured == [whole.ema_module], "the averaged weights are measured"
+    assert not any(part.training for part in measured[0].modules())
     with monkeypatch.context() as patched:
         terminate_after(1, patched)
         with pytest.raises(Interrupted):
@@ -101,10 +125,14 @@ def test_terminated_run_resumes_to_the_bit_and_exports(
     resumed = train(cut, run)
     assert whole.step_count == resumed.step_count == 2
     assert whole.skipped == 0
+    factor, group = getattr(run, "factor", run.optim.factor(2)), whole.optimiser.param_groups[0]
+    assert [whole.schedule(step) for step in range(2)] == [factor(step) for step in range(2)]
+    assert (whole.backend.clip, whole.average.decay) == (run.optim.clip, run.optim.ema)
+    assert (group["betas"], group["weight_decay"]) == (run.optim.betas, run.optim.decay)
     for ours, theirs in ((resumed.module, whole.module), (resumed.ema_module, whole.ema_module)):
         assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
     assert read_config(cut, type(run), None) == run
-    check_log(cut, "-".join((name, *settings)))
+    check_log(cut, request.node.callspec.id)
     check_export(name, cut, tmp_path / "exported")
 
 

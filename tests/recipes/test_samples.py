@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,13 +14,14 @@ from prepared_data import sample, write_prepared
 from tiny_checkpoint import write_checkpoint
 
 from heads.config import TwoDiTHeadsConfig
-from recipes import ranks
+from recipes import ranks, samples
 from recipes.configs.talker import Batch, tiny
 from recipes.data.prepared import Prepared
 from recipes.samples import samples_for, task_means
 from recipes.train_talker import Data, build, train
-from talker.checkpoint import PUPPET
+from talker.clock import HOP
 from talker.media.readers import read_audio, read_frames
+from talker.shipped import PUPPET
 
 NARROW = dataclasses.replace(tiny().model, heads=TwoDiTHeadsConfig.tiny())  # widths of the tiny autoencoders
 RUN = dataclasses.replace(
@@ -76,15 +78,23 @@ def test_error_in_samples_is_printed_and_training_continues(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def missing(*_: object) -> None:
+    threads, given = torch.get_num_threads(), []
+
+    def missing(*arguments: object) -> None:
+        given.append(arguments[3:])
+        torch.set_num_threads(threads + 1)
+        torch.rand(3)
         raise ImportError("No module named 'numba'")
 
     monkeypatch.setattr("recipes.samples.perform_clip", missing)
-    ended, _ = trained(tmp_path / "failing", prepared, codecs)
+    ended = trained(tmp_path / "failing", prepared, codecs)
     printed = [line for line in capsys.readouterr().out.splitlines() if "no samples" in line]
     assert len(printed) == 1
     assert "No module named 'numba'" in printed[0]
-    assert torch.equal(ended, trained(tmp_path / "without", prepared)[0])
+    assert given == [(["t2av", "tts", "a2v", "v2a"], RUN.seed, RUN.sampling)]
+    assert torch.get_num_threads() == threads
+    without = trained(tmp_path / "without", prepared)
+    assert all(torch.equal(one, other) for one, other in zip(ended, without, strict=True))
 
 
 def test_run_without_samples_prints_why(
@@ -112,3 +122,48 @@ def test_means_pool_edits_and_leave_out_missing_measures() -> None:
     found = task_means(rows)
     assert found == pytest.approx({"t2av_per": 6 / 40, "t2av_offset": 2.0, "t2av_confidence": 0.4})
     assert not any(math.isnan(value) for value in found.values())
+
+
+def test_only_clips_of_the_default_codecs_are_measured(
+    codecs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = build(RUN, Path()).ema_module, [{"task": "tts", "edits": 1, "phonemes": 4}]
+    monkeypatch.setattr(samples.Samples, "_generate", lambda *_: rows)
+    for default, expected in ((PUPPET, {}), (codecs, {"tts_per": 0.25})):
+        monkeypatch.setattr(samples, "PUPPET", default)
+        made = samples_for(model, RUN, codecs, None)
+        assert made is not None
+        assert made(RUN, tmp_path) == expected
+
+
+def test_decoded_clips_have_a_text_and_two_to_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sound of this system has the value of the audio latents, its pictures that of the motion."""
+    frames = [49, 50, 251, 250, 60]
+    held = SimpleNamespace(
+        frames=frames,
+        ids=lambda clip: [1] if clip != 4 else [],
+        text=lambda clip: f"words {clip}",
+        of=lambda name, clip: torch.full((frames[clip], 2), clip + 10 * (name == "motion")),
+    )
+    system = SimpleNamespace(
+        patch_frames=4,
+        resolution=32,
+        decode=lambda audio: (x[:, 0].repeat_interleave(HOP).float().numpy() for x in audio),
+        render=lambda motion, face: (x[:, 0, None, None, None].expand(-1, 8, 8, 3).numpy() for x in motion),
+    )
+    talker = SimpleNamespace(system=system, portrait=lambda path: SimpleNamespace(source=None))
+    monkeypatch.setattr(
+        samples, "recogniser", lambda: SimpleNamespace(transcribe=lambda pcm: [str(len(pcm))])
+    )
+    found = list(samples.decoded_clips(talker, held))  # type: ignore[arg-type]
+    assert [(case.name, case.text) for case, _ in found] == [("0001", "words 1"), ("0003", "words 3")]
+    for (case, pictures), clip in zip(found, (1, 3), strict=True):
+        count = frames[clip] // 4 * 4
+        assert (len(case.pcm), len(pictures)) == (count * HOP, count)
+        assert case.phonemes == [str(count * HOP)]
+        assert (case.pcm == clip).all()
+        assert (pictures == clip + 10).all()
+        assert (case.prompt.equal(case.pcm), case.portrait.shape) == (True, (32, 32, 3))
+    held.ids = lambda clip: []
+    with pytest.raises(ValueError, match="no held-out clip of 2 to 10 s has a text"):
+        next(samples.decoded_clips(talker, held))  # type: ignore[arg-type]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_recipes import RECIPES, speech, tiny
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.losses import SpectralLoss
-from recipes import ranks
-from recipes.train_audio_vae import averaged, build, crop_generators, crops, normal_like
+from audio_vae.model import AudioVAE
+from recipes import ranks, train_audio_vae, train_audio_vae_adversarial
+from recipes.train_audio_vae import averaged, build, crop_generators, crops, normal_like, validate
 
 RUN = tiny("audio_vae", "steps=2")
 train = RECIPES["audio_vae"]
@@ -27,7 +30,7 @@ def test_convolutional_network_trains_and_its_weight_norms_are_folded(tmp_path: 
         torch.testing.assert_close(averaged(tmp_path).eval().encode(pcm), model.encode(pcm))
 
 
-def test_decoder_refinement_keeps_the_latents(tmp_path: Path) -> None:
+def test_decoder_refinement_keeps_the_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path / "first", RUN)
     before = averaged(tmp_path / "first").eval()
     after = train(tmp_path / "second", RUN, encoder_from=tmp_path / "first").module.eval()
@@ -36,6 +39,16 @@ def test_decoder_refinement_keeps_the_latents(tmp_path: Path) -> None:
         latents = before.encode(pcm)
         assert torch.equal(latents, after.encode(pcm))
         assert not torch.equal(before.decode(latents), after.decode(latents))
+    strengths: list[float] = []
+    monkeypatch.setattr(
+        train_audio_vae,
+        "latent_noise",
+        lambda mean, strength, _: strengths.append(strength) or mean * torch.nan,
+    )
+    run = dataclasses.replace(RUN, steps=1)
+    noisy = train(tmp_path / "noisy", run, encoder_from=tmp_path / "first")
+    assert strengths == [RUN.latent_noise]
+    assert noisy.skipped == 1, "the noise reaches the decoder"
 
 
 def test_ranks_draw_together_what_one_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +69,39 @@ def first_loss(size: int, rank: int, monkeypatch: pytest.MonkeyPatch | None = No
     mean, log_std = model.posterior(pcm)
     decoded = model.decode(mean + log_std.exp() * normal_like(mean, each))
     return float(SpectralLoss(model.sample_rate, model.hop)(decoded, pcm))
+
+
+@pytest.mark.parametrize("recipe", [train_audio_vae, train_audio_vae_adversarial])
+def test_exported_network_has_no_weight_norms(
+    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AudioVAEConfig.tiny_convolutional()
+    trained = build(config, None, seed=1).state_dict()
+    monkeypatch.setattr(recipe, "read_model_config", lambda *_: config)
+    monkeypatch.setattr(recipe, "averaged_weights", lambda *_: trained)
+    found, plain = recipe.averaged(tmp_path).state_dict(), AudioVAE(config).state_dict()
+    assert found.keys() == plain.keys() != trained.keys()
+
+
+def test_held_out_phonemes_are_those_of_the_original_and_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, heldout = build(RUN.model, None), torch.stack(speech(2))[:, :9600] / 32767
+    heard = lambda pcm: list("abcd" if any(torch.equal(pcm, row) for row in heldout) else "abc")  # noqa: E731
+    monkeypatch.setattr(train_audio_vae, "recogniser", lambda: SimpleNamespace(transcribe=heard))
+    found = validate(model, SpectralLoss(model.sample_rate, model.hop), heldout)
+    assert found["heldout_phonemes"] == 0.25
+
+
+def test_clips_that_are_idle_or_short_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [100, 99, 101, 300, 100]
+    corpus = [
+        SimpleNamespace(pcm=np.full(size, size / 1000, np.float32), idle=index == 3)
+        for index, size in enumerate(sizes)
+    ]
+    corpora = {("heldout", "a"): SimpleNamespace(clip=corpus.__getitem__)}
+    corpora["train", "a"] = SimpleNamespace(clip=corpus[2:].__getitem__)
+    monkeypatch.setattr(train_audio_vae, "corpus", lambda split, bank: corpora[split, bank])
+    run = SimpleNamespace(bank="a", clips=1, heldout=3, frames=10, model=SimpleNamespace(hop=10))
+    (first,), found = train_audio_vae.spoken_clips(run)
+    assert len(first) == 101
+    assert [(len(clip), int(clip[0])) for clip in found] == [(100, 3276), (101, 3309), (100, 3276)]
+    assert {clip.dtype for clip in found} == {torch.int16}

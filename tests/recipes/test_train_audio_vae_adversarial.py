@@ -31,11 +31,19 @@ def test_autoencoder_and_discriminators_learn(tmp_path: Path, model: AudioVAECon
     assert all(key.startswith("vae.whisper.") for key in unchanged)
 
 
-def test_frozen_encoder_keeps_its_latents(tmp_path: Path) -> None:
+def test_frozen_encoder_keeps_its_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder learns from latents with noise, here of 100."""
     RECIPES["audio_vae"](tmp_path / "first", tiny("audio_vae", "steps=1"))
     before = plain.build(RUN.model, tmp_path / "first")
     clips = speech(4), speech(2)
-    recipe.train(tmp_path / "second", RUN, plain.build(RUN.model, tmp_path / "first"), clips)
+    model, strengths, read = plain.build(RUN.model, tmp_path / "first"), list[float](), list[torch.Tensor]()
+    model.bottleneck.expand.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    monkeypatch.setattr(
+        recipe, "latent_noise", lambda mean, strength, _: strengths.append(strength) or mean * 0 + 100
+    )
+    recipe.train(tmp_path / "second", RUN, model, clips)
+    assert strengths == [RUN.latent_noise]
+    assert read[0].mean() > 50
     after = recipe.averaged(tmp_path / "second").eval()
     pcm = speech(1)[0][None] / 32767
     with torch.no_grad():

@@ -14,7 +14,15 @@ from tiny_recipes import RECIPES, tiny, write_bank
 from audio_vae.source_filter_losses import LevelLoss
 from recipes.data.world import FLOOR, STEP, WorldBank
 from recipes.draws import generator
-from recipes.train_audio_vae_source_filter import ADVERSARY, REGRESSION, SPECTRA, Networks, crops, regress
+from recipes.train_audio_vae_source_filter import (
+    ADVERSARY,
+    REGRESSION,
+    SPECTRA,
+    Networks,
+    crops,
+    optimiser_of,
+    regress,
+)
 
 RUN = tiny("audio_vae_source_filter")
 
@@ -40,6 +48,17 @@ def test_stages_begin_at_their_shares_and_each_ends_with_a_low_rate() -> None:
         assert inside[0] < 0.02 * rate
     with pytest.raises(ValueError, match="in this order"):
         dataclasses.replace(RUN, spectra_from=0.9, adversary_from=0.6)
+
+
+def test_discriminators_have_their_own_rate_in_the_stage_that_trains_them() -> None:
+    networks = Networks(RUN)
+    vae, discriminator = optimiser_of(networks, RUN).param_groups
+    assert (vae["lr"], vae["betas"]) == (RUN.optim.lr, RUN.optim.betas)
+    assert discriminator["lr"] * RUN.rates[ADVERSARY] == pytest.approx(RUN.discriminator_lr)
+    assert discriminator["betas"] == (0.8, 0.99)
+    assert vae["weight_decay"] == discriminator["weight_decay"] == RUN.optim.decay
+    sizes = [sum(map(torch.numel, group["params"])) for group in (vae, discriminator)]
+    assert sizes == [sum(map(torch.numel, networks[name].parameters())) for name in ("vae", "discriminator")]
 
 
 def test_crops_hold_what_was_measured_in_them_at_the_same_gain(bank: WorldBank) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tiny_recipes import Noise
 
+from evaluation.speech import Recogniser, RecogniserConfig
 from recipes import ranks, train_recogniser
+from recipes.data.speech import Spoken
 
 
 def test_recogniser_keeps_its_symbols(tmp_path: Path) -> None:
@@ -45,3 +48,34 @@ def test_ranks_share_every_phoneme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [len(share.sizes) for share in shares] == [1, 1, 0, 0]
     assert torch.cat([share.targets for share in shares]).equal(whole.targets)
     assert torch.cat([share.pcm for share in shares]).equal(whole.pcm)
+
+
+def test_labels_are_phones_without_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speech, pcm = Noise(), np.full(3, 0.5, np.float32)
+    monkeypatch.setattr(speech, "read", lambda index: Spoken(pcm, ["ˈaː", "_", "t"], 0))
+    sounds = train_recogniser.prepare(tmp_path, speech, 2)
+    assert sounds.labels == [["a", "t"]] * 2
+    assert sounds.pcm.tolist() == [16384] * 6
+
+
+def test_error_rate_is_that_of_the_first_clips() -> None:
+    labels = [["a", "b"], ["a"], ["c"] * 5]
+    sounds = train_recogniser.Sounds(np.arange(6, dtype=np.int16) * 1000, np.array([0, 1, 3, 6]), labels)
+    model = SimpleNamespace(transcribe=lambda pcm: ["a", "x", "c"][: len(pcm)])
+    assert train_recogniser.error_rate(model, sounds, 2) == 2 / 3  # type: ignore[arg-type]
+    assert train_recogniser.error_rate(model, sounds, 9) == (2 + 4) / 8  # type: ignore[arg-type]
+
+
+def test_clip_too_short_for_its_phonemes_does_not_change_the_loss() -> None:
+    """The loss of the others is divided by the given number of phonemes."""
+    torch.manual_seed(0)
+    model = Recogniser(RecogniserConfig.tiny(("a", "t")))
+    pcm = 0.1 * torch.randn(2, 4800)
+    both = train_recogniser.Batch(
+        pcm, torch.tensor([4800, 480]), torch.tensor([1, 2] * 11), torch.tensor([2, 20])
+    )
+    one = train_recogniser.Batch(pcm[:1], both.samples[:1], both.targets[:2], both.sizes[:1])
+    loss = train_recogniser.loss_of(model, one, 2)
+    assert torch.isfinite(loss)
+    torch.testing.assert_close(train_recogniser.loss_of(model, both, 1), 2 * loss)
+    assert train_recogniser.loss_of(model, one, 0) == train_recogniser.loss_of(model, one, 1)

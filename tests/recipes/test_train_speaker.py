@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_recipes import hum, tiny
 from torch.nn import functional as F
 
+from recipes import train_speaker
+from recipes.data.speech import Spoken
 from recipes.train_speaker import add_margin, draw, equal_error_rate, margin_loss, pair_loss
 from talker.clock import SAMPLE_RATE
 
@@ -74,3 +78,20 @@ def test_gradients_are_finite_at_angles_zero_and_pi(sign: int):
     margin_loss(rows, torch.arange(5), VOICES).backward()
     assert rows.grad is not None
     assert rows.grad.isfinite().all()
+
+
+def test_prepared_utterances_are_short_and_voices_are_numbered(tmp_path, monkeypatch):
+    """Utterance i is the number i / 1000, i + 1 samples of it; its voice is 30 + i % 3."""
+    monkeypatch.setattr(train_speaker, "LONGEST", 5)
+    spoken = SimpleNamespace(
+        name="numbers",
+        of_each_voice=lambda count: list(range(3 * count)),
+        read=lambda i: Spoken(np.full(i + 1, i / 1000, np.float32), [], 30 + i % 3),
+    )
+    sounds = train_speaker.prepare(tmp_path, spoken, 2)
+    assert sounds.labels.tolist() == [0, 1, 2] * 2
+    assert np.diff(sounds.starts).tolist() == [1, 2, 3, 4, 5, 5]
+    assert sounds.pcm[sounds.starts[:-1]].tolist() == [0, 33, 66, 98, 131, 164]
+    assert sounds.voices == 3
+    crop = sounds.crop(3, 6, 1.0)
+    assert crop.tolist() == pytest.approx([98 / 32768] * 6), "a short utterance is repeated"

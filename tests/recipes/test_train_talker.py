@@ -129,6 +129,14 @@ def test_ranks_draw_together_what_one_process_draws(data, monkeypatch):
             assert torch.equal(fed, whole.fed[name][rank::2, :wide])
 
 
+def test_first_steps_draw_speech_alone_if_the_mix_says_so(data):
+    run = dataclasses.replace(tiny(), steps=10, mix=dataclasses.replace(tiny().mix, speech_first=0.5))
+    stats = build(run, Path()).module.stats
+    clips = next(clips for clips in data.from_step(0, 8) if all(map(data.held.ids, clips)))
+    batches = [draw(data, step, clips, run, stats)[0][0] for step in (0, 4, 5, 9)]
+    assert [bool(batch.predicted["motion"].any()) for batch in batches] == [False, False, True, True]
+
+
 def test_every_parameter_has_a_gradient_from_a_mixed_batch(data):
     for run in (tiny(), dataclasses.replace(tiny(), recompute=True)):
         without = [name for name, gradient in gradients(run, data).items() if not gradient.abs().sum() > 0]
@@ -144,10 +152,15 @@ def test_speech_alone_has_gradients_of_zero_in_the_motion_head(data):
     assert not moving
 
 
-def test_weights_stay_float32_under_bfloat16(tmp_path, data):
+def test_weights_stay_float32_under_bfloat16(tmp_path, data, monkeypatch):
+    flops = []
+    monkeypatch.setattr(Engine, "meter", lambda self, samples, count: flops.append(count) or {})
     run = dataclasses.replace(FEW, precision="bfloat16", recompute=True)
-    weights = train_to(tmp_path, data, 2, run).module.state_dict()
-    assert all(value.dtype == torch.float32 for value in weights.values())
+    engine = train_to(tmp_path, data, 2, run)
+    assert engine.module.backbone.recompute
+    assert 0 < flops[1] < 1.5 * flops[0], "each line of the log has the speed of its own steps"
+    assert engine.backend.autocast._enabled
+    assert all(value.dtype == torch.float32 for value in engine.module.state_dict().values())
 
 
 def test_clips_of_other_widths_are_an_error(data):

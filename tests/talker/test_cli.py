@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,12 +19,19 @@ import numpy as np
 import pytest
 from media_files import write_video
 from PIL import Image
+from takes import errors
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
-from heads.solver import Sampling
-from talker import Talker, doctor
-from talker.cli import _name_of, _uses_own_files, main
+from heads.sampling import Sampling
+from talker import Talker, UserError, cli, doctor
+from talker.cli import DEMO, INTERRUPTED, SYNTHETIC, _name_of, _uses_own_files, main
+from talker.clips import transcript
+from talker.clips.clip import Clip
+from talker.clock import HOP
+from talker.media.encoders import VideoWriter
+from talker.media.provenance import generated_tags
 from talker.model.defaults import StopRule
+from talker.shipped import model_folder, shipped, shipped_names
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +105,7 @@ def test_unusual_files_are_read(folder: Path, tmp_path: Path, capsys) -> None:
         assert say(folder, *arguments, out=tmp_path / "ö ut.mp4") == 0, capsys.readouterr().err
 
 
+LOADING = "talker: loading the model\n"
 WRONG = [
     ((), {"text": ""}, "empty"),
     ((), {"text": " \n"}, "empty"),
@@ -116,6 +125,7 @@ WRONG = [
     (("--temperature", "nan"), {}, "--temperature"),
     (("--model", "nowhere"), {}, "shipped models"),
     (("--model", "empty"), {}, "missing"),
+    (("--voice", "long.wav", "--voice-text", "abc"), {}, "too short for 5.9 s"),
 ]
 
 
@@ -126,6 +136,7 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     (folder / "empty").mkdir(exist_ok=True)
     Image.new("RGB", (200, 200), "green").save(folder / "green.png")
     write_voice(folder / "blip.wav", 0.05)
+    write_voice(folder / "long.wav", 6.0)
     write_voice(folder / "silence.wav", 0.0)
     data = bytearray(write_voice(folder / "silence.wav").read_bytes())
     (folder / "silence.wav").write_bytes(data[:44] + bytes(len(data) - 44))
@@ -137,7 +148,7 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     assert say(folder, *more, **text, out=tmp_path / "out.mp4") == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.count("\n") == 1
+    assert len(errors(printed.err)) == 1
     assert words.split("|")[0] in printed.err or words.split("|")[-1] in printed.err
     assert list(tmp_path.iterdir()) == []
 
@@ -197,6 +208,12 @@ def test_force_reads_a_text_of_another_language(folder: Path, tmp_path: Path, ca
         (["say", "---", "-o", "a.mp4"], "talker say --help"),
         (["say", "Hi.", "--seed", "x"], "talker say --help"),
         (["animate", "a.wav", "--portrat", "p"], "did you mean --portrait?; run `talker animate --help`"),
+        (["say", "Hi.", "--frobnicate"], "unknown argument --frobnicate; run"),
+        (["say", "Hi", "there"], "put the text in quotes"),
+        (["dub", "a.mp4", "Hi", "there"], "put the text in quotes"),
+        (["animate", "a.wav", "b.wav"], "unknown argument b.wav; run"),
+        (["say", "--", "-5 degrees", "--show-text"], "--show-text stands after --"),
+        (["-v"], "did you mean --version?"),
     ],
 )
 def test_an_invalid_command_line_prints_one_line(capsys, arguments: list[str], hint: str) -> None:
@@ -249,7 +266,7 @@ def test_video_is_written_to_other_containers(folder: Path, tmp_path: Path, exte
         assert len(container.streams.audio) == (extension != ".gif")
 
 
-def test_the_warning_about_synthetic_people_needs_a_file_of_the_user(folder: Path) -> None:
+def test_the_warning_about_synthetic_people_needs_a_file_of_the_user(folder: Path, tmp_path: Path) -> None:
     def options(command: str, portrait: str | None = None, voice: str | None = None) -> argparse.Namespace:
         return argparse.Namespace(command=command, portrait=portrait, voice=voice)
 
@@ -257,7 +274,13 @@ def test_the_warning_about_synthetic_people_needs_a_file_of_the_user(folder: Pat
     assert not _uses_own_files(options("say", "ada", "ben"))
     assert _uses_own_files(options("say", str(folder / "face.png")))
     assert _uses_own_files(options("say", "ada", str(folder / "voice.wav")))
-    assert _uses_own_files(options("dub"))
+    frames = [np.zeros((64, 64, 3), np.uint8)] * 3
+    for name, tags in {"own": None, "made": generated_tags("a", "generated from the portrait p")}.items():
+        with VideoWriter(tmp_path / f"{name}.mp4", 64, tags) as writer:
+            writer.write(np.zeros(3 * HOP, np.float32), np.stack(frames))
+        assert _uses_own_files(options("say", voice=str(tmp_path / f"{name}.mp4"))) == (name == "own")
+        video = argparse.Namespace(command="dub", video=str(tmp_path / f"{name}.mp4"), voice="ADA")
+        assert _uses_own_files(video) == (name == "own")
 
 
 def test_a_reader_of_the_output_that_leaves_is_no_error() -> None:
@@ -313,6 +336,39 @@ def test_errors_of_the_system_say_what_to_do(
     assert advice in capsys.readouterr().err
 
 
+def test_doctor_names_every_problem_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Talker:
+        raise UserError("the folder is gone")
+
+    monkeypatch.setattr(doctor, "FREE_DISK", 1 << 60)
+    monkeypatch.setattr(doctor, "FREE_MEMORY", 1 << 60)
+    monkeypatch.setattr(doctor, "ENCODERS", ("gif", "libnothing"))
+    monkeypatch.setattr(Talker, "from_pretrained", broken)
+    report, found = doctor.report, doctor.report()
+    lines = "\n".join(found.lines)
+    assert "  encoders: gif\n" in lines
+    assert "  puppet cannot be loaded: the folder is gone\n" in lines
+    wanted = ["free some disk space", "close other programs", "install the registry's wheel of av: it lacks"]
+    for problem, words in zip(found.problems, [*wanted, "restore talker/assets/puppet"], strict=True):
+        assert problem.startswith(words)
+        assert f"  {problem}" in lines
+    assert "libnothing" in found.problems[2]
+    monkeypatch.setattr(doctor, "report", lambda: found)
+    assert main(["doctor"]) == 1
+    monkeypatch.setattr(doctor, "report", report)
+    monkeypatch.setattr("talker.shipped.shipped_models", lambda: [])
+    assert doctor.report().problems[-1] == "no model is shipped: clone the repository again"
+
+
+def test_info_without_measures_says_so(capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("talker.shipped.VOICE_MEASURES", tmp_path / "none.json")
+    assert main(["info"]) == 0
+    first, *others = shipped_names("voices")
+    printed = capsys.readouterr().out
+    assert f"  {first}: not measured (default)\n" in printed
+    assert f"  {others[0]}: not measured\n" in printed
+
+
 def test_info_lists_models_portraits_and_voices(capsys) -> None:
     assert main(["info"]) == 0
     printed = capsys.readouterr().out
@@ -323,10 +379,10 @@ def test_info_lists_models_portraits_and_voices(capsys) -> None:
 def test_weights_is_a_deprecated_name_of_model(folder: Path, tmp_path: Path, capsys) -> None:
     speech = ["say", "Hi.", "--audio-only", "--steps", "1", "--voice", str(folder / "voice.wav"), "--json"]
     assert main([*speech, "--model", str(folder), "-o", str(tmp_path / "a.wav")]) == 0
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == LOADING
     assert main([*speech, "--weights", str(folder), "-o", str(tmp_path / "b.wav")]) == 0
     printed = capsys.readouterr()
-    assert printed.err == "talker: --weights is deprecated and will be removed: use --model\n"
+    assert printed.err == "talker: --weights is deprecated and will be removed: use --model\n" + LOADING
     assert printed.out.count("\n") == 1
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
     both = ["--weights", str(folder), "--model", str(folder)]
@@ -378,10 +434,68 @@ def test_values_out_of_range_are_refused(folder: Path, tmp_path: Path, capsys) -
     assert "the text of the voice's recording is too long" in capsys.readouterr().err
 
 
-def test_the_model_imports_no_media_library_and_the_command_imports_no_torch() -> None:
-    code = """if True:
-        import sys, talker, talker.cli
+def test_wrong_calls_are_refused_before_torch_is_imported(folder: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [np.zeros((64, 64, 3), np.uint8)] * 5)
+    picture = str(tmp_path / "face.png")
+    Image.new("RGB", (64, 64)).save(picture)
+    calls = [
+        ["say", "Hi.", "--portrait", "nobody"],
+        ["say", "Hi.", "--voice", "nobody"],
+        ["say", "Hi.", "--model", "nowhere"],
+        ["say", "Hi.", "--voice", picture],
+        ["say", "Hi.", "--portrait", str(tmp_path / "v.mp4")],
+        ["say", "Hi.", "--guidance", "nan"],
+        ["say", "Hi.", "--temperature", "9"],
+        ["say", "Hi.", "-o", str(tmp_path / "none" / "out.mp4")],
+        ["say", "Hi.", "-o", str(tmp_path / "out.avi")],
+        ["say", "Hi.", "--voice-text", "So."],
+        ["say", "Je ne parle pas anglais."],
+        ["say", "https://example.org/text.txt"],
+        ["say", "Hi.", "--portrait", "https://example.org/face.png"],
+        ["demo", "-o", "a.txt"],
+        ["animate", "nofile.wav"],
+        ["animate", picture],
+        ["animate", str(folder / "voice.wav"), "--transcribe", "no-such-model"],
+        ["animate", "https://example.org/a.wav"],
+        ["dub", str(tmp_path / "v.mp4")],
+        ["dub", picture, "Hi."],
+        ["dub", "https://example.org/a.mp4", "Hi."],
+        ["dub", str(tmp_path / "v.mp4"), "Hi.", "-o", "out.gif"],
+    ]
+    code = f"""if True:
+        import sys
+        from talker.cli import main
+        for call in {calls!r}:
+            assert main(call) == 2, call
+            assert "torch" not in sys.modules, call
+        assert main(["info"]) == main(["say", "Hi.", "--show-text"]) == 0
         assert "torch" not in sys.modules
+    """
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(calls), done.stderr
+    assert done.stderr.count("download") == 4
+
+
+def test_names_of_shipped_files_in_capitals_are_known() -> None:
+    assert shipped("portraits", "ADA") == shipped("portraits", "ada")
+    assert shipped("voices", "Frank") == shipped("voices", "frank")
+    assert model_folder("Puppet") == model_folder(None)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_output_to_a_full_disk_is_an_error_of_one_line() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for arguments in (["say", "Hi.", "--show-text"], ["--help"]):
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "talker", *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+        assert (done.returncode, done.stderr.count("\n"), "Errno" in done.stderr) == (2, 1, False)
+
+
+def test_the_model_imports_no_media_library() -> None:
+    code = """if True:
+        import sys
         import talker.model.model
         assert "av" not in sys.modules and "PIL" not in sys.modules
     """
@@ -421,3 +535,61 @@ def test_output_may_not_replace_the_input_recording(tmp_path: Path, capsys, comm
     assert main([*arguments[command], "--model", str(tmp_path / "none"), "-o", str(recording)]) == 2
     assert "is the input recording" in capsys.readouterr().err
     assert recording.read_bytes() == before
+
+
+def test_options_reach_the_clip(
+    folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options that `test_each_option_is_an_argument_of_say` does not cover, and the defaults of the demo."""
+    saved: list[tuple[Clip, Path]] = []
+    monkeypatch.setattr(cli, "_save", lambda clip, output, *_: saved.append((clip, output)) or 0)
+    monkeypatch.setattr(transcript, "whisper_weights", lambda model: None)
+    monkeypatch.setattr(transcript, "whisper_transcriber", lambda model: lambda pcm: f"Heard by {model}.")
+    write_video(tmp_path / "video.mp4", [np.zeros((64, 96, 3), np.uint8)] * 5)
+    voice, video, out = folder / "voice.wav", tmp_path / "video.mp4", tmp_path / "out.mp4"
+    common = ["--model", str(folder), "--seed", "7", "--steps", "3", "--crop", "none", "-o", str(out)]
+    own = [*common, "--portrait", str(folder / "face.png")]
+    assert main(["say", "Go. We will.", *own, "--voice", str(voice)]) == 0
+    assert main(["animate", str(voice), *own, "--text", "Go."]) == 0
+    assert main(["animate", str(voice), *own, "--transcribe", "small"]) == 0
+    assert main(["dub", str(video), "Go.", *common, "--voice", str(voice)]) == 0
+    clips = [clip for clip, _ in saved]
+    assert [output for _, output in saved] == [out] * 4
+    assert [(clip.seed, clip.sampling.steps) for clip in clips] == [(7, 3)] * 4
+    say, texted, heard, dubbed = clips
+    assert say.sentences == ("Go.", "We will.")
+    assert [clip.portrait.framing.side for clip in (say, texted, heard)] == [256] * 3
+    assert [window.text for window in texted.windows] == ["Go."]
+    assert [window.text for window in heard.windows] == ["Heard by small."]
+    assert (dubbed.track.squares, dubbed.sentences, dubbed.voice.name) == (None, ("Go.",), "voice")
+    assert SYNTHETIC not in capsys.readouterr().err
+    monkeypatch.setattr(Talker, "from_pretrained", lambda model=None: Talker(say.system))
+    assert main(["demo", "-o", str(out)]) == 0
+    assert saved[-1][0].sentences == tuple(DEMO.replace("! ", "!|").split("|"))
+    assert main(["say", "Go.", "--voice", str(voice), "-o", str(out)]) == 0
+    assert errors(capsys.readouterr().err) == [f"talker: {SYNTHETIC}"]
+    defaults = saved[-1][0]
+    assert defaults.portrait.name == shipped_names("portraits")[0]
+    assert main(["say", "Go.", "-o", str(out)]) == 0
+    assert saved[-1][0].voice.name == shipped_names("voices")[0]
+
+
+def test_an_interrupted_command_prints_one_line_and_its_report(capsys, monkeypatch) -> None:
+    def interrupt(options: argparse.Namespace, began: float) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_info", interrupt)
+    monkeypatch.setattr(cli, "_say", interrupt)
+    assert main(["info"]) == main(["say", "Hi."]) == main(["say", "Hi.", "--json"]) == 130
+    printed = capsys.readouterr()
+    assert printed.out == json.dumps(INTERRUPTED) + "\n"
+    assert printed.err == 3 * "talker: interrupted: nothing was written\n"
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path, capsys, monkeypatch) -> None:
+    nowhere = ["--model", str(tmp_path / "none"), "-o", str(tmp_path / "out.mp4")]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9")))
+    assert main(["say", "-", *nowhere]) == 2
+    assert "standard input is not UTF-8 text" in capsys.readouterr().err
+    assert main(["say", "caf\udce9", *nowhere]) == 2
+    assert "the text is not UTF-8" in capsys.readouterr().err

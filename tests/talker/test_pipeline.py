@@ -22,7 +22,8 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 from heads.streams import Streams
 from talker import Talker, UserError
 from talker.checkpoint import load_component
-from talker.clips.clip import QUEUED_PATCHES, Chunk, Piece
+from talker.clips.animate import LiveAnimation
+from talker.clips.clip import QUEUED_PATCHES, Chunk, Piece, Take
 from talker.clips.continuation import part_seed
 from talker.clips.say import Utterance
 from talker.generation.autoregressive import AutoregressiveGenerator
@@ -30,6 +31,7 @@ from talker.media.pixels import to_uint8
 from talker.media.readers import read_audio, read_frames
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
+from talker.stages import Cancelled, Channel
 from talker.system import System
 from talker.text.tokenizer import PhonemeTokenizer
 
@@ -233,11 +235,60 @@ def test_a_voice_whose_text_leaves_no_room_for_the_longest_sentence_is_refused(t
 def test_missing_weights_and_unknown_names_are_refused(tmp_path: Path, talker) -> None:
     with pytest.raises(UserError, match="missing"):
         Talker.from_pretrained(tmp_path)
-    with pytest.raises(UserError, match="neither a file nor"):
+    with pytest.raises(UserError, match="is a web address: download the model first"):
+        Talker.from_pretrained("https://example.org/model")
+    with pytest.raises(UserError, match=r"neither a file nor one of the shipped voices .*ben"):
         talker.voice("nobody")
+    with pytest.raises(UserError, match=r"shipped portraits \(ada.*did you mean ada\?"):
+        talker.portrait("adda")
 
 
 # -- threads and memory --------------------------------------------------------------------------------------
+
+
+def test_a_name_or_a_file_is_the_voice_or_the_portrait_of_it(
+    tmp_path: Path, talker: Talker, voice, portrait, folder: Path
+) -> None:
+    face = folder / "face.png"
+    named = talker.say("Hi.", folder / "voice.wav", str(face), sampling=QUICK)
+    made = talker.say("Hi.", voice, talker.portrait(face), sampling=QUICK)
+    for ours, theirs in zip(joined(named), joined(made), strict=True):
+        assert np.array_equal(ours, theirs)
+    report = made.save(tmp_path / "a.mp4")
+    assert re.fullmatch(r"<Report .*a.mp4: \d+.\d s \(\w+\), rtf [\d.]+, seed 0>", repr(report))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t, v, p: t.say("Hi.", p, v), "is no voice"),
+        (lambda t, v, p: t.say("Hi.", v, v), "is no portrait"),
+        (lambda t, v, p: t.say("Hi.", "nobody"), "shipped voices"),
+        (lambda t, v, p: t.say(None, v, p), "the text is None"),
+        (lambda t, v, p: t.animate("a.wav", v), "is no portrait"),
+        (lambda t, v, p: t.dub("a.mp4", "Hi.", p), "is no voice"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(talker, voice, portrait, call, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        call(talker, voice, portrait)
+
+
+def test_a_generated_file_is_named_so_in_the_tags_of_the_next(
+    tmp_path: Path, talker, voice, portrait
+) -> None:
+    first = tmp_path / "first.mp4"
+    talker.say("Hi.", voice, portrait, sampling=QUICK).save(first)
+    clips = {
+        "Speech: the AI-generated recording first.mp4.": talker.animate(first, portrait, sampling=QUICK),
+        "Picture: the AI-generated video first.mp4.": talker.dub(
+            first, "Hi.", voice, crop="none", sampling=QUICK
+        ),
+    }
+    for words, clip in clips.items():
+        clip.save(tmp_path / "next.mp4")
+        with av.open(str(tmp_path / "next.mp4")) as container:
+            assert words in container.metadata["comment"]
 
 
 def test_closing_a_stream_joins_its_threads(talker, voice, portrait) -> None:
@@ -293,6 +344,16 @@ def test_an_error_in_any_stage_reaches_the_caller(talker, voice, portrait, stage
     assert threading.active_count() == before
 
 
+def test_a_cancelled_group_around_a_clip_is_not_its_end(talker, voice) -> None:
+    class Leaving(Utterance):
+        def make(self, take, generate):
+            yield from itertools.islice(super().make(take, generate), 1)
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        list(Leaving(talker.system, ("Go.",), voice, None, 0, QUICK))
+
+
 @pytest.mark.long
 def test_concurrent_streams_have_the_values_they_have_alone(talker, voice, portrait) -> None:
     texts = ("Go.", "We will.")
@@ -307,7 +368,9 @@ def test_concurrent_streams_have_the_values_they_have_alone(talker, voice, portr
             assert np.array_equal(ours, theirs)
 
 
-def test_representations_are_short_and_players_contain_the_file(talker: Talker, voice, portrait) -> None:
+def test_representations_are_short_and_players_contain_the_file(
+    talker: Talker, voice, portrait, folder: Path
+) -> None:
     clip = talker.say("Hi.", voice, portrait, sampling=QUICK)
     take = clip.take()
     for value in (talker, voice, portrait, clip, take):
@@ -319,4 +382,15 @@ def test_representations_are_short_and_players_contain_the_file(talker: Talker, 
     with av.open(io.BytesIO(base64.b64decode(data))) as container:
         assert len(container.streams.video) == len(container.streams.audio) == 1
     assert talker.say("Hi.", voice, audio_only=True)._repr_html_().startswith("<audio controls")
+    failed = Take(clip, ValueError("a < b"))
+    assert failed._repr_html_().startswith("<code>&lt;Take of &lt;Utterance")
+    assert "ValueError" in failed._repr_html_()
+    live = LiveAnimation(talker.system, Channel(1), portrait, None, 3)
+    assert repr(live) == "<LiveAnimation: about 0.0 s, portrait face, seed 3>"
+    assert live.take()._repr_html_().startswith("<code>")
+    recording = talker.animate(folder / "voice.wav", portrait)
+    assert repr(recording) == "<Animation: about 1.0 s, recording voice.wav, portrait face, seed 0>"
+    chunks = iter(clip)
+    assert repr(next(chunks)) == "<Chunk at 0.00 s: pcm (3840,), frames (4, 32, 32, 3)>"
+    chunks.close()
     assert "save(path)" in talker.say("A long text. " * 200, voice, portrait)._repr_html_()

@@ -113,6 +113,19 @@ def test_parts_that_do_not_fit_are_refused(folder: Path) -> None:
         System(good.generator, audio_vae, good.motion_ae, good.speaker)
 
 
+def test_all_parts_have_the_dtype_of_the_request(folder: Path) -> None:
+    system = Talker.from_pretrained(folder, "cpu", "bfloat16").system
+    parts = (system.generator.model, system.audio_vae, system.motion_ae, system.speaker)
+    assert {next(part.parameters()).dtype for part in parts} == {torch.bfloat16}
+    kept = (system.generator.model.stats.deviation["audio"], system.generator.model.stop_head.proj.weight)
+    assert {x.dtype for x in kept} == {torch.float32}
+    assert repr(system) == "<System: cpu, bfloat16, 32 pixels, tts, t2av, a2v, v2a>"
+    pcm = 0.1 * torch.randn(24_000)
+    assert {x.dtype for x in (system.embed_voice(pcm), system.encode(pcm))} == {torch.float32}
+    (patch,) = system.decode([torch.zeros(4, system.audio_vae.latent_dim)])
+    assert patch.dtype == np.float32
+
+
 # -- codecs --------------------------------------------------------------------------------------------------
 
 
@@ -121,12 +134,19 @@ def system(folder: Path) -> System:
     return System.load(folder)
 
 
+def test_decoded_samples_are_limited_to_full_scale(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    loud = torch.linspace(-3, 3, 3840)[None]
+    monkeypatch.setattr(system.audio_vae, "decode", lambda latents, state, last: loud[:, last * 3840 :])
+    (patch,) = system.decode([torch.zeros(4, system.audio_vae.latent_dim)])
+    assert np.array_equal(patch, loud[0].clamp(-1, 1).numpy())
+
+
 @torch.inference_mode()
 def test_decoding_patch_by_patch_equals_decoding_the_whole(system: System) -> None:
     latents = torch.randn(40, system.audio_vae.latent_dim)
     patches = list(system.decode(latents.split(system.patch_frames)))
     assert [len(pcm) for pcm in patches] == [3840] * 10
-    whole = system.audio_vae.decode(latents[None])[0].clamp(-1, 1)
+    whole = system.audio_vae.decode(latents[None])[0]
     assert np.allclose(np.concatenate(patches), whole.numpy(), atol=1e-4)
 
 

@@ -42,11 +42,12 @@ from recipes.data.prepare.samples import read_metadata, read_samples
 from recipes.data.prepare.sources import Source, equal_files, find_sources
 from recipes.data.released import DAMAGED, METADATA, MISSING, Released
 from recipes.data.tar_shards import INDEX, STATS, Entry
-from talker.checkpoint import PUPPET, atomic, config_from_dict
+from talker.checkpoint import atomic, config_from_dict
 from talker.clips.transcript import whisper_weights
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
-from talker.progress import track
+from talker.progress import Progress, track
+from talker.shipped import PUPPET
 
 SETTINGS, REPORT = "settings.json", "report.json"
 # Signals of a process whose video crashes the decoder. After any other loss of a process, the next run tries
@@ -54,6 +55,7 @@ SETTINGS, REPORT = "settings.json", "report.json"
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 LOST = "process lost, out of memory perhaps"  # stored in records, so existing data sets have it
 VIDEOS_PER_JOB = 16  # videos that one process encodes, so that it loads the networks once for all of them
+MOST_HELDOUT = 0.3  # share of the clips above which a line says so
 BLOCK = 64  # rows of the published table per file of latents
 
 
@@ -98,7 +100,7 @@ def prepare(source: Path, out: Path, setup: Setup, detector: Path | None, worker
             records = _clips(sources, out, setup, detector, workers)
             left = [key for key in keys if not (out / "latents" / f"{key}.npz").exists()]
             jobs = [(setup, out / "clips", out / "latents", part) for part in _parts(left, VIDEOS_PER_JOB)]
-            _encode(encode_videos, jobs, workers)
+            _encode(encode_videos, jobs, workers, [out / "latents" / f"{key}.npz" for key in left])
         _remove_unfinished(out)  # from processes that failed once and were tried again
         read = (read_samples(out / "latents" / f"{key}.npz") for key in keys)
         samples = (sample for own in track(read, "files compared", len(keys)) for sample in own)
@@ -193,7 +195,8 @@ def _published(data: Released, out: Path, setup: Setup, workers: int) -> list[st
     left = [block for block in blocks if _incomplete(out / "latents" / f"{block[0]}.npz")]
     # Each process first reads the directories of all archives, so there is one job per worker.
     parts = [part for part in (left[i::workers] for i in range(workers)) if part]
-    _encode(encode_released, [(setup, data.root, out / "latents", part) for part in parts], workers)
+    jobs = [(setup, data.root, out / "latents", part) for part in parts]
+    _encode(encode_released, jobs, workers, [out / "latents" / f"{key}.npz" for key, _ in left])
     return [key for key, _ in blocks]
 
 
@@ -202,13 +205,29 @@ def _incomplete(path: Path) -> bool:
     return not path.exists() or MISSING in read_metadata(path)["lost"]
 
 
-def _encode(work: Any, jobs: Sequence[tuple[Any, ...]], workers: int) -> None:
-    """Run encoding jobs in processes; raises UserError if one of them fails."""
-    for _, code in track(in_processes(work, jobs, workers), "parts of the latents", len(jobs)):
-        if code:
-            raise UserError(
-                f"encoding ended with exit code {code} (out of memory?): run it again with fewer --workers"
-            )
+def _encode(work: Any, jobs: Sequence[tuple[Any, ...]], workers: int, files: Sequence[Path]) -> None:
+    """Run encoding jobs in processes, and show how many of their `files` are written.
+
+    Raises:
+        UserError: a job failed.
+    """
+    before = [_written(file) for file in files]  # blocks of rows that lacked files are encoded again
+    with Progress("files encoded", len(files), shown=len(files) > 0) as progress:
+
+        def count() -> None:
+            changed = (_written(file) != time for file, time in zip(files, before, strict=True))
+            progress.advance(sum(changed) - progress.done)
+
+        for _, code in in_processes(work, jobs, workers, count):
+            count()
+            if code:
+                why = f"exit code {code} (out of memory?)"
+                raise UserError(f"encoding ended with {why}: run it again with fewer --workers")
+
+
+def _written(file: Path) -> int:
+    """Time of the last change of a file; 0 if it does not exist."""
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _parts(keys: Sequence[str], size: int) -> list[Sequence[str]]:
@@ -319,6 +338,11 @@ def main() -> None:
     )
     if report["clips"] and not report["heldout"]:
         print("no clip is held out, and training needs held-out clips: prepare a second video")
+    if report["heldout"] > MOST_HELDOUT * report["clips"]:
+        print(
+            f"{report['heldout']} of {report['clips']} clips are held out from training, because copies of a "
+            f"video and voices of earlier runs stay together: prepare more videos, or into another --out"
+        )
     if report["clips"] == report["heldout"]:
         print("no clip is left to train on: prepare more videos, or rows of the split train")
 

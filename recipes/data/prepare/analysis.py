@@ -23,8 +23,9 @@ from talker.media.face import Box, find_faces
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
 from talker.media.loudness import LoudnessProfile, loudness_profile
 from talker.media.pixels import from_uint8
-from talker.media.readers import VideoReader, decode_audio, stream_audio
-from talker.media.tracks import find_picture, find_sound_track, open_media
+from talker.media.readers import VideoReader, stream_audio
+from talker.media.sound import decode_audio
+from talker.media.tracks import Damage, find_picture, find_sound_track, is_cut, open_media
 
 COUNT_EVERY = 4  # the whole picture is searched at every fourth detection: about every two seconds
 AS_LARGE = 0.6  # a second face counts from this share of the first one's side: it may be the speaker
@@ -36,7 +37,6 @@ MOST_SHIFT = 60.0  # seconds between the first sound and the first picture
 MARGIN = 6  # frames of silence kept around speech
 SHORTEST = 25  # frames of a clip
 SLACK_SECONDS = 0.25  # by which the last word may end after the video
-MISSING = 0.05  # share of the length in a file's header that may be unreadable
 MOST_UNPAIRED = 0.3  # seconds of sound that may lack a picture where the transcript has no times
 
 
@@ -58,6 +58,8 @@ class Analysis:
         survey: length and loudness of the sound, from the first picture on.
         shift: seconds by which the sound starts after the first picture.
         unpaired: seconds of sound without a picture, or that the header states but that cannot be read.
+        damaged: times, in seconds after the first picture, of what cannot be decoded.
+        damage: how much of the picture and of the sound that is; empty if nothing.
     """
 
     track: FaceTrack
@@ -67,6 +69,8 @@ class Analysis:
     survey: LoudnessProfile
     shift: float
     unpaired: float
+    damaged: tuple[float, ...] = ()
+    damage: str = ""
 
     @property
     def frames(self) -> int:
@@ -77,6 +81,8 @@ class Analysis:
         """The reason why frames first..last - 1 cannot become a clip of side `resolution`, or None."""
         if last - first < SHORTEST:
             return "too short"
+        if any(first <= time * FRAME_RATE < last for time in self.damaged):
+            return "damaged"
         numbers = range(
             first // DETECTION_INTERVAL, min(-(-last // DETECTION_INTERVAL), len(self.detections))
         )
@@ -125,11 +131,11 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     shift = sound_start - float(reel.start)
     if abs(shift) > MOST_SHIFT:
         raise Rejected("unreadable", f"sound and picture begin {abs(shift):.0f} s apart")
-    survey = loudness_profile(sound(path, shift))
+    survey = loudness_profile(sound(path, shift, heard := Damage()))
     # The header counts from time 0; `reel.seconds` and `survey.seconds` count from the first picture on.
     length = float(reel.start) + max(float(reel.seconds), survey.seconds)
     unread = claimed - length
-    if unread > max(0.5, MISSING * claimed):
+    if is_cut(length, claimed):
         raise Rejected("truncated", f"{length:.1f} s of {claimed:.1f} s can be read")
     if not any(detections):
         raise Rejected("no face")
@@ -139,21 +145,25 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     after = survey.speech_mask[round(reel.seconds * FRAME_RATE) :].sum() / FRAME_RATE
     unpaired = max(unread, claimed_sound - (survey.seconds - shift), after + max(0.0, -shift))
     track = FaceTrack(reel.start, reel.seconds, squares)
-    return Analysis(track, tuple(detections), several, shots, survey, shift, unpaired)
+    damaged = tuple(float(time - reel.start) for time in (*reel.damage.times, *heard.times))
+    kinds = {"picture": reel.damage, "sound": heard}
+    damage = ", ".join(f"{kind}: {one}" for kind, one in kinds.items() if one.times)
+    return Analysis(track, tuple(detections), several, shots, survey, shift, unpaired, damaged, damage)
 
 
-def sound(path: Path, shift: float) -> Iterator[Tensor]:
+def sound(path: Path, shift: float, damage: Damage | None = None) -> Iterator[Tensor]:
     """Yield the sound as samples (n,) at 24 kHz, from the time of the first picture on.
 
     Args:
         path: the video.
         shift: seconds from the first picture to the first sound; silence is added if it is positive.
+        damage: see `stream_audio`.
     """
     late = round(shift * SAMPLE_RATE)
     if late > 0:
         yield torch.zeros(late)
     skip = max(0, -late)
-    for piece in stream_audio(path):
+    for piece in stream_audio(path, damage):
         if skip < len(piece):
             yield piece[skip:]
         skip = max(0, skip - len(piece))
@@ -171,6 +181,8 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
     """
     frames = analysis.frames
     # The times of a transcript count from the first sound or the first picture, whichever is earlier.
+    if cues and analysis.damaged and not any(math.isfinite(cue.end) for cue in cues):
+        return [], {"damaged, and its transcript has no times": 1}
     timed = [cue.shifted(min(0.0, analysis.shift)) for cue in cues if math.isfinite(cue.end)]
     if cues and not timed and (frames > LONGEST_SECONDS * FRAME_RATE or len(analysis.shots) > 1):
         return [], {"long or of many shots, and its transcript has no times": 1}

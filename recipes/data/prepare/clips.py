@@ -35,8 +35,9 @@ from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.face import crop_square
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
-from talker.media.files import error_reason
+from talker.media.files import cannot_read, error_reason
 from talker.media.loudness import LoudnessNormalizer
+from talker.media.provenance import kept_tags
 from talker.media.readers import VideoReader, blocks
 
 RECORD = "record.json"
@@ -144,6 +145,8 @@ def _record(source: Source, folder: Path, resolution: int, detector: tuple[Path,
     except (ValueError, av.FFmpegError, OSError) as error:  # includes UserError and invalid paths
         if getattr(error.__cause__ or error, "errno", None) in (*DISK_FULL, *EXHAUSTED):
             raise
+        if isinstance(error, av.FFmpegError):
+            error = cannot_read(source.path, "video", error)
         return rejected("unreadable", error_reason(error).replace(f"{source.path} ", "").splitlines()[0])
 
 
@@ -159,7 +162,9 @@ def _cut(
     found, dropped = choose_spans(analysis, transcript.cues)
     lost = Counter(transcript.lost) + Counter(dropped)
     notes = [*transcript.notes, *(f"{why} ({count})" for why, count in dropped.items())]
+    notes += [analysis.damage] if analysis.damage else []
     kept: list[Clip] = []
+    tags = kept_tags(source.path)
     samples = map(LoudnessNormalizer(analysis.survey.level), blocks(sound(source.path, analysis.shift), HOP))
     stream, read = zip(VideoReader(source.path), samples, strict=False), 0
     for span in found:
@@ -173,7 +178,7 @@ def _cut(
             clip = Clip(first, last, tuple(cues))
             for _ in itertools.islice(stream, first - read):
                 pass
-            fault, read = _write(path, clip, stream, analysis.track, resolution), last
+            fault, read = _write(path, clip, stream, analysis.track, resolution, tags), last
             if fault is None:
                 kept.append(clip)
                 continue
@@ -184,11 +189,16 @@ def _cut(
 
 
 def _write(
-    path: Path, clip: Clip, stream: Iterator[tuple[np.ndarray, Tensor]], track: FaceTrack, resolution: int
+    path: Path,
+    clip: Clip,
+    stream: Iterator[tuple[np.ndarray, Tensor]],
+    track: FaceTrack,
+    resolution: int,
+    tags: dict[str, str],
 ) -> str | None:
     """Write a clip from the next frames and blocks (HOP,) of samples; returns the clip's fault, or None."""
     sharpness, samples = [], []
-    with ClipWriter(path, resolution) as writer:
+    with ClipWriter(path, resolution, tags) as writer:
         for number in range(clip.first, clip.last):
             frame, block = next(stream)
             pixels = np.asarray(crop_square(Image.fromarray(frame), track.square(number), resolution))
@@ -212,11 +222,12 @@ def sharpness_of(pixels: np.ndarray) -> float:
 class ClipWriter:
     """Context manager that writes a clip: square frames (S, S, 3) at 25 per second, HOP samples each."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        """Create the file at `path` for pictures of side `size`."""
+    def __init__(self, path: Path, size: int, tags: dict[str, str] | None = None) -> None:
+        """Create the file at `path` for pictures of side `size`, with the metadata `tags`."""
         self.frames = 0
         exact = {"fflags": "+bitexact"}  # without a random identifier in the file
         self._container = av.open(f"file:{path}", "w", format="matroska", options=exact)
+        self._container.metadata.update(tags or {})
         self._video = self._container.add_stream("libx264", rate=FRAME_RATE, options=VIDEO_QUALITY)
         self._video.width = self._video.height = size
         self._video.pix_fmt = "yuv444p"  # full resolution of the colour of the lips

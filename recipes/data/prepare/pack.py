@@ -32,6 +32,7 @@ from talker.progress import track
 HELDOUT = "heldout.json"  # lists all voices that were ever held out
 SHARD_CLIPS = 500
 HELDOUT_SHARE = 0.02  # of the voices
+MOST_COPIES = 0.1  # share of the voices; a larger group of copies stays in training
 
 
 class Moments:
@@ -121,14 +122,17 @@ def heldout_voices(
         voices: names of all voices of the data set.
         kept: names of voices that were held out before; those in `voices` stay held out.
         copies: groups of voices that count as one. The largest digest decides, so that a new copy does not
-            move a group out of training.
+            move a group out of training. Groups of more than MOST_COPIES of the voices are held out only if
+            there is no other choice.
     """
     group = {voice: tuple(one) for one in copies for voice in one}
     groups = {group.get(voice, (voice,)) for voice in voices}
     before = {one for one in groups if set(one) & set(kept)}
     digests = {one: max(hashlib.sha256(voice.encode()).digest() for voice in one) for one in groups - before}
-    ranked = sorted(digests, key=digests.__getitem__)[:-1]
-    chosen = before | {one for one in ranked if digests[one][0] < 256 * HELDOUT_SHARE} or set(ranked[:1])
+    most = max(1, MOST_COPIES * len(voices))
+    ranked = sorted(digests, key=lambda one: (len(one) > most and len(one), digests[one]))[:-1]
+    low = {one for one in ranked if digests[one][0] < 256 * HELDOUT_SHARE and len(one) <= most}
+    chosen = before | low or set(ranked[:1])
     return {voice for one in chosen for voice in one} & set(voices)
 
 

@@ -25,9 +25,15 @@ PRELOADED = "recipes.data.prepare.encode"
 # multiprocessing's exit code for a process whose fork server was killed; the process may still be running.
 SERVER_LOST = 255
 TRIES = 2
+POLL_SECONDS = 1.0
 
 
-def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, int]]:
+def in_processes(
+    work: Callable[..., None],
+    jobs: Sequence[Job],
+    workers: int,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Job, int]]:
     """Call `work(*job)` for each job in a process of its own, and yield each job when it ends.
 
     A job that fails is tried again at once, TRIES times in all. Processes are forked from a server that has
@@ -37,6 +43,7 @@ def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -
         work: a function that can be pickled.
         jobs: its positional arguments, once per job.
         workers: number of processes that run at the same time.
+        meanwhile: is called about once a second while the jobs run.
 
     Yields:
         The job and the exit code of its last try: 0 for success, negative for the signal that killed it.
@@ -53,7 +60,10 @@ def in_processes(work: Callable[..., None], jobs: Sequence[Job], workers: int) -
                 job, tries = waiting.pop()
                 process = _started(context, work, job)
                 running[process.sentinel] = process, job, tries
-            for sentinel in wait(list(running)):
+            ended = wait(list(running), POLL_SECONDS)
+            if not ended:
+                meanwhile()
+            for sentinel in ended:
                 process, job, tries = running.pop(sentinel)
                 process.join()
                 if process.exitcode == errno.ENOSPC:

@@ -23,6 +23,7 @@ from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.media.face import Box
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
 from talker.media.loudness import SPEECH_LEVEL, LoudnessProfile
+from talker.media.provenance import kept_tags
 from talker.media.readers import VideoReader, read_audio
 
 FRAMES = 10 * DETECTION_INTERVAL
@@ -60,6 +61,8 @@ def some(count: int, other: Box | None) -> tuple[Box | None, ...]:
         ({"detections": some(4, Box(16 + 18, 16, 32))}, None),
         ({"detections": some(4, Box(16 + 21, 16, 32))}, "face jumps"),
         ({"track": FaceTrack(Fraction(0), Fraction(5), (Box(0, 0, 31),) * 10)}, "face too small"),
+        ({"damaged": (1.0,)}, "damaged"),
+        ({"damaged": (FRAMES / 25, -0.1)}, None),
     ],
 )
 def test_faults_of_a_span(change: dict[str, object], expected: str | None) -> None:
@@ -87,6 +90,11 @@ def test_a_text_without_times_needs_one_shot_and_all_of_the_sound() -> None:
         found, lost = choose_spans(analysis(**change), text)
         assert not found
         assert list(lost.values()) == [1]
+    cut = ((0, 60), (60, FRAMES))  # damaged pictures can look like cuts
+    assert choose_spans(analysis(shots=cut, damaged=(1.0,)), text) == (
+        [],
+        {"damaged, and its transcript has no times": 1},
+    )
 
 
 @pytest.mark.parametrize(("shift", "start"), [(-0.5, 1.0), (0.5, 1.5)])
@@ -130,7 +138,8 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
     brightness = 50 + 2 * np.minimum(numbers, 125 - numbers)
     board = 30 * (np.indices((64, 64)) // 8).sum(0) % 60 - 15  # sharp, and as bright in every crop
     frames = [np.repeat((board + level).astype(np.uint8)[..., None], 3, 2) for level in brightness]
-    write_clip(tmp_path / "a.mp4", frames, pcm)
+    tags = {"title": "A talk", "comment": "AI-generated: all of it"}
+    write_clip(tmp_path / "a.mp4", frames, pcm, tags=tags)
     words = [(0.3, 1.2, "so"), (1.3, 1.7, "it"), (3.9, 4.8, "goes")]
     segments = [{"start": start, "end": end, "text": text} for start, end, text in words]
     (tmp_path / "a.json").write_text(json.dumps({"segments": segments}))
@@ -147,6 +156,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
         assert (cue.start, cue.end) == pytest.approx((start - clip.first / 25, end - clip.first / 25))
     for number, clip in enumerate(record.clips):
         path = tmp_path / "a" / f"{number:03d}.mkv"
+        assert kept_tags(path) == tags
         shown = np.array([frame.mean() for frame in VideoReader(path)])
         own = brightness[clip.first : clip.last]
         assert len(shown) == len(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from puppet.corpus import BenchCorpus, Clip, bench
 from puppet.speech import PAUSE
+from recipes.data import latents as stages
 from recipes.data.clips import LEAST_STD, PATCH_FRAMES, Clips
 from recipes.data.latents import Latents, cache_folder, embed_clips, encode_clips, latents, speak_clips
 from recipes.data.prepared import Prepared
@@ -198,3 +200,22 @@ def test_both_readers_implement_clips(reader: str, clips: Latents, tmp_path: Pat
     assert {name: len(value) for name, value in mean.items()} == held.widths
     assert all((value >= LEAST_STD).all() for _, value in std.items())
     assert len(held.fingerprint) == 16
+
+
+@pytest.mark.parametrize("until", ["speech", "latents", "speakers"])
+def test_command_ends_after_the_named_stage(monkeypatch: pytest.MonkeyPatch, until: str) -> None:
+    done: list[tuple] = []
+    for name in ("speak_clips", "encode", "embed"):
+        made = lambda *given, name=name, **more: done.append((name, *given, *more.values()))  # noqa: E731
+        monkeypatch.setattr(stages, name, made)
+    for option, bank in (("--bench", None), ("--speech=mine", Path("mine"))):
+        arguments = ["--runs", "here", "--split", "heldout", "--clips", "450", "--until", until, option]
+        monkeypatch.setattr(sys, "argv", ["latents", *arguments])
+        done.clear()
+        stages.main()
+        if until == "speech":
+            numbers = [range(0, 200), range(200, 400), range(400, 450)]
+            assert done == [("speak_clips", Path("here/clips"), "heldout", part, bank) for part in numbers]
+        else:
+            names = ("encode", "embed")[: 1 if until == "latents" else 2]
+            assert done == [(name, Path("here"), "heldout", 450, bank) for name in names]

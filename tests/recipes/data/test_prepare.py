@@ -41,9 +41,9 @@ from recipes.data.prepare.sources import Source, find_sources
 from recipes.data.tar_shards import read_index
 from recipes.data.transcript import Cue
 from recipes.data.validate import check
-from talker.checkpoint import PUPPET
 from talker.errors import UserError
 from talker.media.face import Box
+from talker.shipped import PUPPET
 
 
 def test_every_video_has_a_unique_and_safe_key(tmp_path: Path) -> None:

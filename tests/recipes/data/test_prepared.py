@@ -25,6 +25,7 @@ from recipes.train_talker import Data, averaged, check_widths, draw, main
 from talker.errors import UserError
 from talker.model.config import TalkerConfig
 from talker.model.model import TalkerModel
+from talker.text.tokenizer import PhonemeTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,7 @@ def test_packed_samples_are_read_back_by_number(folder: Path) -> None:
         assert torch.equal(train.of("motion", number), torch.from_numpy(made.motion).float())
         assert torch.equal(train.embedding(number), torch.from_numpy(made.speaker).float())
         assert train.text(number) == " ".join(cue.text for cue in made.cues)
+        assert train.ids(number) == PhonemeTokenizer().encode(train.text(number))
         assert train.frames[number] == len(made.audio)
 
 

@@ -86,6 +86,50 @@ def test_unusable_transcripts_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("arrow", ["-->", "->", " --> ", "-- >", "\u2192", "\u2013>", "\u2014>", "--"])
+def test_times_are_found_with_any_arrow(tmp_path: Path, arrow: str) -> None:
+    lines = "1\n00:00:00,500 --> 00:00:01,000\nSo it\n\n2\n00:00:01,500{}00:00:02,000\ngoes.\n"
+    found = read(tmp_path, ".srt", lines.format(arrow))
+    assert found == Transcript((Cue(0.5, 1.0, "So it"), Cue(1.5, 2.0, "goes.")))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[MUSIC]", ""),
+        ("\u266a la la \u266a", ""),
+        ("\u266b", ""),
+        ("[door opens] Come in.", "Come in."),
+        ("ANN: Hello.", "Hello."),
+        ("- DR. LEE: Hello.", "Hello."),
+        ("- Hello.", "Hello."),
+        ("Note: it is #1, or #2.", "Note: it is #1, or #2."),
+        ("OK: go", "OK: go"),
+        ("(quietly) -5", "(quietly) -5"),
+    ],
+)
+def test_sounds_songs_and_names_of_speakers_are_not_spoken(tmp_path: Path, text: str, words: str) -> None:
+    found = read(tmp_path, ".srt", f"00:01,000 --> 00:02,000\n{text}\n\n00:02,000 --> 00:03,000\nOn.\n")
+    assert [cue.text for cue in found.cues] == [words, "On."][not words :]
+    assert found.lost == ({} if words else {"cue of music or sounds": 1})
+
+
+def test_words_in_another_order_than_the_text_are_sorted_by_their_times(tmp_path: Path) -> None:
+    words = (("friend.", 2.0, 2.5), ("Hello", 0.0, 0.4))
+    found = read(tmp_path, ".json", spoken(*words, text="Hello there my friend."))
+    assert [cue.text for cue in found.cues] == ["Hello", "there", "my", "friend."]
+    assert found.cues[0] == Cue(0.0, 0.4, "Hello")
+    assert (found.cues[-1].start, found.cues[-1].end) == (2.0, 2.5)
+    assert found.lost == {}
+
+
+def test_segments_that_are_no_text_are_left_out_and_counted(tmp_path: Path) -> None:
+    segments = [5, {"start": 0, "end": 1, "text": "So it goes."}, None, [1]]
+    found = read(tmp_path, ".json", {"segments": segments})
+    assert found.cues == (Cue(0.0, 1.0, "So it goes."),)
+    assert found.lost == {"segment without text": 3}
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

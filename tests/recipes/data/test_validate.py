@@ -13,6 +13,7 @@ import pytest
 from prepared_data import AUDIO, sample, usual, write_prepared
 from safetensors.torch import load_file, save_file
 
+from recipes.data import validate
 from recipes.data.prepare.samples import Sample
 from recipes.data.tar_shards import INDEX, MEMBERS, SHARDS, STATS
 from recipes.data.transcript import Cue
@@ -66,8 +67,10 @@ def test_missing_and_damaged_files_are_found(tmp_path: Path) -> None:
     assert any("cannot be read" in line for line in check(folder)[1])
     (tmp_path / "elsewhere").rename(shard)
     stats = load_file(folder / STATS)
-    save_file({name: tensor + 1 for name, tensor in stats.items()}, folder / STATS)
-    assert any("statistics are not those" in line for line in check(folder)[1])
+    for part in ("mean", "std"):
+        off = {name: tensor + 0.2 * name.endswith(part) for name, tensor in stats.items()}
+        save_file(off, folder / STATS)
+        assert sum("statistics are not those" in line for line in check(folder)[1]) == 2, "audio and motion"
     save_file(stats, folder / STATS)
     with shard.open("r+b") as file:
         file.truncate(shard.stat().st_size // 2)
@@ -113,3 +116,27 @@ def test_exit_code_is_1_if_there_is_a_problem(tmp_path: Path) -> None:
     bad = subprocess.run([*command, tmp_path / "nothing"], capture_output=True, text=True)
     assert bad.returncode == 1
     assert len(bad.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("problems", [[], ["a problem"]])
+def test_command_names_problems_by_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], problems: list[str]
+) -> None:
+    """A folder with metadata/train.csv is the published data set."""
+    own, published = tmp_path / "own", tmp_path / "published"
+    (published / "metadata").mkdir(parents=True)
+    (published / "metadata" / "train.csv").touch()
+    seen: list[tuple[str, Path, object]] = []
+    monkeypatch.setattr(validate, "ChatTokenizer", lambda folder: f"words of {folder}")
+    for name in ("check", "check_released"):
+        result = lambda *given, name=name: seen.append((name, *given)) or ({"clips": "7"}, problems)  # noqa: E731
+        monkeypatch.setattr(validate, name, result)
+    for path in (own, own / INDEX, published, published / "metadata" / "train.csv"):
+        monkeypatch.setattr(sys, "argv", ["validate", str(path), "--tokenizer", "words"])
+        with pytest.raises(SystemExit) as ended:
+            validate.main()
+        assert ended.value.code == len(problems)
+        assert capsys.readouterr().out.splitlines() == ["clips: 7", *problems]
+    assert (
+        seen == [("check", own, "words of words")] * 2 + [("check_released", published, "words of words")] * 2
+    )

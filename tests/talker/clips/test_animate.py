@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from media_files import chirps, person, write_sound, write_video
-from takes import QUICK, frames_of, joined, recorded
+from takes import QUICK, errors, frames_of, joined, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 from toy_generator import ToyGenerator
 
@@ -28,6 +28,7 @@ from talker import Talker, UserError
 from talker.cli import main
 from talker.clips.animate import LIVE_WINDOW, LiveAnimation
 from talker.clips.clip import Chunk, Piece
+from talker.clips.continuation import part_seed
 from talker.clips.record import Generate, Patches, Record
 from talker.generation.request import Request
 from talker.identity import Portrait
@@ -291,7 +292,7 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     spoken = np.concatenate([chirps(1.5, 24_000)[0], np.zeros(12_000, np.float32)] * 2)[None]
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=spoken)
     text = "Now the sun goes up. Now the sun goes down."
-    clip = talker.animate(path, portrait, text, sampling=QUICK)
+    clip = talker.animate(path, portrait, text, seed=3, sampling=QUICK)
     assert clip.windows is not None
     first, second = clip.windows
     assert (first.text, second.text) == ("Now the sun goes up.", "Now the sun goes down.")
@@ -299,6 +300,8 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     assert first.patches + second.patches == 25
     take, requests = recorded(clip)
     assert [request.text for request in requests] == [first.text, second.text]
+    seeds = [part_seed(3, 0), part_seed(3, 1)]
+    assert [(request.seed, request.sampling) for request in requests] == [(seed, QUICK) for seed in seeds]
     assert [len(request.given["audio"]) for request in requests] == [4 * first.patches, 4 * second.patches]
     assert requests[0].prefix is None
     assert [len(requests[1].prefix[name]) for name in ("audio", "motion")] == [4, 4]
@@ -453,7 +456,7 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     more = tuple(str(folder / part) if part.endswith(".mp4") else part for part in more)
     assert animate(folder, folder / audio, tmp_path / "out.mp4", *more) == 2
     printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1
+    assert len(errors(printed.err)) == 1
     assert any(word in printed.err for word in words.split("|")), printed.err
     assert list(tmp_path.iterdir()) == []
 
@@ -503,6 +506,15 @@ def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
     assert 20 * 25 < first < 20.5 * 25
     assert sum(len(piece.latents["motion"]) for piece in made) == 888 - 4
     assert WholeEncoder.calls == [first, 888 - first]
+
+
+def test_live_sound_is_saved_as_a_video(talker: Talker, portrait: Portrait, tmp_path: Path) -> None:
+    sound = arriving(np.split(chirps(1.0, 24_000)[0], 10))
+    report = LiveAnimation(talker.system, sound, portrait, 0.1, 4, QUICK).save(tmp_path / "live.mp4")
+    assert (report.duration_seconds, report.seed, report.finish_reason) == (1.0, 4, "stop")
+    with av.open(str(tmp_path / "live.mp4")) as container:
+        assert container.streams.video[0].frames == 25
+        assert "a live recording" in str(container.metadata)
 
 
 def test_closing_before_the_first_chunk_cancels_the_channel(talker: Talker, portrait: Portrait) -> None:

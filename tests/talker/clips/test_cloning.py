@@ -11,6 +11,10 @@ from takes import QUICK, pcm_of, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from talker import UserError
+from talker.clips.continuation import part_seed
+from talker.media.loudness import LoudnessNormalizer
+from talker.media.readers import read_voice
+from talker.model.defaults import StopRule
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +32,14 @@ def test_a_recording_with_its_text_precedes_each_sentence(talker, voice, portrai
     assert cloned.said == "So."
     assert cloned.prefix.shape == (24, talker.system.audio_vae.latent_dim)  # 0.96 of 1.0 s
     assert torch.equal(cloned.embedding, voice.embedding)
-    take, requests = recorded(talker.say("Hi. Go.", cloned, portrait, sampling=QUICK))
+    take, requests = recorded(talker.say("Hi. Go.", cloned, portrait, 2, QUICK, stop=StopRule.never()))
     assert [(request.said, request.text) for request in requests] == [("So.", "Hi."), ("So.", "Go.")]
+    for number, request in enumerate(requests):
+        assert (request.task, request.seed, request.sampling) == ("t2av", part_seed(2, number), QUICK)
+        assert request.stop == StopRule.never()
+        assert torch.equal(request.speaker, voice.embedding)
+        assert torch.equal(request.first_motion, portrait.motion)
+        assert torch.equal(request.silence, talker.system.silence)
     first, second = (request.prefix for request in requests)
     assert torch.equal(first["audio"], cloned.prefix)
     assert "motion" not in first
@@ -45,6 +55,9 @@ def test_a_recording_with_its_text_precedes_each_sentence(talker, voice, portrai
 def test_the_first_seconds_of_a_recording_precede_the_first_sentence(talker, portrait, folder: Path) -> None:
     begun = talker.voice(folder / "voice.wav", prefix_seconds=0.5)
     assert (begun.said, begun.prefix_frames) == ("", 12)  # whole patches of 0.16 s
+    start = LoudnessNormalizer()(read_voice(folder / "voice.wav")[: 12 * 960])
+    assert torch.equal(begun.prefix, talker.system.encode(start))
+    assert torch.equal(begun.embedding, talker.system.embed_voice(read_voice(folder / "voice.wav")))
     take, requests = recorded(talker.say("Hi. Go.", begun, portrait, sampling=QUICK))
     assert [(request.said, request.text) for request in requests] == [("", "Hi."), ("", "Go.")]
     assert [len(request.prefix["audio"]) for request in requests] == [12, 4]

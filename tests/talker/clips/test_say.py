@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Scripted:
     """Patches of a request: silent ones, then audible ones if this draw is `audible`."""
 
-    words: list[tuple[str, int]] = []  # noqa: RUF012 - never changed
+    words = (("No", 2),)
 
     def __init__(self, talker: Talker, audible: bool) -> None:
         silence = talker.system.silence.expand(4, -1)
@@ -64,7 +64,9 @@ def test_a_silent_sentence_is_drawn_again_with_other_seeds(talker: Talker, voice
     take, requests = made(talker, voice, audible_draw=3)
     assert [request.task for request in requests] == ["tts", "t2av", "t2av", "t2av"]
     assert len({(request.task, request.seed) for request in requests}) == 4
+    assert all(torch.equal(request.silence, talker.system.silence) for request in requests)
     assert (take.patches, take.finish_reason, take.starts) == (3, "stop", [0])
+    assert take.words == [("No", 2)]
     audible = [bool(talker.system.audible(streams["audio"]).any()) for streams in take.latents()]
     assert audible == [False, False, True]
 

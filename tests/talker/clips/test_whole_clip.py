@@ -16,6 +16,7 @@ from toy_generator import FRAMES_PER_WORD, ToyGenerator
 from heads.streams import Streams
 from talker import Talker
 from talker.generation.request import Request
+from talker.generation.whole_clip import Made, WholeClipBatch
 from talker.stages import Channel
 from talker.system import System
 
@@ -113,13 +114,13 @@ def test_animate_is_as_long_as_the_recording(talker, portrait, folder: Path, tmp
 
 
 def test_animate_stream_equals_animate(talker, portrait, folder: Path) -> None:
-    clip = talker.animate(folder / "speech.wav", portrait)
+    clip = talker.animate(folder / "speech.wav", portrait, seed=5)
     sound: Channel[np.ndarray] = Channel(100)
     pcm, frames = joined(clip)
     for block in np.array_split(pcm, 7):
         sound.put(block)
     sound.close()
-    streamed = joined(talker.animate_stream(sound, portrait, level=clip.survey.level))
+    streamed = joined(talker.animate_stream(sound, portrait, clip.survey.level, seed=5))
     assert np.array_equal(streamed[0], pcm)
     assert np.array_equal(streamed[1], frames)
 
@@ -165,3 +166,30 @@ def test_frames_that_are_not_whole_patches_are_refused(talker, voice) -> None:
     broken = Talker(System(uneven, system.audio_vae, system.motion_ae, system.speaker))
     with pytest.raises(ValueError, match="7 frames of audio: pad them to whole patches of 4 frames"):
         list(broken.say("Go.", voice, audio_only=True))
+
+
+def test_a_batch_of_whole_clips_leaves_paused_requests_waiting() -> None:
+    sizes: list[int] = []
+
+    def make(requests: list[Request]) -> list[Made]:
+        sizes.append(len(requests))
+        return [(Streams(audio=torch.full((8, 1), float(r.seed))), [(r.text, 0)]) for r in requests]
+
+    batch = WholeClipBatch(make, 3)
+    given = Streams(audio=torch.zeros(8, 1))
+    rows = [
+        batch.join(Request(text=str(k), task="tts", seed=k, given=given if k == 1 else None))
+        for k in range(3)
+    ]
+    with pytest.raises(ValueError, match="no row is free"):
+        batch.join(Request(text="", task="tts"))
+    rows[0].paused = True
+    batch.step()
+    assert (sizes, batch.free) == ([2], 2)
+    assert [row.finish_reason for row in rows] == [None, "length", "stop"]
+    assert rows[2].words == [("2", 0)]
+    assert torch.equal(rows[2].tail(4)["audio"], rows[2].patches[0]["audio"][-4:])
+    batch.leave(rows[2])
+    batch.leave(rows[0])
+    assert [row.finish_reason for row in rows] == ["interrupted", "length", "stop"]
+    assert batch.free == 3

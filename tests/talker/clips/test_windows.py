@@ -59,6 +59,13 @@ def test_sentences_end_at_the_pauses_near_their_share_of_the_speech() -> None:
     assert ends(windows) == [56, 156, 224]
 
 
+def test_the_share_of_a_sentence_is_taken_from_the_speech_that_is_left() -> None:
+    """Of three equal sentences, the second ends at the short pause after 100 frames, not at the long one."""
+    speaks = speech(100, 15, 100, 5, 50, 15, 50)
+    windows = aligned([words(10), words(10, 10), words(10, 20)], speaks, 4)
+    assert ends(windows) == [108, 216, 336]
+
+
 def test_the_weights_of_sentences_determine_their_shares_of_the_speech() -> None:
     speaks = speech(150, 12, 50)
     assert len(aligned(["a b", "c d"], speaks, 4)) == 1

@@ -6,14 +6,15 @@ import pytest
 import torch
 from sequences import generated
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.generation.autoregressive import AutoregressiveGenerator
+from talker.generation.guards import repeated_tokens
 from talker.generation.request import Request, StopCounter, TokenRequest, drawn_noise
 from talker.generation.request_batch import RequestBatch, RequestTokenizer
 from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig
-from talker.model.defaults import StopRule
+from talker.model.defaults import Pace, StopRule
 from talker.model.layout import Layout
 from talker.model.model import TalkerModel
 from talker.model.tasks import Task, task_named
@@ -196,7 +197,7 @@ def test_the_stop_predictor_is_not_used_before_min_patches():
 
 
 @pytest.mark.parametrize("reading", [0, 64])
-@pytest.mark.parametrize("name", ["t2av", "a2v", "t2av+1"])
+@pytest.mark.parametrize("name", ["tts", "t2av", "a2v", "t2av+1"])
 def test_generation_after_a_prefix_continues_the_request(name, reading):
     """Patches generated after a prefix of k patches equal those of a run that generated the k patches."""
     model = model_of(reading=reading)
@@ -265,16 +266,98 @@ def test_a_request_that_does_not_fit_is_refused():
         batch.join(request_of(t2av, max_patches=500))
     with pytest.raises(ValueError, match="nothing to generate"):
         batch.join(request_of(t2av, max_patches=0))
+    motion = Streams(motion=torch.zeros(1, 4, TINY.widths["motion"]))
+    with pytest.raises(ValueError, match="needs audio in the prefix"):
+        batch.join(request_of(a2v, prefix=motion))
+    assert batch.free == 1
+    batch.step()  # without requests it does nothing
+
+
+def generator_of(**changes: object) -> AutoregressiveGenerator:
+    """A generator of phonemes with a tiny model of random weights. `changes`: of its default settings."""
+    tokenizer = PhonemeTokenizer()
+    torch.manual_seed(0)
+    backbone = dataclasses.replace(TINY.backbone, vocab=tokenizer.vocab_size)
+    defaults = dataclasses.replace(TINY.defaults, **changes)
+    config = dataclasses.replace(TINY, backbone=backbone, defaults=defaults)
+    return AutoregressiveGenerator(TalkerModel(config).eval(), tokenizer)
+
+
+def test_a_batch_serves_one_generation_at_a_time_and_at_most_two_are_kept():
+    generator = generator_of()
+    request = Request(text="Go.", task="tts", frames=8, sampling=QUICK, stop=StopRule.never())
+    together = [generator.generate(request) for _ in range(3)]
+    for generation in together:
+        assert len(list(generation)) == 2
+        assert list(generation) == []
+        generation.close()
+    with pytest.raises(ValueError, match="needs first_motion"):
+        generator.generate(dataclasses.replace(request, task="t2av"))
+    kept = generator._idle
+    assert len(kept) == len(set(map(id, kept))) == 2
+    assert all(batch.free == 1 for batch in kept)
+
+
+def test_a_closed_generation_is_interrupted():
+    generator = generator_of()
+    generation = generator.generate(Request(text="Go.", task="tts", frames=8, stop=StopRule.never()))
+    next(generation)
+    generation.close()
+    assert generation.finish_reason == "interrupted"
+    assert generator._idle[0].free == 1
+
+
+def test_defaults_of_the_weights_apply_where_a_request_has_none():
+    rule = StopRule(threshold=0.25)
+    generator = generator_of(stop=rule, sampling=QUICK)
+    convert = RequestTokenizer(generator.model, generator.tokenizer)
+    made = convert(Request(text="Go.", task="tts", frames=9))
+    assert (made.stop, made.sampling, made.max_patches, made.min_patches) == (rule, QUICK, 3, 1)
+    own = convert(Request(text="Go.", task="tts", stop=StopRule.never(), sampling=Sampling.paper()))
+    assert (own.stop, own.sampling) == (StopRule.never(), Sampling.paper())
+    assert 4 * own.max_patches == generator.longest("Go.", "tts")
+
+
+def test_repetition_is_allowed_for_the_slowest_duration_of_the_repeated_tokens():
+    """The tokens of `said` do not count, because they are not generated."""
+    generator = generator_of()
+    convert, slowest = RequestTokenizer(generator.model, generator.tokenizer), generator.defaults.pace.slowest
+    request = Request(text="Ha ha ha.", task="tts", silence=torch.zeros(TINY.widths["audio"]))
+    repeated = repeated_tokens(convert.ids(request.text))
+    assert convert(request).guard.repeated_seconds == pytest.approx(slowest * repeated)
+    assert repeated > 0
+    said = dataclasses.replace(request, said="Ha ha ha.", text="We will see.")
+    assert convert(said).guard.repeated_seconds == 0
+    assert [word for word, _ in convert(said).words] == ["We", "will", "see"]
+    assert convert(dataclasses.replace(request, silence=None)).guard is None
+
+
+def test_latents_in_float64_are_normalised_in_float64():
+    generator, normal = generator_of(), torch.randn(4, TINY.widths["audio"])
+    generator.model.stats.set(Streams(audio=torch.full(normal.shape[1:], 1000.0)), Streams())
+    convert = RequestTokenizer(generator.model, generator.tokenizer)
+    request = Request(text="Go.", task="tts", prefix=Streams(audio=normal.double() + 1000))
+    torch.testing.assert_close(convert(request).prefix["audio"][0], normal, atol=1e-6, rtol=0)
+
+
+def test_the_rate_of_the_weights_limits_speech_and_estimates_its_duration():
+    generator, text = generator_of(pace=Pace(fastest=0.1, usual=0.2, slowest=0.3, pauses=1.0)), "Go on."
+    tokens = len(generator.tokenizer.encode(text))
+    assert generator.durations(text) == pytest.approx((0.1 * tokens, 0.2 * tokens))
+    frames = (1.0 + 0.3 * tokens) * 25
+    assert frames <= generator.longest(text, "tts") < frames + 4
+    assert generator.longest(text, "tts", said="So.") == generator.longest(text, "tts")
+    assert generator_of(max_frames=20).longest(text, "tts") == 20
+    words = generator_of(pace=None)
+    assert words.durations(text) == (0.0, pytest.approx(6 / 15))
+    room = TINY.backbone.max_positions - 1 - tokens
+    assert words.longest(text, "tts") == 4 * room
+    assert words.longest(text, "a2v", prefix_frames=8) == 4 * (room - 1) - 8
 
 
 @pytest.mark.parametrize("name", ["a2v", "v2a"])
 def test_longest_is_the_greatest_number_of_given_frames_after_a_prefix(name):
-    tokenizer = PhonemeTokenizer()
-    torch.manual_seed(0)
-    backbone = dataclasses.replace(TINY.backbone, vocab=tokenizer.vocab_size)
-    generator = AutoregressiveGenerator(
-        TalkerModel(dataclasses.replace(TINY, backbone=backbone)).eval(), tokenizer
-    )
+    generator = generator_of()
     text, before = "Go on then.", 8
     longest = generator.longest(text, name, prefix_frames=before)
     assert longest == generator.longest(text, name) - before

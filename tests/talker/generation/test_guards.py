@@ -12,14 +12,14 @@ from torch import Tensor
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from heads.streams import Streams
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import load_component
 from talker.generation.guards import Guard, GuardState, repeated_tokens
 from talker.generation.request import TokenRequest
 from talker.media.readers import read_voice
 from talker.model.config import TalkerConfig
 from talker.model.defaults import StopRule
 from talker.model.model import TalkerModel
-from talker.shipped import shipped, shipped_names
+from talker.shipped import PUPPET, shipped, shipped_names
 
 CHANNELS = 16
 QUIET = torch.zeros(CHANNELS)
@@ -210,6 +210,7 @@ def test_text_left_over_after_the_given_frames_is_overflow(
         ([1, 2, 1, 2, 1, 2, 9], 6),
         ([5, 1, 2, 3, 1, 2, 3, 8], 6),
         ([1, 2, 3, 1, 2, 9], 0),
+        ([1, 2, 1, 3, 1, 4, 1, 5], 0),
         ([1, 1, 2, 3, 4, 5, 4, 5, 4, 5, 4, 5], 8),
     ],
 )

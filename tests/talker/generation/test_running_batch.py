@@ -9,9 +9,9 @@ import pytest
 import torch
 from sequences import ALIGNED, TASKS, alone, finish, model_of, prefixed, request_of, same
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
-from talker.checkpoint import PUPPET, load_component
+from talker.checkpoint import load_component
 from talker.generation.guards import Guard
 from talker.generation.request import TokenRequest
 from talker.generation.running_batch import RunningBatch
@@ -19,6 +19,7 @@ from talker.model.config import TalkerConfig
 from talker.model.defaults import StopRule
 from talker.model.layout import Layout
 from talker.model.model import TalkerModel
+from talker.shipped import PUPPET
 
 LONG = pytest.mark.long
 RELEASED = Layout(task_token="first_patch")

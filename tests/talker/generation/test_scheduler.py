@@ -56,6 +56,7 @@ class CountingBatch:
     def join(self, request: Request) -> Counting:
         self.joined.append(request.text)
         if request.text == "broken":
+            time.sleep(0.02)  # a reader waits already
             raise ValueError("this request does not fit")
         self.rows.append(Counting(request))
         self.most_rows = max(self.most_rows, len(self.rows))
@@ -222,6 +223,8 @@ def test_an_error_in_join_belongs_to_its_ticket(scheduler: Scheduler) -> None:
         next(broken)
     assert broken.finish_reason == "interrupted"
     assert numbers(good) == numbers(later) == list(range(10))
+    with pytest.raises(ValueError, match="does not fit"):  # also if no other request runs
+        next(scheduler.submit(counting("broken")))
 
 
 def test_an_error_in_step_reaches_all_tickets_and_later_submissions(batch: CountingBatch) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from heads.solver import Sampling
+from heads.sampling import Sampling
 from heads.streams import Streams
+from talker.generation import running_batch
 from talker.generation.running_batch import RunningBatch
 from talker.generation.step import BatchState, Columns, PatchStep, Solver, Variant
 from talker.model.cache import KVCache
@@ -182,6 +183,19 @@ def test_requests_with_other_temperatures_share_the_cached_steps() -> None:
         while not batch.free:
             batch.step()
     assert len(batch._steps) <= 3
+
+
+def test_steps_of_the_last_settings_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_batch, "MOST_VARIANTS", 2)
+    model = model_of()
+    batch, request = RunningBatch(model), request_of(model.config, "tts", seed=0, frames=4)
+    for steps in (1, 2, 3, 2):
+        batch.join(dataclasses.replace(request, sampling=Sampling(steps=steps)))
+        while not batch.free:
+            batch.step()
+        last = list(batch._steps)[-2:]
+        assert len(batch._steps) == min(steps, 2)
+    assert sorted(variant.solvers[0].sampling.steps for variant in last) == [2, 3]
 
 
 def test_spoken_tokens_never_exceed_the_text() -> None:

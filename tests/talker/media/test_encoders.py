@@ -16,8 +16,9 @@ from PIL import Image, ImageSequence
 
 from talker.errors import UserError
 from talker.media import encoders
-from talker.media.encoders import SoundWriter, VideoWriter, check_boxes, check_packets, generated_tags
+from talker.media.encoders import SoundWriter, VideoWriter, check_boxes, check_packets
 from talker.media.files import SOUND_FILES
+from talker.media.provenance import generated_tags
 from talker.media.readers import read_audio, read_frames
 from talker.media.remux import AnimationWriter
 
@@ -161,6 +162,13 @@ def test_colours_survive(tmp_path: Path) -> None:
     decoded = next(read_frames(tmp_path / "a.mp4")).astype(int)
     for y, x in ((16, 16), (48, 16), (32, 48)):
         assert np.abs(decoded[y, x] - frames[0, y, x]).max() <= 6
+
+
+def test_speech_is_coded_with_the_usual_bits_per_second(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000).astype(np.float32)
+    with SoundWriter(tmp_path / "a.m4a") as writer:
+        writer.write(noise, np.zeros(0))
+    assert abs(8 * (tmp_path / "a.m4a").stat().st_size / 2 - 96_000) < 10_000
 
 
 def test_equal_chunks_give_equal_files(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 from talker.errors import UserError
-from talker.media import face
+from talker.media import face, pictures
 from talker.media.face import (
     FRAME_TO_BOX,
     Box,
@@ -175,7 +175,7 @@ def test_limit_counts_the_pixels_that_are_decoded(
     tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JPEG is decoded at a fraction of its size, unless it is progressive."""
-    monkeypatch.setattr(face, "WORKING_SIDE", 64)
+    monkeypatch.setattr(pictures, "WORKING_SIDE", 64)
     astronaut.save(tmp_path / "a.jpg")
     astronaut.save(tmp_path / "progressive.jpg", progressive=True)
     astronaut.save(tmp_path / "a.png")
@@ -270,6 +270,7 @@ def test_candidates_that_no_close_up_confirms_are_dropped(name: str) -> None:
 
 
 def test_only_a_crop_close_to_the_whole_picture_is_framed() -> None:
+    assert face.framed(face.Box(0, 0, 200)) == face.Box(-87, -92, 374)
     assert face.is_framed(face.Box(10, -10, 90), 100, 100)
     for square in (face.Box(0, 0, 30), face.Box(-30, 0, 100), face.Box(0, -30, 100), face.Box(0, 0, 130)):
         assert not face.is_framed(square, 100, 100)

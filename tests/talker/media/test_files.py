@@ -56,7 +56,7 @@ def test_unused_names_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     for expected in ("a.mp4", "a-2.mp4", "a-3.mp4"):
         assert unused_name("a", ".mp4") == Path(expected)
-        Path(expected).touch()
+        Path(expected).symlink_to("a file that does not exist")
 
 
 def test_dubbed_video_keeps_a_supported_container(tmp_path: Path) -> None:

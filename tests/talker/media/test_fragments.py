@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from talker.media.encoders import generated_tags
 from talker.media.fragments import AAC_SAMPLES, LEAD, FragmentEncoder
+from talker.media.provenance import generated_tags
+from talker.media.readers import VideoReader
 
 TAGS = generated_tags("synthesised in the voice v", "generated from the portrait p")
 SIZE, EVENTS = 64, (3, 20, 41)
@@ -65,6 +67,7 @@ def test_every_chunk_is_one_fragment() -> None:
 
 
 def test_decode_times_are_continuous_counts() -> None:
+    """And each sample is marked as a keyframe or as dependent on others (ISO 14496-12, 8.8.3.1)."""
     _, parts = stream(12)
     ends = {1: 0, 2: 0}
     for part in parts[1:]:
@@ -73,6 +76,8 @@ def test_decode_times_are_continuous_counts() -> None:
             (track,) = struct.unpack_from(">I", part, inner["tfhd"] + 4)
             (time,) = struct.unpack_from(">Q", part, inner["tfdt"] + 4)
             (count,) = struct.unpack_from(">I", part, inner["trun"] + 4)
+            flags = [struct.unpack_from(">I", part, inner["trun"] + 20 + 12 * k)[0] for k in range(count)]
+            assert set(flags) <= ({0x02000000, 0x01010000} if track == 1 else {0x02000000})
             durations = [struct.unpack_from(">I", part, inner["trun"] + 12 + 12 * k)[0] for k in range(count)]
             assert time == ends[track]
             ends[track] += sum(durations)
@@ -103,6 +108,13 @@ def test_the_stream_is_an_mp4_whose_sound_and_frames_stay_together() -> None:
     assert abs(shown.astype(int) - frames)[list(EVENTS)].mean() < 3
 
 
+def test_colours_survive(tmp_path: Path) -> None:
+    encoder, colour = FragmentEncoder(SIZE, TAGS), (200, 60, 40)
+    frames = np.broadcast_to(np.array(colour, np.uint8), (4, SIZE, SIZE, 3))
+    (tmp_path / "a.mp4").write_bytes(encoder.init + encoder.encode(np.zeros(3840, np.float32), frames))
+    assert np.abs(next(iter(VideoReader(tmp_path / "a.mp4"))).astype(int) - colour).max() <= 6
+
+
 def test_a_prefix_of_the_stream_can_be_decoded() -> None:
     _, parts = stream(12)
     shown, _, sound = decoded(b"".join(parts[:4]))
@@ -127,6 +139,12 @@ def test_codec_strings_are_those_of_the_tracks() -> None:
     assert audio == "mp4a.40.2"
     with av.open(io.BytesIO(b"".join(parts))) as container:
         assert container.streams.audio[0].codec_context.profile == "LC"
+
+
+def test_sound_beyond_full_scale_is_clipped() -> None:
+    pcm, silent = clip(11)[0] * 3, np.zeros((0, SIZE, SIZE, 3), np.uint8)
+    loud, clipped = (FragmentEncoder(SIZE, TAGS).encode(x, silent) for x in (pcm, pcm.clip(-1, 1)))
+    assert loud == clipped
 
 
 def test_chunks_without_frames_or_without_sound_are_fragments_of_one_track() -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from heads.streams import Streams
+from talker.checkpoint import config_from_dict, read_config
+from talker.model.attention import causal_attention
 from talker.model.backbone import Backbone
 from talker.model.cache import KVCache
 from talker.model.config import BackboneConfig, TalkerConfig
@@ -14,6 +16,8 @@ from talker.model.model import TalkerModel
 from talker.model.stats import LatentStats
 from talker.model.tasks import task_named
 from talker.model.training_batch import Sample, collate
+from talker.shipped import PUPPET
+from talker.speaker.encoder import SpeakerEncoderConfig
 
 TINY = TalkerConfig.tiny()
 
@@ -251,6 +255,10 @@ def test_config_with_invalid_sizes_is_refused():
     sizes = dict(vocab=4, width=64, layers=1, head_dim=32, ffn=64)
     with pytest.raises(ValueError, match="share"):
         BackboneConfig(heads=3, kv_heads=2, **sizes)
+    with pytest.raises(ValueError, match="architecture 'joint' is not supported"):
+        dataclasses.replace(TINY, architecture="joint")
+    with pytest.raises(ValueError, match=r"set layout\.task_token to 'prepend'"):
+        collate([sample("tts")], dataclasses.replace(TINY, layout=Layout(task_token="first_patch")))
     with pytest.raises(ValueError, match="multiple of 64"):
         BackboneConfig(heads=2, kv_heads=2, max_positions=100, **sizes)
 
@@ -290,3 +298,30 @@ def test_reading_error_counts_tokens_from_the_placed_position_of_the_slot_before
         assert found[0, slot].item() == pytest.approx(
             float(step**2 / 2 if step < 1 else step - 0.5), abs=1e-5
         )
+
+
+def test_the_preset_of_the_default_has_the_sizes_of_the_shipped_weights():
+    held = config_from_dict(TalkerConfig, read_config(PUPPET / "talker"))
+    assert held == dataclasses.replace(TalkerConfig.puppet(held.backbone.vocab), forecast=0)
+    speaker = config_from_dict(SpeakerEncoderConfig, read_config(PUPPET / "speaker"))
+    assert speaker == SpeakerEncoderConfig.puppet()
+
+
+def test_attention_follows_autocast():
+    q, k, v = (torch.randn(1, heads, 5, 16) for heads in (4, 2, 2))
+    expected = causal_attention(q, k, v)
+    assert expected.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        half = causal_attention(q, k, v)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, atol=0.03, rtol=0)
+
+
+def test_batches_and_draws_are_moved_with_all_their_streams():
+    batch = collate([sample("t2av")], TINY)
+    drawn = model_of().draws(batch, torch.Generator())
+    for moved in (batch.to("meta"), drawn.to("meta")):
+        for field in dataclasses.fields(moved):
+            value = getattr(moved, field.name)
+            tensors = [x for _, x in value.items()] if isinstance(value, Streams) else [value]
+            assert all(x.is_meta for x in tensors), field.name

@@ -143,3 +143,12 @@ def test_filter_bank_keeps_level_differences_within_a_recording():
     assert (loud[5:45].mean() - quiet[5:45].mean()).item() == pytest.approx(
         2 / FLOOR * math.log(100), rel=0.03
     )
+
+
+def test_wavlm_has_a_feature_every_20_ms():
+    assert math.prod(stride for _, _, stride in WavLMSizes().conv) == 320  # samples at 16 kHz
+
+
+def test_channels_that_the_scales_cannot_share_are_refused():
+    with pytest.raises(ValueError, match="channels 12 must be a multiple of 8"):
+        SpeakerEncoder(replace(SpeakerEncoderConfig.tiny(), channels=12))

@@ -1,0 +1,273 @@
+"""The arguments of the command `talker`, and hints at what a wrong one should have been."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.metadata
+from typing import Any, NoReturn
+
+from heads.sampling import SAMPLINGS
+from talker.model.defaults import STOP_RULES
+
+CAPACITIES = (1, 4, 8, 16)  # those of `talker.generation.running_batch`, whose import takes seconds
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that reports errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` in one line and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}; run `{self.prog} --help` for usage\n")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command; None: those of the process. `command` is None without any.
+
+    Prints the help or the version, or an error in one line, and raises SystemExit where they are due.
+    """
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        getattr(options, "parser", parser).error(_unknown(getattr(options, "parser", parser), unknown[0]))
+    if options.command is None:
+        parser.print_help()
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="talker", description="Make talking portraits from a text, a voice and a face.")
+    parser.add_argument(
+        "--version", action="version", version=f"talker {importlib.metadata.version('talker')}"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_say(commands)
+    _add_animate(commands)
+    _add_dub(commands)
+    _add_demo(commands)
+    _add_serve(commands)
+    for name, about in (
+        ("info", "list the shipped models, portraits and voices"),
+        ("doctor", "check the installation and say what to do next"),
+    ):
+        commands.add_parser(name, help=about, description=f"{about.capitalize()}.")
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
+    return parser
+
+
+def _unknown(parser: argparse.ArgumentParser, argument: str) -> str:
+    """The error of an argument that a parser does not know, with what was meant, if that can be told."""
+    names = {name for action in parser._actions for name in action.option_strings}
+    name = argument.split("=")[0]
+    if name in names:
+        return f"{name} stands after --: give options before it"
+    if not argument.startswith("-"):
+        takes_text = any(action.dest == "text" and not action.option_strings for action in parser._actions)
+        return f"unknown argument {argument}{': put the text in quotes' if takes_text else ''}"
+    # The dashes are no part of the comparison: short names would be close to each other because of them.
+    wanted, known = name.strip("-"), {one.strip("-"): one for one in sorted(names)}
+    near = difflib.get_close_matches(wanted, known, 1)
+    if len(wanted) == 1:
+        near = [one for one in known if len(one) > 1 and one.startswith(wanted.lower())]
+    return f"unknown argument {argument}{f', did you mean {known[near[0]]}?' if len(near) == 1 else ''}"
+
+
+def _add_say(commands: Any) -> None:
+    say = commands.add_parser(
+        "say",
+        help="make a video that speaks a text",
+        description="Write a video in which a face speaks TEXT with a voice.",
+    )
+    _add_text(say)
+    say.add_argument(
+        "--show-text",
+        action="store_true",
+        help="print the words that would be spoken, one sentence a line, and exit without loading a model",
+    )
+    _add_output(say, "talker-FIRST-WORDS.mp4, or .wav with --audio-only")
+    say.add_argument(
+        "--audio-only",
+        action="store_true",
+        help="write speech without video: OUT is a .wav, .flac, .m4a, .mp3, .ogg or .opus file",
+    )
+    _add_portrait(say)
+    _add_voice(say)
+    before = say.add_mutually_exclusive_group()
+    before.add_argument(
+        "--voice-text",
+        metavar="TEXT",
+        help="transcript of the recording V; TEXT is spoken as the sentence after it",
+    )
+    before.add_argument(
+        "--voice-seconds",
+        type=float,
+        metavar="S",
+        help="continue from the first S seconds of V; TEXT must begin with the words in them",
+    )
+    _add_sampling(say)
+    say.add_argument(
+        "--stop",
+        choices=tuple(STOP_RULES),
+        help="end after one stop prediction (paper) or three in a row (release); default: rule of the model",
+    )
+
+
+def _add_animate(commands: Any) -> None:
+    animate = commands.add_parser(
+        "animate",
+        help="make a video of a face that speaks a recording",
+        description="Write a video in which a face speaks AUDIO. It has the length and the sound of AUDIO.",
+    )
+    animate.add_argument("audio", metavar="AUDIO", help="a recording of speech: wav, mp3, m4a, a video, ...")
+    _add_output(animate, "AUDIO-animated.mp4")
+    animate.add_argument(
+        "--text",
+        metavar="TEXT",
+        help="transcript of AUDIO, which improves the lip motion; - reads it from standard input",
+    )
+    animate.add_argument(
+        "--transcribe",
+        metavar="MODEL",
+        help="transcribe AUDIO with openai-whisper: a weights file, or the name of a model that whisper has "
+        "already downloaded, such as base.en",
+    )
+    _add_portrait(animate)
+    _add_sampling(animate)
+
+
+def _add_dub(commands: Any) -> None:
+    dub = commands.add_parser(
+        "dub",
+        help="replace the speech of a video",
+        description="Speak TEXT with a voice, synchronous with the face in VIDEO. The video track is copied.",
+    )
+    dub.add_argument("video", metavar="VIDEO", help="a video of one person speaking")
+    _add_text(dub)
+    dub.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="output file (default: VIDEO-dubbed.mp4, or the container of VIDEO if mp4 cannot hold it)",
+    )
+    _add_crop(dub)
+    _add_voice(dub, "; VIDEO itself may be given if it has sound")
+    _add_sampling(dub)
+
+
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "text", metavar="TEXT", nargs="?", help="English text to speak; - reads it from standard input"
+    )
+    command.add_argument(
+        "--text-file", metavar="FILE", help="read the text from a UTF-8 file instead of TEXT"
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="read a text of another language by English rules, and leave out letters of other scripts",
+    )
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="make the demo clip",
+        description="Write a video in which the first shipped face speaks one sentence.",
+    )
+    _add_output(demo, "talker-demo.mp4")
+
+
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="generate live streams for other programs",
+        description="Serve live streams over HTTP and WebSockets, until Ctrl-C or SIGTERM.",
+    )
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="H",
+        help="address to listen on, of this machine only (default: 127.0.0.1)",
+    )
+    serve.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="port to listen on; 0: any free one (default: 8000)",
+    )
+    serve.add_argument(
+        "--capacity",
+        type=int,
+        choices=CAPACITIES,
+        help="number of sessions at once; more are refused (default: measured when the server starts)",
+    )
+    _add_model(serve)
+
+
+def _add_output(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help=f"output file: .mp4, .mov, .mkv, .webm or .gif (default: {default}; a number is added to the "
+        "name if the file exists)",
+    )
+
+
+def _add_portrait(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--portrait", metavar="P", help="image of a face, or a portrait name that `talker info` lists"
+    )
+    _add_crop(command)
+
+
+def _add_crop(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--crop",
+        choices=("face", "none"),
+        default="face",
+        help="crop to the face (default), or to the largest centred square",
+    )
+
+
+def _add_voice(command: argparse.ArgumentParser, more: str = "") -> None:
+    command.add_argument(
+        "--voice", metavar="V", help=f"recording of a voice, or a voice name that `talker info` lists{more}"
+    )
+
+
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the random noise (default: 0)"
+    )
+    command.add_argument(
+        "--preset",
+        choices=tuple(SAMPLINGS),
+        help="sampling settings (default: those of the model)",
+    )
+    command.add_argument(
+        "--temperature", type=float, metavar="T", help="scale of the noise; higher values vary more (0 to 2)"
+    )
+    command.add_argument(
+        "--guidance", type=float, metavar="G", help="scale of classifier-free guidance; 1 turns it off"
+    )
+    command.add_argument(
+        "--steps", type=int, metavar="N", help="solver steps per patch; fewer steps are faster"
+    )
+    command.add_argument(
+        "--sway",
+        type=float,
+        metavar="S",
+        help="coefficient of sway sampling; higher values take smaller steps first, 0 takes equal steps",
+    )
+    _add_model(command)
+    command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
+    command.add_argument("--json", action="store_true", help="print a report as one line of JSON")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", metavar="M", help="model name that `talker info` lists, or a checkpoint folder"
+    )
