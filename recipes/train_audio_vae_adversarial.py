@@ -13,8 +13,8 @@ learns their average, which sounds blurred. Here discriminators of waveforms and
 least-squares adversarial losses and feature matching are added to the spectral loss and the KL divergence.
 With a Whisper branch, a loss requires that Whisper's features can be predicted from the decoder's input.
 
-Autoencoder and discriminators are updated in the same step, each with the gradient at the other's former
-weights: one module, one optimiser, one checkpoint.
+Autoencoder and discriminators are updated in the same step, from gradients that are computed before either
+update.
 """
 
 from __future__ import annotations

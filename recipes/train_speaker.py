@@ -146,10 +146,10 @@ class Sounds:
 def prepare(folder: Path, spoken: BankSpeech | EspeakSpeech, each: int) -> Sounds:
     """Return the first `each` utterances of every voice, which are stored once in shards in `folder`.
 
-    Raises ValueError if the folder holds other speech.
+    Raises ValueError if the folder holds other speech, or other utterances of a bank that has grown.
     """
-    claim(folder, "speech", spoken.name)
     chosen = spoken.of_each_voice(each)
+    claim(folder, "speech", f"{spoken.name} {fingerprint([np.array(chosen)])}")
 
     def make(numbers: range) -> dict[str, NDArray[Any]]:
         clips = [spoken.read(chosen[i]) for i in numbers]

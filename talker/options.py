@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command; None: those of the process. `command` is None without any.
 
-    Prints the help or the version, or an error in one line, and raises SystemExit where they are due.
+    Raises SystemExit after printing the help, the version or an error of one line.
     """
     parser = _parser()
     options, unknown = parser.parse_known_args(arguments)
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _unknown(parser: argparse.ArgumentParser, argument: str) -> str:
-    """The error of an argument that a parser does not know, with what was meant, if that can be told."""
+    """Error message for an unknown argument, with the closest known option if there is one."""
     names = {name for action in parser._actions for name in action.option_strings}
     name = argument.split("=")[0]
     if name in names:

@@ -118,7 +118,7 @@ class System:
             raise error if isinstance(error, UserError) else UserError(f"{folder}: {error}") from error
         except RuntimeError as error:
             raise UserError(
-                f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
+                f"device {device!r} cannot be used ({str(error).splitlines()[0]}): use the device cpu"
             ) from error
         system.generator.tokenizer.encode("Hello.")  # loads the lexicon before the first request
         return system

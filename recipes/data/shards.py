@@ -58,12 +58,12 @@ def claim(folder: Path, kind: str, digest: str) -> None:
         digest: identifies it.
 
     Raises:
-        ValueError: the folder was made by something else.
+        ValueError: the folder was made by something else, or by a version that did not store it.
     """
     stored = folder / kind
-    if not stored.exists():
+    if not stored.exists() and not any(folder.glob("*.npz")):
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(stored) as temporary:
             temporary.write_text(digest)
-    elif stored.read_text() != digest:
+    elif not stored.exists() or stored.read_text() != digest:
         raise ValueError(f"{folder} was made by other {kind} than now: remove the folder")

@@ -1,4 +1,4 @@
-"""Reading transcripts from files. An odd cue or word loses at most itself, and the reasons are counted."""
+"""Reading transcripts from files. Invalid cues and words are skipped, and the reasons are counted."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import itertools
 import math
@@ -310,7 +311,8 @@ class _Chunks:
         for channel in self._inputs:
             channel.cancel()
         if isinstance(self._chunks, Generator):
-            self._chunks.close()
+            with contextlib.suppress(ValueError):  # another thread waits in it, which the channels end
+                self._chunks.close()
 
 
 @torch.inference_mode()

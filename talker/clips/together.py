@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from talker.clips.clip import Clip, Generate, Take
+from talker.errors import UserError
 from talker.stages import Cancelled, Channel, Stages
 from talker.system import System
 
@@ -55,10 +56,10 @@ class _Queue:
                 raise Cancelled
         with self._lock:
             try:
-                plan = next(self._clips, None)
+                plan = next(self._clips)
             except BaseException as error:  # raised after the takes of the earlier plans
-                self.error, plan = error, None
-            if plan is None:
+                if not isinstance(error, StopIteration):
+                    self.error = error
                 self._clips = iter(())
                 self._room.release()
                 return None
@@ -87,7 +88,9 @@ def _made(plan: Plan, generate: Generate) -> Take:
     """Build the clip of a plan and generate its latents. An error is stored in the take."""
     take = Take(plan if isinstance(plan, Clip) else None)
     try:
-        clip = plan if isinstance(plan, Clip) else plan()
+        clip = plan() if callable(plan) else plan
+        if not isinstance(clip, Clip):
+            raise UserError(f"a map takes clips, and functions that return a clip, not {clip!r}")
         take = clip.take()
         take.keep(generate)
     except Cancelled:

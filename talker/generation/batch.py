@@ -102,8 +102,9 @@ class Generation:
 
     def close(self) -> None:
         """End the request. If it still runs, its finish reason becomes "interrupted"."""
-        self._batch.leave(self._running)
-        self._free()
+        if self._held:  # after the end, the batch may belong to another request
+            self._batch.leave(self._running)
+            self._free()
 
     def _free(self) -> None:
         if self._held:

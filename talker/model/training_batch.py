@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heads.streams import NAMES, Streams
 from talker.model.config import TalkerConfig
-from talker.model.layout import IGNORED, Plan, positive_weight, stop_ignored, stop_labels
+from talker.model.layout import Plan, positive_weight, stop_ignored, stop_labels
 from talker.model.tasks import Task
 
 
@@ -27,7 +27,6 @@ class Sample:
             frames.
         global_: (G,) per stream: speaker embedding, and normalised motion code of the first frame.
         read: (N,) number of text tokens spoken by the end of each audio patch; None if it is unknown.
-        whole: False if the end of the clip was cut off, so that the stop predictor must not stop there.
     """
 
     text: Sequence[int]
@@ -35,7 +34,6 @@ class Sample:
     latents: Streams
     global_: Streams
     read: Tensor | None = None
-    whole: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,17 +211,11 @@ def _reading(rows: list[_SampleLayout], slots: int) -> tuple[Tensor, Tensor]:
 def _stop(
     rows: list[_SampleLayout], slots: int, patch_frames: int, ignored: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Stop labels (B, S) of the slots, and their weight. Cut samples have no 1.
-
-    Samples whose audio is given have no labels.
-    """
+    """Stop labels (B, S) of the slots, and their weight. Samples whose audio is given have no labels."""
     ends = [row.slots if "audio" in row.task.predicted else 0 for row in rows]
     before = stop_ignored(patch_frames) if ignored is None else ignored
     start, length = torch.zeros(len(rows), dtype=torch.int64), torch.tensor(ends)
-    cut = torch.tensor([not row.sample.whole for row in rows])
     labels, _ = stop_labels(start, length, slots, before)
-    running = torch.arange(slots) < length[:, None]
-    labels = torch.where(cut[:, None], torch.where(running, 0, IGNORED), labels)
     return labels, positive_weight(labels)
 
 

@@ -207,6 +207,18 @@ def test_level_loss_ignores_what_is_masked() -> None:
     )
 
 
+def test_pitch_stays_between_40_and_800_hz(model: AudioVAE) -> None:
+    decoder = copy.deepcopy(model.decoder)
+    found = []
+    for bias in (-1e3, 1e3):
+        last = [module for module in decoder.pitch.modules() if getattr(module, "bias", None) is not None][-1]
+        with torch.no_grad():
+            last.bias.fill_(bias)
+            found.append(decoder.controls(torch.zeros(1, 3, decoder.width))[0].log_f0.exp())
+    torch.testing.assert_close(found[0], torch.full_like(found[0], 40.0))
+    torch.testing.assert_close(found[1], torch.full_like(found[1], 800.0))
+
+
 def test_pitch_losses_in_closed_form() -> None:
     log_f0, voiced = torch.log(torch.tensor([[100.0, 200.0]])), torch.tensor([[1.0, 0.0]])
     assert float(pitch_loss(log_f0 + 0.2, log_f0, voiced)) == pytest.approx(0.2 * (1 + 0.05) / 2)

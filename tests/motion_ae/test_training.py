@@ -29,6 +29,20 @@ def test_losses_are_zero_for_the_target_only() -> None:
     assert gradient_l1(drawn, target, weights) < 1e-6, "a constant offset has no gradient"
 
 
+def test_losses_of_halves_with_the_mean_weight_of_the_whole_average_to_the_loss_of_the_whole() -> None:
+    picture, target, weights = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
+    weights[1] *= 5
+    flow, raw = torch.rand(2, 2, 8, 8), torch.rand(2, 3, 16, 16)
+    losses = {
+        weighted_l1: (picture, target, weights),
+        gradient_l1: (picture, target, weights),
+        lambda raw, flow, weights, **mean: flow_l1([raw], flow, 16, weights, **mean): (raw, flow, weights),
+    }
+    for loss, given in losses.items():
+        halves = [loss(*(x[k : k + 1] for x in given), mean=lambda _: weights.mean()) for k in (0, 1)]
+        torch.testing.assert_close(sum(halves) / 2, loss(*given))
+
+
 def test_box_weights_are_set_inside_the_boxes_only() -> None:
     marked = box_weights(torch.tensor([[[1, 2, 3, 5], [6, 6, 8, 8]]]), 8, 4.0)
     assert marked.shape == (1, 1, 8, 8)

@@ -146,6 +146,18 @@ def test_bank_returns_what_was_recorded(tmp_path: Path) -> None:
     assert np.array_equal(held.pcm, one.pcm)
 
 
+def test_voices_of_a_split_are_its_own_and_a_tenth_of_the_training_clips_are_of_shipped_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speech_bank, "speak", lambda teacher, words, voice, speed: voice.seed)
+    heldout = {record(ToneTeacher(), "heldout", 0, index) for index in range(300)}
+    assert heldout <= set(voices("heldout"))
+    assert len(heldout) > 40
+    train = [record(ToneTeacher(), "train", 0, index) for index in range(600)]
+    assert set(train) <= set(voices("train"))
+    assert 0.07 < sum(seed in SHIPPED.values() for seed in train) / 600 < 0.15
+
+
 def test_bank_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 5 / 3600, teacher=ToneTeacher())
     with pytest.raises(ValueError, match="another text frontend, teacher or seed"):

@@ -18,6 +18,7 @@ from torch import nn
 
 from recipes import ranks
 from recipes.backend import PlainBackend
+from recipes.checkpoints import Checkpoints
 from recipes.draws import generator
 from recipes.engine import Engine
 from recipes.schedule import warmup_cosine
@@ -231,6 +232,16 @@ def test_old_checkpoints_are_deleted(tmp_path: Path) -> None:
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["00000004.pt", "00000005.pt"]
     assert engine_in(tmp_path).load() == 5
+
+
+def test_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    for name in (".state.pt.abc", "checkpoints/.00000001.pt.abc"):
+        (tmp_path / name).write_bytes(b"half")
+    checkpoints.write({"step": 2}, 2)
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert found == ["checkpoints/00000002.pt", "state.pt"]
 
 
 def test_parameter_without_gradient_on_any_rank_keeps_none(

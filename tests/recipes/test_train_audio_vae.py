@@ -105,3 +105,17 @@ def test_clips_that_are_idle_or_short_are_left_out(monkeypatch: pytest.MonkeyPat
     assert len(first) == 101
     assert [(len(clip), int(clip[0])) for clip in found] == [(100, 3276), (101, 3309), (100, 3276)]
     assert {clip.dtype for clip in found} == {torch.int16}
+
+
+@pytest.mark.parametrize("name", ["audio_vae", "audio_vae_adversarial", "audio_vae_source_filter"])
+def test_divergence_below_the_free_nats_has_no_weight(tmp_path: Path, name: str) -> None:
+    def trained(*settings: str) -> torch.Tensor:
+        folder = tmp_path / "-".join(settings)
+        module = RECIPES[name](folder, tiny(name, "steps=1", "validate_every=9", *settings)).module
+        return torch.cat(
+            [value.flatten() for value in module.state_dict().values() if value.is_floating_point()]
+        )
+
+    free, none = trained("free_nats=1e9", "kl=9"), trained("free_nats=1e9", "kl=0")
+    assert torch.equal(free, none)
+    assert not torch.equal(none, trained("free_nats=0", "kl=9"))

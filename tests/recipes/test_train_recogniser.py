@@ -33,6 +33,9 @@ def test_prepared_clips_are_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert first.labels == second.labels == [Noise().read(i).phones for i in range(10)]
     with pytest.raises(ValueError, match="made by other speech"):
         train_recogniser.prepare(tmp_path, type("Other", (Noise,), {"name": "other"})(), 10)
+    (tmp_path / "speech").unlink()  # as older versions left it
+    with pytest.raises(ValueError, match="made by other speech"):
+        train_recogniser.prepare(tmp_path, speech, 10)
     assert torch.allclose(second.clip(7), torch.from_numpy(Noise().read(7).pcm), atol=1e-4)
 
 

@@ -106,6 +106,7 @@ def test_closed_pipe_gives_the_usual_exit_status(unbuffered: str) -> None:
 
 
 def test_handlers_are_restored() -> None:
+    found = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
     before = [signal.getsignal(number) for number in SIGNALS]
     with exit_on_signals("nothing"), collected_signals() as requests:
         os.kill(os.getpid(), signal.SIGHUP)
@@ -116,6 +117,7 @@ def test_handlers_are_restored() -> None:
     with exit_on_signals("nothing"), pytest.raises(Interrupted), collected_signals():
         raise Interrupted(signal.SIGTERM)
     assert [signal.getsignal(number) for number in SIGNALS] == before
+    signal.signal(signal.SIGHUP, found)
 
 
 PROGRAMS = sorted(

@@ -338,13 +338,13 @@ def main() -> None:
     )
     if report["clips"] and not report["heldout"]:
         print("no clip is held out, and training needs held-out clips: prepare a second video")
-    if report["heldout"] > MOST_HELDOUT * report["clips"]:
+    if report["clips"] == report["heldout"]:
+        print("no clip is left to train on: prepare more videos, or rows of the split train")
+    elif report["heldout"] > MOST_HELDOUT * report["clips"]:
         print(
             f"{report['heldout']} of {report['clips']} clips are held out from training, because copies of a "
             f"video and voices of earlier runs stay together: prepare more videos, or into another --out"
         )
-    if report["clips"] == report["heldout"]:
-        print("no clip is left to train on: prepare more videos, or rows of the split train")
 
 
 if __name__ == "__main__":

@@ -180,9 +180,9 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
         The spans, and the number of cues (or videos) that are left out, by reason.
     """
     frames = analysis.frames
-    # The times of a transcript count from the first sound or the first picture, whichever is earlier.
     if cues and analysis.damaged and not any(math.isfinite(cue.end) for cue in cues):
         return [], {"damaged, and its transcript has no times": 1}
+    # The times of a transcript count from the first sound or the first picture, whichever is earlier.
     timed = [cue.shifted(min(0.0, analysis.shift)) for cue in cues if math.isfinite(cue.end)]
     if cues and not timed and (frames > LONGEST_SECONDS * FRAME_RATE or len(analysis.shots) > 1):
         return [], {"long or of many shots, and its transcript has no times": 1}

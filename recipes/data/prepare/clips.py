@@ -87,7 +87,7 @@ class Record:
                 for one in held["clips"]
             ]
             return cls(held["name"], held["stamp"], clips, held["lost"], held["notes"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (FileNotFoundError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
 
     def write(self, folder: Path) -> None:

@@ -130,7 +130,7 @@ def heldout_voices(
     before = {one for one in groups if set(one) & set(kept)}
     digests = {one: max(hashlib.sha256(voice.encode()).digest() for voice in one) for one in groups - before}
     most = max(1, MOST_COPIES * len(voices))
-    ranked = sorted(digests, key=lambda one: (len(one) > most and len(one), digests[one]))[:-1]
+    ranked = sorted(digests, key=lambda one: (len(one) if len(one) > most else 0, digests[one]))[:-1]
     low = {one for one in ranked if digests[one][0] < 256 * HELDOUT_SHARE and len(one) <= most}
     chosen = before | low or set(ranked[:1])
     return {voice for one in chosen for voice in one} & set(voices)

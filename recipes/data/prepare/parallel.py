@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -88,9 +88,7 @@ def _started(context: ForkServerContext, work: Callable[..., None], job: Job) ->
         # The start of the resource tracker unblocks them, so it must be running before the server starts.
         with blocked_signals():
             resource_tracker.ensure_running()
-        with blocked_signals():
-            forkserver.ensure_running()
-        with contextlib.suppress(EOFError, ConnectionError):
+        with blocked_signals(), contextlib.suppress(EOFError, ConnectionError):
             process.start()
             return process
 

@@ -37,6 +37,10 @@ def test_each_voice_of_a_bank_that_has_two_clips_is_used(tmp_path: Path) -> None
         seed: min(3, seeds.count(seed)) for seed in seeds if seeds.count(seed) > 1
     }
     sounds = prepare(tmp_path / "sounds", spoken, 3)
+    assert np.array_equal(prepare(tmp_path / "sounds", spoken, 3).pcm, sounds.pcm)
+    write(tmp_path / "bank", 400 / 3600, teacher=ToneTeacher())
+    with pytest.raises(ValueError, match="remove the folder"):  # the utterances of a voice are others now
+        prepare(tmp_path / "sounds", speech(str(tmp_path / "bank"), "train"), 3)
     assert sorted(set(sounds.labels)) == list(range(sounds.voices))
     for number in range(sounds.voices):
         own = {chosen[index] for index in np.flatnonzero(sounds.labels == number)}

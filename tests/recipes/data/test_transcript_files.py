@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -91,6 +92,12 @@ def test_times_are_found_with_any_arrow(tmp_path: Path, arrow: str) -> None:
     lines = "1\n00:00:00,500 --> 00:00:01,000\nSo it\n\n2\n00:00:01,500{}00:00:02,000\ngoes.\n"
     found = read(tmp_path, ".srt", lines.format(arrow))
     assert found == Transcript((Cue(0.5, 1.0, "So it"), Cue(1.5, 2.0, "goes.")))
+
+
+def test_order_of_the_cues_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    cues = [f"00:0{t},000 --> 00:0{t + 1},000\nWord {t}.\n" for t in range(3)]
+    found = {read(tmp_path, ".srt", "\n".join(order)).cues for order in itertools.permutations(cues)}
+    assert [[cue.text for cue in one] for one in found] == [["Word 0.", "Word 1.", "Word 2."]]
 
 
 @pytest.mark.parametrize(

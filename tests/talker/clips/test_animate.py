@@ -169,6 +169,21 @@ def test_closing_a_stream_that_waits_for_sound_ends_its_threads(talker: Talker, 
         channel.put(np.zeros(960, np.float32))
 
 
+def test_a_stream_is_closed_by_another_thread_than_the_one_that_waits_for_it(
+    talker: Talker, portrait: Portrait
+) -> None:
+    before = threading.active_count()
+    _, chunks = live(talker, portrait, 0.0)
+    found: list[int] = []
+    reader = threading.Thread(target=lambda: found.append(len(list(chunks))))
+    reader.start()
+    time.sleep(0.05)
+    chunks.close()
+    reader.join(5)
+    assert found == [0]
+    assert threading.active_count() == before
+
+
 def test_closing_a_stream_that_is_generating_interrupts_its_request(
     talker: Talker, portrait: Portrait
 ) -> None:

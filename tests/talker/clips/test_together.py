@@ -253,6 +253,15 @@ def test_no_clips_give_no_takes(toy) -> None:
     assert list(toy.map([], capacity=2)) == []
 
 
+def test_what_is_no_clip_is_an_error_of_its_take(toy: Talker, voice) -> None:
+    clips = [speech(toy, voice), None, lambda: 3, speech(toy, voice)]
+    takes = list(toy.map(clips, capacity=2))  # type: ignore[list-item]
+    assert [take.error is None for take in takes] == [True, False, False, True]
+    for take in takes[1:3]:
+        with pytest.raises(UserError, match="a map takes clips"):
+            list(take)
+
+
 # -- leaving -------------------------------------------------------------------------------------------------
 
 

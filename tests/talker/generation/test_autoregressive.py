@@ -1,6 +1,8 @@
 """Generation patch by patch: the stop rule, requests, and equality with the training pass."""
 
 import dataclasses
+from collections import deque
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from sequences import generated
 from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.generation.autoregressive import AutoregressiveGenerator
+from talker.generation.batch import Generation
 from talker.generation.guards import repeated_tokens
 from talker.generation.request import Request, StopCounter, TokenRequest, drawn_noise
 from talker.generation.request_batch import RequestBatch, RequestTokenizer
@@ -381,3 +384,26 @@ def test_longest_is_the_greatest_number_of_given_frames_after_a_prefix(name):
     join(longest)
     with pytest.raises(ValueError, match="shorten the text"):
         join(longest + TINY.patch_frames)
+
+
+def test_closing_a_finished_request_leaves_the_batch_alone() -> None:
+    """After the end, the batch may have been given to another request."""
+
+    class Batch:
+        left = 0
+
+        def join(self, request: object) -> SimpleNamespace:
+            return SimpleNamespace(patches=deque(["patch"]), finish_reason="stop")
+
+        def leave(self, running: object) -> None:
+            self.left += 1
+
+    released: list[None] = []
+    for read, left in ((list, 0), (next, 1)):
+        batch = Batch()
+        generation = Generation(batch, None, lambda: released.append(None))  # type: ignore[arg-type]
+        read(generation)
+        generation.close()
+        generation.close()
+        assert batch.left == left
+    assert len(released) == 2

@@ -130,11 +130,12 @@ def test_the_best_sound_track_is_heard(tmp_path: Path, name: str) -> None:
         assert np.abs(read_voice(path).numpy() - heard).max() < 1e-3
 
 
-def test_commentary_comes_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flag", ["comment", "hearing_impaired", "visual_impaired"])
+def test_commentary_and_descriptions_come_last(tmp_path: Path, flag: str) -> None:
     path = tmp_path / "a.mka"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
-        streams[0].disposition = Disposition.comment
+        streams[0].disposition = Disposition[flag]
         for stream in streams:
             frame = av.AudioFrame.from_ndarray(SPEECH[None], format="fltp", layout="mono")
             frame.sample_rate = RATE

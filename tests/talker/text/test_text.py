@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from talker.errors import UserError
+from talker.text import tables
 from talker.text.numbers import cardinal, ordinal, year
 from talker.text.phonemes import PHONES, pronounce, split_phones
 from talker.text.sentences import split_sentences
@@ -82,6 +83,22 @@ def texts() -> list[tuple[str, str, str]]:
         (kind, re.sub("|".join(map(re.escape, escapes)), lambda m: escapes[m[0]], text), right)
         for kind, text, right in found
     ]
+
+
+def test_years_of_two_digits_are_those_until_2030() -> None:
+    for short in range(100):
+        whole = (2000 if short <= 30 else 1900) + short
+        assert spoken(f"3/4/{short:02d}") == spoken(f"3/4/{whole}")
+
+
+def test_words_made_of_capitals_have_a_genitive() -> None:
+    for written in tables.SAID:
+        assert spoken(f"The {written}'s idea.") == spoken(f"The {written} idea.").replace(" idea", "'s idea")
+
+
+def test_line_after_a_colon_is_a_sentence_of_its_own() -> None:
+    text = "These are the things that we need to buy today:\neggs and milk"
+    assert split_sentences(text) == ["These are the things that we need to buy today.", "eggs and milk"]
 
 
 def test_texts_of_the_table_are_read_right() -> None:
