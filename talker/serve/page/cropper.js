@@ -22,7 +22,7 @@ export class Cropper {
     this.view.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Show the file. Resolves to a PNG blob of the square, or null if the user cancels. `accept(blob)` may reject. */
+  /** Let the user choose a part of the file, and pass it to `accept` as a PNG blob. Rejects if it is no picture. */
   async choose(file, accept) {
     this.picture = await createImageBitmap(file);
     this.zoom.value = 1;

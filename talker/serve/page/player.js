@@ -1,5 +1,6 @@
 // Plays fragmented MP4 that arrives piece by piece, with MediaSource, or ManagedMediaSource on iPhones.
 
+const START_SECONDS = 0.3; // buffered before playback starts, so that it does not stop at once
 const KEPT_SECONDS = 30; // of played media that stay in the buffer
 const JUMP_SECONDS = 0.5; // gaps up to this length are skipped
 
@@ -98,6 +99,8 @@ export class Player {
     const { buffered } = this.video;
     if (!buffered.length) return;
     if (!this.started) {
+      const complete = this.ended && !this.waiting.length;
+      if (buffered.end(0) - buffered.start(0) < START_SECONDS && !complete) return;
       this.started = true;
       if (this.video.currentTime < buffered.start(0)) this.video.currentTime = buffered.start(0);
       this.video.play().catch(() => {}); // the user has paused or left
