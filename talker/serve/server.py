@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import ipaddress
 import logging
 import socket
@@ -23,6 +25,7 @@ from talker.serve.stream import Studio
 log = logging.getLogger(__name__)
 
 SEND_BUFFER = 64 * 1024  # bytes of a socket; larger ones hide a reader that does not read
+M_ARENA_MAX = -8  # option of glibc's `mallopt`
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -52,6 +55,16 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port} ({error.strerror}): choose another --port"
         ) from error
     return listener
+
+
+def share_heaps() -> None:
+    """Let all threads allocate from two heaps, where the C library is glibc.
+
+    By default glibc gives threads up to eight heaps per core. Each of them keeps the memory of the largest
+    work of any session that used it, so the memory of the process would grow over hundreds of sessions.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 class Server(uvicorn.Server):
@@ -102,6 +115,7 @@ def serve(talker: Talker, model: str, listener: socket.socket, capacity: int | N
         listener: from `listen`.
         capacity: number of sessions at once; None: see `measured_capacity`.
     """
+    share_heaps()
     voices, portraits = shipped_voices(talker), shipped_portraits(talker)
     voice, portrait = voices.get(None), portraits.get(None)
     if capacity is None:
