@@ -1,6 +1,6 @@
 """Connects, talks and leaves many times, with four clients at once; prints the resident memory each time.
 
-PYTHONPATH=. python tests/serve_cycles.py FOLDER CYCLES
+PYTHONPATH=.:tests python tests/serve_cycles.py FOLDER CYCLES
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import time
 from pathlib import Path
 
 import torch
+from serve_sessions import studio_of
 from websockets.sync.client import connect
 
 from talker import Talker
-from talker.serve.identities import Lazy
+from talker.serve.keys import Keys
 from talker.serve.server import Server, listen, share_heaps
 from talker.serve.session import Limits
 from talker.serve.sessions import Sessions
-from talker.serve.stream import Studio
+from talker.serve.store import Store
 
 LEAVING = ("at the end", "without a word", "by session.stop", "without a word")
 
@@ -52,10 +53,13 @@ def main(folder: Path, cycles: int) -> None:
     share_heaps()
     talker = Talker.from_pretrained(folder)
     voice, portrait = talker.voice(folder / "voice.wav"), talker.portrait(folder / "face.png", crop="none")
-    with talker.system.generator.scheduler(len(LEAVING)) as scheduler, listen("127.0.0.1", 0) as listener:
+    with (
+        talker.system.generator.scheduler(len(LEAVING)) as scheduler,
+        listen("127.0.0.1", 0, Keys({})) as listener,
+    ):
         sessions = Sessions(scheduler, dataclasses.replace(Limits(), hold=0.1))
-        voices, portraits = Lazy("voice", {"v": lambda: voice}), Lazy("portrait", {"p": lambda: portrait})
-        server = Server(Studio("tiny", talker.system, voices, portraits, sessions))
+        store = Store(folder / "data")
+        server = Server(studio_of(talker, voice, portrait, sessions, store))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         address = f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/realtime/video"

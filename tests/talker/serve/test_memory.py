@@ -16,7 +16,7 @@ CYCLES = 200
 def test_memory_does_not_grow_with_the_number_of_sessions(folder: Path) -> None:
     root = Path(__file__).parents[3]
     command = [sys.executable, str(root / "tests" / "serve_cycles.py"), str(folder), str(CYCLES)]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     sizes = [int(line) for line in done.stdout.splitlines()]
     assert len(sizes) == CYCLES
