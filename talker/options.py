@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 from heads.sampling import SAMPLINGS
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_dub(commands)
     _add_demo(commands)
     _add_serve(commands)
+    _add_key(commands)
     for name, about in (
         ("info", "list the shipped models, portraits and voices"),
         ("doctor", "check the installation and say what to do next"),
@@ -201,9 +203,57 @@ def _add_serve(commands: Any) -> None:
         "--capacity",
         type=int,
         choices=CAPACITIES,
-        help="number of sessions at once; more are refused (default: measured when the server starts)",
+        help="number of rows of the batch; more sessions are refused (default: measured at the start)",
+    )
+    serve.add_argument(
+        "--keys",
+        metavar="FILE",
+        help="API keys, from `talker key FILE`; every request then needs one (default: none needed)",
+    )
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name of this server in its users' URLs, for example behind a proxy; may be repeated",
+    )
+    serve.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for uploads, jobs and results (default: ~/.local/share/talker/serve)",
+    )
+    serve.add_argument(
+        "--retain",
+        type=_hours,
+        default=24.0,
+        metavar="HOURS",
+        help="time after which uploads and results are deleted (default: 24)",
     )
     _add_model(serve)
+
+
+def _add_key(commands: Any) -> None:
+    key = commands.add_parser(
+        "key",
+        help="create an API key for `talker serve`",
+        description="Create an API key, print it, and append its hash to FILE.",
+    )
+    key.add_argument("file", metavar="FILE", help="file for `talker serve --keys FILE`")
+    key.add_argument(
+        "--name",
+        default="default",
+        metavar="N",
+        help="name of the owner, who sees only what was made with keys of this name (default: default)",
+    )
+
+
+def _hours(text: str) -> float:
+    """A duration in hours."""
+    hours = float(text)
+    if not 0 < hours <= 24 * 365:
+        raise ValueError
+    return hours
 
 
 def _add_output(command: argparse.ArgumentParser, default: str) -> None:

@@ -17,11 +17,17 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 from talker import Talker
 from talker.clips.say import LiveUtterance
 from talker.generation.scheduler import Scheduler
+from talker.identity import Portrait, Voice
 from talker.media import fragments
 from talker.serve import session as session_module
+from talker.serve.identities import Library
 from talker.serve.inputs import TextInput
+from talker.serve.jobs import Jobs
+from talker.serve.keys import Keys
 from talker.serve.session import Limits, Session
 from talker.serve.sessions import Sessions
+from talker.serve.store import Store
+from talker.serve.studio import Studio
 
 CAPACITY = 4
 
@@ -66,6 +72,25 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[np.ndarray,
 
     monkeypatch.setattr(session_module, "FragmentEncoder", Recording)
     return chunks
+
+
+def studio_of(
+    talker: Talker,
+    voice: Voice,
+    portrait: Portrait,
+    sessions: Sessions,
+    store: Store,
+    keys: Keys | None = None,
+) -> Studio:
+    """A studio with one shipped voice, "v", and one shipped portrait, "p"."""
+    voices = Library(
+        "voice", {"v": lambda: voice}, lambda path, said: talker.voice(path, said or None), store
+    )
+    portraits = Library(
+        "portrait", {"p": lambda: portrait}, lambda path, crop: talker.portrait(path, crop or "face"), store
+    )
+    jobs = Jobs(talker, voices, portraits, sessions, store)
+    return Studio("tiny", talker, voices, portraits, sessions, store, jobs, keys or Keys({}))
 
 
 Speak = Callable[..., Session]

@@ -1,51 +1,135 @@
-"""Voices and portraits of a server, by name. Each is computed when it is first used."""
+"""Voices and portraits of a server, by name or id: shipped ones and uploads, computed on first use."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Generic, TypeVar
 
-from talker.errors import UserError
 from talker.identity import Portrait, Voice
 from talker.pipeline import Talker
+from talker.serve.inputs import InputError
+from talker.serve.store import EXTENSIONS, Store, Upload
 from talker.shipped import shipped_names
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Voice | Portrait)
+KEPT = 32  # computed uploads in memory
 
 
-class Lazy(Generic[Item]):
+class Library(Generic[Item]):
     """A table of items that are computed when they are first used."""
 
-    def __init__(self, kind: str, loaders: Mapping[str, Callable[[], Item]]) -> None:
-        """`kind`: for error messages; `loaders`: compute the items by name. The first is the default."""
-        self._kind, self._loaders = kind, dict(loaders)
+    def __init__(
+        self,
+        kind: str,
+        shipped: Mapping[str, Callable[[], Item]],
+        load: Callable[[Path, str], Item],
+        store: Store,
+    ) -> None:
+        """Prepare the table.
+
+        Args:
+            kind: "voice" or "portrait".
+            shipped: compute the shipped items by name. The first is the default.
+            load: computes an item from the file and the detail of an upload.
+            store: the uploads.
+        """
+        self.kind, self.store, self._shipped, self._load = kind, store, dict(shipped), load
         self._items: dict[str, Item] = {}
+        self._uploads: dict[str, Item] = {}
         self._lock = threading.Lock()
 
-    def get(self, name: str | None) -> Item:
-        """The item of a name; None: the default.
+    @property
+    def shipped(self) -> list[str]:
+        """Names of the shipped items."""
+        return list(self._shipped)
+
+    def get(self, name: str | None, owner: str) -> Item:
+        """The item of a name or id; None: the default.
 
         Raises:
-            UserError: there is no such item.
+            InputError: the owner has no such item.
         """
-        name = next(iter(self._loaders)) if name is None else name
-        if name not in self._loaders:
-            raise UserError(
-                f"there is no {self._kind} of this name: choose one of {', '.join(self._loaders)}"
-            )
+        upload = self.check(name, owner)
+        name = next(iter(self._shipped)) if name is None else name
         with self._lock:
-            if name not in self._items:
-                self._items[name] = self._loaders[name]()
-            return self._items[name]
+            if upload is None:
+                if name not in self._items:
+                    self._items[name] = self._shipped[name]()
+                return self._items[name]
+            if upload.id not in self._uploads:
+                for oldest in list(self._uploads)[: max(0, len(self._uploads) + 1 - KEPT)]:
+                    del self._uploads[oldest]
+                file = self.store.file(upload.id, EXTENSIONS[self.kind])
+                self._uploads[upload.id] = self.computed(file, upload.name, upload.detail)
+            return self._uploads[upload.id]
+
+    def check(self, name: str | None, owner: str) -> Upload | None:
+        """The upload of a name or id; None for a shipped item.
+
+        Raises:
+            InputError: the owner has no such item.
+        """
+        if name is None or name in self._shipped:
+            return None
+        upload = self.store.upload(self.kind, owner, name)
+        if upload is None:
+            names = ", ".join(self._shipped)
+            raise InputError(
+                "not_found",
+                f"there is no {self.kind} of this name: choose one of {names}, or upload one",
+                self.kind,
+            )
+        return upload
+
+    def computed(self, file: Path, name: str, detail: str = "") -> Item:
+        """Compute an item from a file that `open_upload` wrote. `detail`: see `Upload`.
+
+        Raises:
+            InputError: the file shows no face, or no speech of the transcript.
+        """
+        try:
+            return dataclasses.replace(self._load(file, detail), name=name)
+        except ValueError as error:
+            message = str(error).replace(str(file), "the file").replace("--crop none", "crop=none")
+            raise InputError("invalid_file", message, self.kind) from error
+
+    def add(self, owner: str, name: str, consent: str, detail: str, content: Path) -> Upload:
+        """Add an upload, if it can be used. Its file is moved.
+
+        Raises:
+            InputError: see `computed`; or the name is in use.
+        """
+        item = self.computed(content, name, detail)
+        try:
+            if name in self._shipped:
+                raise KeyError(name)
+            upload = self.store.add_upload(self.kind, owner, name, consent, detail, content)
+        except KeyError:
+            raise InputError(
+                "name_taken", f"there is a {self.kind} of this name: choose another name", "name"
+            ) from None
+        with self._lock:
+            self._uploads[upload.id] = item
+        return upload
+
+    def delete(self, upload: Upload) -> None:
+        """Delete an upload and its file."""
+        self.store.delete_upload(upload)
+        with self._lock:
+            self._uploads.pop(upload.id, None)
 
 
-def shipped_voices(talker: Talker) -> Lazy[Voice]:
-    """The voices of the package."""
-    return Lazy("voice", {name: partial(talker.voice, name) for name in shipped_names("voices")})
+def voice_library(talker: Talker, store: Store) -> Library[Voice]:
+    """The voices of the package, and uploads."""
+    shipped = {name: partial(talker.voice, name) for name in shipped_names("voices")}
+    return Library("voice", shipped, lambda path, said: talker.voice(path, said or None), store)
 
 
-def shipped_portraits(talker: Talker) -> Lazy[Portrait]:
-    """The portraits of the package."""
-    return Lazy("portrait", {name: partial(talker.portrait, name) for name in shipped_names("portraits")})
+def portrait_library(talker: Talker, store: Store) -> Library[Portrait]:
+    """The portraits of the package, and uploads."""
+    shipped = {name: partial(talker.portrait, name) for name in shipped_names("portraits")}
+    return Library("portrait", shipped, lambda path, crop: talker.portrait(path, crop or "face"), store)

@@ -23,11 +23,12 @@ class InputError(ValueError):
 
     Attributes:
         code: see `talker.serve.protocol.ErrorEvent`.
+        param: the field that is wrong, or None.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.param = code, param
 
 
 class TextInput:

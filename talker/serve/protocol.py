@@ -199,6 +199,14 @@ class SessionDone(BaseModel):
     rtf: float | None
 
 
+class WarningEvent(BaseModel):
+    """A problem that does not end the session, sent once: the code is "slower_than_real_time"."""
+
+    type: Literal["warning"] = "warning"
+    code: str
+    message: str
+
+
 class ErrorEvent(BaseModel):
     """An error. `retry_after`: seconds after which another attempt makes sense.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import ipaddress
 import logging
 import socket
@@ -13,32 +15,37 @@ import uvicorn
 from talker.errors import UserError
 from talker.pipeline import Talker
 from talker.serve.app import create_app
-from talker.serve.capacity import measured_capacity
-from talker.serve.identities import shipped_portraits, shipped_voices
+from talker.serve.capacity import measured_capacity, measured_sessions
+from talker.serve.events import events_to_stderr
+from talker.serve.identities import portrait_library, voice_library
+from talker.serve.jobs import Jobs
+from talker.serve.keys import NO_KEYS_OWNER, Keys
 from talker.serve.protocol import LONGEST_MESSAGE
 from talker.serve.session import Limits
 from talker.serve.sessions import Sessions
-from talker.serve.stream import Studio
+from talker.serve.store import Store
+from talker.serve.studio import Studio
 
 log = logging.getLogger(__name__)
 
 SEND_BUFFER = 64 * 1024  # bytes of a socket; larger ones hide a reader that does not read
+M_ARENA_MAX = -8  # option of glibc's `mallopt`
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, keys: Keys) -> socket.socket:
     """A listening socket.
 
     Raises:
-        UserError: the address is not on the loopback interface, or is in use.
+        UserError: the address is in use, or it is not on the loopback interface and there are no keys.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise UserError(f"--host {host} is no address of this machine: use --host 127.0.0.1") from error
-    if not ipaddress.ip_address(address[0]).is_loopback:
+    if not keys and not ipaddress.ip_address(address[0]).is_loopback:
         raise UserError(
-            f"--host {host} is refused, because this server has no API keys and every machine in the "
-            "network could use it: use --host 127.0.0.1, and an SSH tunnel from other machines"
+            f"--host {host} is refused, because every machine in the network could use this server: create "
+            "a key with `talker key keys.txt` and add --keys keys.txt, or use --host 127.0.0.1"
         )
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -52,6 +59,16 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port} ({error.strerror}): choose another --port"
         ) from error
     return listener
+
+
+def share_heaps() -> None:
+    """Let all threads allocate from two heaps, where the C library is glibc.
+
+    By default glibc gives threads up to eight heaps per core. Each of them keeps the memory of the largest
+    work of any session that used it, so the memory of the process would grow over hundreds of sessions.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 class Server(uvicorn.Server):
@@ -93,22 +110,46 @@ class Server(uvicorn.Server):
         self._draining = asyncio.create_task(drain())
 
 
-def serve(talker: Talker, model: str, listener: socket.socket, capacity: int | None) -> None:
+def serve(
+    talker: Talker,
+    model: str,
+    listener: socket.socket,
+    store: Store,
+    keys: Keys,
+    hosts: tuple[str, ...] = (),
+    capacity: int | None = None,
+) -> None:
     """Serve sessions until SIGINT or SIGTERM.
 
     Args:
         talker: the model.
         model: its name.
         listener: from `listen`.
-        capacity: number of sessions at once; None: see `measured_capacity`.
+        store: what is kept on disk.
+        keys: the keys of the owners.
+        hosts: further host names of this server.
+        capacity: number of rows of the batch; None: see `measured_capacity`.
     """
-    voices, portraits = shipped_voices(talker), shipped_portraits(talker)
-    voice, portrait = voices.get(None), portraits.get(None)
+    share_heaps()
+    voices, portraits = voice_library(talker, store), portrait_library(talker, store)
+    voice, portrait = voices.get(None, NO_KEYS_OWNER), portraits.get(None, NO_KEYS_OWNER)
     if capacity is None:
         capacity = measured_capacity(talker.system, voice, portrait)
-    with listener, talker.system.generator.scheduler(capacity) as scheduler:
-        studio = Studio(model, talker.system, voices, portraits, Sessions(scheduler, Limits()))
+    most = measured_sessions(talker.system, voice, portrait, capacity)
+    with listener, talker.system.generator.scheduler(capacity) as scheduler, events_to_stderr():
+        sessions = Sessions(scheduler, Limits(), most)
+        jobs = Jobs(talker, voices, portraits, sessions, store)
+        studio = Studio(model, talker, voices, portraits, sessions, store, jobs, keys, hosts)
         address = listener.getsockname()
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        log.info("serving up to %d sessions on http://%s:%d", capacity, host, address[1])
+        log.info(
+            "serving up to %d session%s on http://%s:%d; uploads and results are kept for %g h in %s",
+            most,
+            "s"[: most > 1],
+            host,
+            address[1],
+            store.retained / 3600,
+            store.folder,
+        )
         asyncio.run(Server(studio).serve([listener]))
+    store.close()

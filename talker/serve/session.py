@@ -22,6 +22,7 @@ from talker.generation.scheduler import Ticket
 from talker.media.fragments import FragmentEncoder
 from talker.serve.captions import Caption, Captions
 from talker.serve.inputs import SoundInput, TextInput
+from talker.serve.keys import NO_KEYS_OWNER
 from talker.stages import Cancelled
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Limits:
 
     Args:
         ahead: media that is generated beyond the reported playback position.
+        comfortable: media ahead of the playback at which a session can wait for other work.
+        behind: delay behind real time at which a session is reported as slow.
         kept: media that is kept for clients that connect again.
         slow_reader: time without a playback report after which a session that waits for one ends.
         start: time from the connection to the first message.
@@ -46,6 +49,8 @@ class Limits:
     """
 
     ahead: float = 10.0
+    comfortable: float = 3.0
+    behind: float = 1.0
     kept: float = 60.0
     slow_reader: float = 60.0
     start: float = 10.0
@@ -101,6 +106,7 @@ class Session:
 
     Attributes:
         id: random name of the session.
+        owner: who may use the session, see `talker.serve.keys`.
         clip: the clip.
         feed: where the text or sound of the client goes.
         codecs: codec string for MediaSource.
@@ -123,6 +129,7 @@ class Session:
         generate: Callable[[Request], Ticket],
         limits: Limits,
         on_end: Callable[[Session], None],
+        owner: str = NO_KEYS_OWNER,
     ) -> None:
         """Start the session.
 
@@ -132,8 +139,10 @@ class Session:
             generate: starts a generation, `Scheduler.submit`.
             limits: time limits.
             on_end: called in the session's thread when it has ended.
+            owner: see the attributes.
         """
-        self.id, self.clip, self.feed = secrets.token_urlsafe(16), clip, feed
+        self.id, self.owner = secrets.token_urlsafe(16), owner
+        self.clip, self.feed = clip, feed
         self.limits = limits
         self._encoder = FragmentEncoder(clip.system.resolution, clip.tags)
         self.init, self.codecs = self._encoder.init, self._encoder.codecs
@@ -234,6 +243,18 @@ class Session:
     def rtf(self) -> float | None:
         """Real-time factor: `busy_seconds` divided by the duration; None before the first fragment."""
         return self.busy_seconds * SAMPLE_RATE / self._samples if self._samples else None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the session is generated slower than real time, so that its playback stalls."""
+        return self.busy_seconds - self._samples / SAMPLE_RATE > self.limits.behind
+
+    @property
+    def needs_priority(self) -> bool:
+        """Whether a client will soon wait for what is generated now."""
+        ticket = self._ticket
+        works = ticket is not None and ticket.finish_reason is None and self.detached is None
+        return works and self._ahead() < self.limits.comfortable
 
     def oldest_keyframe(self) -> int:
         """Index of the first kept fragment at which decoding can start; of the next fragment if none."""

@@ -1,17 +1,25 @@
-"""The sessions of a server: admission, time limits and the end of the server."""
+"""The sessions of a server: admission, time limits and the end of the server.
+
+Speech without video and jobs take places beside the sessions. A job gives its place to whoever is live.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from talker.generation.scheduler import Scheduler
+from talker.generation.request import Request
+from talker.generation.scheduler import Scheduler, Ticket
+from talker.serve.events import log_event
 from talker.serve.inputs import SoundInput, TextInput
+from talker.serve.keys import NO_KEYS_OWNER
 from talker.serve.session import Limits, LiveClip, Session
 
 log = logging.getLogger(__name__)
@@ -50,6 +58,7 @@ class Metrics:
             buckets=(0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 2, 5, 10),
             registry=self.registry,
         )
+        self.jobs = Counter("talker_jobs", "Ended jobs by status", ["status"], registry=self.registry)
         self.rtf = Histogram(
             "talker_rtf",
             "Real-time factor of a session, with encoding",
@@ -59,12 +68,25 @@ class Metrics:
 
 
 class Sessions:
-    """Starts sessions on a scheduler, at most as many as it has rows, and ends those beyond their limits."""
+    """Starts sessions on a scheduler, and ends those beyond their limits.
 
-    def __init__(self, scheduler: Scheduler, limits: Limits) -> None:
-        """`scheduler`: the batch of all sessions. It is not closed here."""
+    Attributes:
+        most: number of places. A session, a speech and a job take one each.
+    """
+
+    def __init__(self, scheduler: Scheduler, limits: Limits, most: int | None = None) -> None:
+        """Prepare the places.
+
+        Args:
+            scheduler: the batch of all sessions. It is not closed here.
+            limits: time limits.
+            most: number of places, at most the number of rows; None: as many as rows.
+        """
         self.limits, self.metrics, self.draining = limits, Metrics(), False
+        self.most = scheduler.capacity if most is None else most
         self._scheduler = scheduler
+        self._speeches = 0
+        self._end_job: Callable[[], None] | None = None  # ends the job that has a place
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._warned = False
@@ -76,23 +98,44 @@ class Sessions:
         return sum(not session.finished for session in list(self._sessions.values()))
 
     @property
+    def capacity(self) -> int:
+        """Number of rows of the batch."""
+        return self._scheduler.capacity
+
+    @property
+    def generate(self) -> Callable[[Request], Ticket]:
+        """Starts a generation in the batch of the sessions."""
+        return self._scheduler.submit
+
+    @property
+    def need_priority(self) -> bool:
+        """Whether a client will soon wait for what is generated now, see `Session.needs_priority`."""
+        return self._speeches > 0 or any(s.needs_priority for s in list(self._sessions.values()))
+
+    @property
     def failed(self) -> bool:
         """Whether the batch failed, so that no session can be generated."""
         return self._scheduler.failed
 
-    def get(self, name: str) -> Session | None:
-        """The session of an id, or None."""
-        return self._sessions.get(name)
+    def get(self, name: str, owner: str = NO_KEYS_OWNER) -> Session | None:
+        """The session of an id, or None if the owner has no such session."""
+        session = self._sessions.get(name)
+        return session if session is not None and session.owner == owner else None
 
     def check_admission(self) -> None:
         """Raise NotAdmitted if no session can start now.
 
-        If all rows are in use, a session ends that has waited for its client for `Limits.hold_when_full`.
+        If all places are in use, the job gives its place away; if there is none, a session ends that has
+        waited for its client for `Limits.hold_when_full`.
         """
         if self.draining:
             self.metrics.rejected.labels("draining").inc()
             raise NotAdmitted("draining", "the server is shutting down: try again later", 30)
-        if self.running < self._scheduler.capacity:
+        if self._used() < self.most:
+            return
+        if self._end_job is not None:
+            end_job, self._end_job = self._end_job, None
+            end_job()
             return
         waiting = [
             (session.detached + self.limits.hold_when_full - time.monotonic(), session.id)
@@ -107,11 +150,14 @@ class Sessions:
         retry_after = math.ceil(left)
         raise NotAdmitted(
             "at_capacity",
-            f"all {self._scheduler.capacity} sessions are in use: try again in {retry_after} s",
+            f"all {self.most} sessions are in use: try again in {retry_after} s",
             retry_after,
         )
 
-    def start(self, clip: LiveClip, feed: TextInput | SoundInput) -> Session:
+    def _used(self) -> int:
+        return self.running + self._speeches + (self._end_job is not None)
+
+    def start(self, clip: LiveClip, feed: TextInput | SoundInput, owner: str = NO_KEYS_OWNER) -> Session:
         """Start a session, see `Session`.
 
         Raises:
@@ -119,9 +165,42 @@ class Sessions:
         """
         with self._lock:
             self.check_admission()
-            session = Session(clip, feed, self._scheduler.submit, self.limits, self._ended)
+            session = Session(clip, feed, self._scheduler.submit, self.limits, self._ended, owner)
             self._sessions[session.id] = session
+        log_event("session_started", session=session.id, owner=owner)
         return session
+
+    @contextlib.contextmanager
+    def place_for_speech(self) -> Iterator[None]:
+        """A place for speech without video.
+
+        Raises:
+            NotAdmitted: see `check_admission`.
+        """
+        with self._lock:
+            self.check_admission()
+            self._speeches += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._speeches -= 1
+
+    def take_place_for_job(self, end: Callable[[], None]) -> bool:
+        """Take a place for a job, if one is free.
+
+        `end`: called when a session or a speech needs the place. It must end the job soon.
+        """
+        with self._lock:
+            free = self._used() < self.most and self._end_job is None and not self.draining
+            if free:
+                self._end_job = end
+            return free
+
+    def leave_place_of_job(self) -> None:
+        """Free the place of the job."""
+        with self._lock:
+            self._end_job = None
 
     def end(self, session: Session, code: str | None = None) -> None:
         """Stop a session and forget it. A client can no longer continue it."""
@@ -158,6 +237,16 @@ class Sessions:
             session.join()
 
     def _ended(self, session: Session) -> None:
+        log_event(
+            "session_ended",
+            session=session.id,
+            owner=session.owner,
+            finish_reason=session.finish_reason,
+            code=session.stop_code,
+            seconds=session.position.generated_ms / 1000,
+            time_to_first_chunk=session.first_chunk_seconds,
+            rtf=session.rtf,
+        )
         self.metrics.ended.labels(session.finish_reason).inc()
         if session.first_chunk_seconds is not None:
             self.metrics.first_chunk.observe(session.first_chunk_seconds)

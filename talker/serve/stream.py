@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from fastapi import WebSocket
 from pydantic import BaseModel
@@ -16,8 +15,6 @@ from talker.clips.animate import LiveAnimation, lookahead_seconds
 from talker.clips.say import LiveUtterance
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
-from talker.identity import Portrait, Voice
-from talker.serve.identities import Item, Lazy
 from talker.serve.inputs import InputError, SoundInput, TextInput
 from talker.serve.protocol import (
     AudioAppend,
@@ -40,37 +37,21 @@ from talker.serve.protocol import (
     TextEnd,
     VideoConfig,
     VideoStart,
+    WarningEvent,
     parsed,
 )
 from talker.serve.session import Fragment, FragmentLost, LiveClip, Session
-from talker.serve.sessions import NotAdmitted, Sessions
-from talker.system import System
+from talker.serve.sessions import NotAdmitted
+from talker.serve.studio import Studio
 
 NORMAL, POLICY, TRY_AGAIN_LATER = 1000, 1008, 1013  # codes that close a WebSocket
+SLOW = "the server cannot keep up, so the playback stalls: wait until more of the stream is buffered"
 CLOSING = 1.0  # seconds that a client has to close the connection after `session.done`
 ENDINGS = {
     "slow_reader": "no playback position was reported for too long: send playback once a second",
     "idle": "nothing was sent for too long: send text or sound, or session.stop",
     "too_long": "the session has reached the longest duration: start another",
 }
-
-
-@dataclass(frozen=True)
-class Studio:
-    """What sessions are made of.
-
-    Args:
-        model: name of the model.
-        system: the networks.
-        voices, portraits: by name.
-        sessions: the running sessions.
-    """
-
-    model: str
-    system: System
-    voices: Lazy[Voice]
-    portraits: Lazy[Portrait]
-    sessions: Sessions
 
 
 class Refused(Exception):  # noqa: N818 - not an error of the server
@@ -132,12 +113,13 @@ async def serve_stream(websocket: WebSocket, studio: Studio) -> None:
 
     If the client disconnects without `session.stop`, the session waits for it, see `Limits.hold`.
     """
+    owner: str = websocket.state.owner
     await websocket.accept()
     connection = Connection(websocket, studio.sessions.limits.slow_reader)
     with contextlib.suppress(WebSocketDisconnect):
         try:
             message = await _first_message(connection, studio.sessions.limits.start)
-            session, index = await _opened(message, studio)
+            session, index = await _opened(message, studio, owner)
             await _run(connection, session, index, studio)
         except Refused as refused:
             await connection.send(refused.event)
@@ -164,14 +146,14 @@ async def _first_message(connection: Connection, seconds: float) -> SessionStart
         raise Refused("start_timeout", f"send session.start within {seconds:g} s") from None
 
 
-async def _opened(message: SessionStart | SessionResume, studio: Studio) -> tuple[Session, int]:
+async def _opened(message: SessionStart | SessionResume, studio: Studio, owner: str) -> tuple[Session, int]:
     """The session that a message starts or continues, and the number of the first fragment to send.
 
     Raises:
         Refused: there is no such session, none can start now, or the model cannot do it.
     """
     if isinstance(message, SessionResume):
-        session = studio.sessions.get(message.request_id)
+        session = studio.sessions.get(message.request_id, owner)
         if session is None:
             raise Refused("not_found", "there is no session of this request_id: start another")
         if message.transport_chunk_index > session.count:
@@ -179,15 +161,15 @@ async def _opened(message: SessionStart | SessionResume, studio: Studio) -> tupl
         return session, message.transport_chunk_index
     try:
         studio.sessions.check_admission()  # before the work of preparing a clip
-        clip, feed = await asyncio.to_thread(_clip, message, studio)
-        return await asyncio.to_thread(studio.sessions.start, clip, feed), 0
+        clip, feed = await asyncio.to_thread(_clip, message, studio, owner)
+        return await asyncio.to_thread(studio.sessions.start, clip, feed, owner), 0
     except NotAdmitted as error:
         raise Refused(error.code, str(error), TRY_AGAIN_LATER, error.retry_after) from None
     except InputError as error:
         raise Refused(error.code, str(error)) from None
 
 
-def _clip(message: SessionStart, studio: Studio) -> tuple[LiveClip, TextInput | SoundInput]:
+def _clip(message: SessionStart, studio: Studio, owner: str) -> tuple[LiveClip, TextInput | SoundInput]:
     """The clip of a new session, and its input.
 
     Raises:
@@ -209,24 +191,16 @@ def _clip(message: SessionStart, studio: Studio) -> tuple[LiveClip, TextInput | 
     if message.input == "audio":
         if message.prompt or message.voice:
             raise InputError("unsupported_field", "prompt and voice are for text: leave them out")
-        sound, portrait = SoundInput(), _named(studio.portraits, message.portrait)
+        sound, portrait = SoundInput(), studio.portraits.get(message.portrait, owner)
         try:
             return LiveAnimation(system, sound.sound, portrait, None, message.seed), sound
         except UserError as error:
             raise InputError("unsupported_task", str(error)) from error
-    text, portrait = TextInput(system), _named(studio.portraits, message.portrait)
+    text, portrait = TextInput(system), studio.portraits.get(message.portrait, owner)
     if message.prompt:
         text.whole(message.prompt)
-    voice = _named(studio.voices, message.voice)
+    voice = studio.voices.get(message.voice, owner)
     return LiveUtterance(system, text.sentences, voice, portrait, message.seed), text
-
-
-def _named(table: Lazy[Item], name: str | None) -> Item:
-    """An item by name. Raises InputError if there is none."""
-    try:
-        return table.get(name)
-    except UserError as error:
-        raise InputError("not_found", str(error)) from error
 
 
 async def _run(connection: Connection, session: Session, index: int, studio: Studio) -> None:
@@ -276,6 +250,7 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
     lookahead = 0 if session.clip.generates_audio else round(1000 * lookahead_seconds(studio.system))
     config = VideoConfig(codecs=session.codecs, width=size, height=size, lookahead_ms=lookahead)
     await connection.send(VideoStart(request_id=session.id, config=config))
+    warned = False
     try:
         async for fragment in session.follow(index):
             session.report_sent(fragment)
@@ -283,6 +258,9 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
             for caption in fragment.captions:
                 event = CaptionEvent(text=caption.text, start_ms=caption.start_ms, end_ms=caption.end_ms)
                 await connection.send(event)
+            if session.is_behind and not warned:
+                warned = True
+                await connection.send(WarningEvent(code="slower_than_real_time", message=SLOW))
             index = fragment.index + 1
     except FragmentLost as error:
         raise Refused("chunk_lost", f"{error}: start another session") from error

@@ -15,12 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from serve_sessions import CAPACITY
+from serve_sessions import CAPACITY, studio_of
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -28,12 +29,14 @@ from websockets.sync.client import ClientConnection, connect
 from talker import Talker, UserError
 from talker.cli import main
 from talker.serve import capacity
-from talker.serve.identities import Lazy
+from talker.serve.keys import Keys
 from talker.serve.protocol import LONGEST_MESSAGE, SessionPong
 from talker.serve.server import Server, listen
 from talker.serve.session import Limits
 from talker.serve.sessions import Sessions
-from talker.serve.stream import Connection, Studio
+from talker.serve.store import Store
+from talker.serve.stream import Connection
+from talker.serve.studio import Studio
 
 TEXT = "Go on. Oh no!"
 LONG = "So we go on and on and on and on. " * 20
@@ -45,7 +48,7 @@ class Running:
 
     def __init__(self, studio: Studio) -> None:
         self.studio, self.sessions = studio, studio.sessions
-        listener = listen("127.0.0.1", 0)
+        listener = listen("127.0.0.1", 0, studio.keys)
         self.address = f"127.0.0.1:{listener.getsockname()[1]}"
         self.server = Server(studio)
         self.thread = threading.Thread(target=self.server.run, args=([listener],))
@@ -72,11 +75,12 @@ class Running:
 
 
 @pytest.fixture
-def server(talker: Talker, voice, portrait, scheduler) -> Iterator[Running]:
+def server(talker: Talker, voice, portrait, scheduler, tmp_path: Path) -> Iterator[Running]:
     before = threading.active_count()
-    voices, portraits = Lazy("voice", {"v": lambda: voice}), Lazy("portrait", {"p": lambda: portrait})
-    with Running(Studio("tiny", talker.system, voices, portraits, Sessions(scheduler, LIMITS))) as running:
+    store = Store(tmp_path / "data")
+    with Running(studio_of(talker, voice, portrait, Sessions(scheduler, LIMITS), store)) as running:
         yield running
+    store.close()
     assert threading.active_count() == before
 
 
@@ -402,18 +406,18 @@ def test_a_signal_lets_running_sessions_end_and_admits_no_others(server: Running
 def test_only_the_own_machine_is_served() -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1"):
         with pytest.raises(UserError, match="--host"):
-            listen(host, 0)
-    with listen("localhost", 0) as listener, pytest.raises(UserError, match="--port"):
-        listen("localhost", listener.getsockname()[1])
+            listen(host, 0, Keys({}))
+    with listen("localhost", 0, Keys({})) as listener, pytest.raises(UserError, match="--port"):
+        listen("localhost", listener.getsockname()[1], Keys({}))
 
 
 def test_the_capacity_is_the_largest_at_which_a_lone_session_is_fast_enough(
     talker: Talker, voice, portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert capacity.lone_rtf(talker.system, voice, portrait, 1) > 0
+    assert capacity.slowest_rtf(talker.system, voice, portrait, 1) > 0
     for rtfs, expected in (((0.5, 0.85, 0.9), 4), ((0.9,), 1), ((0.1, 0.2, 0.3, 0.4), 16)):
         measures = iter(rtfs)
-        monkeypatch.setattr(capacity, "lone_rtf", lambda *_, measures=measures: next(measures))
+        monkeypatch.setattr(capacity, "slowest_rtf", lambda *_, measures=measures: next(measures))
         assert capacity.measured_capacity(talker.system, voice, portrait) == expected
         assert next(measures, None) is None
 
