@@ -26,6 +26,7 @@ from talker.serve.gate import Gate
 from talker.serve.inputs import InputError
 from talker.serve.session import Session
 from talker.serve.sessions import NotAdmitted
+from talker.serve.site import router as page
 from talker.serve.speech import speech_routes
 from talker.serve.stream import serve_stream
 from talker.serve.studio import Studio
@@ -57,6 +58,7 @@ def create_app(studio: Studio) -> Gate:
     app.add_exception_handler(Exception, _on_failure)
     for routes in (catalogue_routes, speech_routes, video_routes):
         app.include_router(routes(studio))
+    app.include_router(page)
 
     @app.websocket("/v1/realtime/video")
     async def realtime_video(websocket: WebSocket) -> None:

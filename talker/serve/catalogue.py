@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
 from talker.serve.errors import ApiError, not_found
@@ -63,6 +64,15 @@ def catalogue_routes(studio: Studio) -> APIRouter:
 
     _add_library(router, "/v1/audio/voices", studio.voices, "audio.voice", "audio_sample", "sound")
     _add_library(router, "/v1/portraits", studio.portraits, "portrait", "image", "image")
+
+    @router.get("/v1/portraits/{name}/content", response_class=FileResponse)
+    async def picture(name: str, request: Request) -> FileResponse:
+        """The picture of a portrait."""
+        file = studio.portraits.file(name, request.state.owner)
+        if file is None:
+            raise not_found("portrait")
+        return FileResponse(file, headers={"Cache-Control": "private, max-age=3600"})
+
     return router
 
 

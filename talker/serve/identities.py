@@ -13,7 +13,7 @@ from talker.identity import Portrait, Voice
 from talker.pipeline import Talker
 from talker.serve.inputs import InputError
 from talker.serve.store import EXTENSIONS, Store, Upload
-from talker.shipped import shipped_names
+from talker.shipped import shipped, shipped_names
 
 Item = TypeVar("Item", bound=Voice | Portrait)
 KEPT = 32  # computed uploads in memory
@@ -84,6 +84,13 @@ class Library(Generic[Item]):
                 self.kind,
             )
         return upload
+
+    def file(self, name: str, owner: str) -> Path | None:
+        """The file of a name or id; None if the owner has no such item."""
+        if name in self._shipped:
+            return shipped(f"{self.kind}s", name)
+        upload = self.store.upload(self.kind, owner, name)
+        return None if upload is None else self.store.file(upload.id, EXTENSIONS[self.kind])
 
     def computed(self, file: Path, name: str, detail: str = "") -> Item:
         """Compute an item from a file that `open_upload` wrote. `detail`: see `Upload`.

@@ -79,9 +79,10 @@ function showStill() {
 
 async function upload(blob) {
   const body = new FormData();
-  body.append("file", blob, "portrait.png");
+  body.append("image", blob, "portrait.png");
+  body.append("name", `picture ${new Date().toLocaleTimeString("en-GB")}`);
   body.append("crop", "none");
-  body.append("consent", "true");
+  body.append("consent", "agreed on the page");
   const { id } = await (await request("v1/portraits", { method: "POST", body })).json();
   await loadPortraits(id);
   say("Your picture is ready.");

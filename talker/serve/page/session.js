@@ -44,7 +44,7 @@ export class Session extends EventTarget {
   #connect(first) {
     const address = new URL("v1/realtime/video", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
-    const protocols = this.key ? ["talker", `talker.key.${this.key}`] : []; // the server answers with the first
+    const protocols = this.key ? ["talker", `key.${this.key}`] : []; // the server answers with the first
     this.socket = new WebSocket(address, protocols);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.socket.send(JSON.stringify(first));
