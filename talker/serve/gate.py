@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from talker.serve.errors import ApiError, error_response
 from talker.serve.events import log_event
 from talker.serve.keys import NO_KEYS_OWNER, Keys, Tickets
+
+log = logging.getLogger(__name__)
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 PROTOCOL = "talker"  # subprotocol of the WebSocket
@@ -52,25 +55,29 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers, began, status = Headers(scope=scope), time.perf_counter(), 0
+        headers, began, status, complete = Headers(scope=scope), time.perf_counter(), 0, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update(HEADERS)
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
             elif message["type"] == "websocket.accept" and PROTOCOL in scope["subprotocols"]:
                 message["subprotocol"] = PROTOCOL
             await send(message)
 
         try:
-            try:
-                self._check(scope, headers)
-            except ApiError as error:
-                await self._refuse(error, scope, receive, answer)
-            else:
-                limit = LARGEST_UPLOADS.get(scope["path"], LARGEST_BODY)
-                await self._app(scope, _limited(receive, limit), answer)
+            self._check(scope, headers)
+            limit = LARGEST_UPLOADS.get(scope["path"], LARGEST_BODY)
+            await self._app(scope, _limited(receive, limit), answer)
+        except ApiError as error:
+            await self._refuse(error, scope, receive, answer)
+        except Exception:
+            if not complete:  # uvicorn logs the error and closes the connection
+                raise
+            log.exception("a request failed")
         finally:
             if scope["type"] == "http" and scope["path"] not in QUIET:
                 milliseconds = round(1000 * (time.perf_counter() - began))

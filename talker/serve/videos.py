@@ -112,7 +112,6 @@ def video_routes(studio: Studio) -> APIRouter:
                 raise ApiError(
                     429, "too_many_jobs", f"{error}: wait until one has ended", headers={"Retry-After": "30"}
                 ) from error
-            request.state.accepted = True
             return answer(job)
 
     @router.get("/v1/videos")

@@ -11,67 +11,33 @@ import json
 import socket
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from serve_running import Running, until
 from serve_sessions import CAPACITY, studio_of
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from talker import Talker, UserError
 from talker.cli import main
 from talker.serve import capacity
 from talker.serve.keys import Keys
 from talker.serve.protocol import LONGEST_MESSAGE, SessionPong
-from talker.serve.server import Server, listen
+from talker.serve.server import listen
 from talker.serve.session import Limits
 from talker.serve.sessions import Sessions
 from talker.serve.store import Store
 from talker.serve.stream import Connection
-from talker.serve.studio import Studio
 
 TEXT = "Go on. Oh no!"
 LONG = "So we go on and on and on and on. " * 20
 LIMITS = dataclasses.replace(Limits(), start=1.0, hold=1.0)
-
-
-class Running:
-    """A running server."""
-
-    def __init__(self, studio: Studio) -> None:
-        self.studio, self.sessions = studio, studio.sessions
-        listener = listen("127.0.0.1", 0, studio.keys)
-        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
-        self.server = Server(studio)
-        self.thread = threading.Thread(target=self.server.run, args=([listener],))
-        self.thread.start()
-
-    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
-        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
-    def connect(self, **options: Any) -> ClientConnection:
-        return connect(f"ws://{self.address}/v1/realtime/video", proxy=None, max_size=None, **options)
-
-    def __enter__(self) -> Running:
-        until(lambda: self.server.started)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.should_exit = True
-        self.thread.join()
 
 
 @pytest.fixture
@@ -82,13 +48,6 @@ def server(talker: Talker, voice, portrait, scheduler, tmp_path: Path) -> Iterat
         yield running
     store.close()
     assert threading.active_count() == before
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true within 10 s"
-        time.sleep(0.005)
 
 
 class Client:
