@@ -30,7 +30,7 @@ from talker.serve import capacity
 from talker.serve.keys import Keys
 from talker.serve.protocol import LONGEST_MESSAGE, SessionPong
 from talker.serve.server import listen
-from talker.serve.session import Limits
+from talker.serve.session import Limits, Session
 from talker.serve.sessions import Sessions
 from talker.serve.store import Store
 from talker.serve.stream import Connection
@@ -248,6 +248,15 @@ MALFORMED = [
 ]
 
 
+def test_a_session_that_is_slower_than_real_time_says_so_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "is_behind", True)
+    client.send("session.start", prompt=TEXT)
+    client.next("session.done")
+    assert [event["code"] for event in client.of("warning")] == ["slower_than_real_time"]
+
+
 def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(server: Running, client: Client) -> None:
     for early in ("{", '{"type": "input_text.commit"}'):
         client.socket.send(early)
@@ -378,6 +387,17 @@ def test_the_capacity_is_the_largest_at_which_a_lone_session_is_fast_enough(
         measures = iter(rtfs)
         monkeypatch.setattr(capacity, "slowest_rtf", lambda *_, measures=measures: next(measures))
         assert capacity.measured_capacity(talker.system, voice, portrait) == expected
+        assert next(measures, None) is None
+
+
+def test_so_many_sessions_are_admitted_that_the_slowest_is_fast_enough(
+    talker: Talker, voice, portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert capacity.slowest_rtf(talker.system, voice, portrait, CAPACITY, 2) > 0
+    for rows, rtfs, expected in ((1, (), 1), (4, (0.96,), 1), (8, (0.5, 0.95, 1.1), 4), (4, (0.1, 0.2), 4)):
+        measures = iter(rtfs)
+        monkeypatch.setattr(capacity, "slowest_rtf", lambda *_, measures=measures: next(measures))
+        assert capacity.measured_sessions(talker.system, voice, portrait, rows) == expected
         assert next(measures, None) is None
 
 
