@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from talker.identity import Portrait, Voice
@@ -12,6 +13,8 @@ from talker.serve.keys import Keys, Tickets
 from talker.serve.sessions import Sessions
 from talker.serve.store import Store
 from talker.system import System
+
+UPLOADS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Studio:
         keys: the keys of the owners; empty: everybody on this machine is one owner.
         hosts: further host names of this server.
         tickets: names that stand for an owner for a minute.
+        upload_slots: held while an upload is decoded.
     """
 
     model: str
@@ -40,6 +44,7 @@ class Studio:
     keys: Keys = field(default_factory=lambda: Keys({}))
     hosts: tuple[str, ...] = ()
     tickets: Tickets = field(default_factory=Tickets)
+    upload_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
 
     @property
     def system(self) -> System:
