@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from talker.serve.errors import ApiError, error_response
 from talker.serve.events import log_event
-from talker.serve.keys import NO_KEYS_OWNER, Keys, Tickets
+from talker.serve.keys import NO_KEYS_OWNER, AccessTickets, Keys
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Gate:
     to resolve to this machine. The owner of an accepted request is `state.owner`.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, tickets: Tickets, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, tickets: AccessTickets, hosts: tuple[str, ...] = ()) -> None:
         """`app`: what is behind the gate; `hosts`: host names of this server besides the local ones."""
         self._app, self._keys, self._tickets, self._hosts = app, keys, tickets, hosts
 

@@ -9,7 +9,7 @@ from talker.identity import Portrait, Voice
 from talker.pipeline import Talker
 from talker.serve.identities import Library
 from talker.serve.jobs import Jobs
-from talker.serve.keys import Keys, Tickets
+from talker.serve.keys import AccessTickets, Keys
 from talker.serve.sessions import Sessions
 from talker.serve.store import Store
 from talker.system import System
@@ -43,7 +43,7 @@ class Studio:
     jobs: Jobs
     keys: Keys = field(default_factory=lambda: Keys({}))
     hosts: tuple[str, ...] = ()
-    tickets: Tickets = field(default_factory=Tickets)
+    tickets: AccessTickets = field(default_factory=AccessTickets)
     upload_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
 
     @property

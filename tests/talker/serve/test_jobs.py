@@ -145,19 +145,13 @@ def test_a_folder_serves_one_server_and_files_without_a_row_are_removed(tmp_path
 def test_no_job_is_lost_when_the_server_is_killed(folder: Path, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
 
-    def start() -> tuple[subprocess.Popen[str], str]:
+    def start() -> tuple[subprocess.Popen[bytes], str]:
         command = [sys.executable, "-m", "talker", "serve", "--port", "0", "--capacity", "1"]
-        server = subprocess.Popen(
-            [*command, "--data", str(tmp_path / "data"), "--model", str(folder)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(root)},
-        )
-        assert server.stderr is not None
-        for line in server.stderr:
-            if "http://" in line:
-                return server, line.split("http://")[1].split(";")[0]
-        raise AssertionError
+        command += ["--data", str(tmp_path / "data"), "--model", str(folder)]
+        with (tmp_path / "log").open("w") as log:
+            server = subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(root)})
+        until(lambda: "http://" in (tmp_path / "log").read_text(), seconds=120)
+        return server, (tmp_path / "log").read_text().split("http://")[1].split(";")[0]
 
     def call(address: str, path: str, fields: dict[str, str] | None = None) -> dict:
         data = None if fields is None else json.dumps(fields).encode()
@@ -167,7 +161,7 @@ def test_no_job_is_lost_when_the_server_is_killed(folder: Path, tmp_path: Path) 
         return json.loads(urllib.request.urlopen(request).read())
 
     server, address = start()
-    names = [call(address, "/v1/videos", {"prompt": LONG.prompt})["id"] for _ in range(2)]
+    names = [call(address, "/v1/videos", {"prompt": text})["id"] for text in (LONG.prompt[:200], "Go.")]
     until(lambda: call(address, f"/v1/videos/{names[0]}")["progress"] > 0)
     server.send_signal(signal.SIGKILL)
     server.wait()

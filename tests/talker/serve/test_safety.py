@@ -24,7 +24,7 @@ from talker.serve import keys as keys_module
 from talker.serve import uploads
 from talker.serve.gate import LARGEST_BODY
 from talker.serve.inputs import InputError
-from talker.serve.keys import Keys, Tickets, add_key
+from talker.serve.keys import AccessTickets, Keys, add_key
 from talker.serve.server import listen
 from talker.serve.session import Limits
 from talker.serve.sessions import Sessions
@@ -156,7 +156,7 @@ def test_a_ticket_is_valid_for_a_minute_and_one_path(monkeypatch: pytest.MonkeyP
     clock = [0.0]
     monkeypatch.setattr(keys_module.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(keys_module, "MOST_TICKETS", 3)
-    tickets = Tickets()
+    tickets = AccessTickets()
     first = tickets.issue("ann", "/a")
     assert tickets.owner(first, "/b") is None
     assert tickets.owner("x", "/a") is None
