@@ -234,6 +234,7 @@ def _serve(options: argparse.Namespace, began: float) -> int:
     keys = Keys({}) if options.keys is None else Keys.read(options.keys)
     listener, folder = listen(options.host, options.port, keys), model_folder(options.model)
     store = Store(options.data or default_folder(), options.retain)
+    log.info(LOADING)
     talker, name = Talker.from_pretrained(folder), folder.resolve().name
     serve(talker, name, listener, store, keys, tuple(options.allow_host), options.capacity)
     return 0

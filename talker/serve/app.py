@@ -113,9 +113,4 @@ async def _expire(studio: Studio) -> None:
 
 async def _on_failure(request: Request, error: Exception) -> Response:
     """Answer an error of the server. Starlette logs it."""
-    return error_response(
-        500,
-        "server_error",
-        "the request failed: see the log of the server",
-        headers={"x-should-retry": "false"} if getattr(request.state, "accepted", False) else None,
-    )
+    return error_response(500, "server_error", "the request failed: see the log of the server")

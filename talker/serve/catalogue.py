@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
 from talker.serve.errors import ApiError, not_found
-from talker.serve.forms import form_fields, is_file, save_file
+from talker.serve.forms import form_fields, form_schema, is_file, save_file
 from talker.serve.gate import LARGEST_UPLOADS
 from talker.serve.identities import Library
 from talker.serve.inputs import InputError
@@ -62,8 +62,9 @@ def catalogue_routes(studio: Studio) -> APIRouter:
         name = studio.tickets.issue(request.state.owner, body.path)
         return {"ticket": name, "expires_at": int(time.time()) + TICKET_SECONDS}
 
-    _add_library(router, "/v1/audio/voices", studio.voices, "audio.voice", "audio_sample", "sound")
-    _add_library(router, "/v1/portraits", studio.portraits, "portrait", "image", "image")
+    slots = studio.upload_slots
+    _add_library(router, "/v1/audio/voices", studio.voices, "audio.voice", "audio_sample", "sound", slots)
+    _add_library(router, "/v1/portraits", studio.portraits, "portrait", "image", "image", slots)
 
     @router.get("/v1/portraits/{name}/content", response_class=FileResponse)
     async def picture(name: str, request: Request) -> FileResponse:
@@ -77,7 +78,13 @@ def catalogue_routes(studio: Studio) -> APIRouter:
 
 
 def _add_library(
-    router: APIRouter, path: str, library: Library[Any], name_of: str, file_field: str, kind: str
+    router: APIRouter,
+    path: str,
+    library: Library[Any],
+    name_of: str,
+    file_field: str,
+    kind: str,
+    slots: asyncio.Semaphore,
 ) -> None:
     """Add the routes of voices or portraits.
 
@@ -88,6 +95,7 @@ def _add_library(
         name_of: type of an item in answers.
         file_field: field of an upload.
         kind: "sound" or "image".
+        slots: held while an upload is decoded and computed.
     """
     option = {"sound": "ref_text", "image": "crop"}[kind]
     allowed = {file_field, "name", "consent", option, *(("type",) if kind == "sound" else ())}
@@ -109,7 +117,10 @@ def _add_library(
         uploads = library.store.uploads(library.kind, request.state.owner)
         return {"object": "list", "data": [*shipped, *map(described, uploads)]}
 
-    @router.post(path)
+    @router.post(
+        path,
+        openapi_extra=form_schema((file_field,), ("name", "consent", option), (file_field, "consent")),
+    )
     async def add(request: Request) -> dict[str, Any]:
         """Upload an item. A consent of the person is required."""
         async with form_fields(request) as fields:
@@ -128,11 +139,12 @@ def _add_library(
                 raise InputError("invalid_request", f"{file_field} must be a file", file_field)
             with library.store.incoming() as source, library.store.incoming() as target:
                 await save_file(fields[file_field], source, LARGEST_UPLOADS[path], file_field)
-                await asyncio.to_thread(open_upload, source, target, kind, file_field)
                 name = texts["name"].strip()[:LONGEST_NAME] or f"{library.kind} {int(time.time())}"
-                upload = await asyncio.to_thread(
-                    library.add, request.state.owner, name, consent, texts[option], target
-                )
+                async with slots:
+                    await asyncio.to_thread(open_upload, source, target, kind, file_field)
+                    upload = await asyncio.to_thread(
+                        library.add, request.state.owner, name, consent, texts[option], target
+                    )
         return described(upload)
 
     @router.delete(f"{path}/{{name}}")

@@ -49,10 +49,8 @@ def error_response(
 
 async def on_http_error(request: Request, error: Any) -> JSONResponse:
     """Answer an HTTPException."""
-    code = getattr(error, "code", str(error.status_code))
-    return _answered(
-        request, error_response(error.status_code, code, error.detail, getattr(error, "param", None)), error
-    )
+    code, param = getattr(error, "code", str(error.status_code)), getattr(error, "param", None)
+    return error_response(error.status_code, code, error.detail, param, error.headers)
 
 
 async def on_invalid_request(request: Request, error: Any) -> JSONResponse:
@@ -82,11 +80,3 @@ def first_problem(problems: Any) -> tuple[str, str, str | None]:
     if first["type"] == "extra_forbidden":
         return "unsupported_field", f"{field} is not supported: leave it out", field
     return "invalid_request", f"{field}: {first['msg']}" if field else first["msg"], field
-
-
-def _answered(request: Request, response: JSONResponse, error: Any) -> JSONResponse:
-    response.headers.update(error.headers or {})
-    if getattr(request.state, "accepted", False):
-        # The client would repeat the request after a status of 500 or more, and make a second job.
-        response.headers["x-should-retry"] = "false"
-    return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from talker.serve.errors import ApiError, error_response
 from talker.serve.events import log_event
-from talker.serve.keys import NO_KEYS_OWNER, Keys, Tickets
+from talker.serve.keys import NO_KEYS_OWNER, AccessTickets, Keys
+
+log = logging.getLogger(__name__)
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 PROTOCOL = "talker"  # subprotocol of the WebSocket
@@ -43,7 +46,7 @@ class Gate:
     to resolve to this machine. The owner of an accepted request is `state.owner`.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, tickets: Tickets, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, tickets: AccessTickets, hosts: tuple[str, ...] = ()) -> None:
         """`app`: what is behind the gate; `hosts`: host names of this server besides the local ones."""
         self._app, self._keys, self._tickets, self._hosts = app, keys, tickets, hosts
 
@@ -52,25 +55,29 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers, began, status = Headers(scope=scope), time.perf_counter(), 0
+        headers, began, status, complete = Headers(scope=scope), time.perf_counter(), 0, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update(HEADERS)
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
             elif message["type"] == "websocket.accept" and PROTOCOL in scope["subprotocols"]:
                 message["subprotocol"] = PROTOCOL
             await send(message)
 
         try:
-            try:
-                self._check(scope, headers)
-            except ApiError as error:
-                await self._refuse(error, scope, receive, answer)
-            else:
-                limit = LARGEST_UPLOADS.get(scope["path"], LARGEST_BODY)
-                await self._app(scope, _limited(receive, limit), answer)
+            self._check(scope, headers)
+            limit = LARGEST_UPLOADS.get(scope["path"], LARGEST_BODY)
+            await self._app(scope, _limited(receive, limit), answer)
+        except ApiError as error:
+            await self._refuse(error, scope, receive, answer)
+        except Exception:
+            if not complete:  # uvicorn logs the error and closes the connection
+                raise
+            log.exception("a request failed")
         finally:
             if scope["type"] == "http" and scope["path"] not in QUIET:
                 milliseconds = round(1000 * (time.perf_counter() - began))

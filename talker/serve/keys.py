@@ -1,4 +1,4 @@
-"""API keys, which name the owner of a request, and one-minute tickets for URLs and WebSockets of browsers."""
+"""API keys, which name the owner of a request, and access tickets for URLs and WebSockets of browsers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def add_key(path: str | Path, name: str) -> str:
     return key
 
 
-class Tickets:
+class AccessTickets:
     """Random names, valid for a minute, that stand for an owner at one path of the server."""
 
     def __init__(self) -> None:

@@ -19,10 +19,19 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class FileReference(BaseModel):
+    """The id of an upload."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file_id: str
+
+
 class SessionStart(Message):
     """Start a session. It must be the first message of a connection, unless that is `session.resume`.
 
     A `prompt` is the whole text. Without it, the input is sent by `input_text.*` or `input_audio.*`.
+    `image_reference` names an uploaded portrait, as `portrait` does.
     """
 
     type: Literal["session.start"]
@@ -31,6 +40,7 @@ class SessionStart(Message):
     model: str | None = None
     voice: str | None = None
     portrait: str | None = None
+    image_reference: FileReference | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     format: Literal["m4s"] = "m4s"
     width: int | None = None

@@ -8,6 +8,7 @@ import ctypes
 import ipaddress
 import logging
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import uvicorn
@@ -29,6 +30,7 @@ from talker.serve.studio import Studio
 log = logging.getLogger(__name__)
 
 SEND_BUFFER = 64 * 1024  # bytes of a socket; larger ones hide a reader that does not read
+THREADS = 64  # for the work of routes
 M_ARENA_MAX = -8  # option of glibc's `mallopt`
 
 
@@ -80,6 +82,7 @@ class Server(uvicorn.Server):
             create_app(studio),
             log_config=None,
             access_log=False,
+            server_header=False,
             ws_max_size=4 * LONGEST_MESSAGE,  # bytes; a character has up to 4
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=2,
@@ -91,6 +94,8 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the end."""
         self._loop = asyncio.get_running_loop()
+        # By default there are only four more threads than cores, and every speech waits in one.
+        self._loop.set_default_executor(ThreadPoolExecutor(THREADS, "route"))
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

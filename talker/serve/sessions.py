@@ -224,7 +224,9 @@ class Sessions:
         """Admit no more sessions, and wait until those with a client have ended, at most `Limits.drain`."""
         self.draining = True
         end = time.monotonic() + self.limits.drain
-        while any(s.detached is None for s in self._sessions.values()) and time.monotonic() < end:
+        while time.monotonic() < end and (
+            self._speeches or any(s.detached is None for s in list(self._sessions.values()))
+        ):
             await asyncio.sleep(TICK)
 
     def close(self) -> None:

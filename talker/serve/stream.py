@@ -188,15 +188,17 @@ def _clip(message: SessionStart, studio: Studio, owner: str) -> tuple[LiveClip, 
     task = "t2av" if message.input == "text" else "a2v"
     if task not in system.generator.tasks:
         raise InputError("unsupported_task", f"this model cannot generate video from {message.input}")
+    reference = message.image_reference
+    face = message.portrait if reference is None else reference.file_id
     if message.input == "audio":
         if message.prompt or message.voice:
             raise InputError("unsupported_field", "prompt and voice are for text: leave them out")
-        sound, portrait = SoundInput(), studio.portraits.get(message.portrait, owner)
+        sound, portrait = SoundInput(), studio.portraits.get(face, owner)
         try:
             return LiveAnimation(system, sound.sound, portrait, None, message.seed), sound
         except UserError as error:
             raise InputError("unsupported_task", str(error)) from error
-    text, portrait = TextInput(system), studio.portraits.get(message.portrait, owner)
+    text, portrait = TextInput(system), studio.portraits.get(face, owner)
     if message.prompt:
         text.whole(message.prompt)
     voice = studio.voices.get(message.voice, owner)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from talker.identity import Portrait, Voice
 from talker.pipeline import Talker
 from talker.serve.identities import Library
 from talker.serve.jobs import Jobs
-from talker.serve.keys import Keys, Tickets
+from talker.serve.keys import AccessTickets, Keys
 from talker.serve.sessions import Sessions
 from talker.serve.store import Store
 from talker.system import System
+
+UPLOADS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Studio:
         keys: the keys of the owners; empty: everybody on this machine is one owner.
         hosts: further host names of this server.
         tickets: names that stand for an owner for a minute.
+        upload_slots: held while an upload is decoded.
     """
 
     model: str
@@ -39,7 +43,8 @@ class Studio:
     jobs: Jobs
     keys: Keys = field(default_factory=lambda: Keys({}))
     hosts: tuple[str, ...] = ()
-    tickets: Tickets = field(default_factory=Tickets)
+    tickets: AccessTickets = field(default_factory=AccessTickets)
+    upload_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
 
     @property
     def system(self) -> System:

@@ -6,15 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from talker.serve.inputs import InputError
 from talker.serve.opener import CPU_SECONDS
 
-AT_ONCE = 2  # processes
 REFUSED_CONSENTS = ("", "false", "no", "0", "off", "none", "null")
-_slots = threading.Semaphore(AT_ONCE)
 
 
 def open_upload(source: Path, target: Path, kind: str, param: str) -> str:
@@ -36,15 +33,14 @@ def open_upload(source: Path, target: Path, kind: str, param: str) -> str:
         "OMP_NUM_THREADS": "1",
     }
     try:
-        with _slots:
-            ended = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                timeout=3 * CPU_SECONDS.get(kind, CPU_SECONDS["video"]),
-            )
+        ended = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            timeout=3 * CPU_SECONDS.get(kind, CPU_SECONDS["video"]),
+        )
         answer: dict[str, str] = json.loads(ended.stdout)
     except (subprocess.TimeoutExpired, ValueError):  # it was killed
         answer = {"error": "the file needs too much time or memory to decode"}

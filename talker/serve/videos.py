@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from talker.clips.text import sentences_of
 from talker.errors import UserError
 from talker.serve.errors import ApiError, first_problem, not_found
-from talker.serve.forms import form_fields, id_of, is_file, save_file
+from talker.serve.forms import form_fields, form_schema, id_of, is_file, save_file
 from talker.serve.gate import LARGEST_UPLOADS
 from talker.serve.inputs import LONGEST_TEXT, InputError
 from talker.serve.jobs import Job, TooManyJobs, VideoRequest
@@ -24,6 +24,7 @@ from talker.serve.uploads import checked_consent, open_upload
 
 FILE_FIELDS = {"input_reference": "any", "portrait": "image", "voice": "sound"}
 TASK_NAMES = {"t2av": "text", "a2v": "a recording", "v2a": "a video"}
+TEXT_FIELDS = ("prompt", "model", "size", "seed", "consent")
 POLL_MILLISECONDS = 500
 MEDIA_TYPES = {"video": "video/mp4", "thumbnail": "image/jpeg"}
 
@@ -76,7 +77,7 @@ def video_routes(studio: Studio) -> APIRouter:
             raise not_found("video")
         return job
 
-    @router.post("/v1/videos")
+    @router.post("/v1/videos", openapi_extra=form_schema(tuple(FILE_FIELDS), tuple(TEXT_FIELDS), ()))
     async def create(request: Request) -> JSONResponse:
         """Add a job: a text, a recording or a video (`input_reference`) becomes a video."""
         with contextlib.ExitStack() as stack:
@@ -92,9 +93,10 @@ def video_routes(studio: Studio) -> APIRouter:
                     files[name] = target = stack.enter_context(studio.store.incoming())
                     await save_file(value, source, LARGEST_UPLOADS["/v1/videos"], name)
                     digests[name] = await asyncio.to_thread(_digest, source)
-                    kinds[name] = await asyncio.to_thread(
-                        open_upload, source, target, FILE_FIELDS[name], name
-                    )
+                    async with studio.upload_slots:
+                        kinds[name] = await asyncio.to_thread(
+                            open_upload, source, target, FILE_FIELDS[name], name
+                        )
             made = VideoRequest(
                 prompt=found.prompt,
                 voice=found.voice,
@@ -112,7 +114,6 @@ def video_routes(studio: Studio) -> APIRouter:
                 raise ApiError(
                     429, "too_many_jobs", f"{error}: wait until one has ended", headers={"Retry-After": "30"}
                 ) from error
-            request.state.accepted = True
             return answer(job)
 
     @router.get("/v1/videos")

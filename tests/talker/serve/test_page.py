@@ -53,7 +53,8 @@ globalThis.ManagedMediaSource = ManagedMediaSource;
 delete globalThis.MediaSource;
 const create = URL.createObjectURL;
 URL.createObjectURL = (object) => {
-  if (object instanceof Desktop && !document.getElementById("video").disableRemotePlayback) throw new Error("refused");
+  const refused = object instanceof Desktop && !document.getElementById("video").disableRemotePlayback;
+  if (refused) throw new Error("refused");
   return create(object);
 };
 """
@@ -112,7 +113,7 @@ def _opened(chromium: Any, address: str, script: str = "", **options: Any) -> It
     page.on("request", lambda asked: _own(asked.url, address) or faults.append(asked.url))
     page.goto(address)
     page.wait_for_selector("#portraits img")
-    page.wait_for_function("document.getElementById('voice').options.length > 0")
+    until(page, "document.getElementById('voice').options.length > 0")
     yield page
     context.close()
     assert faults == []
@@ -120,6 +121,14 @@ def _opened(chromium: Any, address: str, script: str = "", **options: Any) -> It
 
 def _own(url: str, address: str) -> bool:
     return url.startswith((address, address.replace("http", "ws"), "blob:", "data:"))
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait until a condition in JavaScript holds. The page forbids what `page.wait_for_function` does."""
+    end = time.monotonic() + 60
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"after a minute, this does not hold: {condition}"
+        page.wait_for_timeout(50)
 
 
 def talk(page: Any, text: str) -> None:
@@ -130,12 +139,11 @@ def talk(page: Any, text: str) -> None:
 
 def wait_for_end(page: Any) -> dict[str, Any]:
     """Wait until the video has been played. Returns its times and buffered ranges."""
-    page.wait_for_function("document.getElementById('video').ended")
+    until(page, "document.getElementById('video').ended")
     state: dict[str, Any] = page.evaluate(
         """() => {
           const video = document.getElementById("video");
-          const ranges = [...Array(video.buffered.length)].map((_, k) => [video.buffered.start(k), video.buffered.end(k)]);
-          return { duration: video.duration, time: video.currentTime, ranges };
+          return { duration: video.duration, time: video.currentTime, ranges: video.buffered.length };
         }"""
     )
     return state
@@ -171,7 +179,7 @@ def test_text_is_spoken_to_its_end_with_captions_and_a_download(
     talk(page, TEXT)
     state = wait_for_end(page)
     expected = offline(talker, TEXT)
-    assert len(state["ranges"]) == 1
+    assert state["ranges"] == 1
     assert state["time"] == pytest.approx(state["duration"], abs=0.05)
     assert state["duration"] == pytest.approx((len(expected) + LEAD) / 24_000, abs=0.05)
     assert set(captions.evaluate("seen => [...seen]")) <= {"So", "we", "go", "on", "Oh", "no"}
@@ -183,9 +191,9 @@ def test_text_is_spoken_to_its_end_with_captions_and_a_download(
 
 def test_interrupting_ends_the_speech_at_once(page: Any) -> None:
     talk(page, LONG)
-    page.wait_for_function("document.getElementById('video').currentTime > 0.3")
+    until(page, "document.getElementById('video').currentTime > 0.3")
     page.get_by_role("button", name="Interrupt").click()
-    page.wait_for_function("document.getElementById('status').textContent === 'Interrupted'")
+    until(page, "document.getElementById('status').textContent === 'Interrupted'")
     assert page.locator("#video").is_hidden()
     assert page.get_by_role("button", name="Interrupt").is_disabled()
     talk(page, "Go.")  # the row is free again
@@ -196,10 +204,10 @@ def test_the_microphone_is_animated(page: Any) -> None:
     """The fake device beeps once a second."""
     page.get_by_role("button", name="Microphone").click()
     page.get_by_role("button", name="Start speaking").click()
-    page.wait_for_function("document.getElementById('video').currentTime > 1")
+    until(page, "document.getElementById('video').currentTime > 1")
     page.get_by_role("button", name="Stop speaking").click()
     state = wait_for_end(page)
-    assert len(state["ranges"]) == 1
+    assert state["ranges"] == 1
     assert state["duration"] > 1
 
 
@@ -217,7 +225,7 @@ def test_a_picture_is_cropped_and_used_by_keyboard(page: Any, folder: Path) -> N
     page.keyboard.press("Space")
     use.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#portraits input').length === 7")
+    until(page, "document.querySelectorAll('#portraits input').length === 7")
     chosen = page.locator("#portraits label").last
     assert chosen.locator("input").is_checked()
     assert chosen.text_content().startswith("picture ")
@@ -234,7 +242,7 @@ def test_a_file_that_is_no_picture_is_named(page: Any, tmp_path: Path) -> None:
 def test_an_iphone_plays_by_managed_media_source(chromium: Any, address: str) -> None:
     for page in _opened(chromium, address, IPHONE, viewport={"width": 390, "height": 844}, has_touch=True):
         talk(page, TEXT)
-        assert len(wait_for_end(page)["ranges"]) == 1
+        assert wait_for_end(page)["ranges"] == 1
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -262,7 +270,7 @@ def test_the_page_continues_after_a_lost_connection(
     """
     for page in _opened(chromium, address, lose):
         talk(page, LONG[:102])
-        assert len(wait_for_end(page)["ranges"]) == 1
+        assert wait_for_end(page)["ranges"] == 1
         expected = offline(talker, LONG[:102])
         found = downloaded(page, tmp_path / "clip.mp4")[: len(expected)]
         assert np.corrcoef(found, expected[: len(found)])[0, 1] > 0.9

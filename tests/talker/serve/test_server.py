@@ -11,67 +11,33 @@ import json
 import socket
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from serve_running import Running, until
 from serve_sessions import CAPACITY, studio_of
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from talker import Talker, UserError
 from talker.cli import main
 from talker.serve import capacity
 from talker.serve.keys import Keys
 from talker.serve.protocol import LONGEST_MESSAGE, SessionPong
-from talker.serve.server import Server, listen
-from talker.serve.session import Limits
+from talker.serve.server import listen
+from talker.serve.session import Limits, Session
 from talker.serve.sessions import Sessions
 from talker.serve.store import Store
 from talker.serve.stream import Connection
-from talker.serve.studio import Studio
 
 TEXT = "Go on. Oh no!"
 LONG = "So we go on and on and on and on. " * 20
 LIMITS = dataclasses.replace(Limits(), start=1.0, hold=1.0)
-
-
-class Running:
-    """A running server."""
-
-    def __init__(self, studio: Studio) -> None:
-        self.studio, self.sessions = studio, studio.sessions
-        listener = listen("127.0.0.1", 0, studio.keys)
-        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
-        self.server = Server(studio)
-        self.thread = threading.Thread(target=self.server.run, args=([listener],))
-        self.thread.start()
-
-    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
-        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
-    def connect(self, **options: Any) -> ClientConnection:
-        return connect(f"ws://{self.address}/v1/realtime/video", proxy=None, max_size=None, **options)
-
-    def __enter__(self) -> Running:
-        until(lambda: self.server.started)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.should_exit = True
-        self.thread.join()
 
 
 @pytest.fixture
@@ -82,13 +48,6 @@ def server(talker: Talker, voice, portrait, scheduler, tmp_path: Path) -> Iterat
         yield running
     store.close()
     assert threading.active_count() == before
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true within 10 s"
-        time.sleep(0.005)
 
 
 class Client:
@@ -289,6 +248,15 @@ MALFORMED = [
 ]
 
 
+def test_a_session_that_is_slower_than_real_time_says_so_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "is_behind", True)
+    client.send("session.start", prompt=TEXT)
+    client.next("session.done")
+    assert [event["code"] for event in client.of("warning")] == ["slower_than_real_time"]
+
+
 def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(server: Running, client: Client) -> None:
     for early in ("{", '{"type": "input_text.commit"}'):
         client.socket.send(early)
@@ -419,6 +387,17 @@ def test_the_capacity_is_the_largest_at_which_a_lone_session_is_fast_enough(
         measures = iter(rtfs)
         monkeypatch.setattr(capacity, "slowest_rtf", lambda *_, measures=measures: next(measures))
         assert capacity.measured_capacity(talker.system, voice, portrait) == expected
+        assert next(measures, None) is None
+
+
+def test_so_many_sessions_are_admitted_that_the_slowest_is_fast_enough(
+    talker: Talker, voice, portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert capacity.slowest_rtf(talker.system, voice, portrait, CAPACITY, 2) > 0
+    for rows, rtfs, expected in ((1, (), 1), (4, (0.96,), 1), (8, (0.5, 0.95, 1.1), 4), (4, (0.1, 0.2), 4)):
+        measures = iter(rtfs)
+        monkeypatch.setattr(capacity, "slowest_rtf", lambda *_, measures=measures: next(measures))
+        assert capacity.measured_sessions(talker.system, voice, portrait, rows) == expected
         assert next(measures, None) is None
 
 

@@ -142,6 +142,25 @@ def test_a_session_in_all_rows_waits_for_a_client_only_briefly_if_another_wants_
     assert sessions.get(running[1].id) is None
 
 
+def test_a_session_needs_priority_until_it_is_comfortably_ahead_of_its_client(speak: Speak) -> None:
+    session = speak()
+    assert not session.needs_priority  # it waits for text
+    session.limits = dataclasses.replace(session.limits, ahead=0.1, comfortable=10.0, slow_reader=10.0)
+    session.feed.append("So we go on and on and on and on. And ")
+    until(lambda: session.samples)
+    assert session.needs_priority
+    session.limits = dataclasses.replace(session.limits, comfortable=0.1)
+    assert not session.needs_priority
+
+
+def test_a_session_is_behind_when_its_chunks_take_longer_than_they_last(speak: Speak) -> None:
+    session = speak("Go.")
+    until(lambda: session.finished)
+    assert not session.is_behind
+    session.busy_seconds = session.samples / 24_000 + session.limits.behind + 0.01
+    assert session.is_behind
+
+
 # -- waiting -------------------------------------------------------------------------------------------------
 
 
