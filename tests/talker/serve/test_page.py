@@ -125,9 +125,9 @@ def _own(url: str, address: str) -> bool:
 
 def until(page: Any, condition: str) -> None:
     """Wait until a condition in JavaScript holds. The page forbids what `page.wait_for_function` does."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 150
     while not page.evaluate(condition):
-        assert time.monotonic() < end, f"after a minute, this does not hold: {condition}"
+        assert time.monotonic() < end, f"this does not hold in 150 s: {condition}"
         page.wait_for_timeout(50)
 
 
@@ -249,7 +249,7 @@ def test_an_iphone_plays_by_managed_media_source(chromium: Any, address: str) ->
 def test_the_page_continues_after_a_lost_connection(
     chromium: Any, address: str, talker: Talker, tmp_path: Path
 ) -> None:
-    """The first connection ends after its fifth fragment, without a closing handshake."""
+    """The first connection ends after its third fragment, without a closing handshake."""
     lose = """
     const Plain = WebSocket;
     let number = 0;
@@ -259,7 +259,7 @@ def test_the_page_continues_after_a_lost_connection(
         if (number++) return;
         let fragments = 0;
         this.addEventListener("message", ({ data }) => {
-          if (typeof data === "string" || ++fragments < 5) return;
+          if (typeof data === "string" || ++fragments < 3) return;
           const closed = this.onclose;
           this.onclose = this.onmessage = null;
           this.close();
@@ -269,9 +269,9 @@ def test_the_page_continues_after_a_lost_connection(
     };
     """
     for page in _opened(chromium, address, lose):
-        talk(page, LONG[:102])
+        talk(page, LONG[:68])
         assert wait_for_end(page)["ranges"] == 1
-        expected = offline(talker, LONG[:102])
+        expected = offline(talker, LONG[:68])
         found = downloaded(page, tmp_path / "clip.mp4")[: len(expected)]
         assert np.corrcoef(found, expected[: len(found)])[0, 1] > 0.9
 
