@@ -101,7 +101,7 @@ def _add_library(
         return about | ({"type": "audio_sample"} if kind == "sound" else {})
 
     @router.get(path)
-    async def items(request: Request) -> dict[str, Any]:
+    def items(request: Request) -> dict[str, Any]:
         """The shipped items, then the uploads of this key."""
         shipped = [{"id": name, "object": name_of, "name": name} for name in library.shipped]
         uploads = library.store.uploads(library.kind, request.state.owner)
@@ -138,10 +138,10 @@ def _add_library(
         return described(upload)
 
     @router.delete(f"{path}/{{name}}")
-    async def delete(name: str, request: Request) -> dict[str, Any]:
+    def delete(name: str, request: Request) -> dict[str, Any]:
         """Delete an upload and its file."""
         upload = library.store.upload(library.kind, request.state.owner, name)
         if upload is None:
             raise not_found(library.kind)
-        await asyncio.to_thread(library.delete, upload)
+        library.delete(upload)
         return {"id": upload.id, "object": f"{name_of}.deleted", "deleted": True}
