@@ -28,7 +28,7 @@ from talker.serve.store import Store
 openai = pytest.importorskip("openai", reason="needs the extra dev")
 pytest.importorskip("python_multipart", reason="needs the extra serve")
 
-TEXT = "Go on. Oh no!"
+TEXT = "Go."
 CONSENT = {"consent": "the person agreed in writing"}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -83,6 +83,7 @@ def test_a_video_is_created_polled_and_downloaded(
         client.videos.retrieve(video.id)
 
 
+@pytest.mark.long
 def test_a_picture_a_recording_and_a_video_select_the_task(client, folder: Path, tmp_path: Path) -> None:
     made = client.videos.create_and_poll(
         prompt=TEXT,
