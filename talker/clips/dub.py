@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ class Dubbing(Clip):
         voice: the voice to speak with.
         seed: seed of the noise.
         sampling: None: the defaults of the model.
+        codes: raw motion codes (T, M) of the face; None: read from the video by every take.
     """
 
     system: System
@@ -51,7 +53,9 @@ class Dubbing(Clip):
     voice: Voice
     seed: int
     sampling: Sampling | None = None
+    codes: Tensor | None = field(default=None, compare=False)
     portrait: None = field(default=None, init=False)
+    reads_inputs: ClassVar[bool] = True
 
     @classmethod
     def of(
@@ -89,8 +93,14 @@ class Dubbing(Clip):
         """See `Clip.summary`."""
         return (f"video {self.source.name}", f"voice {self.voice.name}")
 
+    def ready(self) -> Dubbing:
+        """See `Clip.ready`."""
+        return replace(self, codes=self.motion())
+
     def motion(self) -> Tensor:
         """Raw motion codes (T, M) of the face at 25 frames per second, on the CPU."""
+        if self.codes is not None:
+            return self.codes
         codes = []
         for motion in self.system.read_motion(self.track.pictures(self.source, self.system.resolution)):
             raise_if_cancelled()
