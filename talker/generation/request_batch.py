@@ -90,11 +90,11 @@ class RequestTokenizer:
         return self._tokenizer.tokens(whole)[len(self._tokenizer.tokens(said)) if said else 0 :]
 
     def _guard(self, silence: Tensor | None, ids: Several[int]) -> Guard | None:
-        quiet = self._stream("audio", silence)
-        if quiet is None:
+        quiet, rule = self._stream("audio", silence), self._defaults.guard
+        if quiet is None or rule is None:
             return None
         slowest = 0.0 if self._defaults.pace is None else self._defaults.pace.slowest
-        return Guard(quiet=quiet, repeated_seconds=slowest * repeated_tokens(ids))
+        return Guard(quiet=quiet, rule=rule, repeated_seconds=slowest * repeated_tokens(ids))
 
     def _normalised(self, raw: Streams) -> Streams:
         """Normalised latents, float32 on the CPU. Latents in float64 are normalised in float64.

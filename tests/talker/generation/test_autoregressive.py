@@ -17,7 +17,7 @@ from talker.generation.request import Request, StopCounter, TokenRequest, drawn_
 from talker.generation.request_batch import RequestBatch, RequestTokenizer
 from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig
-from talker.model.defaults import Pace, StopRule
+from talker.model.defaults import Defaults, GuardRule, Pace, StopRule
 from talker.model.layout import Layout
 from talker.model.model import TalkerModel
 from talker.model.tasks import Task, task_named
@@ -333,6 +333,14 @@ def test_repetition_is_allowed_for_the_slowest_duration_of_the_repeated_tokens()
     assert convert(said).guard.repeated_seconds == 0
     assert [word for word, _ in convert(said).words] == ["We", "will", "see"]
     assert convert(dataclasses.replace(request, silence=None)).guard is None
+
+
+def test_guards_have_the_rule_of_the_weights_or_are_absent():
+    request = Request(text="Go.", task="tts", silence=torch.zeros(TINY.widths["audio"]))
+    for rule in (GuardRule(alike=0.1), Defaults.release().guard):
+        generator = generator_of(guard=rule)
+        guard = RequestTokenizer(generator.model, generator.tokenizer)(request).guard
+        assert (None if guard is None else guard.rule) == rule
 
 
 class Templated(PhonemeTokenizer):
