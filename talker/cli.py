@@ -199,22 +199,28 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     _check_texts(text, force=options.force)
 
     from talker.media.remux import check_dub, dubbed_name
+    from talker.media.tracks import stated_seconds
 
     output = check_dub(options.output or dubbed_name(video), video)
     _check_files(options)
     talker = _load(options)
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
-    log.info("looking for the face in %s", video)
-    dubbing = talker.dub(
-        video,
-        text,
-        voice,
-        options.crop,
-        seed=options.seed,
-        sampling=_sampling(options, talker),
-        force=options.force,
-    )
+    from talker.progress import Progress
+
+    with Progress("finding the face", stated_seconds(video), media=True) as progress:
+        dubbing = talker.dub(
+            video,
+            text,
+            voice,
+            options.crop,
+            seed=options.seed,
+            sampling=_sampling(options, talker),
+            force=options.force,
+            progress=progress.advance,
+        )
+    with Progress("reading the face", dubbing.expected_seconds, media=True) as progress:
+        dubbing = dubbing.ready(progress.advance)
     return _save(dubbing, output, options.json, loaded - began)
 
 

@@ -215,6 +215,7 @@ class Talker:
         seed: int = 0,
         sampling: Sampling | None = None,
         force: bool = False,
+        progress: Callable[[float], object] = lambda seconds: None,
     ) -> Dubbing:
         """Plan speech for a video of a person. Call `.save(path)` on the result, or iterate over its chunks.
 
@@ -226,12 +227,13 @@ class Talker:
             seed: seed of the noise.
             sampling: None: the defaults of the model.
             force: see `say`.
+            progress: called with the seconds of video that were searched for the face since the last call.
 
         Raises:
             UserError: the file does not exist or shows no face, or the text is not English or cannot be
                 spoken.
         """
-        return Dubbing.of(self.system, video, text, self._voice(voice), crop, seed, sampling, force)
+        return Dubbing.of(self.system, video, text, self._voice(voice), crop, seed, sampling, force, progress)
 
     def map(
         self, clips: Iterable[Plan], capacity: int = DEFAULT_CAPACITY, ordered: bool = True

@@ -117,8 +117,11 @@ class Clip(ABC):
     generates_audio: ClassVar[bool] = True
     reads_inputs: ClassVar[bool] = False
 
-    def ready(self) -> Clip:
-        """A clip with the same takes, whose inputs have been read."""
+    def ready(self, progress: Callable[[float], object] = lambda seconds: None) -> Clip:
+        """A clip with the same takes, whose inputs have been read.
+
+        `progress` is called with the seconds of media that were read since the last call.
+        """
         return self
 
     @property

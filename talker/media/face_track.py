@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -49,12 +49,15 @@ class FaceTrack:
     squares: tuple[Box, ...] | None
 
     @classmethod
-    def from_video(cls, path: Path, crop: str = "face") -> FaceTrack:
+    def from_video(
+        cls, path: Path, crop: str = "face", progress: Callable[[float], object] = lambda seconds: None
+    ) -> FaceTrack:
         """Read a whole video and track its face. While no face is detected, the crop is interpolated.
 
         Args:
             path: the video file.
             crop: "face" tracks the face; "none" uses the largest centred square.
+            progress: called after each frame with the seconds of video that were read since the last call.
 
         Raises:
             UserError: the file is missing or not a video, or no face is found in it.
@@ -67,6 +70,7 @@ class FaceTrack:
                 size = (frame.shape[1], frame.shape[0])
             if crop == "face" and number % DETECTION_INTERVAL == 0:
                 detections.append(track_face(Image.fromarray(frame), detections))
+            progress(1 / FRAME_RATE)
         if line := damage_line(path, video.damage):
             log.warning("%s", line)
         if crop != "face":

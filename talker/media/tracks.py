@@ -98,6 +98,16 @@ def decode_packets(
         yield packet, frames
 
 
+def stated_seconds(path: Path) -> float:
+    """Duration that the header of a file states; 0 if it states none.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    with open_media(path) as container:
+        return (container.duration or 0) / av.time_base
+
+
 def missing_end(path: Path) -> str | None:
     """Say how much of a file can be read, such as "1.5 s of 2.4 s can be read"; None if all of it can.
 
