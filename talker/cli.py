@@ -256,6 +256,9 @@ def _check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:  # also refuses nan
             raise UserError(f"--{name} must be between {low} and {high}, not {value}")
+    seconds = getattr(options, "voice_seconds", None)
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise UserError(f"--voice-seconds must be a positive number, not {seconds}")
     if options.weights is not None and options.model is not None:
         raise UserError("give --model alone: --weights is its former name")
     model_folder(options.model or options.weights)
@@ -369,6 +372,8 @@ def _given_text(options: argparse.Namespace) -> str:
                 f"cannot read {options.text_file}: {error.strerror}; check --text-file"
             ) from error
     if options.text != "-" and _is_file(options.text):
+        if Path(options.text).suffix.lower() in (*CLIP_FILES, *SOUND_FILES):
+            raise UserError(f"{options.text} is a recording: use talker animate or talker dub for it")
         raise UserError(
             f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
             "standard input"

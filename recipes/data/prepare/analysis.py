@@ -20,7 +20,13 @@ from recipes.data.transcript import Cue, Span, spans
 from talker.clips.windows import LONGEST_SECONDS, at_pauses
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.media.face import Box, find_faces
-from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
+from talker.media.face_track import (
+    DETECTION_INTERVAL,
+    FaceTrack,
+    smooth_squares,
+    track_face,
+    turn_upright,
+)
 from talker.media.loudness import LoudnessProfile, loudness_profile
 from talker.media.pixels import from_uint8
 from talker.media.readers import VideoReader, stream_audio
@@ -118,12 +124,15 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     several: dict[int, bool] = {}
     cuts, since, size, before, number = [0], 0, (0, 0), None, 0
     for number, frame in enumerate(video):
+        detects = number % DETECTION_INTERVAL == 0
+        if detects and detector is None and not any(detections):
+            frame = np.asarray(turn_upright(Image.fromarray(frame), video))
         size, small = (frame.shape[1], frame.shape[0]), _thumbnail(frame)
         if before is not None and np.abs(small - before).mean() > CUT:
             cuts.append(number)
             since = len(detections)  # faces of the previous shot are not tracked further
         before = small
-        if number % DETECTION_INTERVAL == 0:
+        if detects:
             face, others = _detect(Image.fromarray(frame), detections[since:], detector)
             if others is not None:
                 several[len(detections)] = others
@@ -144,7 +153,7 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     squares, shots = _framed(detections, [*cuts, number + 1], size)
     after = survey.speech_mask[round(video.seconds * FRAME_RATE) :].sum() / FRAME_RATE
     unpaired = max(unread, claimed_sound - (survey.seconds - shift), after + max(0.0, -shift))
-    track = FaceTrack(video.start, video.seconds, squares)
+    track = FaceTrack(video.start, video.seconds, squares, video.turn)
     damaged = tuple(float(time - video.start) for time in (*video.damage.times, *sound_damage.times))
     kinds = {"picture": video.damage, "sound": sound_damage}
     damage = ", ".join(f"{kind}: {one}" for kind, one in kinds.items() if one.times)
