@@ -36,6 +36,7 @@ if __name__ == "__main__":  # before imports that take seconds
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -221,7 +222,7 @@ def surface_error(read: list[Tensor], known: Tensor) -> Tensor:
 
 def picture(frames: Tensor) -> Tensor:
     """uint8 frames (B, H, W, 3) -> (B, 3, H, W) in [-1, 1]."""
-    return from_uint8(frames.permute(0, 3, 1, 2).contiguous())
+    return from_uint8(rearrange(frames, "n h w c -> n c h w").contiguous())
 
 
 def to_batch(pairs: Pairs, pixel_weights: Weights) -> Batch:
