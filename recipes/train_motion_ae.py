@@ -420,9 +420,9 @@ def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
     """Write pictures (B, 3, H, W) in [-1, 1] as one PNG; the last row is padded with black."""
     blank = pictures.new_full((-len(pictures) % columns, *pictures.shape[1:]), -1.0)
     pixels = to_uint8(torch.cat([pictures, blank])).cpu()
-    rows = pixels.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)
+    sheet = rearrange(pixels, "(rows columns) c h w -> (rows h) (columns w) c", columns=columns)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rows.flatten(0, 1).flatten(1, 2).numpy()).save(path)
+    Image.fromarray(sheet.numpy()).save(path)
 
 
 def averaged(folder: Path) -> MotionAE:
