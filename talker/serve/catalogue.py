@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
 from talker.serve.errors import ApiError, not_found
@@ -136,6 +137,16 @@ def _add_library(
                         library.add, request.state.owner, name, consent, texts[option], target
                     )
         return described(upload)
+
+    @router.get(f"{path}/{{name}}/content", response_class=FileResponse)
+    def content(name: str, request: Request) -> FileResponse:
+        """The picture or recording of an item."""
+        try:
+            file = library.file(name, request.state.owner)
+        except InputError:
+            raise not_found(library.kind) from None
+        media_type = {"sound": "audio/wav", "image": "image/png"}[kind]
+        return FileResponse(file, media_type=media_type, headers={"Cache-Control": "private, no-store"})
 
     @router.delete(f"{path}/{{name}}")
     def delete(name: str, request: Request) -> dict[str, Any]:

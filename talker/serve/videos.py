@@ -198,9 +198,11 @@ def _check_request(request: VideoRequest, owner: str, studio: Studio) -> None:
         )
     if request.task != "a2v" and not request.prompt.strip():
         raise InputError("invalid_request", "prompt is missing: give the words", "prompt")
-    if request.voice is not None and request.task == "a2v":
+    has_voice = request.voice is not None or "voice" in request.files
+    has_portrait = request.portrait is not None or "portrait" in request.files
+    if has_voice and request.task == "a2v":
         raise InputError("unsupported_field", "a recording keeps its voice: leave voice out", "voice")
-    if request.portrait is not None and (request.task == "v2a" or "image" in request.files.values()):
+    if has_portrait and request.files.get("input_reference") in ("image", "video"):
         raise InputError(
             "unsupported_field", "input_reference shows the face: leave portrait out", "portrait"
         )

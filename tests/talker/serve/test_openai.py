@@ -83,6 +83,28 @@ def test_a_video_is_created_polled_and_downloaded(
         client.videos.retrieve(video.id)
 
 
+def test_files_that_the_task_does_not_use_are_refused(client, folder: Path) -> None:
+    face, voice = (folder / "face.png").read_bytes(), (folder / "voice.wav").read_bytes()
+    for reference, body, param in ((voice, {"voice": "v"}, "voice"), (face, {"portrait": "p"}, "portrait")):
+        with pytest.raises(openai.BadRequestError) as error:
+            client.videos.create(prompt=TEXT, input_reference=reference, extra_body=CONSENT | body)
+        assert error.value.param == param
+
+
+def test_objects_are_accepted_as_json_text_and_files_as_data_urls(
+    client, server: Running, folder: Path
+) -> None:
+    face = base64.b64encode((folder / "face.png").read_bytes()).decode()
+    reference = {"image_url": f"data:image/png;base64,{face}"}
+    for given in (reference, json.dumps(reference), reference["image_url"]):
+        body = CONSENT | {"input_reference": given, "voice": '{"id": "v"}'}
+        name = client.videos.create(prompt="[Go] on.", extra_body=body).id
+        job = server.studio.jobs.get(NO_KEYS_OWNER, name)
+        assert (job.request.prompt, job.request.voice) == ("[Go] on.", "v")
+        assert job.request.files == {"input_reference": "image"}
+        client.videos.delete(name)
+
+
 @pytest.mark.long
 def test_a_picture_a_recording_and_a_video_select_the_task(client, folder: Path, tmp_path: Path) -> None:
     made = client.videos.create_and_poll(

@@ -307,6 +307,7 @@ def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(client: Clien
     [
         ({"voice": "/etc/passwd"}, "not_found"),
         ({"portrait": "face.png"}, "not_found"),
+        ({"image_reference": {"file_id": "face.png"}}, "not_found"),
         ({"model": "other"}, "unsupported_field"),
         ({"fps": 30}, "unsupported_field"),
         ({"input": "audio", "prompt": "Hi"}, "unsupported_field"),
