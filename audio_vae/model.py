@@ -127,6 +127,13 @@ class AudioVAE(nn.Module):
         """Whether `encode` accepts a state: False with a Whisper branch, which needs the whole signal."""
         return self.whisper is None
 
+    @torch.inference_mode()
+    def silence(self) -> Tensor:
+        """Raw latent (C,) of digital silence: the middle frame of one second."""
+        second = torch.zeros(1, round(self.sample_rate), device=next(self.parameters()).device)
+        latents = self.encode(second)[0].float()
+        return latents[len(latents) // 2]
+
     def encode(self, pcm: Tensor, state: EncoderState | None = None, last: bool = False) -> Tensor:
         """Latents (B, T, C) of pcm (B, samples): the means of the posterior, without sampling.
 

@@ -59,14 +59,14 @@ class Reenactment:
 
 @torch.inference_mode()
 def reenact(model: MotionAE, source: Tensor, target: Tensor, box: Box) -> Reenactment:
-    """Reenact target (3, H, W) with the face of source (3, H, W), both in [0, 1].
+    """Reenact target (3, H, W) with the face of source (3, H, W), both in [0, 1] and of 8 bits.
 
     `box` contains the mouth in the target.
     """
-    portrait = model.encode_source(2 * source[None] - 1)
-    moved = model.decode(model.encode(2 * target[None] - 1), portrait)[0] / 2 + 0.5
+    first, second = (from_uint8(to_uint8(image[None], low=0)) for image in (source, target))
+    moved = model.decode(model.encode(second), model.encode_source(first))[0]
     # Compare the picture as it is displayed, in 8 bits.
-    moved = from_uint8(to_uint8(moved, low=0), low=0)
+    moved = from_uint8(to_uint8(moved), low=0)
     return Reenactment(
         whole=squared_error(moved, target),
         mouth=squared_error(moved, target, box),

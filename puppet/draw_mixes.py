@@ -1,8 +1,8 @@
 """Draw the voices of the corpus: python -m puppet.draw_mixes writes assets/mixes.txt.
 
 Random mixes are kept one by one if they are far enough from all that were kept before. The distance is fitted
-to a speaker encoder that knows nothing of us: over all pairs of 51 voices (131 clips), the cosine of
-Resemblyzer's embeddings is .83 - .15 x (distance of the styles) - .71 x |log of the ratio of the tracts|,
+to a speaker encoder that was not trained on our voices: over all pairs of 51 voices (131 clips), the cosine
+of Resemblyzer's embeddings is .83 - .15 x (distance of the styles) - .71 x |log of the ratio of the tracts|,
 with a correlation of .73.
 """
 
@@ -38,7 +38,9 @@ _TIMBRE = 128  # the first values of a style; the others are of the prosody
 def main() -> None:
     """Draw the voices and write the table."""
     parser = argparse.ArgumentParser("python -m puppet.draw_mixes", description=main.__doc__)
-    parser.add_argument("--teacher", type=Path, default=FOLDER, help="folder of the teacher's files")
+    parser.add_argument(
+        "--teacher", type=Path, default=FOLDER, help="folder of the downloaded speech synthesiser"
+    )
     teacher = Teacher(parser.parse_args().teacher)
     shipped = [Mix(number, *values) for number, values in enumerate(_SHIPPED)]
     lines = [

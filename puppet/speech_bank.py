@@ -338,7 +338,9 @@ def main() -> None:
     )
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--teacher", type=Path, default=TEACHER, help="folder of the teacher's files")
+    parser.add_argument(
+        "--teacher", type=Path, default=TEACHER, help="folder of the downloaded speech synthesiser"
+    )
     parser.add_argument("--workers", type=int, default=0, help="additional processes; 0 uses this one")
     options = parser.parse_args()
     with exit_on_signals(f"finished files in {options.out} are kept; continue with: {command()}"):

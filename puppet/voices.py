@@ -68,12 +68,12 @@ class VoiceParameters:
 
     @property
     def espeak_pitch(self) -> int:
-        """The pitch to ask of espeak, so that it is `pitch` after the scaling; 50 steps are an octave."""
+        """espeak's pitch setting (0 to 99, 50 steps per octave) that gives `pitch` after the time scaling."""
         return round(min(99.0, max(0.0, self.pitch - 50 * math.log2(self.tract))))
 
     @property
     def espeak_rate(self) -> int:
-        """The rate to ask of espeak, so that it is `rate` after the scaling."""
+        """espeak's speech rate in words per minute that gives `rate` after the time scaling."""
         return round(self.rate / self.tract)
 
 

@@ -22,8 +22,8 @@ Accepts = Callable[[float], bool]
 class Backend(Protocol):
     """Forward, backward, update, and whole tensors in and out, however they are divided among the ranks.
 
-    `weights`, `optimiser_state` and `load` speak the format of plain PyTorch's state dicts, so that every
-    backend continues the checkpoints of every other. All ranks call each method together.
+    `weights`, `optimiser_state` and `load` use the format of PyTorch's state dicts, so a checkpoint of one
+    backend can be continued with another. All ranks call each method together.
     """
 
     def forward(self, *inputs: Any) -> Any:

@@ -201,22 +201,28 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     _check_texts(text, force=options.force)
 
     from talker.media.remux import check_dub, dubbed_name
+    from talker.media.tracks import stated_seconds
 
     output = check_dub(options.output or dubbed_name(video), video)
     _check_files(options)
     talker = _load(options)
     voice = talker.voice(options.voice)
     loaded = time.perf_counter()
-    log.info("looking for the face in %s", video)
-    dubbing = talker.dub(
-        video,
-        text,
-        voice,
-        options.crop,
-        seed=options.seed,
-        sampling=_sampling(options, talker),
-        force=options.force,
-    )
+    from talker.progress import Progress
+
+    with Progress("finding the face", stated_seconds(video), media=True) as progress:
+        dubbing = talker.dub(
+            video,
+            text,
+            voice,
+            options.crop,
+            seed=options.seed,
+            sampling=_sampling(options, talker),
+            force=options.force,
+            progress=progress.advance,
+        )
+    with Progress("reading the face", dubbing.expected_seconds, media=True) as progress:
+        dubbing = dubbing.ready(progress.advance)
     return _save(dubbing, output, options.json, loaded - began)
 
 
@@ -280,6 +286,9 @@ def _check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:  # also refuses nan
             raise UserError(f"--{name} must be between {low} and {high}, not {value}")
+    seconds = getattr(options, "voice_seconds", None)
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise UserError(f"--voice-seconds must be a positive number, not {seconds}")
     if options.weights is not None and options.model is not None:
         raise UserError("give --model alone: --weights is its former name")
     model_folder(options.model or options.weights)
@@ -393,6 +402,8 @@ def _given_text(options: argparse.Namespace) -> str:
                 f"cannot read {options.text_file}: {error.strerror}; check --text-file"
             ) from error
     if options.text != "-" and _is_file(options.text):
+        if Path(options.text).suffix.lower() in (*CLIP_FILES, *SOUND_FILES):
+            raise UserError(f"{options.text} is a recording: use talker animate or talker dub for it")
         raise UserError(
             f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
             "standard input"

@@ -29,7 +29,6 @@ from talker.text.tokenizer import PhonemeTokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ENCODED_TOGETHER = 4  # images per call of the motion encoder
-NEAR_SILENCE = 0.5  # in standard deviations, root mean square over channels
 
 
 def _autoregressive(folder: Path, device: str, dtype: torch.dtype) -> AutoregressiveGenerator:
@@ -151,13 +150,18 @@ class System:
     @functools.cached_property
     def silence(self) -> Tensor:
         """Raw audio latent (C,) of a frame of digital silence."""
-        latents = self.encode(torch.zeros(SAMPLE_RATE))
-        return latents[len(latents) // 2]
+        return self.audio_vae.silence().cpu()
 
     def audible(self, latents: Tensor) -> Tensor:
-        """Which frames (T,) bool of raw audio latents (T, C) are not close to the latent of silence."""
+        """Which frames (T,) bool of raw audio latents (T, C) are not close to the latent of silence.
+
+        All of them if the generator has no rule for silence.
+        """
+        rule = self.generator.defaults.guard
+        if rule is None:
+            return torch.ones(len(latents), dtype=torch.bool)
         apart = (latents - self.silence) / self.generator.scale["audio"]
-        return apart.square().mean(1) > NEAR_SILENCE**2
+        return apart.square().mean(1) > rule.near_quiet**2
 
     @torch.inference_mode()
     def decode(self, patches: Iterable[Tensor]) -> Iterator[np.ndarray]:

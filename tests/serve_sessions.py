@@ -19,6 +19,7 @@ from talker.clips.say import LiveUtterance
 from talker.generation.scheduler import Scheduler
 from talker.identity import Portrait, Voice
 from talker.media import fragments
+from talker.media.encoders import VideoWriter
 from talker.serve import session as session_module
 from talker.serve.identities import Library
 from talker.serve.inputs import TextInput
@@ -91,6 +92,20 @@ def studio_of(
     )
     jobs = Jobs(talker, voices, portraits, sessions, store)
     return Studio("tiny", talker, voices, portraits, sessions, store, jobs, keys or Keys({}))
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The chunks that are written to files. x264 with several threads does not always encode them alike."""
+    chunks: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def write(self: VideoWriter, pcm: np.ndarray, frames: np.ndarray) -> None:
+        chunks.append((pcm, frames))
+        original(self, pcm, frames)
+
+    original = VideoWriter.write
+    monkeypatch.setattr(VideoWriter, "write", write)
+    return chunks
 
 
 Speak = Callable[..., Session]

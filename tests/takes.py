@@ -42,5 +42,5 @@ def recorded(clip: Clip) -> tuple[Take, list[Request]]:
 
 def errors(printed: str) -> list[str]:
     """The lines on standard error of the command, without those that say what it is doing."""
-    doing = re.compile(r"talker: (loading the model|looking for the face|reading )|.*: [\d.]+ of about ")
+    doing = re.compile(r"talker: (loading the model|reading )|.*: [\d.]+ of about ")
     return [line for line in printed.splitlines() if not doing.match(line)]

@@ -164,11 +164,11 @@ class Released:
         try:
             held = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         except Exception as error:  # hostile bytes raise any exception
-            raise UserError(f"{name} holds no tensor ({type(error).__name__})") from error
+            raise UserError(f"{name} holds no tensor ({type(error).__name__}): download it again") from error
         plain = isinstance(held, Tensor) and held.layout == torch.strided and held.device.type == "cpu"
         # A small file can declare a tensor of any size.
         if not plain or held.ndim != 2 or not held.is_floating_point() or held.numel() > MOST_BYTES:
-            raise UserError(f"{name} holds no motion of shape (frames, values)")
+            raise UserError(f"{name} holds no motion of shape (frames, values): download it again")
         return held.detach().float()
 
     @cached_property

@@ -104,25 +104,25 @@ def read_member(folder: Path, entry: Entry, name: str) -> NDArray[Any]:
     Raises:
         UserError: the array is missing or truncated, or has another type or shape.
     """
-    where = f"{entry.shard}: {entry.key}.{name}"
+    where, again = f"{entry.shard}: {entry.key}.{name}", ": remove the shard and prepare the data again"
     if name not in entry.members:
-        raise UserError(f"{where} is missing")
+        raise UserError(f"{where} is missing{again}")
     offset, size = entry.members[name]
     try:
         file = _opened(folder / SHARDS / entry.shard)
         data = os.pread(file.fileno(), size, offset)
     except OSError as error:
-        raise UserError(f"{where} cannot be read ({error.strerror})") from error
+        raise UserError(f"{where} cannot be read ({error.strerror}){again}") from error
     if len(data) < size:
-        raise UserError(f"{where} is truncated")
+        raise UserError(f"{where} is truncated{again}")
     try:
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False, max_header_size=MOST_HEADER)
     except Exception as error:  # hostile bytes raise any exception
-        raise UserError(f"{where} is not an array ({type(error).__name__})") from error
+        raise UserError(f"{where} is not an array ({type(error).__name__}){again}") from error
     if array.dtype not in (np.float16, np.float32) or array.ndim != (1 if name == "speaker" else 2):
-        raise UserError(f"{where} has type {array.dtype} and shape {array.shape}")
+        raise UserError(f"{where} has type {array.dtype} and shape {array.shape}{again}")
     if name != "speaker" and len(array) != entry.frames:
-        raise UserError(f"{where} has {len(array)} frames, the index says {entry.frames}")
+        raise UserError(f"{where} has {len(array)} frames, the index says {entry.frames}{again}")
     return array
 
 

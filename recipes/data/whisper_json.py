@@ -162,7 +162,7 @@ def _part_of(words: Sequence[_Part], text: str) -> bool:
 
 
 def _put_in_order(words: Sequence[_Part]) -> None:
-    """Forget the times of as few words as possible so that the others begin in order; end overlaps."""
+    """Remove the times of the fewest words such that the others start in order, and cut overlaps."""
     starts: list[float] = []  # starts[n]: the earliest start of the last of n + 1 words in order
     lengths = []
     for word in words:

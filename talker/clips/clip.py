@@ -108,12 +108,21 @@ class Clip(ABC):
         seed: seed of the noise.
         portrait: the face to render; None: no video.
         generates_audio: whether the sound is generated. Otherwise, it is given.
+        reads_inputs: whether `ready` takes long.
     """
 
     system: System
     seed: int
     portrait: Portrait | None
     generates_audio: ClassVar[bool] = True
+    reads_inputs: ClassVar[bool] = False
+
+    def ready(self, progress: Callable[[float], object] = lambda seconds: None) -> Clip:
+        """A clip with the same takes, whose inputs have been read.
+
+        `progress` is called with the seconds of media that were read since the last call.
+        """
+        return self
 
     @property
     def inputs(self) -> tuple[Channel, ...]:
@@ -184,6 +193,7 @@ class Take:
         """See the attributes."""
         self.clip, self.error = clip, error
         self.record = Record(0 if clip is None else clip.system.patch_frames)
+        self._ready: Clip | None = None
         self._kept: list[Piece] | None = None
 
     @property
@@ -206,9 +216,15 @@ class Take:
         """(word, first frame) of the words spoken so far. Empty if the model has no alignment."""
         return self.record.words
 
+    def prepare(self) -> None:
+        """Read the inputs of the clip now. `keep` uses them."""
+        if self.clip is not None:
+            self._ready = self.clip.ready()
+
     def keep(self, generate: Generate) -> None:
         """Generate all latents now and keep them. Iterating later only decodes and renders."""
         self._kept = list(self._made(generate))
+        self._ready = None
 
     def _made(self, generate: Generate | None = None) -> Iterator[Piece]:
         if self.error is not None:
@@ -218,9 +234,8 @@ class Take:
             yield from self._kept
             return
         record = self.record = Record(self.clip.system.patch_frames)
-        for piece in in_inference_mode(
-            self.clip.make(record, generate or self.clip.system.generator.generate)
-        ):
+        clip, generate = self._ready or self.clip, generate or self.clip.system.generator.generate
+        for piece in in_inference_mode(clip.make(record, generate)):
             record.patches += 1
             yield piece
 

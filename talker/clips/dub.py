@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
 from talker.clips.record import Generate, Record
 from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import aligned
-from talker.clock import SAMPLE_RATE
+from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.generation.request import Request
 from talker.identity import Voice
 from talker.media.face_track import FaceTrack
@@ -42,6 +43,7 @@ class Dubbing(Clip):
         voice: the voice to speak with.
         seed: seed of the noise.
         sampling: None: the defaults of the model.
+        codes: raw motion codes (T, M) of the face; None: read from the video by every take.
     """
 
     system: System
@@ -51,7 +53,9 @@ class Dubbing(Clip):
     voice: Voice
     seed: int
     sampling: Sampling | None = None
+    codes: Tensor | None = field(default=None, compare=False)
     portrait: None = field(default=None, init=False)
+    reads_inputs: ClassVar[bool] = True
 
     @classmethod
     def of(
@@ -64,10 +68,12 @@ class Dubbing(Clip):
         seed: int = 0,
         sampling: Sampling | None = None,
         force: bool = False,
+        progress: Callable[[float], object] = lambda seconds: None,
     ) -> Dubbing:
         """See `Talker.dub`."""
         sentences, path = sentences_of(system, text, force), Path(video)
-        return cls(system, path, FaceTrack.from_video(path, crop), sentences, voice, seed, sampling)
+        track = FaceTrack.from_video(path, crop, progress)
+        return cls(system, path, track, sentences, voice, seed, sampling)
 
     @property
     def samples(self) -> int:
@@ -89,12 +95,19 @@ class Dubbing(Clip):
         """See `Clip.summary`."""
         return (f"video {self.source.name}", f"voice {self.voice.name}")
 
-    def motion(self) -> Tensor:
-        """Raw motion codes (T, M) of the face at 25 frames per second, on the CPU."""
+    def ready(self, progress: Callable[[float], object] = lambda seconds: None) -> Dubbing:
+        """See `Clip.ready`."""
+        return replace(self, codes=self.motion(progress))
+
+    def motion(self, progress: Callable[[float], object] = lambda seconds: None) -> Tensor:
+        """Raw motion codes (T, M) of the face at 25 frames per second. `progress`: see `ready`."""
+        if self.codes is not None:
+            return self.codes
         codes = []
         for motion in self.system.read_motion(self.track.pictures(self.source, self.system.resolution)):
             raise_if_cancelled()
             codes.append(motion)
+            progress(len(motion) / FRAME_RATE)
         return torch.cat(codes)
 
     def make(self, record: Record, generate: Generate) -> Iterator[Piece]:

@@ -19,7 +19,7 @@ def sentences_of(system: System, text: str, force: bool = False) -> tuple[str, .
         raise UserError(f"the text is {text!r}: give it as a str")
     try:
         sentences = tuple(
-            s for s in split_sentences(text, force=force) if system.generator.tokenizer.encode(s)
+            s for s in split_sentences(text, force=force) if system.generator.tokenizer.tokens(s)
         )
     except UserError:
         raise
@@ -51,4 +51,4 @@ def fit_text(system: System, text: str, task: str, frames: int, prefix_frames: i
 
 def text_weight(system: System, text: str) -> float:
     """Weight of a text in its share of the speech: the number of its tokens."""
-    return float(len(system.generator.tokenizer.encode(text)))
+    return float(len(system.generator.tokenizer.tokens(text)))

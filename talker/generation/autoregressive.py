@@ -41,7 +41,7 @@ class AutoregressiveGenerator:
         pace = self.defaults.pace
         if pace is None:
             return Durations(fastest=0.0, usual=SECONDS_PER_LETTER * len(text))
-        tokens = len(self._convert.ids(text))
+        tokens = len(self.tokenizer.tokens(text)) if text.strip() else 0
         return Durations(fastest=pace.fastest * tokens, usual=pace.usual * tokens)
 
     def generate(self, request: Request, noise: Noise | None = None) -> Generation:

@@ -42,8 +42,16 @@ class Batch(Protocol):
         """Number of requests that can join now."""
         ...
 
-    def join(self, request: Request) -> Any:
-        """Add a request and return it as `Running`.
+    def prepare(self, request: Request) -> Any:
+        """Convert a request to the argument of `join`. It may be called in any thread.
+
+        Raises:
+            ValueError: the request cannot be converted.
+        """
+        ...
+
+    def join(self, prepared: Any) -> Any:
+        """Add a result of `prepare` and return it as `Running`.
 
         Raises:
             ValueError: the request does not fit the model, or no row is free.
@@ -66,11 +74,11 @@ class Generation:
         """Add the request to the batch. `release` is called once, after the batch was last used.
 
         Raises:
-            ValueError: see `Batch.join`.
+            ValueError: see `Batch.prepare` and `Batch.join`.
         """
         self._batch, self._release, self._held = batch, release, True
         try:
-            self._running: Running = batch.join(request)
+            self._running: Running = batch.join(batch.prepare(request))
         except BaseException:
             self._free()
             raise

@@ -1,44 +1,35 @@
 """Guards that end speech which the stop predictor does not end: after long silence, or after repetition.
 
-They work on normalised audio latents, so nothing has to be decoded. The thresholds were measured on 1,600
-clips of the corpus with the codec of the default model (docs/log.md).
+They work on normalised audio latents, so nothing has to be decoded. The thresholds come with the weights
+(`Defaults.guard`). Those of the default model were measured on 1,600 clips of the corpus (docs/log.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from talker.clock import FRAME_RATE
+from talker.model.defaults import GuardRule
 
 LONGEST_PHRASE = 32  # tokens of the longest phrase that `repeated_tokens` finds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """Thresholds of the guards. Distances are root mean squares over normalised channels.
+    """Inputs of the guards.
 
     Args:
         quiet: (C,) normalised audio latent of digital silence.
-        near_quiet: a frame is silent if its distance to `quiet` is at most this.
-        silent_seconds: duration of consecutive silence that ends the speech.
-        window_seconds: length of the window that is compared with the window one period earlier.
-        periods_seconds: shortest and longest period that are compared. Shorter periods would match slow
-            vowels, whose successive frames are similar. A constant sound matches every period.
-        alike: the window repeats if its distance to the window one period earlier is below this. Unrelated
-            frames have a distance of about 1.4, two draws of one poorly learned patch of about 0.7.
+        rule: the thresholds.
         repeated_seconds: additional repetition that is allowed because the text repeats ("ha ha ha").
     """
 
     quiet: Tensor
-    near_quiet: float = 0.5
-    silent_seconds: float = 2.0
-    window_seconds: float = 2.0
-    periods_seconds: tuple[float, float] = (0.12, 2.0)
-    alike: float = 0.75
+    rule: GuardRule = field(default_factory=GuardRule)
     repeated_seconds: float = 0.0
 
     def frames(self, seconds: float) -> int:
@@ -50,10 +41,10 @@ class GuardState:
     """State of the guards of one request: the last frames, and their distances to earlier frames."""
 
     def __init__(self, guard: Guard) -> None:
-        """`guard`: the thresholds."""
-        self.guard = guard
-        shortest, longest = (guard.frames(seconds) for seconds in guard.periods_seconds)
-        window = guard.frames(guard.window_seconds)
+        """`guard`: the inputs."""
+        self.guard, rule = guard, guard.rule
+        shortest, longest = (guard.frames(seconds) for seconds in rule.periods_seconds)
+        window = guard.frames(rule.window_seconds)
         # NaN marks missing frames. Comparisons with NaN are false, so an incomplete window never repeats.
         self._past = guard.quiet.new_full((longest, len(guard.quiet)), torch.nan)
         self._apart = guard.quiet.new_full((window, longest + 1 - shortest), torch.nan)
@@ -68,13 +59,13 @@ class GuardState:
         # The earlier frames that each new frame is compared with: (P, C, periods), longest period first.
         earlier = frames.unfold(0, len(self._past), 1)[:size, :, :periods]
         apart = (patch[..., None] - earlier).square().mean(1)
-        loud = (patch - guard.quiet).square().mean(1) > guard.near_quiet**2
+        loud = (patch - guard.quiet).square().mean(1) > guard.rule.near_quiet**2
         self._past = frames[size:]
         self._apart = torch.cat([self._apart, apart])[size:]
         self._loud = torch.cat([self._loud, loud])[size:]
         quiet_end = int((loud.flip(0).cumsum(0) == 0).sum())
         self._silent = self._silent + size if quiet_end == size else quiet_end
-        if self._silent >= guard.frames(guard.silent_seconds):
+        if self._silent >= guard.frames(guard.rule.silent_seconds):
             return "silence"
         self._repeating = self._repeating + size if self._repeats() else 0
         return "repetition" if self._repeating > guard.frames(guard.repeated_seconds) else None
@@ -84,7 +75,7 @@ class GuardState:
         loud = self._loud
         if 2 * loud.sum() < len(loud):
             return False
-        return bool((self._apart[loud].mean(0) < self.guard.alike**2).any())
+        return bool((self._apart[loud].mean(0) < self.guard.rule.alike**2).any())
 
 
 def repeated_tokens(ids: Sequence[int]) -> int:

@@ -37,13 +37,12 @@ class RequestTokenizer:
     def longest(self, text: str, task: str, prefix_frames: int = 0, said: str = "") -> int:
         """See `Generator.longest`."""
         row, config = task_named(self._config.tasks, task), self._config
-        tokens, before = len(self.ids(text, said)), len(self.ids(said))
-        plan = config.layout.plan(tokens, row.delay)
+        plan = config.layout.plan(len(self._prompt(_joined(said, text))), row.delay)
         room = (config.backbone.max_positions - plan.start) // plan.stride - abs(row.delay)
         frames = room * self._patch_frames - prefix_frames
         pace, most = self._defaults.pace, self._defaults.max_frames
         if row.uses_stop_predictor and pace is not None:
-            seconds = pace.pauses + pace.slowest * (tokens - before)
+            seconds = pace.pauses + pace.slowest * len(self._spoken(text, said))
             frames = min(frames, math.ceil(seconds * FRAME_RATE / self._patch_frames) * self._patch_frames)
         if row.uses_stop_predictor and most is not None:
             frames = min(frames, most)
@@ -55,13 +54,14 @@ class RequestTokenizer:
         Raises:
             ValueError: the text cannot be spoken, or the prefix is not a number of whole patches.
         """
-        ids, before = self.ids(request.text, request.said), len(self.ids(request.said))
+        whole, said = _joined(request.said, request.text), request.said
+        ids = self._prompt(whole)
         prefix_frames = max((len(x) for _, x in (request.prefix or Streams()).items()), default=0)
         frames = request.frames
         if frames is None:
             frames = self.longest(request.text, request.task, prefix_frames, request.said)
         prefix = None if request.prefix is None else self._normalised(request.prefix).map(self._patches)
-        words = self._tokenizer.words(_joined(request.said, request.text)) if ids else []
+        words = self._tokenizer.words(whole)[len(self._tokenizer.words(said)) if said else 0 :] if ids else []
         return TokenRequest(
             text_ids=ids,
             task=request.task,
@@ -74,21 +74,27 @@ class RequestTokenizer:
             max_patches=-(-frames // self._patch_frames),
             min_patches=1,
             stop=request.stop or self._defaults.stop,
-            guard=self._guard(request.silence, ids[before:]),
-            words=tuple(pair for pair in words if pair[1] >= before),
+            guard=self._guard(request.silence, self._spoken(request.text, said)),
+            words=tuple(words),
         )
 
-    def ids(self, text: str, said: str = "") -> list[int]:
-        """Token ids of one prompt. It is tokenised as a whole, because a tokenizer may add a template."""
-        whole = _joined(said, text)
+    def _prompt(self, whole: str) -> list[int]:
+        """Token ids of a prompt. It is tokenised as a whole, because a tokenizer may add a template."""
         return self._tokenizer.encode(whole) if whole.strip() else []
 
+    def _spoken(self, text: str, said: str) -> list[int]:
+        """Tokens of `text` after `said`, without a template."""
+        whole = _joined(said, text)
+        if not whole.strip():
+            return []
+        return self._tokenizer.tokens(whole)[len(self._tokenizer.tokens(said)) if said else 0 :]
+
     def _guard(self, silence: Tensor | None, ids: Several[int]) -> Guard | None:
-        quiet = self._stream("audio", silence)
-        if quiet is None:
+        quiet, rule = self._stream("audio", silence), self._defaults.guard
+        if quiet is None or rule is None:
             return None
         slowest = 0.0 if self._defaults.pace is None else self._defaults.pace.slowest
-        return Guard(quiet=quiet, repeated_seconds=slowest * repeated_tokens(ids))
+        return Guard(quiet=quiet, rule=rule, repeated_seconds=slowest * repeated_tokens(ids))
 
     def _normalised(self, raw: Streams) -> Streams:
         """Normalised latents, float32 on the CPU. Latents in float64 are normalised in float64.
@@ -126,9 +132,13 @@ class RequestBatch:
         """See `Batch.free`."""
         return self._running.free
 
-    def join(self, request: Request) -> Sequence:
+    def prepare(self, request: Request) -> TokenRequest:
+        """See `Batch.prepare`."""
+        return self._convert(request)
+
+    def join(self, prepared: TokenRequest) -> Sequence:
         """See `Batch.join`."""
-        return self._running.join(self._convert(request), self._noise)
+        return self._running.join(prepared, self._noise)
 
     def step(self) -> None:
         """See `Batch.step`."""

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ class Ticket:
     Its queue holds at most QUEUED_PATCHES patches. While the queue is full, the request does not advance.
 
     Attributes:
-        request: the request.
+        prepared: the request, see `Batch.prepare`.
         queue: patches that were generated and not yet read.
         running: the request in the batch; None until it joins.
         finish_reason: see `Running.finish_reason`.
@@ -31,9 +32,9 @@ class Ticket:
         paused, cancelled: whether `pause` or `cancel` was called.
     """
 
-    def __init__(self, scheduler: Scheduler, request: Request) -> None:
+    def __init__(self, scheduler: Scheduler, prepared: Any) -> None:
         """Called by `Scheduler.submit`."""
-        self._scheduler, self.request = scheduler, request
+        self._scheduler, self.prepared = scheduler, prepared
         self.queue: deque[Streams] = deque()
         self.running: Running | None = None
         self.finish_reason: str | None = None
@@ -102,12 +103,13 @@ class Scheduler:
         self._thread.start()
 
     def submit(self, request: Request) -> Ticket:
-        """Add a request to the queue and return its ticket.
+        """Add a request to the queue and return its ticket. The text becomes token ids in the calling thread.
 
         Raises:
             RuntimeError: the scheduler is closed or has failed.
+            ValueError: see `Batch.prepare`.
         """
-        ticket = Ticket(self, request)
+        ticket = Ticket(self, self._batch.prepare(request))
         with self._changed:
             if self._closed or self._error is not None:
                 raise RuntimeError("this scheduler is closed") from self._error
@@ -197,7 +199,7 @@ class Scheduler:
     def _join(self, ticket: Ticket) -> None:
         """Start a request. An error is stored in its ticket and does not affect other requests."""
         try:
-            ticket.running = self._batch.join(ticket.request)
+            ticket.running = self._batch.join(ticket.prepared)
             self._active.append(ticket)
         except Exception as error:
             with self._changed:

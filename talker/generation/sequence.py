@@ -214,7 +214,7 @@ class Sequence:
         guard = self.request.guard
         if guard is None or not (self.task.given and self.aligned):
             return patch
-        audible = bool(((patch - guard.quiet).square().mean(1) > guard.near_quiet**2).any())
+        audible = bool(((patch - guard.quiet).square().mean(1) > guard.rule.near_quiet**2).any())
         if spoken >= len(self.request.text_ids) - UNSPOKEN_TOKENS:
             self._finished |= not audible
         return guard.quiet.expand_as(patch).clone() if self._finished and audible else patch

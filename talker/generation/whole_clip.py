@@ -47,12 +47,16 @@ class WholeClipBatch:
         """See `Batch.free`."""
         return self.capacity - len(self._rows)
 
-    def join(self, request: Request) -> WholeClip:
+    def prepare(self, request: Request) -> WholeClip:
+        """See `Batch.prepare`."""
+        return WholeClip(request)
+
+    def join(self, prepared: WholeClip) -> WholeClip:
         """See `Batch.join`."""
         if not self.free:
             raise ValueError("no row is free")
-        self._rows.append(WholeClip(request))
-        return self._rows[-1]
+        self._rows.append(prepared)
+        return prepared
 
     def step(self) -> None:
         """Generate the clips of all requests that are not paused, and remove their rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.media.face import (
+    TURNS,
     Box,
     centre_square,
     confirm_face,
@@ -23,6 +24,7 @@ from talker.media.face import (
     framed,
     is_framed,
     to_tensor,
+    upright_turn,
 )
 from talker.media.readers import VideoReader
 from talker.media.tracks import damage_line
@@ -42,19 +44,25 @@ class FaceTrack:
         start: time of the first frame in seconds.
         seconds: time from the first frame to the end of the last frame.
         squares: the crop at every `DETECTION_INTERVAL`-th frame at 25 Hz; None for the centred square.
+        turn: quarter turns, counter-clockwise, after which the face is upright. Squares are those of turned
+            frames.
     """
 
     start: Fraction
     seconds: Fraction
     squares: tuple[Box, ...] | None
+    turn: int = 0
 
     @classmethod
-    def from_video(cls, path: Path, crop: str = "face") -> FaceTrack:
+    def from_video(
+        cls, path: Path, crop: str = "face", progress: Callable[[float], object] = lambda seconds: None
+    ) -> FaceTrack:
         """Read a whole video and track its face. While no face is detected, the crop is interpolated.
 
         Args:
             path: the video file.
             crop: "face" tracks the face; "none" uses the largest centred square.
+            progress: called after each frame with the seconds of video that were read since the last call.
 
         Raises:
             UserError: the file is missing or not a video, or no face is found in it.
@@ -63,10 +71,13 @@ class FaceTrack:
         detections: list[Box | None] = []
         size = (0, 0)
         for number, frame in enumerate(video):
-            if number == 0:
-                size = (frame.shape[1], frame.shape[0])
             if crop == "face" and number % DETECTION_INTERVAL == 0:
-                detections.append(track_face(Image.fromarray(frame), detections))
+                picture = Image.fromarray(frame)
+                if not any(detections):
+                    picture = turn_upright(picture, video)
+                detections.append(track_face(picture, detections))
+                size = picture.size
+            progress(1 / FRAME_RATE)
         if line := damage_line(path, video.damage):
             log.warning("%s", line)
         if crop != "face":
@@ -76,11 +87,11 @@ class FaceTrack:
                 f"no face was found in {path}: give a video of a frontal, well-lit face, or use --crop none"
             )
         _warn_of_gaps(detections, path)
-        return cls(video.start, video.seconds, smooth_squares(detections, size))
+        return cls(video.start, video.seconds, smooth_squares(detections, size), video.turn)
 
     def pictures(self, path: Path, size: int) -> Iterator[Tensor]:
         """Crop each frame of the video, at 25 Hz: tensors (1, 3, size, size) float32 in [-1, 1]."""
-        for number, frame in enumerate(VideoReader(path)):
+        for number, frame in enumerate(VideoReader(path, turn=self.turn)):
             picture = Image.fromarray(frame)
             square = centre_square(picture) if self.squares is None else self.square(number)
             yield to_tensor(crop_square(picture, square, size))
@@ -94,6 +105,16 @@ class FaceTrack:
         a, b = self.squares[before], self.squares[after]
         mixed = (1 - share) * np.array([a.left, a.top, a.side]) + share * np.array([b.left, b.top, b.side])
         return Box(*mixed.tolist())
+
+
+def turn_upright(picture: Image.Image, video: VideoReader) -> Image.Image:
+    """Turn a frame of a video, and its following frames, so that the face is upright."""
+    turn = upright_turn(picture)
+    if not turn:
+        return picture
+    video.turn = (video.turn + turn) % 4
+    log.warning("the face in %s is not upright: its frames are read turned", video.path)
+    return picture.transpose(TURNS[turn])
 
 
 def track_face(picture: Image.Image, detections: Sequence[Box | None]) -> Box | None:

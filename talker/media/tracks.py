@@ -98,6 +98,16 @@ def decode_packets(
         yield packet, frames
 
 
+def stated_seconds(path: Path) -> float:
+    """Duration that the header of a file states; 0 if it states none.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+    """
+    with open_media(path) as container:
+        return (container.duration or 0) / av.time_base
+
+
 def missing_end(path: Path) -> str | None:
     """Say how much of a file can be read, such as "1.5 s of 2.4 s can be read"; None if all of it can.
 
@@ -223,20 +233,22 @@ def choose_channels(power: np.ndarray, names: Sequence[str]) -> tuple[int, ...]:
     levels = _levels(power)
     if not levels.any():
         return everyone
-    heard = [c for c in everyone if levels[c] > SILENT_SHARE * levels.max() and names[c] != "LFE"]
+    audible = [c for c in everyone if levels[c] > SILENT_SHARE * levels.max() and names[c] != "LFE"]
     if len(names) > 2:
-        centre = [c for c in heard if names[c] == "FC" and levels[c] > CENTRE_SHARE * levels[heard].max()]
-        heard = centre or [c for c in heard if names[c] in ("FL", "FR")] or heard
-    if len(heard) < 2:
-        return tuple(heard) or everyone
-    products = power[:, heard][:, :, heard]
+        centre = [c for c in audible if names[c] == "FC" and levels[c] > CENTRE_SHARE * levels[audible].max()]
+        audible = centre or [c for c in audible if names[c] in ("FL", "FR")] or audible
+    if len(audible) < 2:
+        return tuple(audible) or everyone
+    products = power[:, audible][:, :, audible]
     single = products.diagonal(axis1=1, axis2=2)
     loud = single.max(1) > LOUD_SHARE * single.max()
-    cancelled = products.mean((1, 2)) < CANCELLED_SHARE / len(heard) ** 2 * single.max(1)
+    cancelled = products.mean((1, 2)) < CANCELLED_SHARE / len(audible) ** 2 * single.max(1)
     if cancelled[loud].mean() > MOST_CANCELLED:
         energies = single.sum(0)
-        return (heard[int((energies > energies.max() / 2).argmax())],)  # the first of those that are as loud
-    return tuple(heard)
+        return (
+            audible[int((energies > energies.max() / 2).argmax())],
+        )  # the first of those that are as loud
+    return tuple(audible)
 
 
 def channels_of(frame: av.AudioFrame) -> np.ndarray:

@@ -121,7 +121,7 @@ class Plan:
         return self.start + slots * self.stride
 
     def rotated_at(self, read: Tensor) -> Tensor:
-        """Rotary position of a slot at the end of which `read` text tokens have been spoken."""
+        """Rotary position of a slot by whose end `read` text tokens have been spoken."""
         return self.text_start + read
 
     def rotary_of(self, position: int) -> float:

@@ -70,8 +70,6 @@ def catalogue_routes(studio: Studio) -> APIRouter:
     async def picture(name: str, request: Request) -> FileResponse:
         """The picture of a portrait."""
         file = studio.portraits.file(name, request.state.owner)
-        if file is None:
-            raise not_found("portrait")
         return FileResponse(file, headers={"Cache-Control": "private, max-age=3600"})
 
     return router
@@ -111,7 +109,7 @@ def _add_library(
         return about | ({"type": "audio_sample"} if kind == "sound" else {})
 
     @router.get(path)
-    async def items(request: Request) -> dict[str, Any]:
+    def items(request: Request) -> dict[str, Any]:
         """The shipped items, then the uploads of this key."""
         shipped = [{"id": name, "object": name_of, "name": name} for name in library.shipped]
         uploads = library.store.uploads(library.kind, request.state.owner)
@@ -147,11 +145,21 @@ def _add_library(
                     )
         return described(upload)
 
+    @router.get(f"{path}/{{name}}/content", response_class=FileResponse)
+    def content(name: str, request: Request) -> FileResponse:
+        """The picture or recording of an item."""
+        try:
+            file = library.file(name, request.state.owner)
+        except InputError:
+            raise not_found(library.kind) from None
+        media_type = {"sound": "audio/wav", "image": "image/png"}[kind]
+        return FileResponse(file, media_type=media_type, headers={"Cache-Control": "private, no-store"})
+
     @router.delete(f"{path}/{{name}}")
-    async def delete(name: str, request: Request) -> dict[str, Any]:
+    def delete(name: str, request: Request) -> dict[str, Any]:
         """Delete an upload and its file."""
         upload = library.store.upload(library.kind, request.state.owner, name)
         if upload is None:
             raise not_found(library.kind)
-        await asyncio.to_thread(library.delete, upload)
+        library.delete(upload)
         return {"id": upload.id, "object": f"{name_of}.deleted", "deleted": True}

@@ -18,6 +18,7 @@ from starlette.datastructures import UploadFile
 from talker.serve.inputs import InputError
 
 MOST_FILES, MOST_FIELDS = 4, 64
+OBJECTS = ("voice", "portrait", "input_reference")  # fields that some clients send as JSON text
 LARGEST_FIELD = 48 * 2**20  # bytes; a field may hold a file as a data: URL
 _NAME = re.compile(r"([A-Za-z_]\w{0,63})((?:\[\w{0,64}\]){0,3})")
 
@@ -71,14 +72,14 @@ def _add(fields: dict[str, Any], name: str, value: str | UploadFile) -> None:
         if not isinstance(place, dict) or not key or (following is None and key in place):
             raise InputError("invalid_request", f"{name[:100]} is given twice or as two kinds", keys[0])
         if following is None:
-            place[key] = _from_json(value)
+            place[key] = _from_json(value) if key in OBJECTS else value
         else:
             place = place.setdefault(key, {} if following else [])
 
 
 def _from_json(value: str | UploadFile) -> Any:
-    """Objects and lists that clients send as JSON text."""
-    if isinstance(value, str) and value[:1] in "{[" and value[:1]:
+    """An object that is given as JSON text; any other value as it is."""
+    if isinstance(value, str) and value.startswith("{"):
         try:
             return json.loads(value)
         except (ValueError, RecursionError):

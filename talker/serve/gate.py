@@ -136,7 +136,7 @@ class Gate:
                 return self._keys.owner(secret)
             if kind == "ticket":
                 return self._tickets.owner(secret, path)
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+        if scope["type"] == "http":
             ticket = parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
             return self._tickets.owner(ticket, path) if ticket else None
         return None

@@ -25,7 +25,7 @@ class Library(Generic[Item]):
     def __init__(
         self,
         kind: str,
-        shipped: Mapping[str, Callable[[], Item]],
+        loaders: Mapping[str, Callable[[], Item]],
         load: Callable[[Path, str], Item],
         store: Store,
     ) -> None:
@@ -33,11 +33,11 @@ class Library(Generic[Item]):
 
         Args:
             kind: "voice" or "portrait".
-            shipped: compute the shipped items by name. The first is the default.
+            loaders: compute the shipped items by name. The first is the default.
             load: computes an item from the file and the detail of an upload.
             store: the uploads.
         """
-        self.kind, self.store, self._shipped, self._load = kind, store, dict(shipped), load
+        self.kind, self.store, self._shipped, self._load = kind, store, dict(loaders), load
         self._items: dict[str, Item] = {}
         self._uploads: dict[str, Item] = {}
         self._lock = threading.Lock()
@@ -61,10 +61,8 @@ class Library(Generic[Item]):
                     self._items[name] = self._shipped[name]()
                 return self._items[name]
             if upload.id not in self._uploads:
-                for oldest in list(self._uploads)[: max(0, len(self._uploads) + 1 - KEPT)]:
-                    del self._uploads[oldest]
-                file = self.store.file(upload.id, EXTENSIONS[self.kind])
-                self._uploads[upload.id] = self.computed(file, upload.name, upload.detail)
+                file = self.file(upload.id, owner)
+                self._keep(upload, self.computed(file, upload.name, upload.detail))
             return self._uploads[upload.id]
 
     def check(self, name: str | None, owner: str) -> Upload | None:
@@ -85,12 +83,16 @@ class Library(Generic[Item]):
             )
         return upload
 
-    def file(self, name: str, owner: str) -> Path | None:
-        """The file of a name or id; None if the owner has no such item."""
-        if name in self._shipped:
+    def file(self, name: str, owner: str) -> Path:
+        """The picture or recording of an item.
+
+        Raises:
+            InputError: the owner has no such item.
+        """
+        upload = self.check(name, owner)
+        if upload is None:
             return shipped(f"{self.kind}s", name)
-        upload = self.store.upload(self.kind, owner, name)
-        return None if upload is None else self.store.file(upload.id, EXTENSIONS[self.kind])
+        return self.store.file(upload.id, EXTENSIONS[self.kind])
 
     def computed(self, file: Path, name: str, detail: str = "") -> Item:
         """Compute an item from a file that `open_upload` wrote. `detail`: see `Upload`.
@@ -120,8 +122,13 @@ class Library(Generic[Item]):
                 "name_taken", f"there is a {self.kind} of this name: choose another name", "name"
             ) from None
         with self._lock:
-            self._uploads[upload.id] = item
+            self._keep(upload, item)
         return upload
+
+    def _keep(self, upload: Upload, item: Item) -> None:
+        if len(self._uploads) == KEPT:
+            del self._uploads[next(iter(self._uploads))]
+        self._uploads[upload.id] = item
 
     def delete(self, upload: Upload) -> None:
         """Delete an upload and its file."""
@@ -132,11 +139,11 @@ class Library(Generic[Item]):
 
 def voice_library(talker: Talker, store: Store) -> Library[Voice]:
     """The voices of the package, and uploads."""
-    shipped = {name: partial(talker.voice, name) for name in shipped_names("voices")}
-    return Library("voice", shipped, lambda path, said: talker.voice(path, said or None), store)
+    loaders = {name: partial(talker.voice, name) for name in shipped_names("voices")}
+    return Library("voice", loaders, lambda path, said: talker.voice(path, said or None), store)
 
 
 def portrait_library(talker: Talker, store: Store) -> Library[Portrait]:
     """The portraits of the package, and uploads."""
-    shipped = {name: partial(talker.portrait, name) for name in shipped_names("portraits")}
-    return Library("portrait", shipped, lambda path, crop: talker.portrait(path, crop or "face"), store)
+    loaders = {name: partial(talker.portrait, name) for name in shipped_names("portraits")}
+    return Library("portrait", loaders, lambda path, crop: talker.portrait(path, crop or "face"), store)

@@ -241,6 +241,9 @@ class Jobs:
                 self._running = job.id, run
             try:
                 self._run(job, run)
+            except Exception:  # the database cannot be written
+                log.exception("the state of job %s was lost: it starts again", job.id)
+                time.sleep(1)
             finally:
                 self._sessions.leave_place_of_job()
                 with self._changed:

@@ -141,7 +141,12 @@ def serve(
     if capacity is None:
         capacity = measured_capacity(talker.system, voice, portrait)
     most = measured_sessions(talker.system, voice, portrait, capacity)
-    with listener, talker.system.generator.scheduler(capacity) as scheduler, events_to_stderr():
+    with (
+        contextlib.closing(store),
+        listener,
+        talker.system.generator.scheduler(capacity) as scheduler,
+        events_to_stderr(),
+    ):
         sessions = Sessions(scheduler, Limits(), most)
         jobs = Jobs(talker, voices, portraits, sessions, store)
         studio = Studio(model, talker, voices, portraits, sessions, store, jobs, keys, hosts)
@@ -157,4 +162,3 @@ def serve(
             store.folder,
         )
         asyncio.run(Server(studio).serve([listener]))
-    store.close()

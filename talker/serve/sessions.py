@@ -98,11 +98,6 @@ class Sessions:
         return sum(not session.finished for session in list(self._sessions.values()))
 
     @property
-    def capacity(self) -> int:
-        """Number of rows of the batch."""
-        return self._scheduler.capacity
-
-    @property
     def generate(self) -> Callable[[Request], Ticket]:
         """Starts a generation in the batch of the sessions."""
         return self._scheduler.submit

@@ -109,7 +109,7 @@ def video_routes(studio: Studio) -> APIRouter:
             key = request.headers.get("idempotency-key") or None
             retried = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
             try:
-                job = jobs.create(request.state.owner, made, files, key, retried)
+                job = await asyncio.to_thread(jobs.create, request.state.owner, made, files, key, retried)
             except TooManyJobs as error:
                 raise ApiError(
                     429, "too_many_jobs", f"{error}: wait until one has ended", headers={"Retry-After": "30"}
@@ -117,7 +117,7 @@ def video_routes(studio: Studio) -> APIRouter:
             return answer(job)
 
     @router.get("/v1/videos")
-    async def videos(
+    def videos(
         request: Request,
         limit: int = Query(20, ge=1, le=100),
         order: Literal["asc", "desc"] = "desc",
@@ -133,19 +133,19 @@ def video_routes(studio: Studio) -> APIRouter:
         return {"object": "list", "data": data, "has_more": more, "first_id": ends[0], "last_id": ends[1]}
 
     @router.get("/v1/videos/{name}")
-    async def video(name: str, request: Request) -> JSONResponse:
+    def video(name: str, request: Request) -> JSONResponse:
         """A job. A failed one has status "failed" and an error."""
         return answer(job_of(name, request))
 
     @router.delete("/v1/videos/{name}")
-    async def delete(name: str, request: Request) -> dict[str, Any]:
+    def delete(name: str, request: Request) -> dict[str, Any]:
         """Delete a job and its files, also while it runs."""
-        if not await asyncio.to_thread(jobs.delete, request.state.owner, name):
+        if not jobs.delete(request.state.owner, name):
             raise not_found("video")
         return {"id": name, "object": "video.deleted", "deleted": True}
 
     @router.get("/v1/videos/{name}/content", response_class=FileResponse)
-    async def content(name: str, request: Request, variant: str = "video") -> FileResponse:
+    def content(name: str, request: Request, variant: str = "video") -> FileResponse:
         """The video, or its first frame (`variant=thumbnail`)."""
         job = job_of(name, request)
         if variant not in MEDIA_TYPES:
@@ -198,9 +198,11 @@ def _check_request(request: VideoRequest, owner: str, studio: Studio) -> None:
         )
     if request.task != "a2v" and not request.prompt.strip():
         raise InputError("invalid_request", "prompt is missing: give the words", "prompt")
-    if request.voice is not None and request.task == "a2v":
+    has_voice = request.voice is not None or "voice" in request.files
+    has_portrait = request.portrait is not None or "portrait" in request.files
+    if has_voice and request.task == "a2v":
         raise InputError("unsupported_field", "a recording keeps its voice: leave voice out", "voice")
-    if request.portrait is not None and (request.task == "v2a" or "image" in request.files.values()):
+    if has_portrait and request.files.get("input_reference") in ("image", "video"):
         raise InputError(
             "unsupported_field", "input_reference shows the face: leave portrait out", "portrait"
         )

@@ -26,7 +26,10 @@ class Tokenizer(Protocol):
         """Number of token ids."""
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text. Raises UserError (a ValueError) if the text cannot be spoken."""
+        """Token ids of a prompt. Raises UserError (a ValueError) if the text cannot be spoken."""
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of the text alone, without the template that `encode` may add. Errors as `encode`."""
 
     def words(self, text: str) -> list[tuple[str, int]]:
         """Each spoken word with the index of its first token in `encode(text)`, in order.
@@ -62,6 +65,10 @@ class PhonemeTokenizer:
             UserError: the text has no letters or digits, or contains letters of another script.
         """
         return [_IDS[token] for _, tokens in _spoken_parts(text) for token in tokens]
+
+    def tokens(self, text: str) -> list[int]:
+        """The same as `encode`: there is no template."""
+        return self.encode(text)
 
     def words(self, text: str) -> list[tuple[str, int]]:
         """Each spoken word with the index of its first phone in `encode(text)`, in order.
@@ -147,6 +154,10 @@ class ChatTokenizer:
         options = {"add_generation_prompt": True, "enable_thinking": False}
         prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
         return list(self._tokenizer.encode(prompt, add_special_tokens=False))
+
+    def tokens(self, text: str) -> list[int]:
+        """Ids of the text without the chat template."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def words(self, text: str) -> list[tuple[str, int]]:
         """Empty: the published models have no alignment between tokens and speech."""

@@ -120,7 +120,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> AudioVAEConfig:
         )
         return AudioVAEConfig(latent_dim=shapes["vae.out_proj.weight_v"][1], convolutional=form)
     except KeyError as error:
-        raise ValueError(f"not a WhisperX-VAE checkpoint: {error.args[0]} is missing") from error
+        raise ValueError(f"{error.args[0]} is missing: give the published WhisperX-VAE") from error
 
 
 def native_shape(official: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -124,7 +124,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> MotionAEConfig:
         style_dim, motion_dim = shapes["dec.direction.weight"]
         channels = tuple(shapes[f"dec.conv{name}_1.activate.bias"][0] for name in LEVELS)
     except KeyError as error:
-        raise ValueError(f"not a LIA-X checkpoint: {error.args[0]} is missing") from error
+        raise ValueError(f"{error.args[0]} is missing: give the published file of LIA-X") from error
     return MotionAEConfig(
         resolution=512,
         style_dim=style_dim,

@@ -94,7 +94,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> SpeakerEncoderConfig:
             wavlm=wavlm,
         )
     except (KeyError, IndexError) as error:
-        raise ValueError(f"not a WavLM speaker checkpoint ({error} is missing)") from error
+        raise ValueError(f"{error} is missing: give the published file wavlm_large_finetune.pth") from error
 
 
 def from_official(state: Mapping[str, Tensor]) -> tuple[SpeakerEncoderConfig, dict[str, Tensor]]:

@@ -34,7 +34,7 @@ def test_labels_are_the_voices_of_the_utterances():
     assert (heard // 50 - 4).div(2, rounding_mode="floor").equal(labels)
 
 
-def test_loss_of_equal_partners_is_zero():
+def test_pair_loss_is_zero_for_identical_embeddings():
     one, two = torch.eye(2, 8)
     assert pair_loss(torch.stack([one, one, two, two])) < 1e-6
     assert pair_loss(torch.stack([one, two, one, two])) > 10

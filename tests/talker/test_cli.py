@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,6 +122,7 @@ WRONG = [
     (("--voice", "blip.wav"), {}, "0.05 s"),
     (("--voice", "silence.wav"), {}, "silent"),
     (("--seed", "-1"), {}, "--seed"),
+    (("--voice", "ada", "--voice-seconds", "-3"), {}, "--voice-seconds"),
     (("--steps", "0"), {}, "--steps"),
     (("--temperature", "nan"), {}, "--temperature"),
     (("--model", "nowhere"), {}, "shipped models"),
@@ -177,11 +179,13 @@ def test_shown_text_is_what_would_be_spoken_and_nothing_is_loaded(
 def test_the_text_is_given_once_and_is_no_file_name(tmp_path: Path, capsys, command: list[str]) -> None:
     text, odd = tmp_path / "text.txt", tmp_path / "odd.txt"
     text.write_text("Hello.")
+    sound = write_voice(tmp_path / "voice.wav")
     odd.write_bytes(b"caf\xe9")
     wrong = {
         (): "--text-file FILE",
         ("Hi.", "--text-file", str(text)): "--text-file FILE",
         (str(text),): "--text-file",
+        (str(sound),): "use talker animate",
         ("--text-file", str(odd)): "UTF-8",
         ("--text-file", str(tmp_path / "absent")): "check --text-file",
     }
@@ -306,6 +310,14 @@ def test_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.report()
     assert not found.works
     assert found.lines[-1].startswith("  install a-package-that-nobody-has: run make demo")
+
+
+def test_doctor_needs_what_make_demo_installs_and_nothing_else() -> None:
+    wanted = (Path(doctor.__file__).parents[1] / "requirements-demo.in").read_text().split()
+    names = {re.split("[=<>]", line)[0] for line in wanted}
+    assert names - {"setuptools"} <= set(doctor.CORE)
+    locked = (Path(doctor.__file__).parents[1] / "requirements-demo.lock").read_text()
+    assert all(f"\n{name}==" in f"\n{locked}" for name in doctor.CORE)
 
 
 def test_packages_that_do_not_fit_torch_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

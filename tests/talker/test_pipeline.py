@@ -265,6 +265,8 @@ def test_a_name_or_a_file_is_the_voice_or_the_portrait_of_it(
         (lambda t, v, p: t.say("Hi.", v, v), "is no portrait"),
         (lambda t, v, p: t.say("Hi.", "nobody"), "shipped voices"),
         (lambda t, v, p: t.say(None, v, p), "the text is None"),
+        (lambda t, v, p: t.say("Hi.", v, p, seed=-1), "the seed is -1"),
+        (lambda t, v, p: t.say("Hi.", v, p, seed=1.5), "the seed is 1.5"),
         (lambda t, v, p: t.animate("a.wav", v), "is no portrait"),
         (lambda t, v, p: t.dub("a.mp4", "Hi.", p), "is no voice"),
     ],

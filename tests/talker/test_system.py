@@ -175,3 +175,5 @@ def test_frames_are_audible_half_a_standard_deviation_from_silence(system: Syste
     scaled = System(toy, system.audio_vae, system.motion_ae, system.speaker)
     apart = torch.tensor([0.0, 0.49, -0.49, 0.51, -0.51])
     assert scaled.audible(system.silence + apart[:, None] * scale).tolist() == [False] * 3 + [True] * 2
+    toy.defaults = dataclasses.replace(toy.defaults, guard=None)
+    assert scaled.audible(system.silence.expand(3, -1)).all()

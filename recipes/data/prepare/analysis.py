@@ -20,7 +20,13 @@ from recipes.data.transcript import Cue, Span, spans
 from talker.clips.windows import LONGEST_SECONDS, at_pauses
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.media.face import Box, find_faces
-from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
+from talker.media.face_track import (
+    DETECTION_INTERVAL,
+    FaceTrack,
+    smooth_squares,
+    track_face,
+    turn_upright,
+)
 from talker.media.loudness import LoudnessProfile, loudness_profile
 from talker.media.pixels import from_uint8
 from talker.media.readers import VideoReader, stream_audio
@@ -113,27 +119,30 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     if not path.stat().st_size:
         raise Rejected("unreadable", "the file is empty")
     claimed, claimed_sound, sound_start = _probe(path)
-    reel = VideoReader(path)
+    video = VideoReader(path)
     detections: list[Box | None] = []
     several: dict[int, bool] = {}
     cuts, since, size, before, number = [0], 0, (0, 0), None, 0
-    for number, frame in enumerate(reel):
+    for number, frame in enumerate(video):
+        detects = number % DETECTION_INTERVAL == 0
+        if detects and detector is None and not any(detections):
+            frame = np.asarray(turn_upright(Image.fromarray(frame), video))
         size, small = (frame.shape[1], frame.shape[0]), _thumbnail(frame)
         if before is not None and np.abs(small - before).mean() > CUT:
             cuts.append(number)
             since = len(detections)  # faces of the previous shot are not tracked further
         before = small
-        if number % DETECTION_INTERVAL == 0:
+        if detects:
             face, others = _detect(Image.fromarray(frame), detections[since:], detector)
             if others is not None:
                 several[len(detections)] = others
             detections.append(face)
-    shift = sound_start - float(reel.start)
+    shift = sound_start - float(video.start)
     if abs(shift) > MOST_SHIFT:
         raise Rejected("unreadable", f"sound and picture begin {abs(shift):.0f} s apart")
-    survey = loudness_profile(sound(path, shift, heard := Damage()))
-    # The header counts from time 0; `reel.seconds` and `survey.seconds` count from the first picture on.
-    length = float(reel.start) + max(float(reel.seconds), survey.seconds)
+    survey = loudness_profile(sound(path, shift, sound_damage := Damage()))
+    # The header counts from time 0; `video.seconds` and `survey.seconds` count from the first picture on.
+    length = float(video.start) + max(float(video.seconds), survey.seconds)
     unread = claimed - length
     if is_cut(length, claimed):
         raise Rejected("truncated", f"{length:.1f} s of {claimed:.1f} s can be read")
@@ -142,11 +151,11 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     if not survey.speech_mask.any():
         raise Rejected("silent")
     squares, shots = _framed(detections, [*cuts, number + 1], size)
-    after = survey.speech_mask[round(reel.seconds * FRAME_RATE) :].sum() / FRAME_RATE
+    after = survey.speech_mask[round(video.seconds * FRAME_RATE) :].sum() / FRAME_RATE
     unpaired = max(unread, claimed_sound - (survey.seconds - shift), after + max(0.0, -shift))
-    track = FaceTrack(reel.start, reel.seconds, squares)
-    damaged = tuple(float(time - reel.start) for time in (*reel.damage.times, *heard.times))
-    kinds = {"picture": reel.damage, "sound": heard}
+    track = FaceTrack(video.start, video.seconds, squares, video.turn)
+    damaged = tuple(float(time - video.start) for time in (*video.damage.times, *sound_damage.times))
+    kinds = {"picture": video.damage, "sound": sound_damage}
     damage = ", ".join(f"{kind}: {one}" for kind, one in kinds.items() if one.times)
     return Analysis(track, tuple(detections), several, shots, survey, shift, unpaired, damaged, damage)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from recipes.data.whisper_json import words_of
 from talker.checkpoint import load_component
 from talker.clips.transcript import transcribed, whisper_network
 from talker.clips.windows import LONGEST_SECONDS
-from talker.clock import FRAME_RATE, SAMPLE_RATE
+from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.media.pixels import from_uint8
 from talker.media.readers import VideoReader, read_audio
@@ -88,17 +89,16 @@ class Encoders:
     @torch.inference_mode()
     def quiet(self) -> Tensor:
         """The audio latent (C,) of silence."""
-        second = torch.zeros(1, SAMPLE_RATE, device=self.setup.device)
-        return self.audio_vae.encode(second)[0].mean(0).float().cpu()
+        return self.audio_vae.silence().cpu()
 
     @torch.inference_mode()
     def encode_frames(self, frames: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float16], Tensor]:
         """Encode T square frames (S, S, 3) as motion codes (T, M) and lower faces (T, 48, 48)."""
         codes, lips = [], []
         for group in _grouped(frames, FRAMES_PER_BATCH):
-            pictures = from_uint8(torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2), low=0)
-            codes.append(self.motion_ae.encode((2 * pictures - 1).to(self.setup.device)).cpu())
-            lips.append(lower_face(pictures))
+            pixels = rearrange(torch.from_numpy(np.stack(group)), "t h w c -> t c h w")
+            codes.append(self.motion_ae.encode(from_uint8(pixels).to(self.setup.device)).cpu())
+            lips.append(lower_face(from_uint8(pixels, low=0)))
         return _half(torch.cat(codes)), torch.cat(lips)
 
     @torch.inference_mode()

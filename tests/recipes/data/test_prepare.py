@@ -212,7 +212,7 @@ def test_encoders_receive_samples_and_pixels_in_minus_one_to_one(tmp_path: Path)
     assert len(lips) == len(frames) == len(audio)
     assert motion.dtype == audio.dtype == speaker.dtype == np.float16
     silence = encoders.encode_sound(torch.zeros(24_000))[0]
-    assert np.allclose(encoders.quiet(), silence.mean(0), atol=5e-3)
+    assert np.allclose(encoders.quiet(), silence[12], atol=5e-3)
 
 
 def test_a_crash_is_final_and_any_other_loss_is_tried_again_by_the_next_run(

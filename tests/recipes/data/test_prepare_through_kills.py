@@ -124,7 +124,7 @@ def test_killing_the_fork_server_is_not_recorded_as_a_fault_of_a_video(
     assert tree(out) == tree(whole)
 
 
-def test_a_changed_video_is_prepared_again_through_kills(tmp_path: Path) -> None:
+def test_preparation_of_a_changed_video_resumes_after_kills(tmp_path: Path) -> None:
     videos, out, fresh = (tmp_path / name for name in ("videos", "out", "fresh"))
     videos.mkdir()
     for name, step in (("a", 1), ("b", -1)):

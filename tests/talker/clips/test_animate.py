@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from media_files import chirps, person, write_sound, write_video
-from takes import QUICK, errors, frames_of, joined, recorded
+from takes import QUICK, errors, frames_of, joined, pcm_of, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 from toy_generator import ToyGenerator
 
@@ -57,6 +57,19 @@ def arriving(blocks: Iterable[object]) -> Channel[np.ndarray]:
         channel.put(block)  # type: ignore[arg-type]
     channel.close()
     return channel
+
+
+def test_noise_in_a_pause_is_read_as_silence(talker: Talker, portrait: Portrait, tmp_path: Path) -> None:
+    """The recording itself keeps its noise."""
+    noise = 0.002 * np.random.default_rng(0).standard_normal((1, 60_000), np.float32)
+    pcm = np.concatenate([chirps(1.0, 24_000)[:, :24_000], noise, chirps(1.0, 24_000)[:, :24_000]], 1)
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
+    take, requests = recorded(talker.animate(path, portrait, sampling=QUICK))
+    heard = torch.cat([request.given["audio"] for request in requests])
+    pause = slice(25 + 20, 25 + 60)
+    silence = talker.system.silence.expand(40, -1)
+    torch.testing.assert_close(heard[pause], silence, atol=1e-3, rtol=1e-3)
+    assert np.array_equal(pcm_of(take), sound_of(path))
 
 
 # -- live sound ----------------------------------------------------------------------------------------------

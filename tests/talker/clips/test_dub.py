@@ -70,6 +70,18 @@ VIDEOS = [
 ]
 
 
+def test_reading_a_video_reports_its_seconds(talker: Talker, voice: Voice, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", nodding(23))
+    found: list[float] = []
+    clip = talker.dub(tmp_path / "a.mp4", TEXT, voice, crop="none", progress=found.append)
+    assert found == pytest.approx([1 / 25] * 23)
+    del found[:]
+    ready = clip.ready(found.append)
+    assert sum(found) == pytest.approx(23 / 25)
+    assert len(found) > 1
+    assert torch.equal(ready.motion(), clip.motion())
+
+
 def test_damaged_timestamps_of_copied_packets_are_repaired(video: Path) -> None:
     """Decoding times increase, and no frame is shown before it is decoded."""
     with closing(PacketReader(video, "video", Fraction(1, 2))) as source:

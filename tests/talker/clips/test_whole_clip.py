@@ -178,11 +178,11 @@ def test_a_batch_of_whole_clips_leaves_paused_requests_waiting() -> None:
     batch = WholeClipBatch(make, 3)
     given = Streams(audio=torch.zeros(8, 1))
     rows = [
-        batch.join(Request(text=str(k), task="tts", seed=k, given=given if k == 1 else None))
+        batch.join(batch.prepare(Request(text=str(k), task="tts", seed=k, given=given if k == 1 else None)))
         for k in range(3)
     ]
     with pytest.raises(ValueError, match="no row is free"):
-        batch.join(Request(text="", task="tts"))
+        batch.join(batch.prepare(Request(text="", task="tts")))
     rows[0].paused = True
     batch.step()
     assert (sizes, batch.free) == ([2], 2)

@@ -17,7 +17,7 @@ from talker.generation.request import Request, StopCounter, TokenRequest, drawn_
 from talker.generation.request_batch import RequestBatch, RequestTokenizer
 from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig
-from talker.model.defaults import Pace, StopRule
+from talker.model.defaults import Defaults, GuardRule, Pace, StopRule
 from talker.model.layout import Layout
 from talker.model.model import TalkerModel
 from talker.model.tasks import Task, task_named
@@ -326,13 +326,50 @@ def test_repetition_is_allowed_for_the_slowest_duration_of_the_repeated_tokens()
     generator = generator_of()
     convert, slowest = RequestTokenizer(generator.model, generator.tokenizer), generator.defaults.pace.slowest
     request = Request(text="Ha ha ha.", task="tts", silence=torch.zeros(TINY.widths["audio"]))
-    repeated = repeated_tokens(convert.ids(request.text))
+    repeated = repeated_tokens(generator.tokenizer.tokens(request.text))
     assert convert(request).guard.repeated_seconds == pytest.approx(slowest * repeated)
     assert repeated > 0
     said = dataclasses.replace(request, said="Ha ha ha.", text="We will see.")
     assert convert(said).guard.repeated_seconds == 0
     assert [word for word, _ in convert(said).words] == ["We", "will", "see"]
     assert convert(dataclasses.replace(request, silence=None)).guard is None
+
+
+def test_guards_have_the_rule_of_the_weights_or_are_absent():
+    request = Request(text="Go.", task="tts", silence=torch.zeros(TINY.widths["audio"]))
+    for rule in (GuardRule(alike=0.1), Defaults.release().guard):
+        generator = generator_of(guard=rule)
+        guard = RequestTokenizer(generator.model, generator.tokenizer)(request).guard
+        assert (None if guard is None else guard.rule) == rule
+
+
+class Templated(PhonemeTokenizer):
+    """Two ids open every prompt and three close it."""
+
+    def encode(self, text: str) -> list[int]:
+        return [1, 2, *self.tokens(text), 3, 4, 5]
+
+    def tokens(self, text: str) -> list[int]:
+        return super().encode(text)
+
+    def words(self, text: str) -> list[tuple[str, int]]:
+        return [(word, 2 + first) for word, first in super().words(text)]
+
+
+def test_a_template_surrounds_the_whole_prompt_once_and_is_not_speech():
+    generator = generator_of()
+    model, plain, templated = generator.model, PhonemeTokenizer(), Templated()
+    silence = torch.zeros(TINY.widths["audio"])
+    request = Request(said="So it goes.", text="Ha ha ha.", task="tts", silence=silence)
+    bare, made = RequestTokenizer(model, plain)(request), RequestTokenizer(model, templated)(request)
+    assert list(made.text_ids) == [1, 2, *bare.text_ids, 3, 4, 5]
+    assert made.words == tuple((word, 2 + first) for word, first in bare.words)
+    assert [word for word, _ in made.words] == ["Ha", "ha", "ha"]
+    assert made.guard.repeated_seconds == bare.guard.repeated_seconds > 0
+    assert made.max_patches == bare.max_patches
+    assert AutoregressiveGenerator(model, templated).durations("Ha ha ha.") == generator.durations(
+        "Ha ha ha."
+    )
 
 
 def test_latents_in_float64_are_normalised_in_float64():
@@ -379,7 +416,8 @@ def test_longest_is_the_greatest_number_of_given_frames_after_a_prefix(name):
             frames=given,
         )
         convert = RequestTokenizer(generator.model, generator.tokenizer)
-        RequestBatch(convert, RunningBatch(generator.model)).join(request)
+        batch = RequestBatch(convert, RunningBatch(generator.model))
+        batch.join(batch.prepare(request))
 
     join(longest)
     with pytest.raises(ValueError, match="shorten the text"):
@@ -391,6 +429,9 @@ def test_closing_a_finished_request_leaves_the_batch_alone() -> None:
 
     class Batch:
         left = 0
+
+        def prepare(self, request: object) -> object:
+            return request
 
         def join(self, request: object) -> SimpleNamespace:
             return SimpleNamespace(patches=deque(["patch"]), finish_reason="stop")

@@ -17,7 +17,7 @@ from talker.generation.guards import Guard, GuardState, repeated_tokens
 from talker.generation.request import TokenRequest
 from talker.media.readers import read_voice
 from talker.model.config import TalkerConfig
-from talker.model.defaults import StopRule
+from talker.model.defaults import GuardRule, StopRule
 from talker.model.model import TalkerModel
 from talker.shipped import PUPPET, shipped, shipped_names
 
@@ -63,7 +63,7 @@ def periodic(period: int, distance: float, frames: int = 300, loud: int | None =
 @pytest.mark.parametrize(("distance", "reason"), [(0.49, "silence"), (0.51, None)])
 def test_frame_within_near_quiet_of_the_quiet_latent_is_silent(distance: float, reason: str | None) -> None:
     directions = noise(200) / noise(200).square().mean(1, keepdim=True).sqrt()
-    no_repetition = dataclasses.replace(GUARD, quiet=QUIET + 3, alike=0.0)
+    no_repetition = Guard(quiet=QUIET + 3, rule=GuardRule(alike=0.0))
     assert verdict(3 + distance * directions, no_repetition)[0] == reason
 
 
@@ -157,7 +157,7 @@ def test_guard_stops_a_request_unless_its_length_is_given() -> None:
     torch.manual_seed(0)
     config = TalkerConfig.tiny()
     model = TalkerModel(config).eval()
-    guard = Guard(quiet=torch.zeros(config.widths["audio"]), near_quiet=1e9)
+    guard = Guard(quiet=torch.zeros(config.widths["audio"]), rule=GuardRule(near_quiet=1e9))
     request = TokenRequest(
         text_ids=[1, 2, 3],
         task="tts",

@@ -16,7 +16,7 @@ from talker.generation.guards import Guard
 from talker.generation.request import TokenRequest
 from talker.generation.running_batch import RunningBatch
 from talker.model.config import TalkerConfig
-from talker.model.defaults import StopRule
+from talker.model.defaults import GuardRule, StopRule
 from talker.model.layout import Layout
 from talker.model.model import TalkerModel
 from talker.shipped import PUPPET
@@ -42,7 +42,7 @@ def of_every_kind(config: TalkerConfig) -> dict[str, TokenRequest]:
         return dataclasses.replace(request, prefix=Streams(audio=prefix["audio"], motion=motion))
 
     quiet = torch.zeros(config.widths["audio"])
-    guard = Guard(quiet=quiet, near_quiet=9.0, silent_seconds=0.3)
+    guard = Guard(quiet=quiet, rule=GuardRule(near_quiet=9.0, silent_seconds=0.3))
     often = StopRule(threshold=0.4, hits=2)
     return {
         "cloned": voice_before(of("t2av", 1)),

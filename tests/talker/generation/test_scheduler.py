@@ -41,17 +41,27 @@ class Counting:
 
 
 class CountingBatch:
-    """Records the requests that join. The text "broken" raises in `join`, the text "explosive" in `step`."""
+    """Records the requests that join.
+
+    The text "unreadable" raises in `prepare`, "broken" in `join`, and "explosive" in `step`.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.rows: list[Counting] = []
         self.joined: list[str] = []
+        self.prepared_in: set[threading.Thread] = set()
         self.most_rows = self.steps = 0
 
     @property
     def free(self) -> int:
         return self.capacity - len(self.rows)
+
+    def prepare(self, request: Request) -> Request:
+        self.prepared_in.add(threading.current_thread())
+        if request.text == "unreadable":
+            raise ValueError("this text cannot be spoken")
+        return request
 
     def join(self, request: Request) -> Counting:
         self.joined.append(request.text)
@@ -225,6 +235,16 @@ def test_an_error_in_join_belongs_to_its_ticket(scheduler: Scheduler) -> None:
     assert numbers(good) == numbers(later) == list(range(10))
     with pytest.raises(ValueError, match="does not fit"):  # also if no other request runs
         next(scheduler.submit(counting("broken")))
+
+
+def test_a_request_is_prepared_in_the_thread_that_submits_it(
+    scheduler: Scheduler, batch: CountingBatch
+) -> None:
+    """Converting a text to token ids can take long, and must not delay the rows."""
+    with pytest.raises(ValueError, match="cannot be spoken"):
+        scheduler.submit(counting("unreadable"))
+    assert numbers(scheduler.submit(counting(patches=3))) == [0, 1, 2]
+    assert batch.prepared_in == {threading.current_thread()}
 
 
 def test_an_error_in_step_reaches_all_tickets_and_later_submissions(batch: CountingBatch) -> None:

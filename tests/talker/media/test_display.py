@@ -170,7 +170,7 @@ def test_untagged_video_is_bt709_from_720_lines(
 
 
 @pytest.mark.parametrize("tagged", [1, 2])
-def test_range_is_as_tagged(tagged: int) -> None:
+def test_tagged_value_range_is_used(tagged: int) -> None:
     """Luma 16 is black in limited range (1), and dark grey in full range (2)."""
     frame = av.VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8), format="yuv420p")
     frame.planes[0].update(bytes([16]) * frame.planes[0].buffer_size)
@@ -178,5 +178,5 @@ def test_range_is_as_tagged(tagged: int) -> None:
     assert np.abs(displayed(frame, None).astype(int) - (0 if tagged == 1 else 16)).max() <= 1
 
 
-def test_frame_without_a_matrix_has_none() -> None:
+def test_a_frame_without_a_display_matrix_is_not_rotated() -> None:
     assert display_matrix(av.VideoFrame.from_ndarray(WIDE, format="rgb24")) is None

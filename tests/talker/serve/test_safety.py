@@ -31,7 +31,7 @@ from talker.serve.sessions import Sessions
 from talker.serve.store import Store
 from talker.serve.uploads import open_upload
 
-TEXT = "Go on. Oh no!"
+TEXT = "Go."
 LIMITS = dataclasses.replace(Limits(), ahead=0.3)  # so that a session runs while it is attacked
 
 
@@ -206,7 +206,7 @@ def test_the_log_holds_no_content(server: Running, secrets, caplog: pytest.LogCa
     (ended,) = [event for event in events if event["event"] == "session_ended"]
     assert (ended["owner"], ended["finish_reason"]) == ("ann", "length")
     assert ended["time_to_first_chunk"] > 0
-    for secret in (ann, ticket, "Secret", "Go on", "Smith"):
+    for secret in (ann, ticket, "Secret", "Go.", "Smith"):
         assert secret not in caplog.text
 
 
@@ -249,11 +249,11 @@ def test_hostile_requests_are_refused_and_change_no_session(server: Running, sec
         body, kind = form({"consent": "yes", "name": "x"}, "audio_sample", playlist)
         path = "/v1/audio/voices"
         assert server.request("POST", path, body, Content_Type=kind, **bearer(ann))[0] == 400
-        huge = bytes(LARGEST_BODY + 1)
+        huge = b" " * (LARGEST_BODY + 1)
         assert server.request("POST", "/v1/audio/speech", huge, **bearer(ann))[0] == 413
         chunked = {"Transfer_Encoding": "chunked", "Content_Type": "application/json", **bearer(ann)}
         big = b"%x\r\n" % len(huge) + huge + b"\r\n0\r\n\r\n"
-        assert server.request("POST", "/v1/audio/speech", big, **chunked)[0] in (400, 413)
+        assert server.request("POST", "/v1/audio/speech", big, **chunked)[0] == 413
         json_headers = {"Content_Type": "application/json", **bearer(ann)}
         for garbage in (b"{", b"[]", b"\xff", b"[" * 100_000):
             assert server.request("POST", "/v1/videos", garbage, **json_headers)[0] == 400

@@ -26,6 +26,7 @@ from websockets.sync.client import ClientConnection
 
 from talker import Talker, UserError
 from talker.cli import main
+from talker.identity import Portrait, Voice
 from talker.serve import capacity
 from talker.serve.keys import Keys
 from talker.serve.protocol import LONGEST_MESSAGE, SessionPong
@@ -40,14 +41,31 @@ LONG = "So we go on and on and on and on. " * 20
 LIMITS = dataclasses.replace(Limits(), start=1.0, hold=1.0)
 
 
-@pytest.fixture
-def server(talker: Talker, voice, portrait, scheduler, tmp_path: Path) -> Iterator[Running]:
+@contextlib.contextmanager
+def serving(talker: Talker, voice: Voice, portrait: Portrait, folder: Path) -> Iterator[Running]:
     before = threading.active_count()
-    store = Store(tmp_path / "data")
-    with Running(studio_of(talker, voice, portrait, Sessions(scheduler, LIMITS), store)) as running:
-        yield running
+    store = Store(folder)
+    with talker.system.generator.scheduler(CAPACITY) as scheduler:
+        studio = studio_of(talker, voice, portrait, Sessions(scheduler, LIMITS), store)
+        with Running(studio) as running:
+            yield running
     store.close()
     assert threading.active_count() == before
+
+
+@pytest.fixture(scope="module")
+def running(talker: Talker, voice, portrait, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(talker, voice, portrait, tmp_path_factory.mktemp("data")) as running:
+        yield running
+
+
+@pytest.fixture
+def server(running: Running) -> Iterator[Running]:
+    """The server, without sessions of other tests."""
+    yield running
+    for session in list(running.sessions._sessions.values()):
+        running.sessions.end(session)
+        session.join()
 
 
 class Client:
@@ -96,6 +114,12 @@ def say(server: Running, text: str = TEXT, **fields: Any) -> bytes:
     return b"".join(client.fragments)
 
 
+@pytest.fixture(scope="module")
+def spoken(running: Running) -> bytes:
+    """The stream of TEXT with seed 3."""
+    return say(running, seed=3)
+
+
 def frames_of(data: bytes) -> int:
     with av.open(io.BytesIO(data)) as container:
         return sum(1 for _ in container.decode(video=0))
@@ -104,7 +128,7 @@ def frames_of(data: bytes) -> int:
 # -- the stream ----------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_is_streamed_to_its_end(server: Running, client: Client) -> None:
+def test_a_prompt_is_streamed_to_its_end(client: Client, spoken: bytes) -> None:
     client.send("session.start", prompt=TEXT, seed=3, fps=25, format="m4s")
     start = client.next("video.start")
     done = client.next("session.done")
@@ -119,10 +143,10 @@ def test_a_prompt_is_streamed_to_its_end(server: Running, client: Client) -> Non
     assert client.of("caption")
     with pytest.raises(ConnectionClosedOK):
         client.next("nothing")
-    assert say(server, seed=3) == b"".join(client.fragments)
+    assert spoken == b"".join(client.fragments)
 
 
-def test_text_in_pieces_is_streamed_like_a_prompt(server: Running, client: Client) -> None:
+def test_text_in_pieces_is_streamed_like_a_prompt(client: Client, spoken: bytes) -> None:
     client.send("session.start", seed=3)
     for piece in TEXT.split(" "):
         client.send("input_text.append", text=f"{piece} ")
@@ -130,7 +154,7 @@ def test_text_in_pieces_is_streamed_like_a_prompt(server: Running, client: Clien
     client.next("video.chunk_metadata")
     client.send("input_text.end")
     client.next("session.done")
-    assert b"".join(client.fragments) == say(server, seed=3)
+    assert b"".join(client.fragments) == spoken
 
 
 def test_sound_is_animated(client: Client) -> None:
@@ -177,8 +201,9 @@ def test_interrupt_reports_what_was_generated_sent_and_played(server: Running, c
     until(lambda: server.sessions.running == 0)
 
 
-def test_a_client_that_lost_its_connection_continues_with_the_missing_fragments(server: Running) -> None:
-    whole = say(server, seed=3)
+def test_a_client_that_lost_its_connection_continues_with_the_missing_fragments(
+    server: Running, spoken: bytes
+) -> None:
     with server.connect() as connection:
         first = Client(connection)
         first.send("session.start", prompt=TEXT, seed=3)
@@ -191,7 +216,7 @@ def test_a_client_that_lost_its_connection_continues_with_the_missing_fragments(
         second.send("session.resume", request_id=name, transport_chunk_index=2)
         assert second.next("video.start")["request_id"] == name
         second.next("session.done")
-    assert b"".join(first.fragments[:2] + second.fragments) == whole
+    assert b"".join(first.fragments[:2] + second.fragments) == spoken
 
 
 def test_a_newer_connection_replaces_the_older_one(server: Running, client: Client) -> None:
@@ -257,7 +282,7 @@ def test_a_session_that_is_slower_than_real_time_says_so_once(
     assert [event["code"] for event in client.of("warning")] == ["slower_than_real_time"]
 
 
-def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(server: Running, client: Client) -> None:
+def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(client: Client, spoken: bytes) -> None:
     for early in ("{", '{"type": "input_text.commit"}'):
         client.socket.send(early)
     client.send("session.start", seed=3)
@@ -273,7 +298,7 @@ def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(server: Runni
     client.send("input_text.append", text=TEXT)
     client.send("input_text.end")
     client.next("session.done")
-    assert b"".join(client.fragments) == say(server, seed=3)
+    assert b"".join(client.fragments) == spoken
     assert [event["code"] for event in client.events[:2]] == ["invalid_message", "unexpected_message"]
 
 
@@ -282,6 +307,7 @@ def test_garbage_gets_an_error_with_a_code_and_the_session_goes_on(server: Runni
     [
         ({"voice": "/etc/passwd"}, "not_found"),
         ({"portrait": "face.png"}, "not_found"),
+        ({"image_reference": {"file_id": "face.png"}}, "not_found"),
         ({"model": "other"}, "unsupported_field"),
         ({"fps": 30}, "unsupported_field"),
         ({"input": "audio", "prompt": "Hi"}, "unsupported_field"),
@@ -354,21 +380,27 @@ def test_errors_have_the_shape_of_openai(server: Running) -> None:
 # -- the server ----------------------------------------------------------------------------------------------
 
 
-def test_a_signal_lets_running_sessions_end_and_admits_no_others(server: Running, client: Client) -> None:
-    client.send("session.start")
-    client.next("video.start")
-    server.server.handle_exit(15, None)
-    until(lambda: server.sessions.draining)
-    assert server.get("/readyz")[0] == 503
-    with server.connect() as connection:
-        other = Client(connection)
-        other.send("session.start")
-        assert other.next("error")["code"] == "draining"
-    client.send("input_text.append", text=TEXT)
-    client.send("input_text.end")
-    assert client.next("session.done")["finish_reason"] == "length"
-    server.thread.join(10)
-    assert not server.thread.is_alive()
+def test_a_signal_lets_running_sessions_end_and_admits_no_others(
+    talker: Talker, voice, portrait, tmp_path: Path
+) -> None:
+    with serving(talker, voice, portrait, tmp_path) as server, server.connect() as connection:
+        client = Client(connection)
+        client.send("session.start")
+        client.next("video.start")
+        server.server.handle_exit(15, None)
+        until(lambda: server.sessions.draining)
+        for path in ("/readyz", "/v1/audio/speech"):
+            method = "GET" if path == "/readyz" else "POST"
+            assert server.json(method, path, {"input": "Go."})["error"]["code"] == "draining"
+        with server.connect() as other_connection:
+            other = Client(other_connection)
+            other.send("session.start")
+            assert other.next("error")["code"] == "draining"
+        client.send("input_text.append", text=TEXT)
+        client.send("input_text.end")
+        assert client.next("session.done")["finish_reason"] == "length"
+        server.thread.join(10)
+        assert not server.thread.is_alive()
 
 
 def test_only_the_own_machine_is_served() -> None:
@@ -382,6 +414,7 @@ def test_only_the_own_machine_is_served() -> None:
 def test_the_capacity_is_the_largest_at_which_a_lone_session_is_fast_enough(
     talker: Talker, voice, portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(capacity, "TEXT", "Go.")
     assert capacity.slowest_rtf(talker.system, voice, portrait, 1) > 0
     for rtfs, expected in (((0.5, 0.85, 0.9), 4), ((0.9,), 1), ((0.1, 0.2, 0.3, 0.4), 16)):
         measures = iter(rtfs)
@@ -393,6 +426,7 @@ def test_the_capacity_is_the_largest_at_which_a_lone_session_is_fast_enough(
 def test_so_many_sessions_are_admitted_that_the_slowest_is_fast_enough(
     talker: Talker, voice, portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(capacity, "TEXT", "Go.")
     assert capacity.slowest_rtf(talker.system, voice, portrait, CAPACITY, 2) > 0
     for rows, rtfs, expected in ((1, (), 1), (4, (0.96,), 1), (8, (0.5, 0.95, 1.1), 4), (4, (0.1, 0.2), 4)):
         measures = iter(rtfs)

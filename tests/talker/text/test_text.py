@@ -386,6 +386,7 @@ def test_chat_tokenizer_disables_thinking(tmp_path: Path) -> None:
     tokenizer = ChatTokenizer(tmp_path)
     assert tokenizer.encode("Hi") == [0, 3, 1, 2]
     assert tokenizer.vocab_size == 5
+    assert tokenizer.tokens("Hi") == [3]
     assert tokenizer.words("Hi") == []
     with pytest.raises(UserError, match="nothing to say"):
         tokenizer.encode(" ")

@@ -80,7 +80,7 @@ def test_names_are_translated_both_ways(published):
     assert native_key("spk.weight") is native_key("pretrained_speech_encoder.weight") is None
 
 
-def test_the_only_head_of_a_speech_checkpoint_is_that_of_speech():
+def test_a_checkpoint_of_speech_alone_loads_the_audio_head_only():
     """Its published name is that of the motion head."""
     assert modern({"motion_cfm.a": torch.ones(1)}).keys() == {"speech_cfm.a"}
     both = {"motion_cfm.a": torch.ones(1), "speech_cfm.a": torch.ones(1)}
@@ -115,7 +115,7 @@ def test_published_autoencoder_of_other_sizes_loads_without_weight_norm():
 
 @pytest.mark.parametrize(
     ("module", "words"),
-    [(audio_vae, "not a WhisperX-VAE"), (motion_ae, "not a LIA-X"), (speaker, "not a WavLM speaker")],
+    [(audio_vae, "the published WhisperX-VAE"), (motion_ae, "LIA-X"), (speaker, "wavlm_large_finetune.pth")],
 )
 def test_files_of_other_networks_are_refused(module, words):
     with pytest.raises(ValueError, match=words):
