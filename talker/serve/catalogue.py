@@ -66,12 +66,6 @@ def catalogue_routes(studio: Studio) -> APIRouter:
     _add_library(router, "/v1/audio/voices", studio.voices, "audio.voice", "audio_sample", "sound", slots)
     _add_library(router, "/v1/portraits", studio.portraits, "portrait", "image", "image", slots)
 
-    @router.get("/v1/portraits/{name}/content", response_class=FileResponse)
-    async def picture(name: str, request: Request) -> FileResponse:
-        """The picture of a portrait."""
-        file = studio.portraits.file(name, request.state.owner)
-        return FileResponse(file, headers={"Cache-Control": "private, max-age=3600"})
-
     return router
 
 
