@@ -17,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from firefox import FIREFOX, Firefox
 from serve_sessions import CAPACITY
 from takes import pcm_of
 
@@ -288,3 +289,20 @@ def test_the_page_has_no_accessibility_violation(
         page.locator("#file").set_input_files(folder / "face.png")
         page.locator("#crop").wait_for()
         assert axe.Axe().run(page).response["violations"] == []
+
+
+@pytest.mark.skipif(FIREFOX is None, reason="needs Debian's package firefox-esr")
+def test_firefox_plays_the_same_stream_in_one_range(address: str) -> None:
+    state = (
+        "(() => { const v = document.getElementById('video'); return `${v.ended} ${v.buffered.length}`; })()"
+    )
+    with Firefox() as firefox:
+        firefox.open(address)
+        end = time.monotonic() + 150
+        while not firefox.evaluate("document.querySelectorAll('#portraits img').length > 0"):
+            assert time.monotonic() < end
+        firefox.evaluate(f"document.getElementById('text').value = {TEXT!r}")
+        firefox.click("#talk")
+        while firefox.evaluate(state) != "true 1":
+            assert time.monotonic() < end, firefox.evaluate("document.getElementById('status').textContent")
+            time.sleep(0.1)
