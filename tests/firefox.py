@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -39,7 +40,8 @@ class Firefox:
                 break
         else:
             raise AssertionError("Firefox ended before it listened")
-        self._socket = connect(f"{found[1]}/session", proxy=None, max_size=None)
+        self._stack = contextlib.ExitStack()
+        self._socket = self._stack.enter_context(connect(f"{found[1]}/session", proxy=None, max_size=None))
         self._numbers = itertools.count(1)
         self.send("session.new", capabilities={})
         self._tab = self.send("browsingContext.getTree")["contexts"][0]["context"]
@@ -69,7 +71,8 @@ class Firefox:
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a person does."""
         where = self.evaluate(
-            f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
+            f"(() => {{ const element = document.querySelector({selector!r});"
+            "element.scrollIntoView({ block: 'center' }); const box = element.getBoundingClientRect();"
             "return `${Math.round(box.x + box.width / 2)} ${Math.round(box.y + box.height / 2)}`; })()"
         )
         x, y = map(int, where.split())
@@ -85,7 +88,7 @@ class Firefox:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._socket.close()
+        self._stack.close()
         self._process.terminate()
         self._process.wait(30)
         self._home.cleanup()

@@ -225,7 +225,7 @@ $("form").addEventListener("submit", (event) => {
   talk();
 });
 $("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("talk").click();
 });
 $("interrupt").addEventListener("click", () => state.session?.interrupt());
 $("by-text").addEventListener("click", () => choose(true));
@@ -244,6 +244,7 @@ $("file").addEventListener("change", async () => {
 
 try {
   await Promise.all([loadPortraits(), loadVoices()]);
+  $("talk").disabled = false;
 } catch (error) {
   say(error.message);
 }

@@ -9,16 +9,17 @@ export class Waveform {
     this.levels = new Float32Array(Math.floor(canvas.width / STEP));
     this.context = new AudioContext();
     this.analyser = new AnalyserNode(this.context, { fftSize: 1024 });
-    this.context.createMediaElementSource(video).connect(this.analyser).connect(this.context.destination);
     this.samples = new Float32Array(this.analyser.fftSize);
     this.video = video;
     const draw = () => { this.#draw(); requestAnimationFrame(draw); };
     draw();
   }
 
-  /** Allow the sound again after the page was in the background. */
-  resume() {
-    return this.context.resume();
+  /** Call it after a click. Where no sound device works, the video plays on without a waveform. */
+  async resume() {
+    await this.context.resume();
+    this.source ??= this.context.createMediaElementSource(this.video);
+    this.source.connect(this.analyser).connect(this.context.destination);
   }
 
   #draw() {

@@ -113,8 +113,7 @@ def _opened(chromium: Any, address: str, script: str = "", **options: Any) -> It
     page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
     page.on("request", lambda asked: _own(asked.url, address) or faults.append(asked.url))
     page.goto(address)
-    page.wait_for_selector("#portraits img")
-    until(page, "document.getElementById('voice').options.length > 0")
+    until(page, "!document.getElementById('talk').disabled")
     yield page
     context.close()
     assert faults == []
@@ -299,7 +298,7 @@ def test_firefox_plays_the_same_stream_in_one_range(address: str) -> None:
     with Firefox() as firefox:
         firefox.open(address)
         end = time.monotonic() + 150
-        while not firefox.evaluate("document.querySelectorAll('#portraits img').length > 0"):
+        while firefox.evaluate("document.getElementById('talk').disabled"):
             assert time.monotonic() < end
         firefox.evaluate(f"document.getElementById('text').value = {TEXT!r}")
         firefox.click("#talk")
