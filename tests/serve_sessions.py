@@ -96,7 +96,7 @@ def studio_of(
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The chunks that are written to files. x264 with several threads does not always encode them alike."""
+    """The chunks that are written to files. x264 does not always encode frames of 32 pixels alike."""
     chunks: list[tuple[np.ndarray, np.ndarray]] = []
 
     def write(self: VideoWriter, pcm: np.ndarray, frames: np.ndarray) -> None:

@@ -47,6 +47,7 @@ class VideoRequest:
         seed: seed of the noise.
         files: kind ("image", "sound", "video") of each uploaded file, by the name of its field.
         digests: SHA-256 of these files.
+        consent: how the person in them has agreed.
     """
 
     prompt: str
@@ -55,6 +56,7 @@ class VideoRequest:
     seed: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    consent: str = ""
 
     @property
     def task(self) -> str:

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import sys
-import wave
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -74,33 +73,45 @@ def _check_format(source: Path) -> None:
 
 def _write_sound(source: Path, target: Path) -> None:
     """Write the mono signal at its sample rate as PCM16."""
+    import av
     import numpy as np
 
+    from talker.media.provenance import kept_tags
     from talker.media.sound import open_sound, timed_frames
     from talker.media.tracks import channels_of
 
-    with open_sound(source) as (container, sound), wave.open(str(target), "wb") as file:
-        rate = count = 0
+    with (
+        open_sound(source) as (container, sound),
+        av.open(f"file:{target}", "w", format="wav") as output,
+    ):
+        output.metadata.update(kept_tags(source))
+        stream: Any = None
+        count = 0
         for silent, frame in timed_frames(container, sound.track):
-            if not rate:
-                rate = frame.sample_rate
-                file.setparams((1, 2, rate, 0, "NONE", ""))
+            rate = frame.sample_rate
+            stream = stream or output.add_stream("pcm_s16le", rate=rate, layout="mono")
             count += silent + frame.samples
             if count > LONGEST["sound"] * rate:
                 raise Refused(f"the recording is longer than {LONGEST['sound']} s: send a shorter one")
             mono = np.nan_to_num(sound.mono(channels_of(frame))).clip(-1, 1)
-            file.writeframes(bytes(2 * silent) + np.rint(mono * 32767).astype("<i2").tobytes())
-        if not rate:
+            pcm = np.concatenate([np.zeros(silent, np.int16), np.rint(mono * 32767).astype(np.int16)])
+            samples = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
+            samples.sample_rate = rate
+            samples.pts, samples.time_base = count - len(pcm), Fraction(1, rate)
+            output.mux(stream.encode(samples))
+        if stream is None:
             raise Refused("the recording has no sound that can be decoded")
+        output.mux(stream.encode(None))
 
 
 def _write_video(source: Path, target: Path) -> None:
     """Write the picture upright, at 25 frames per second and without sound."""
     from talker.clock import FRAME_RATE
+    from talker.media.provenance import kept_tags
     from talker.media.readers import VideoReader
 
-    frames = VideoReader(source, MAX_VIDEO_PIXELS)
-    _encode(_limited(frames, LONGEST["video"] * FRAME_RATE), FRAME_RATE, target)
+    frames = _limited(VideoReader(source, MAX_VIDEO_PIXELS), LONGEST["video"] * FRAME_RATE)
+    _encode(frames, FRAME_RATE, target, kept_tags(source))
 
 
 def _limited(frames: Iterable[Any], most: int) -> Iterable[Any]:
@@ -110,11 +121,12 @@ def _limited(frames: Iterable[Any], most: int) -> Iterable[Any]:
         yield frame
 
 
-def _encode(frames: Iterable[Any], rate: int, target: Path) -> None:
+def _encode(frames: Iterable[Any], rate: int, target: Path, tags: dict[str, str]) -> None:
     import av
     import numpy as np
 
     with av.open(f"file:{target}", "w", format="mp4") as container:
+        container.metadata.update(tags)
         stream: Any = None
         for number, pixels in enumerate(frames):
             height, width = (length // 2 * 2 for length in pixels.shape[:2])

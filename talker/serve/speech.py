@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal
 
@@ -125,7 +126,7 @@ def _plan(studio: Studio, body: SpeechRequest, owner: str) -> Utterance:
 
 async def _in_thread(
     produce: Callable[[], Iterator[bytes]], cancel: Callable[[], None], place: AbstractContextManager[None]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield what `produce` yields in a thread, which holds `place`.
 
     Nothing waits for the reader: speech is short, and its place is free as soon as it is generated.
@@ -157,10 +158,13 @@ async def _in_thread(
         channel.cancel()
 
 
-async def _events(sounds: AsyncIterator[bytes], clip: Utterance, studio: Studio) -> AsyncIterator[bytes]:
+async def _events(
+    sounds: AsyncGenerator[bytes, None], clip: Utterance, studio: Studio
+) -> AsyncGenerator[bytes]:
     """Server-sent events of pieces of sound."""
-    async for sound in sounds:
-        yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(sound).decode()})
+    async with contextlib.aclosing(sounds):
+        async for sound in sounds:
+            yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(sound).decode()})
     tokenizer = studio.system.generator.tokenizer
     tokens = sum(len(tokenizer.encode(sentence)) for sentence in clip.sentences)
     usage = {"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens}
@@ -171,7 +175,8 @@ def _event(fields: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(fields)}\n\n".encode()
 
 
-async def _joined(first: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for part in parts:
-        yield part
+async def _joined(first: bytes, parts: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(parts):
+        yield first
+        async for part in parts:
+            yield part

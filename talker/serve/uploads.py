@@ -26,7 +26,7 @@ def open_upload(source: Path, target: Path, kind: str, param: str) -> str:
     Raises:
         InputError: the file is damaged, too long or too large, or of another kind.
     """
-    command = [sys.executable, "-m", "talker.serve.opener", kind, str(source), str(target)]
+    command = [sys.executable, "-P", "-m", "talker.serve.opener", kind, str(source), str(target)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

@@ -85,8 +85,7 @@ def video_routes(studio: Studio) -> APIRouter:
                 sources = {name: fields.pop(name) for name in FILE_FIELDS if is_file(fields.get(name))}
                 _point_to_upload(fields)
                 found = _checked(fields, studio, size)
-                if sources:
-                    checked_consent(found.consent, "face or voice")
+                consent = checked_consent(found.consent, "face or voice") if sources else ""
                 files, kinds, digests = {}, {}, {}
                 for name, value in sources.items():
                     source = stack.enter_context(studio.store.incoming())
@@ -104,6 +103,7 @@ def video_routes(studio: Studio) -> APIRouter:
                 seed=found.seed,
                 files=kinds,
                 digests=digests,
+                consent=consent,
             )
             await asyncio.to_thread(_check_request, made, request.state.owner, studio)
             key = request.headers.get("idempotency-key") or None

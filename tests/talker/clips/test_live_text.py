@@ -117,9 +117,10 @@ def test_closing_live_speech_ends_its_request(
 ) -> None:
     before = threading.active_count()
     with talker.system.generator.scheduler(1) as scheduler:
-        tickets = []
+        requests, tickets = [], []
 
         def submit(request: Request) -> Iterator:
+            requests.append(request)
             tickets.append(scheduler.submit(request))
             return tickets[-1]
 
@@ -130,5 +131,5 @@ def test_closing_live_speech_ends_its_request(
         chunks.close()  # type: ignore[attr-defined]
         assert (tickets[0].finish_reason, take.finish_reason) == ("interrupted", "interrupted")
         assert sentences.cancelled
-        assert len(list(scheduler.submit(tickets[0].request))) > 1  # the only row is free
+        assert len(list(scheduler.submit(requests[0]))) > 1  # the only row is free
     assert threading.active_count() == before

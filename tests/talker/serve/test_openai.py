@@ -102,6 +102,7 @@ def test_objects_are_accepted_as_json_text_and_files_as_data_urls(
         job = server.studio.jobs.get(NO_KEYS_OWNER, name)
         assert (job.request.prompt, job.request.voice) == ("[Go] on.", "v")
         assert job.request.files == {"input_reference": "image"}
+        assert job.request.consent == CONSENT["consent"]
         client.videos.delete(name)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from serve_running import Running, until
 from serve_sessions import CAPACITY, studio_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -20,6 +21,8 @@ from websockets.sync.client import ClientConnection
 
 from talker import Talker, UserError
 from talker.cli import main
+from talker.media.provenance import is_generated
+from talker.media.readers import read_audio
 from talker.serve import keys as keys_module
 from talker.serve import uploads
 from talker.serve.gate import LARGEST_BODY
@@ -274,6 +277,15 @@ def test_consent_is_required_for_a_face(server: Running, secrets, folder: Path) 
         body, kind = form(consent, "image", (folder / "face.png").read_bytes())
         status, _, answer = server.request("POST", "/v1/portraits", body, Content_Type=kind, **bearer(ann))
         assert (status, json.loads(answer)["error"]["code"]) == (400, "consent_required")
+
+
+def test_an_upload_keeps_its_samples_and_the_tag_that_it_is_generated(
+    talker: Talker, voice, tmp_path
+) -> None:
+    talker.say("Go.", voice, audio_only=True).save(path := tmp_path / "generated.wav")
+    assert open_upload(path, target := tmp_path / "target.wav", "any", "audio_sample") == "sound"
+    assert is_generated(target, "Speech")
+    assert torch.equal(read_audio(target), read_audio(path))
 
 
 def test_a_file_that_takes_too_long_or_too_much_memory_is_refused(
