@@ -127,6 +127,8 @@ def _run_command(options: argparse.Namespace, began: float) -> int:
         "animate": _animate,
         "dub": _dub,
         "demo": _demo,
+        "serve": _serve,
+        "key": _key,
         "info": _info,
         "doctor": _doctor,
     }
@@ -222,6 +224,34 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     with Progress("reading the face", dubbing.expected_seconds, media=True) as progress:
         dubbing = dubbing.ready(progress.advance)
     return _save(dubbing, output, options.json, loaded - began)
+
+
+def _serve(options: argparse.Namespace, began: float) -> int:
+    try:
+        from talker.serve.keys import Keys
+        from talker.serve.server import listen, serve
+        from talker.serve.store import Store, default_folder
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is missing: install the extra serve, `pip install 'talker[serve]'`"
+        ) from error
+    from talker.pipeline import Talker
+
+    keys = Keys({}) if options.keys is None else Keys.read(options.keys)
+    listener, folder = listen(options.host, options.port, keys), model_folder(options.model)
+    store = Store(options.data or default_folder(), options.retain)
+    log.info(LOADING)
+    talker, name = Talker.from_pretrained(folder), folder.resolve().name
+    serve(talker, name, listener, store, keys, tuple(options.allow_host), options.capacity)
+    return 0
+
+
+def _key(options: argparse.Namespace, began: float) -> int:
+    from talker.serve.keys import add_key
+
+    print(add_key(options.file, options.name))
+    log.info("the key is shown only here; its hash is in %s: talker serve --keys %s", *2 * (options.file,))
+    return 0
 
 
 def _demo(options: argparse.Namespace, began: float) -> int:

@@ -179,10 +179,14 @@ class LiveAnimation(Clip):
         yield from _animated(self, record, generate, arriving, LoudnessNormalizer(self.level), None, None)
         record.finish_reason = "stop"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Metadata that says what was generated."""
+        return generated_tags("a live recording", _picture_tag(self.portrait))
+
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of a video."""
-        tags = generated_tags("a live recording", _picture_tag(self.portrait))
-        return VideoWriter(path, self.system.resolution, tags)
+        return VideoWriter(path, self.system.resolution, self.tags)
 
 
 def _picture_tag(portrait: Portrait) -> str:
