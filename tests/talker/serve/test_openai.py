@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+import openai
 import pytest
 from media_files import person, write_video
 from PIL import Image
@@ -24,9 +25,6 @@ from talker.serve.keys import NO_KEYS_OWNER
 from talker.serve.session import Limits
 from talker.serve.sessions import Sessions
 from talker.serve.store import Store
-
-openai = pytest.importorskip("openai", reason="needs the extra dev")
-pytest.importorskip("python_multipart", reason="needs the extra serve")
 
 TEXT = "Go."
 CONSENT = {"consent": "the person agreed in writing"}
