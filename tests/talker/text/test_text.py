@@ -101,6 +101,21 @@ def test_line_after_a_colon_is_a_sentence_of_its_own() -> None:
     assert split_sentences(text) == ["These are the things that we need to buy today.", "eggs and milk"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "lines"),
+    [
+        ("How are you?\\nHow is it?", ["How are you?", "How is it?"]),
+        ("line one\\nline two", ["line one.", "line two"]),
+        ("Hello.\\n\\nBye.", ["Hello.", "Bye."]),
+        ("one\\ttwo", ["one\\ttwo"]),
+        (r"Open folder\name now.", [r"Open folder\name now."]),
+        (r"Open C:\new now.", [r"Open C:\new now."]),
+    ],
+)
+def test_typed_line_breaks_end_a_sentence_but_paths_stay(typed: str, lines: list[str]) -> None:
+    assert split_sentences(typed) == lines
+
+
 def test_texts_of_the_table_are_read_right() -> None:
     def words(reading: str) -> str:
         return " ".join(reading.lower().replace(",", "").split())
