@@ -60,13 +60,19 @@ def check_script(text: str) -> None:
     Raises:
         UserError: a letter is in another script, which the message names.
     """
-    for match in re.finditer(r"[^\W\d_]+", text):
-        script = _foreign_script(match[0])
-        if script is not None:
-            raise UserError(
-                f"the text has {script} letters ({match[0][:20]!r}), but only English in the Latin alphabet "
-                "can be spoken: translate it, or leave them out (say and dub: --force, in Python force=True)"
-            )
+    found = foreign_letters(text)
+    if found is not None:
+        raise UserError(
+            f"the text has {found}, but only English in the Latin alphabet can be spoken: translate it, or "
+            "leave them out (say and dub: --force, in Python force=True)"
+        )
+
+
+def foreign_letters(text: str) -> str | None:
+    """The script of the first word in another script, with the word: "Cyrillic letters ('мир')", or None."""
+    words = (match[0] for match in re.finditer(r"[^\W\d_]+", text))
+    scripts = ((word, script) for word in words if (script := _foreign_script(word)))
+    return next((f"{script} letters ({word[:20]!r})" for word, script in scripts), None)
 
 
 def _foreign_script(word: str) -> str | None:
