@@ -95,9 +95,10 @@ def latin_language(text: str) -> str | None:
     borrowed nor a known name. A text is foreign if it has at least two common words of a language (or one,
     and words with accents), and more of them than of the common English ones. A text without common English
     words is foreign if it begins with an article and a word in small letters, if half of its words are common
-    words of the language or unknown to the lexicon, if it has at least as many words with odd letters as
-    English ones, or if most of at least four words are unknown. Names, quotations, borrowed phrases,
-    abbreviations, acronyms and syllables that are sung do not count.
+    words of the language or unknown to the lexicon, if it has as many words with odd letters as English ones,
+    or if all of three words, or most of at least four, are unknown. Names, quotations, borrowed phrases,
+    abbreviations, acronyms and syllables that are sung do not count. A text in which every word has a capital
+    is a name, unless all words are of one language.
     """
     text = _prepared(text)
     words = list(_WORD.finditer(text))
@@ -137,12 +138,11 @@ def latin_language(text: str) -> str | None:
             return named
     odd = {word for word in written if word.lower() in marked and _is_odd(word)}
     strong = any(word[0].islower() and (len(word) < 4 or not _BORROWED.fullmatch(word)) for word in odd)
-    least = len(plain) + all(word[0].isupper() for word in odd)  # "Žižek spoke."
-    if strong or (marked and len(unknown) > len(plain)) or (odd and len(marked | unknown) >= least):
+    more = len(marked | unknown) - all(word[0].isupper() for word in odd)  # "Žižek spoke."
+    if strong or (odd and more >= len(plain)) or (marked and len(unknown) > len(plain)):
         return _UNKNOWN
-    if len(unknown) >= 3 and unknown.issuperset(counted):
-        return _UNKNOWN
-    return _UNKNOWN if len(unknown) >= 4 and len(unknown) > 0.6 * len(set(counted)) else None
+    most = len(unknown) > 0.6 * len(set(counted)) if len(unknown) >= 4 else unknown.issuperset(counted)
+    return _UNKNOWN if len(unknown) >= 3 and most else None
 
 
 def _prepared(text: str) -> str:

@@ -204,6 +204,9 @@ def test_other_scripts_raise_an_error_that_names_the_script(text: str, script: s
         ("Ndiyakuthanda kakhulu", "Xhosa"),
         ("Gde nahoditsya biblioteka", "another language"),
         ("BUENOS DIAS", "Spanish"),
+        ("Příliš žluťoučký kůň", "another language"),
+        ("Minulla on nälkä", "another language"),
+        ("Feliz Navidad", "Spanish"),
     ],
 )
 def test_texts_of_other_languages_raise_an_error_that_names_the_language(text: str, language: str) -> None:
@@ -252,6 +255,9 @@ def test_texts_of_other_languages_raise_an_error_that_names_the_language(text: s
         "Beyoncé",
         "Antonín Dvořák",
         "Mbappé scored.",
+        "Žižek spoke.",
+        "KUBERNETES TERRAFORM ANSIBLE KUBECTL",
+        "Arrivederci Roma is a song.",
         "Jalapeño poppers",
         "Café résumé",
         "µ",
