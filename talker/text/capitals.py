@@ -48,9 +48,9 @@ def _roman_list(match: re.Match[str]) -> str:
 
 
 def _roman_series(match: re.Match[str]) -> str:
-    """ "I, II, III" -> "one, two, three": at least two numerals in a row that begin with "I" or have "II"."""
-    values = [roman(numeral) for numeral in re.findall(r"[IVX]+", match[0])]
-    if None in values or (1 not in values and 2 not in values) or values[:2] in ([1, 10], [1, 5]):
+    """ "I, II, III" -> "one, two, three": numerals that count up by one, or that contain "II"; not "I, X"."""
+    values = [roman(numeral) or 0 for numeral in re.findall(r"[IVX]+", match[0])]
+    if 0 in values or (2 not in values and values != list(range(values[0], values[0] + len(values)))):
         return match[0]
     said = re.sub(r"\b[IVX]+\b", lambda m: cardinal(roman(m[0]) or 0), match[0])
     return re.sub(r" ?- ?", " to ", said)

@@ -352,7 +352,7 @@ WHOLE = _words("oui non nein sí sì ja nej nie hej hei ich não sim où là él
 }
 # Names of notes, and syllables and sounds that are sung or called.
 SOUNDS = _words(
-    "do re mi fa sol so la ti tra na da ba di du dum doo bum boo ta pa sha wa yo ya ho ha he hi hey ay oh "
+    "do re mi fa là sol so la ti tra na da ba di du dum doo bum boo ta pa sha wa yo ya ho ha he hi hey ay oh "
     "ooh ah eh uh um hm mm huh hmm mhm aw ow ew wow whoa woo yeah"
 )
 # Phrases that English has borrowed, and names that are often written in small letters.

@@ -165,6 +165,8 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         ),
         # quantities
         (r"(?<=\d)\s?in\.(?=,)", " in"),
+        (rf"{_DIGIT}(\d+)'\s?-\s?(?=(\d+)'(?!\w))", r"\1 to "),
+        (r"(?<= to )(\d+)()'(?!\w)", quantities.feet),
         (
             rf"{_DIGIT}(\d+)\s?°\s?(\d+(?:\.\d+)?)\s?'\s?(?:(\d+(?:\.\d+)?)\s?(?:\"|'')\s?)?([NSEW]\b)?",
             quantities.angle,
