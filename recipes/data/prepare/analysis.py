@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from recipes.data.faults import foreign
 from recipes.data.prepare.detect import Detector
 from recipes.data.transcript import Cue, Span, spans
 from talker.clips.windows import LONGEST_SECONDS, at_pauses
@@ -43,6 +44,8 @@ MOST_SHIFT = 60.0  # seconds between the first sound and the first picture
 MARGIN = 6  # frames of silence kept around speech
 SHORTEST = 25  # frames of a clip
 SLACK_SECONDS = 0.25  # by which the last word may end after the video
+# Reasons why cues are left out.
+ACROSS, NOT_ENGLISH = "words across a cut, too long or out of time", "cue that is not English"
 MOST_UNPAIRED = 0.3  # seconds of sound that may lack a picture where the transcript has no times
 
 
@@ -182,8 +185,9 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
     """Choose the spans of a video that become clips.
 
     Cuts lie between the cues of the transcript, or at silences if it has no times. No span extends over two
-    shots. A transcript without times is that of the whole sound, so it can only be used for a video that is
-    a single shot and fits into one clip.
+    shots, or over a cue that is not English, because its sound would have no text. A transcript without times
+    is that of the whole sound, so it can only be used for a video that is a single shot and fits into one
+    clip.
 
     Returns:
         The spans, and the number of cues (or videos) that are left out, by reason.
@@ -197,20 +201,40 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
         return [], {"long or of many shots, and its transcript has no times": 1}
     if cues and not timed and analysis.unpaired > MOST_UNPAIRED:
         return [], {"sound without picture or cut short, and its transcript has no times": 1}
+    known = [not foreign(cue) for cue in timed]
+    unread = [cue for cue, english in zip(timed, known, strict=True) if not english]
+    timed = [cue for cue, english in zip(timed, known, strict=True) if english]
     found: list[Span] = []
     kept = 0
     for first, last in analysis.shots:
         start, end = first / FRAME_RATE, min(last, frames) / FRAME_RATE
-        if not timed:
+        if not timed and not unread:
             found += _between_silences(analysis.survey.speech_mask[first : min(last, frames)], start, cues)
             continue
         late = SLACK_SECONDS if last >= frames else 0.0
         inside = [cue for cue in timed if start <= cue.start and cue.end <= end + late]
-        for span in spans(inside, end)[0]:
-            found.append(Span(max(span.start, start), span.end, span.cues))
-            kept += len(span.cues)
-    lost = len(timed) - kept
-    return found, {"words across a cut, too long or out of time": lost} if lost else {}
+        for begin, stop, own in _between_cues(inside, unread, start, end):
+            for span in spans(own, stop)[0]:
+                found.append(Span(max(span.start, begin), span.end, span.cues))
+                kept += len(span.cues)
+    lost = {ACROSS: len(timed) - kept, NOT_ENGLISH: len(unread)}
+    return found, {reason: count for reason, count in lost.items() if count}
+
+
+def _between_cues(
+    cues: Sequence[Cue], unread: Sequence[Cue], start: float, end: float
+) -> Iterator[tuple[float, float, list[Cue]]]:
+    """Yield the parts of a shot between its unread cues, as (start, end, cues), times in seconds.
+
+    A part also contains the whole of its cues where these overlap with an unread one.
+    """
+    for before, after in pairwise([None, *unread, None]):
+        low, high = before.start if before else -math.inf, after.start if after else math.inf
+        own = [cue for cue in cues if low <= cue.start < high]
+        if own:
+            begin = max(start, min(before.end, own[0].start)) if before else start
+            stop = min(end, max(after.start, *(cue.end for cue in own))) if after else end
+            yield begin, stop, own
 
 
 def _between_silences(speaks: np.ndarray, start: float, cues: Sequence[Cue]) -> list[Span]:

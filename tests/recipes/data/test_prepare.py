@@ -118,6 +118,27 @@ def test_no_span_extends_over_two_shots(tmp_path: Path) -> None:
     assert analysis.track.square(36) == analysis.track.square(80) != analysis.track.square(0)
 
 
+def test_a_cue_that_is_not_english_loses_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(path, [person(64)] * 125, chirps(5.0, 24_000)[0])
+    analysis = analyse(path, lambda _: [Box(16, 16, 32)])
+    good, cyrillic = Cue(2.45, 4.9, "The quick brown fox jumps."), Cue(0.1, 2.4, "Привет, как дела?")
+    lost = {"cue that is not English": 1}
+    for odd in (cyrillic, dataclasses.replace(cyrillic, text="Je ne parle pas anglais.")):
+        (span,), reasons = choose_spans(analysis, [odd, good])
+        assert (span.cues, reasons) == ((good,), lost)
+        assert 2.4 <= span.start <= 2.45
+    words = [
+        Cue(start, start + 0.4, text) for start, text in ((0.2, "so"), (1, "мир"), (1.5, "it"), (2, "goes"))
+    ]
+    found, reasons = choose_spans(analysis, words)
+    assert ([[cue.text for cue in span.cues] for span in found], reasons) == ([["so"], ["it", "goes"]], lost)
+    assert found[0].end <= 1.0 < 1.4 <= found[1].start
+    overlap = dataclasses.replace(good, start=2.2)  # two persons speak at once
+    assert choose_spans(analysis, [cyrillic, overlap])[0][0].cues == (overlap,)
+    assert choose_spans(analysis, [cyrillic]) == ([], lost)
+
+
 @pytest.mark.long
 def test_a_text_without_times_is_kept_only_with_the_whole_sound(tmp_path: Path) -> None:
     words, whole = [Cue(start, start + 0.4, "so") for start in (0.1, 1.2, 2.2)], [Cue(0, math.inf, "so " * 5)]
@@ -175,6 +196,7 @@ def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path)
     assert report["reasons"] == Counter(faults.values())
     for line, (number, why) in zip(report["lines"], faults.items(), strict=True):
         assert line.startswith(f"a.mp4: clip {number:03d}: {why}: ")
+        assert "--force" not in line
     assert check(tmp_path)[1] == ["no clip is in the split heldout"]
 
 
