@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable
 from fractions import Fraction
@@ -44,8 +45,9 @@ def write_sound(
     return path
 
 
+@functools.cache
 def person(size: int = 256) -> np.ndarray:
-    """A photograph with one face, (size, size, 3) uint8."""
+    """A photograph with one face, (size, size, 3) uint8; it cannot be written to."""
     picture = Image.fromarray(data.astronaut()[:256, 100:356])
     return np.asarray(picture.resize((size, size)))
 
