@@ -134,7 +134,7 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     folder: Path, tmp_path: Path, capsys, more, text, words
 ) -> None:
     (folder / "empty").mkdir(exist_ok=True)
-    Image.new("RGB", (200, 200), "green").save(folder / "green.png")
+    Image.new("RGB", (64, 64), "green").save(folder / "green.png")
     write_voice(folder / "blip.wav", 0.05)
     write_voice(folder / "long.wav", 6.0)
     write_voice(folder / "silence.wav", 0.0)
