@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from talker import Talker
 from talker.identity import Portrait, Voice
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_model_is_loaded_once() -> Iterator[None]:
+    """Load each model once per test module, also in the command. One instance serves any number of calls."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Talker, "from_pretrained", functools.cache(Talker.from_pretrained))
+        yield
 
 
 @pytest.fixture(scope="module")

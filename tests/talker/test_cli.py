@@ -493,6 +493,7 @@ def test_output_to_a_full_disk_is_an_error_of_one_line() -> None:
         assert (done.returncode, done.stderr.count("\n"), "Errno" in done.stderr) == (2, 1, False)
 
 
+@pytest.mark.long
 def test_the_model_imports_no_media_library() -> None:
     code = """if True:
         import sys

@@ -49,7 +49,7 @@ class Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.long), torch.bfloat16])
 def test_a_step_reads_no_value_and_builds_no_tensor_from_lists(dtype: torch.dtype) -> None:
     """Under FakeTensorMode there are no values: .item(), .tolist(), .numpy() and bool() raise."""
     model = model_of().cast(dtype)
