@@ -10,6 +10,7 @@ import pytest
 
 from talker import Talker
 from talker.identity import Portrait, Voice
+from talker.media.encoders import VIDEO_OPTIONS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -18,6 +19,12 @@ def _each_model_is_loaded_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Talker, "from_pretrained", functools.cache(Talker.from_pretrained))
         yield
+
+
+@pytest.fixture
+def reproducible_x264(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encode without x264's macroblock tree: with it, equal frames of 32 pixels may give other packets."""
+    monkeypatch.setitem(VIDEO_OPTIONS["libx264"], "x264-params", "mbtree=0")
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,9 @@ def test_signal_handlers_of_the_caller_are_unchanged(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.long
-def test_a_dash_reads_the_text_from_standard_input(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_dash_reads_the_text_from_standard_input(
+    folder: Path, tmp_path: Path, capsys, monkeypatch, reproducible_x264: None
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.\n")))
     assert say(folder, text="-", out=tmp_path / "a.mp4") == 0
     assert say(folder, out=tmp_path / "b.mp4") == 0

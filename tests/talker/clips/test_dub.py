@@ -89,8 +89,9 @@ def test_speech_is_as_long_as_the_video_whose_packets_are_copied(
     dubbing = talker.dub(path, TEXT, voice, crop="none", sampling=QUICK)
     assert abs(dubbing.track.seconds - seconds) <= Fraction(1, 24)
     assert len(dubbing.motion()) == -(-(dubbing.track.seconds * 25 - Fraction(1, 10)) // 1)
-    assert len(pcm_of(dubbing)) == round(24_000 * dubbing.track.seconds)
-    report = dubbing.save(tmp_path / f"dubbed {out}")
+    chunks: list[Chunk] = []
+    report = dubbing.save(tmp_path / f"dubbed {out}", progress=chunks.append)
+    assert len(pcm_of(chunks)) == round(24_000 * dubbing.track.seconds)
     assert report.finish_reason in ("stop", "overflow")
     assert packets(tmp_path / f"dubbed {out}") == packets(path)
     with av.open(str(tmp_path / f"dubbed {out}")) as container:
