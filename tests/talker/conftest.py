@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from toy_generator import ToyGenerator
 
 from talker import Talker
 from talker.identity import Portrait, Voice
 from talker.media.encoders import VIDEO_OPTIONS
+from talker.system import System
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,6 +32,14 @@ def reproducible_x264(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def talker(folder: Path) -> Talker:
     return Talker.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def toy(talker: Talker) -> Talker:
+    """A talker whose generator takes no time."""
+    system = talker.system
+    generator = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
+    return Talker(System(generator, system.audio_vae, system.motion_ae, system.speaker))
 
 
 @pytest.fixture(scope="module")
