@@ -42,12 +42,15 @@ def _from_pytest(handler: logging.Handler) -> bool:
 def _loggers() -> dict[str, tuple[object, ...]]:
     """Level, handlers, `propagate` and `disabled` of each logger, and the level of `logging.disable`."""
     manager = logging.Logger.manager
-    named = {name: one for name, one in manager.loggerDict.items() if isinstance(one, logging.Logger)}
-    found: dict[str, tuple[object, ...]] = {"logging.disable": (manager.disable,)}
-    for name, logger in {"root": logging.getLogger(), **named}.items():
-        own = tuple(h for h in logger.handlers if not _from_pytest(h)) if logger.handlers else ()
-        found[name] = (logger.level, own, logger.propagate, logger.disabled)
-    return found
+    found: dict[str, tuple[object, ...]] = {
+        name: _state(one) for name, one in manager.loggerDict.items() if isinstance(one, logging.Logger)
+    }
+    return found | {"root": _state(logging.getLogger()), "logging.disable": (manager.disable,)}
+
+
+def _state(logger: logging.Logger) -> tuple[object, ...]:
+    own = tuple(h for h in logger.handlers if not _from_pytest(h)) if logger.handlers else ()
+    return logger.level, own, logger.propagate, logger.disabled
 
 
 def _restore_logger(name: str, before: tuple[object, ...]) -> None:
@@ -101,15 +104,16 @@ def _process_state() -> Iterator[None]:
     if (threads := torch.get_num_threads()) != 1:
         changes.append(f"torch.set_num_threads({threads})")
         torch.set_num_threads(1)
-    for name, now in _loggers().items():
+    loggers_now, environment_now = _loggers(), dict(os.environ)
+    for name, now in loggers_now.items() if loggers_now != loggers else ():
         if name in LIBRARY_LOGGERS:
             continue
         before = loggers.get(name, NEW_LOGGER if name.split(".")[0] in PACKAGES else now)
         if now != before:
             changes.append(f"logger {name}: {before} became {now}")
             _restore_logger(name, before)
-    for name in (environment.keys() | os.environ.keys()) - SET_BY_LIBRARIES:
-        before, after = environment.get(name), os.environ.get(name)
+    for name in (environment.keys() | environment_now.keys()) - SET_BY_LIBRARIES:
+        before, after = environment.get(name), environment_now.get(name)
         if before == after:
             continue
         changes.append(f"os.environ[{name!r}]: {before!r} became {after!r}")

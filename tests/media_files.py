@@ -73,7 +73,8 @@ def write_video(
     height, width = first.shape[:2]
     count = 0
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
+        fast = {"preset": "veryfast"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=rate, options=fast | (options or {}))
         stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMATS.get(codec, "yuv420p")
         stream.set_display_matrix(matrix)
         if aspect is not None:

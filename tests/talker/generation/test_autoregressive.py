@@ -208,7 +208,7 @@ def test_the_stop_predictor_is_not_used_before_min_patches():
     assert (len(made), reason) == (2, "stop")
 
 
-@pytest.mark.parametrize("reading", [0, 64])
+@pytest.mark.parametrize("reading", [pytest.param(0, marks=pytest.mark.long), 64])
 @pytest.mark.parametrize("name", ["tts", "t2av", "a2v", "t2av+1"])
 def test_generation_after_a_prefix_continues_the_request(name, reading):
     """Patches generated after a prefix of k patches equal those of a run that generated the k patches."""
