@@ -46,7 +46,7 @@ SETTINGS = {
 # changes the gradient of all of them; at this scale none does.
 FORMS = [
     *(pytest.param(name, SETTINGS.get(name, ()), id=name) for name in RECIPES),
-    pytest.param("speaker", ("loss=margin", "scale=5"), id="speaker-margin"),
+    pytest.param("speaker", ("loss=margin", "scale=5"), id="speaker-margin", marks=pytest.mark.long),
 ]
 ZERO_FORMS = [
     pytest.param(name, (f"zero={stage}",), id=f"{name}-zero{stage}")

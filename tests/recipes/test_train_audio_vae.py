@@ -17,7 +17,7 @@ from audio_vae.model import AudioVAE
 from recipes import ranks, train_audio_vae, train_audio_vae_adversarial
 from recipes.train_audio_vae import averaged, build, crop_generators, crops, normal_like, validate
 
-RUN = tiny("audio_vae", "steps=2")
+RUN = tiny("audio_vae", "steps=2", "frames=8")
 train = RECIPES["audio_vae"]
 
 
