@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tone_teacher import VOWELS, ToneTeacher, write_slowly
+from tone_teacher import KEY, VOWELS, ToneTeacher, write_slowly
 
 from puppet import speech_bank
 from puppet.corpus import Corpus
@@ -20,12 +20,14 @@ from puppet.timing import phone_times
 from talker.clock import HOP, SAMPLE_RATE
 from talker.text.phonemes import PHONES, STRESS_MARKS
 
+COMPUTE_KEY = speech_bank.key.__wrapped__  # without the cache
 MIX = Mix(0, "af_heart", "bf_alice", 60, 105)
 
 
 @pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_shards_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech_bank, "SHARD", 3)
+    monkeypatch.setattr(speech_bank, "key", lambda: KEY)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +172,7 @@ def test_bank_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_key_depends_on_the_readings_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech_bank, "_READ", 20)
-    compute = speech_bank.key.__wrapped__
+    compute = COMPUTE_KEY
     before = compute()
     assert compute() == before
     monkeypatch.setattr(speech_bank, "tokens_of", lambda text: tokens_of(text.replace("the", "a")))

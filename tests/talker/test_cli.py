@@ -82,7 +82,9 @@ def test_signal_handlers_of_the_caller_are_unchanged(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.long
-def test_a_dash_reads_the_text_from_standard_input(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_dash_reads_the_text_from_standard_input(
+    folder: Path, tmp_path: Path, capsys, monkeypatch, reproducible_x264: None
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.\n")))
     assert say(folder, text="-", out=tmp_path / "a.mp4") == 0
     assert say(folder, out=tmp_path / "b.mp4") == 0
@@ -136,7 +138,7 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     folder: Path, tmp_path: Path, capsys, more, text, words
 ) -> None:
     (folder / "empty").mkdir(exist_ok=True)
-    Image.new("RGB", (200, 200), "green").save(folder / "green.png")
+    Image.new("RGB", (64, 64), "green").save(folder / "green.png")
     write_voice(folder / "blip.wav", 0.05)
     write_voice(folder / "long.wav", 6.0)
     write_voice(folder / "silence.wav", 0.0)
@@ -505,6 +507,7 @@ def test_output_to_a_full_disk_is_an_error_of_one_line() -> None:
         assert (done.returncode, done.stderr.count("\n"), "Errno" in done.stderr) == (2, 1, False)
 
 
+@pytest.mark.long
 def test_the_model_imports_no_media_library() -> None:
     code = """if True:
         import sys

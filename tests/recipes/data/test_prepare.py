@@ -97,8 +97,8 @@ def test_box_of_landmarks_moves_and_scales_with_the_face() -> None:
 
 
 def test_no_span_extends_over_two_shots(tmp_path: Path) -> None:
-    first = person(256)
-    second = 255 - (255 - np.roll(first, 30, 1)) // 2
+    first = person(128)
+    second = 255 - (255 - np.roll(first, 15, 1)) // 2
     path = write_video(tmp_path / "a.mp4", [first] * 36 + [second] * 48, sound=True)
     analysis = analyse(path, None)
     assert analysis.shots == ((0, 25), (36, 84))

@@ -268,10 +268,10 @@ SOUNDS = {
 
 @pytest.mark.parametrize("name", SOUNDS)
 def test_packets_that_mp4_can_hold_are_copied(
-    talker: Talker, portrait: Portrait, tmp_path: Path, name: str
+    toy: Talker, portrait: Portrait, tmp_path: Path, name: str
 ) -> None:
     path = write_sound(tmp_path / name, *SOUNDS[name], seconds=0.9)
-    talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
+    toy.animate(path, portrait).save(tmp_path / "out.mp4")
 
     def packets(path: Path) -> list[bytes]:
         with av.open(str(path)) as container:
@@ -288,10 +288,10 @@ def test_packets_that_mp4_can_hold_are_copied(
     [("pcm_s16le", 44_100), ("pcm_u8", 11_025), ("pcm_s32le", 96_000), ("libmp3lame", 8_000)],
 )
 def test_other_sound_is_encoded_at_the_same_times(
-    talker: Talker, portrait: Portrait, tmp_path: Path, codec: str, rate: int
+    toy: Talker, portrait: Portrait, tmp_path: Path, codec: str, rate: int
 ) -> None:
     path = write_sound(tmp_path / ("a.mp3" if codec == "libmp3lame" else "a.wav"), codec, rate, seconds=0.9)
-    talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
+    toy.animate(path, portrait).save(tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
         audio = container.streams.audio[0]
         assert (audio.codec.canonical_name, audio.rate) == ("aac", min(rate, 48_000))
@@ -428,12 +428,12 @@ def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
 
 @pytest.mark.parametrize(("name", "codec"), [("part.opus", "libopus"), ("part.ts", "aac")])
 def test_chained_files_are_read_one_after_the_other(
-    talker: Talker, portrait: Portrait, tmp_path: Path, name: str, codec: str
+    toy: Talker, portrait: Portrait, tmp_path: Path, name: str, codec: str
 ) -> None:
     part = write_sound(tmp_path / name, codec, rate=48_000, seconds=1.0)
     chained = tmp_path / f"chained{part.suffix}"
     chained.write_bytes(2 * part.read_bytes())
-    report = talker.animate(chained, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
+    report = toy.animate(chained, portrait).save(tmp_path / "out.mp4")
     assert report.duration_seconds == pytest.approx(2.0, abs=0.1)
     with av.open(str(tmp_path / "out.mp4")) as container:
         for track in container.streams:

@@ -83,16 +83,15 @@ def test_a_sentence_that_stays_silent_has_that_finish_reason(talker: Talker, voi
     assert (take.patches, take.finish_reason, take.starts) == (3, "silence", [0])
 
 
-def test_the_default_speaks_single_words() -> None:
+@pytest.mark.parametrize("text", ["No.", pytest.param("Why?", marks=pytest.mark.long)])
+def test_the_default_speaks_single_words(text: str) -> None:
     """Seeds at which its first draw is silent (see docs/log.md)."""
     talker = Talker.from_pretrained()
-    voice = talker.voice()
-    for text in ("No.", "Why?"):
-        take = talker.say(text, voice, audio_only=True).take()
-        with torch.inference_mode():
-            latents = torch.cat([streams["audio"] for streams in take.latents()])
-        assert talker.system.audible(latents).sum() >= 4
-        assert take.finish_reason == "stop"
+    take = talker.say(text, talker.voice(), audio_only=True).take()
+    with torch.inference_mode():
+        latents = torch.cat([streams["audio"] for streams in take.latents()])
+    assert talker.system.audible(latents).sum() >= 4
+    assert take.finish_reason == "stop"
 
 
 @pytest.mark.long
