@@ -309,6 +309,8 @@ class Session:
                 for chunk in chunks:
                     self._add(chunk, asked)
                     self._wait_for_room()
+                    if self.stopped:
+                        break
                     asked = time.monotonic()
         except Cancelled:
             pass
