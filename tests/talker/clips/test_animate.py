@@ -20,7 +20,6 @@ import torch
 from media_files import chirps, person, write_sound, write_video
 from takes import QUICK, errors, frames_of, joined, pcm_of, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
-from toy_generator import ToyGenerator
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
@@ -246,11 +245,11 @@ def test_cancelling_the_channel_ends_a_waiting_reader(
 
 @pytest.mark.parametrize("samples", [1, 959, 960, 3840, 40_001])
 def test_the_video_is_as_long_as_the_sound_to_the_frame(
-    talker: Talker, portrait: Portrait, tmp_path: Path, samples: int
+    toy: Talker, portrait: Portrait, tmp_path: Path, samples: int
 ) -> None:
     pcm = chirps(2, 24_000)[:, :samples]
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
-    report = talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "a.mp4")
+    report = toy.animate(path, portrait).save(tmp_path / "a.mp4")
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].frames == -(-samples // 960)
     assert report.duration_seconds == round(samples / 24_000, 3)
@@ -490,14 +489,14 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
 
 
 def test_a_wrong_length_in_the_header_does_not_matter(
-    talker: Talker, portrait: Portrait, tmp_path: Path
+    toy: Talker, portrait: Portrait, tmp_path: Path
 ) -> None:
     """A wav file whose header states one hour, and one whose header states a tenth of the sound."""
     good = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=chirps(1.0, 24_000)).read_bytes()
     at = good.index(b"data") + 4
     for claimed in (3600 * 48_000, 4800):
         (tmp_path / "b.wav").write_bytes(good[:at] + claimed.to_bytes(4, "little") + good[at + 4 :])
-        animation = talker.animate(tmp_path / "b.wav", portrait, sampling=QUICK)
+        animation = toy.animate(tmp_path / "b.wav", portrait)
         report = animation.save(tmp_path / "b.mp4")
         with av.open(str(tmp_path / "b.mp4")) as container:
             frames = container.streams.video[0].frames
@@ -516,18 +515,17 @@ class WholeEncoder(AudioVAE):
 
 
 def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
-    talker: Talker, portrait: Portrait, tmp_path: Path
+    toy: Talker, portrait: Portrait, tmp_path: Path
 ) -> None:
-    system = talker.system
-    toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
-    whole = System(toy, WholeEncoder(AudioVAEConfig.tiny()).eval(), system.motion_ae, system.speaker)
+    system, generator = toy.system, toy.system.generator
+    whole = System(generator, WholeEncoder(AudioVAEConfig.tiny()).eval(), system.motion_ae, system.speaker)
     with pytest.raises(UserError, match="as a whole"):
         Talker(whole).animate_stream(Channel(1), portrait)
     pcm = np.concatenate([chirps(20.0, 24_000)[0], np.zeros(12_000, np.float32), chirps(15.0, 24_000)[0]])
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm[None])
     animation = Talker(whole).animate(path, portrait, sampling=QUICK)
     WholeEncoder.calls.clear()
-    made = animation.make(Record(4), toy.generate)
+    made = animation.make(Record(4), generator.generate)
     next(made)
     first = WholeEncoder.calls[0]
     assert WholeEncoder.calls == [first]  # the second piece is encoded when it is needed
