@@ -33,6 +33,16 @@ def test_a_face_of_at_most_half_the_size_of_the_last_one_is_another_person() -> 
         assert track_face(scene, [Box(260 - side, 260 - side, side), None]) == found
 
 
+def test_a_face_is_searched_for_where_it_was_last() -> None:
+    scene = Image.new("RGB", (288, 144), "grey")
+    for left in (0, 144):
+        scene.paste(Image.fromarray(person(144)), (left, 0))
+    one, other = sorted(find_faces(scene), key=lambda face: face.left)
+    for first, last in ((one, other), (other, one)):
+        for detections in ([first, last], [first, last, None]):
+            assert last.contains(track_face(scene, detections).centre)
+
+
 @pytest.mark.parametrize("turn", [1, 2])
 def test_a_video_that_lies_on_its_side_is_read_upright(tmp_path: Path, caplog, turn: int) -> None:
     frame = astronaut()[:256, 100:356]

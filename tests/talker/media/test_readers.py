@@ -182,6 +182,24 @@ def test_rounded_timestamps_delay_no_frame(tmp_path: Path) -> None:
     assert shades == list(range(10))
 
 
+@pytest.mark.parametrize("last", [1, 3, 5])
+def test_the_last_frame_is_shown_for_its_own_duration(tmp_path: Path, last: int) -> None:
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuvj420p"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+            frame.pts = number
+            for packet in stream.encode(frame):
+                packet.duration = last if number == 3 else 1
+                container.mux(packet)
+    video = VideoReader(path)
+    assert len(list(video)) == 3 + last
+    assert round(video.seconds * 25) == 3 + last
+
+
 @pytest.mark.long
 def test_total_time_of_long_still_frames_is_limited(tmp_path: Path) -> None:
     path = _video(tmp_path / "v.mkv", [Fraction(250 * k) for k in range(5)])
