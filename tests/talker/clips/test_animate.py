@@ -437,6 +437,9 @@ def test_a_gap_in_the_timestamps_is_written_as_silence(
         container.mux(stream.encode(None))
     with AnimationWriter(tmp_path / "out.mp4", 32, tmp_path / "gap.mkv") as writer:
         writer.write(np.zeros(0), np.zeros((20, 32, 32, 3), np.uint8))
+    assert writer.source._file.closed
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.nb_channels == 1
     heard = sound_of(tmp_path / "out.mp4")
     assert np.abs(heard[6_000:13_000]).max() < 0.01
     assert np.abs(heard[14_400:19_200] - pcm[0]).mean() < 0.02

@@ -42,8 +42,9 @@ def cut(path: Path, share: float = 0.6) -> Path:
 def test_damaged_pictures_are_counted_with_their_times(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", NOISE, options={"g": "1", "bf": "0"})
     reader = VideoReader(damage(path, "video", slice(10, 13)))
-    assert len(list(reader)) == 50
-    assert reader.damage.packets == 50
+    for _ in range(2):
+        assert len(list(reader)) == 50
+        assert reader.damage.packets == 50
     assert [float(time * 25) for time in reader.damage.times] == [10, 11, 12]
     assert damage_line(path, reader.damage) == f"{path} is damaged: 3 of 50 packets cannot be decoded"
 

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from talker.media.face import Box, find_faces
-from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, track_face
+from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
 
 
 def test_crop_is_linear_between_detections_and_constant_after_the_last() -> None:
@@ -41,6 +41,12 @@ def test_a_face_is_searched_for_where_it_was_last() -> None:
     for first, last in ((one, other), (other, one)):
         for detections in ([first, last], [first, last, None]):
             assert last.contains(track_face(scene, detections).centre)
+
+
+def test_squares_without_a_face_are_interpolated_between_those_with_one() -> None:
+    one, middle, other = Box(10, 20, 100), Box(40, 40, 120), Box(70, 60, 140)
+    gaps = smooth_squares([None, one, None, other, None], (640, 480))
+    assert gaps == smooth_squares([one, one, middle, other, other], (640, 480))
 
 
 @pytest.mark.parametrize("turn", [1, 2])
