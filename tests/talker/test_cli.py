@@ -371,10 +371,6 @@ def test_doctor_names_every_problem_and_what_to_do(monkeypatch: pytest.MonkeyPat
         assert problem.startswith(words)
         assert f"  {problem}" in lines
     assert "libnothing" in found.problems[2]
-    memory = doctor._available_memory()
-    if memory is not None:
-        total = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())[1])
-        assert total < memory <= 1024 * total
     monkeypatch.setattr(doctor, "report", lambda: found)
     assert main(["doctor"]) == 1
     monkeypatch.setattr(doctor, "report", report)
