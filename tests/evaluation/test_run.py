@@ -26,6 +26,7 @@ from evaluation.speech import Recogniser, RecogniserConfig
 from evaluation.sync import SyncConfig, SyncNet
 from evaluation.threads import torch_threads
 from evaluation.validate import auc, correlation, shifted
+from evaluation.video import ssim
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker import Talker
@@ -49,14 +50,14 @@ def row(heard: str, end: str, ratio: float, offset: int) -> dict:
 
 
 def test_totals_sum_edits_and_count_clips() -> None:
-    rows = [row("abc", "stop", 1.2, 1), row("xyzt", "stop", 1.3, 0), row("q", "length", 1.0, -2)]
+    rows = [row("abc", "stop", 1.2, 1), row("xyzt", "stop", 0.7, 0), row("q", "length", 0.8, -2)]
     figures = talker_figures(rows, [case("abd"), case("xyzt"), case("qrs")])
     assert figures["per"] == pytest.approx(3 / 10)
     assert figures["per_shuffled"] == pytest.approx((4 + 4 + 3) / 10)
     assert figures["share_stopped"] == figures["share_offset_within_1"] == pytest.approx(2 / 3)
     assert figures["share_duration_within_25"] == pytest.approx(2 / 3)
     assert figures["share_stopped_within_25"] == pytest.approx(1 / 3)
-    assert figures["duration_ratio_median"] == 1.2
+    assert figures["duration_ratio_median"] == 0.8
     assert (figures["confidence_mean"], figures["rtf_mean"], figures["silent_closed"]) == (0.5, 0.5, None)
     closed = [{**each, "silent_closed": value} for each, value in zip(rows, (0.25, 0.75, None), strict=True)]
     assert talker_figures(closed, [case("abd"), case("xyzt"), case("qrs")])["silent_closed"] == 0.5
@@ -117,6 +118,8 @@ def test_reenactment_of_several_pairs_has_one_psnr() -> None:
     def psnr(difference: torch.Tensor) -> float:
         return -10 * float(difference.square().mean().log10())
 
+    assert moved.ssim == pytest.approx(ssim(shown, 1 - source), abs=1e-4)
+    assert moved.ssim_mouth == pytest.approx(ssim(shown, 1 - source, box), abs=1e-4)
     assert moved.whole.psnr == pytest.approx(psnr(shown - 1 + source), abs=1e-3)
     assert moved.mouth.psnr == pytest.approx(
         psnr((shown - 1 + source)[:, : size // 2, : size // 2]), abs=1e-3

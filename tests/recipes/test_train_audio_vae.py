@@ -15,7 +15,15 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.losses import SpectralLoss
 from audio_vae.model import AudioVAE
 from recipes import ranks, train_audio_vae, train_audio_vae_adversarial
-from recipes.train_audio_vae import averaged, build, crop_generators, crops, normal_like, validate
+from recipes.train_audio_vae import (
+    averaged,
+    build,
+    crop_generators,
+    crops,
+    latent_noise,
+    normal_like,
+    validate,
+)
 
 RUN = tiny("audio_vae", "steps=2", "frames=8")
 train = RECIPES["audio_vae"]
@@ -89,6 +97,19 @@ def test_held_out_phonemes_are_those_of_the_original_and_its_copy(monkeypatch: p
     monkeypatch.setattr(train_audio_vae, "recogniser", lambda: SimpleNamespace(transcribe=heard))
     found = validate(model, SpectralLoss(model.sample_rate, model.hop), heldout)
     assert found["heldout_phonemes"] == 0.25
+
+
+def test_a_clip_may_be_as_short_as_a_crop() -> None:
+    clip = torch.arange(10, dtype=torch.int16)
+    assert torch.equal(crops([clip], 10, [torch.Generator()])[0], clip / 32767)
+
+
+def test_noise_of_latents_has_the_deviation_of_each_channel() -> None:
+    each, scale = [torch.Generator().manual_seed(row) for row in range(2)], torch.tensor([1.0, 10, 100])
+    noise = latent_noise(scale * torch.randn(2, 4000, 3), 1.0, each).std(1) / scale
+    assert (noise.std(1) < 0.05 * noise.mean(1)).all()
+    assert (noise < 1.05).all()
+    assert noise[0, 0] != pytest.approx(float(noise[1, 0]), rel=0.1), "each crop has a factor of its own"
 
 
 def test_clips_that_are_idle_or_short_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,10 +281,16 @@ def test_the_warning_about_synthetic_people_needs_a_file_of_the_user(folder: Pat
     assert _uses_own_files(options("say", str(folder / "face.png")))
     assert _uses_own_files(options("say", "ada", str(folder / "voice.wav")))
     frames = [np.zeros((64, 64, 3), np.uint8)] * 3
-    for name, tags in {"own": None, "made": generated_tags("a", "generated from the portrait p")}.items():
+    picture = "generated from the portrait p"
+    made = {
+        "own": None,
+        "made": generated_tags("a", picture),
+        "spoken": generated_tags("the recording a", picture),
+    }
+    for name, tags in made.items():
         with VideoWriter(tmp_path / f"{name}.mp4", 64, tags) as writer:
             writer.write(np.zeros(3 * HOP, np.float32), np.stack(frames))
-        assert _uses_own_files(options("say", voice=str(tmp_path / f"{name}.mp4"))) == (name == "own")
+        assert _uses_own_files(options("say", voice=str(tmp_path / f"{name}.mp4"))) == (name != "made")
         video = argparse.Namespace(command="dub", video=str(tmp_path / f"{name}.mp4"), voice="ADA")
         assert _uses_own_files(video) == (name == "own")
 
@@ -567,7 +573,7 @@ def test_options_reach_the_clip(
     assert main(["say", "Go. We will.", *own, "--voice", str(voice)]) == 0
     assert main(["animate", str(voice), *own, "--text", "Go."]) == 0
     assert main(["animate", str(voice), *own, "--transcribe", "small"]) == 0
-    assert main(["dub", str(video), "Go.", *common, "--voice", str(voice)]) == 0
+    assert main(["dub", str(video), "Le chat dort.", "--force", *common, "--voice", str(voice)]) == 0
     clips = [clip for clip, _ in saved]
     assert [output for _, output in saved] == [out] * 4
     assert [(clip.seed, clip.sampling.steps) for clip in clips] == [(7, 3)] * 4
@@ -576,7 +582,7 @@ def test_options_reach_the_clip(
     assert [clip.portrait.framing.side for clip in (say, texted, heard)] == [256] * 3
     assert [window.text for window in texted.windows] == ["Go."]
     assert [window.text for window in heard.windows] == ["Heard by small."]
-    assert (dubbed.track.squares, dubbed.sentences, dubbed.voice.name) == (None, ("Go.",), "voice")
+    assert (dubbed.track.squares, dubbed.sentences, dubbed.voice.name) == (None, ("Le chat dort.",), "voice")
     assert SYNTHETIC not in capsys.readouterr().err
     monkeypatch.setattr(Talker, "from_pretrained", lambda model=None: Talker(say.system))
     assert main(["demo", "-o", str(out)]) == 0

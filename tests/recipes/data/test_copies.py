@@ -67,6 +67,7 @@ def test_copies_are_held_out_together() -> None:
         assert heldout_voices(names, kept=group[:1], copies=[group]) == alone | set(group)
     assert heldout_voices(["a", "b"], copies=[["a", "b"]]) == set(), "there is one video to train on"
     assert heldout_voices(["a", "b", "c"], copies=[["a", "b"]]) == {"c"}
+    assert heldout_voices(["a", "b"], kept=["a"], copies=[["a", "removed"]]) == {"a"}
 
 
 def test_many_copies_of_one_video_stay_in_training() -> None:

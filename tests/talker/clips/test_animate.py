@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +33,7 @@ from talker.clips.record import Generate, Patches, Record
 from talker.generation.request import Request
 from talker.identity import Portrait
 from talker.media.readers import stream_audio
+from talker.media.remux import AnimationWriter
 from talker.stages import Cancelled, Channel
 from talker.system import System
 
@@ -417,6 +419,29 @@ def test_a_gap_in_the_timestamps_is_read_as_silence(tmp_path: Path) -> None:
     assert abs(len(whole) - len(with_gap)) < 960
     assert np.abs(with_gap[20_000:28_000]).max() < 1e-6 < np.abs(whole[20_000:28_000]).max()
     assert np.abs(with_gap[34_000:]).max() > 0.2
+
+
+@pytest.mark.parametrize(("codec", "sample_format"), [("pcm_u8", "u8"), ("pcm_f32le", "flt")])
+def test_a_gap_in_the_timestamps_is_written_as_silence(
+    tmp_path: Path, codec: str, sample_format: str
+) -> None:
+    pcm = chirps(0.2, 24_000)
+    with av.open(str(tmp_path / "gap.mkv"), "w") as container:
+        stream = container.add_stream(codec, rate=24_000, layout="mono")
+        to_format = av.AudioResampler(sample_format, "mono", 24_000)
+        for start in (0, 14_400):
+            frame = av.AudioFrame.from_ndarray(pcm, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 24_000, start, Fraction(1, 24_000)
+            container.mux(stream.encode(*to_format.resample(frame)))
+        container.mux(stream.encode(None))
+    with AnimationWriter(tmp_path / "out.mp4", 32, tmp_path / "gap.mkv") as writer:
+        writer.write(np.zeros(0), np.zeros((20, 32, 32, 3), np.uint8))
+    assert writer.source._file.closed
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.nb_channels == 1
+    heard = sound_of(tmp_path / "out.mp4")
+    assert np.abs(heard[6_000:13_000]).max() < 0.01
+    assert np.abs(heard[14_400:19_200] - pcm[0]).mean() < 0.02
 
 
 def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:

@@ -41,16 +41,16 @@ class Scripted:
         return iter(self._patches)
 
     def tail(self, frames: int) -> Streams:
-        return Streams(audio=self._patches[-1]["audio"][-frames:])
+        return Streams(audio=self._patches[-1]["audio"][-frames:], motion=torch.zeros(frames, 1))
 
     def close(self) -> None:
         pass
 
 
-def made(talker: Talker, voice: Voice, audible_draw: int) -> tuple[Take, list[Request]]:
+def made(talker: Talker, voice: Voice, audible_draw: int, text: str = "No.") -> tuple[Take, list[Request]]:
     """A take of one word whose first audible draw is the one of this number."""
     requests: list[Request] = []
-    take = talker.say("No.", voice, sampling=QUICK, audio_only=True).take()
+    take = talker.say(text, voice, sampling=QUICK, audio_only=True).take()
 
     def generate(request: Request) -> Scripted:
         requests.append(request)
@@ -69,6 +69,20 @@ def test_a_silent_sentence_is_drawn_again_with_other_seeds(talker: Talker, voice
     assert take.words == [("No", 2)]
     audible = [bool(talker.system.audible(streams["audio"]).any()) for streams in take.latents()]
     assert audible == [False, False, True]
+
+
+def test_a_sentence_after_a_redrawn_one_continues_its_sound_alone(talker: Talker, voice: Voice) -> None:
+    _, requests = made(talker, voice, audible_draw=1, text="No. Go.")
+    assert [(request.text, request.task) for request in requests] == [
+        ("No.", "tts"),
+        ("No.", "t2av"),
+        ("Go.", "tts"),
+    ]
+    assert [request.prefix and [name for name, _ in request.prefix.items()] for request in requests] == [
+        None,
+        None,
+        ["audio"],
+    ]
 
 
 def test_an_audible_sentence_is_drawn_once(talker: Talker, voice: Voice) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from talker.media.face import Box, find_faces
-from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, track_face
+from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
 
 
 def test_crop_is_linear_between_detections_and_constant_after_the_last() -> None:
@@ -31,6 +31,22 @@ def test_a_face_of_at_most_half_the_size_of_the_last_one_is_another_person() -> 
     for ratio, found in ((0.49, None), (0.51, face)):
         side = face.side / ratio
         assert track_face(scene, [Box(260 - side, 260 - side, side), None]) == found
+
+
+def test_a_face_is_searched_for_where_it_was_last() -> None:
+    scene = Image.new("RGB", (288, 144), "grey")
+    for left in (0, 144):
+        scene.paste(Image.fromarray(person(144)), (left, 0))
+    one, other = sorted(find_faces(scene), key=lambda face: face.left)
+    for first, last in ((one, other), (other, one)):
+        for detections in ([first, last], [first, last, None]):
+            assert last.contains(track_face(scene, detections).centre)
+
+
+def test_squares_without_a_face_are_interpolated_between_those_with_one() -> None:
+    one, middle, other = Box(10, 20, 100), Box(40, 40, 120), Box(70, 60, 140)
+    gaps = smooth_squares([None, one, None, other, None], (640, 480))
+    assert gaps == smooth_squares([one, one, middle, other, other], (640, 480))
 
 
 @pytest.mark.parametrize("turn", [1, 2])

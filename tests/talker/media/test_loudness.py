@@ -88,6 +88,13 @@ def test_gain_is_at_most_30() -> None:
         assert torch.allclose(normalizer(quiet), 30 * quiet)
 
 
+def test_loud_sound_after_quiet_sound_stays_below_full_scale() -> None:
+    quiet, loud = tone(0.003, 0.16), tone(1.0, 0.16)
+    for normalizer in (LoudnessNormalizer(), LoudnessNormalizer(loudness_profile([quiet]).level)):
+        assert 0.05 < normalizer(quiet).max() < 0.15
+        assert normalizer(loud).abs().max() == 1
+
+
 def white(seconds: float, decibels: float) -> torch.Tensor:
     """White noise at this level below speech."""
     noise = torch.randn(round(24_000 * seconds), generator=torch.Generator().manual_seed(0))

@@ -85,6 +85,12 @@ def texts() -> list[tuple[str, str, str]]:
     ]
 
 
+def test_zero_at_the_end_of_an_amount_changes_nothing() -> None:
+    for sign, names in tables.CURRENCIES.items():
+        for digit in range(10):
+            assert not names[2] or spoken(f"It costs {sign}3.{digit}") == spoken(f"It costs {sign}3.{digit}0")
+
+
 def test_years_of_two_digits_are_those_until_2030() -> None:
     for short in range(100):
         whole = (2000 if short <= 30 else 1900) + short
