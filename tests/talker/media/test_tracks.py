@@ -14,7 +14,7 @@ from media_files import chirps, join_tracks, person, write_sound, write_video
 from talker.errors import UserError
 from talker.media.face_track import FaceTrack
 from talker.media.readers import VideoReader, read_audio, read_voice, stream_audio
-from talker.media.tracks import Sound, choose_channels, find_picture, find_sound_track
+from talker.media.tracks import Sound, choose_channels, find_picture, find_sound, find_sound_track
 
 RATE = 24_000
 STEREO, SURROUND = ("FL", "FR"), ("FL", "FR", "FC", "LFE", "BL", "BR")
@@ -136,6 +136,13 @@ def test_the_best_sound_track_is_heard(tmp_path: Path, name: str) -> None:
     assert np.abs(torch.cat(list(stream_audio(path))).numpy() - heard).max() < 1e-3
     if heard.any():
         assert np.abs(read_voice(path).numpy() - heard).max() < 1e-3
+
+
+def test_channels_are_chosen_in_the_track_that_is_heard(tmp_path: Path) -> None:
+    silent = write_sound(tmp_path / "silent.wav", "pcm_s16le", RATE, pcm=np.stack([ZERO, ZERO]))
+    spoken = write_sound(tmp_path / "spoken.wav", "pcm_s16le", RATE, pcm=np.stack([ZERO, SPEECH]))
+    path = join_tracks(tmp_path / "joined.mka", [(silent, True), (spoken, False)])
+    assert find_sound(path) == Sound(track=1, channels=(1,), total=2)
 
 
 @pytest.mark.parametrize("flag", ["comment", "hearing_impaired", "visual_impaired"])
