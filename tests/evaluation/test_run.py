@@ -135,6 +135,8 @@ def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(run, "recogniser", lambda: Recogniser(RecogniserConfig.tiny()).eval())
     monkeypatch.setattr(run, "sync_net", lambda: SyncNet(SyncConfig.tiny()).eval())
     monkeypatch.setattr(run, "spoken_seconds", lambda pcm: 2.0 if len(pcm) == 24_000 else 3.0)
+    monkeypatch.setattr(run, "silent_frames", lambda pcm: torch.arange(len(pcm) // 960) < 4)
+    monkeypatch.setattr(run, "mouth_opening", lambda net, frames: (torch.arange(len(frames)) > 0).float())
     prompt = 0.1 * torch.sin(torch.arange(24_000) * 0.05)
     face = np.full((32, 32, 3), 128, np.uint8)
     spoken = Case("0007", "Go.", prompt, ["ɡ", "oʊ"], prompt, face)
@@ -142,6 +144,7 @@ def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.Monke
     out.mkdir()
     measured = run.say(Talker.from_pretrained(tmp_path), spoken, 1, out)
     assert (measured["phonemes"], measured["duration_ratio"]) == (2, 1.5), "of the speech, without silence"
+    assert measured["silent_closed"] == 0.25, "the first of the four silent frames"
     assert measured["end"] in ("stop", "length")
     assert {"0007.mp4", "0007.png", "0007-voice.wav", "0007-portrait.png"} <= {p.name for p in out.iterdir()}
     assert "per" in talker_figures([measured], [spoken])

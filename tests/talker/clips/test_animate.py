@@ -341,6 +341,21 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     assert take.starts == [0, first.patches]
 
 
+def test_the_face_moves_on_between_windows_without_text(
+    talker: Talker, portrait: Portrait, tmp_path: Path
+) -> None:
+    """Words continue across their borders. The windows of a text end in pauses."""
+    pcm = np.concatenate([chirps(0.7, 24_000)[0], np.zeros(6_000, np.float32)] * 2)[None]
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
+    for text in (None, "Now the sun goes up. Now the sun goes down."):
+        take = talker.animate(path, portrait, text, sampling=QUICK).take()
+        motion = torch.cat([streams["motion"] for streams in take.latents()])
+        borders = [4 * start for start in take.starts[1:]]
+        assert len(borders) == (2 if text is None else 1)
+        stands = [torch.allclose(motion[k], motion[k - 1], atol=1e-5) for k in borders]
+        assert stands == [text is not None] * len(borders)
+
+
 def test_a_transcriber_gives_the_text(talker: Talker, portrait: Portrait, folder: Path) -> None:
     path, text = folder / "voice.wav", "Now the sun goes up. Now the sun goes down."
     lengths: list[int] = []

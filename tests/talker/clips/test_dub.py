@@ -7,10 +7,12 @@ import itertools
 import json
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import av
 import numpy as np
@@ -295,6 +297,28 @@ def test_text_that_is_too_long_at_the_fastest_rate_overflows(talker: Talker, voi
     for words, reason in ((19, "stop"), (21, "overflow")):
         take, _ = recorded(moving(talker, voice, 2, " ".join(["go"] * words), Hasty))
         assert take.finish_reason == reason
+
+
+class Unfinished:
+    """Patches of a generation that did not reach the end of its text."""
+
+    finish_reason = "overflow"
+
+    def __init__(self, patches: Any) -> None:
+        self._patches = patches
+
+    def __iter__(self) -> Iterator[Streams]:
+        return iter(self._patches)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._patches, name)
+
+
+def test_a_window_whose_words_are_not_all_spoken_overflows(talker: Talker, voice: Voice) -> None:
+    dubbing = moving(talker, voice, 2, "go", Hasty)
+    generate, take = dubbing.system.generator.generate, dubbing.take()
+    take.keep(lambda request: Unfinished(generate(request)))  # type: ignore[arg-type, return-value]
+    assert take.finish_reason == "overflow"
 
 
 def test_closing_the_stages_stops_reading_motion(talker: Talker, voice: Voice, video: Path) -> None:

@@ -97,6 +97,21 @@ def test_a_sentence_that_stays_silent_has_that_finish_reason(talker: Talker, voi
     assert (take.patches, take.finish_reason, take.starts) == (3, "silence", [0])
 
 
+def test_the_finish_reason_is_that_of_the_first_sentence_that_did_not_stop(
+    talker: Talker, voice: Voice
+) -> None:
+    reasons = iter(("stop", "length", "repetition"))
+
+    def generate(request: Request) -> Scripted:
+        patches = Scripted(talker, audible=True)
+        patches.finish_reason = next(reasons)
+        return patches
+
+    take = talker.say("No. Go. Hi.", voice, sampling=QUICK, audio_only=True).take()
+    take.keep(generate)  # type: ignore[arg-type]
+    assert take.finish_reason == "length"
+
+
 @pytest.mark.parametrize("text", ["No.", pytest.param("Why?", marks=pytest.mark.long)])
 def test_the_default_speaks_single_words(text: str) -> None:
     """Seeds at which its first draw is silent (see docs/log.md)."""

@@ -230,6 +230,28 @@ def test_sideways_picture_is_turned(astronaut: Image.Image, caplog) -> None:
     assert caplog.messages == ["the face in a.png is not upright: the picture was turned"]
 
 
+@pytest.mark.parametrize(
+    ("upright", "turned", "turn"),
+    [
+        (None, (48, 32, 24), 1),
+        (None, (24, 48, 32), 3),
+        (None, (24, 32, 48), 2),
+        (None, (0, 16, 0), None),
+        (16, (24, 24, 24), 0),
+        (16, (24, 32, 32), 3),
+    ],
+)
+def test_a_picture_is_turned_to_the_clearest_face(
+    monkeypatch: pytest.MonkeyPatch, upright: int | None, turned: tuple[int, ...], turn: int | None
+) -> None:
+    """The clearest face is in the picture itself or after 1, 3 or 2 quarter turns; None: no face is found."""
+    clarities = iter((upright or 0, *turned))
+    monkeypatch.setattr(face, "find_faces", lambda _: [] if upright is None else [Box(0, 0, 9)])
+    monkeypatch.setattr(face, "_windows_agree", lambda *_: False)
+    monkeypatch.setattr(face, "_clarity", lambda *_: next(clarities))
+    assert face.upright_turn(Image.new("RGB", (9, 9))) == turn
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("turn", ["upright", "ROTATE_90", "ROTATE_180", "ROTATE_270"])
 @pytest.mark.parametrize("name", ["astronaut", *shipped_names("portraits"), "small"])
