@@ -227,6 +227,7 @@ def _dub(options: argparse.Namespace, began: float) -> int:
 
 
 def _serve(options: argparse.Namespace, began: float) -> int:
+    folder = model_folder(options.model)
     try:
         from talker.serve.keys import Keys
         from talker.serve.server import listen, serve
@@ -238,7 +239,7 @@ def _serve(options: argparse.Namespace, began: float) -> int:
     from talker.pipeline import Talker
 
     keys = Keys({}) if options.keys is None else Keys.read(options.keys)
-    listener, folder = listen(options.host, options.port, keys), model_folder(options.model)
+    listener = listen(options.host, options.port, keys)
     store = Store(options.data or default_folder(), options.retain)
     log.info(LOADING)
     talker, name = Talker.from_pretrained(folder), folder.resolve().name

@@ -38,8 +38,11 @@ def listen(host: str, port: int, keys: Keys) -> socket.socket:
     """A listening socket.
 
     Raises:
-        UserError: the address is in use, or it is not on the loopback interface and there are no keys.
+        UserError: the port or address does not exist or is in use; or the address is not on the loopback
+            interface and there are no keys.
     """
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port {port} is no port: give a number from 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:

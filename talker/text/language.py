@@ -148,6 +148,7 @@ def latin_language(text: str) -> str | None:
 def _prepared(text: str) -> str:
     """The text without what shows no language, such as addresses, numbers, quotations and phrases."""
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    text = re.sub(r"\b[A-Za-z]{0,3}[\u0370-\u03ff][A-Za-z]{0,3}\b", " ", text)  # "kΩ", "µF", "ΔT", "π"
     # Addresses, numbers with their units, and the numbers of list items
     text = re.sub(r"\S*[@/_#\\]\w\S*|\S+\.\w\S*|\S*\d\S*(?:\s[a-zA-Z]{1,4}\b)?", " ", text)
     text = re.sub(r"(?m)^\s*[ivx]+[.)]\s", "", text)

@@ -233,3 +233,21 @@ def test_codecs_are_measured_on_all_clips_and_pairs(monkeypatch: pytest.MonkeyPa
     )
     figures = run.motion_figures("heldout", 3, tmp_path)
     assert (figures["pairs"], figures["ssim"]) == (3, pytest.approx(0.4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-n", "0"], "-n must be at least 1"),
+        (["--threads", "-1"], "--threads"),
+        (["--model", "nope"], "nope is neither"),
+    ],
+)
+def test_a_wrong_call_ends_with_one_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run.main()
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]

@@ -409,6 +409,9 @@ def test_only_the_own_machine_is_served() -> None:
             listen(host, 0, Keys({}))
     with listen("localhost", 0, Keys({})) as listener, pytest.raises(UserError, match="--port"):
         listen("localhost", listener.getsockname()[1], Keys({}))
+    for port in (-5, 70_000):
+        with pytest.raises(UserError, match=f"--port {port} is no port"):
+            listen("localhost", port, Keys({}))
 
 
 def test_the_capacity_is_the_largest_at_which_a_lone_session_is_fast_enough(
