@@ -190,7 +190,7 @@ def _add_serve(commands: Any) -> None:
         "--host",
         default="127.0.0.1",
         metavar="H",
-        help="address to listen on, of this machine only (default: 127.0.0.1)",
+        help="address to listen on; one that other machines reach needs --keys (default: 127.0.0.1)",
     )
     serve.add_argument(
         "--port",
@@ -203,7 +203,7 @@ def _add_serve(commands: Any) -> None:
         "--capacity",
         type=int,
         choices=CAPACITIES,
-        help="number of rows of the batch; more sessions are refused (default: measured at the start)",
+        help="number of rows of the batch; the number of sessions is measured, too (default: measured)",
     )
     serve.add_argument(
         "--keys",

@@ -6,9 +6,11 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from module_graph import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,3 +58,13 @@ def test_readme_says_for_which_machines_a_seed_gives_the_same_values() -> None:
     text = " ".join((ROOT / "README.md").read_text().split())
     assert "The same seed gives identical samples and frames" in text
     assert "one kind of processor with one number of threads" in text
+
+
+def test_the_wheel_contains_every_file_of_the_packages() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package in PACKAGES:
+        files = {
+            path for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        }
+        packed = {path for pattern in patterns.get(package, []) for path in (ROOT / package).glob(pattern)}
+        assert {path for path in files - packed if path.suffix != ".py"} == set()

@@ -25,19 +25,26 @@ from talker.system import System
 REDRAWS = 8  # further attempts at a sentence that is silent
 
 
+@dataclass(frozen=True, repr=False)
 class Speech(Clip):
     """A plan of speech that is generated sentence by sentence.
 
-    Attributes:
+    Args:
+        system: the networks.
         sentences: the text. The generation of a sentence starts when the previous one has ended.
         voice: the voice to speak with.
+        portrait: the face to render; None: no video.
+        seed: seed of the noise.
         sampling, stop: None: the defaults of the model.
     """
 
+    system: System
     sentences: Iterable[str]
     voice: Voice
-    sampling: Sampling | None
-    stop: StopRule | None
+    portrait: Portrait | None
+    seed: int
+    sampling: Sampling | None = None
+    stop: StopRule | None = None
 
     @property
     def task(self) -> str:
@@ -136,24 +143,9 @@ class Speech(Clip):
 
 @dataclass(frozen=True, repr=False)
 class Utterance(Speech):
-    """A plan of speech of a text.
+    """A plan of speech of a text, see `Speech`."""
 
-    Args:
-        system: the networks.
-        sentences: the text.
-        voice: the voice to speak with.
-        portrait: the face to render; None: no video.
-        seed: seed of the noise.
-        sampling, stop: None: the defaults of the model.
-    """
-
-    system: System
     sentences: tuple[str, ...]
-    voice: Voice
-    portrait: Portrait | None
-    seed: int
-    sampling: Sampling | None = None
-    stop: StopRule | None = None
 
     @property
     def expected_seconds(self) -> float:
@@ -169,24 +161,12 @@ class Utterance(Speech):
 
 @dataclass(frozen=True, repr=False)
 class LiveUtterance(Speech):
-    """A plan of speech of sentences that arrive. It can be made only once, because it reads a channel.
+    """A plan of speech of sentences that arrive in a channel, see `Speech` and `talker.clips.live_text`.
 
-    Args:
-        system: the networks.
-        sentences: channel of sentences, see `talker.clips.live_text`.
-        voice: the voice to speak with.
-        portrait: the face to render; None: no video.
-        seed: seed of the noise.
-        sampling, stop: None: the defaults of the model.
+    It can be made only once.
     """
 
-    system: System
     sentences: Channel[str]
-    voice: Voice
-    portrait: Portrait | None
-    seed: int
-    sampling: Sampling | None = None
-    stop: StopRule | None = None
 
     @property
     def inputs(self) -> tuple[Channel, ...]:

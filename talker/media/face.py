@@ -103,28 +103,29 @@ def upright_face(picture: Image.Image, name: str = "the picture") -> tuple[Image
     Raises:
         UserError: no face is found in any of the four positions.
     """
-    turn = upright_turn(picture)
+    turn, faces = find_upright_faces(picture)
     if turn:
         log.warning("the face in %s is not upright: the picture was turned", name)
         picture = picture.transpose(TURNS[turn])
-    return picture, face_square(picture, name)
+    return picture, _square_of(faces, picture, name)
 
 
-def upright_turn(picture: Image.Image) -> int | None:
-    """Quarter turns, counter-clockwise, after which the face in a picture is upright.
+def find_upright_faces(picture: Image.Image) -> tuple[int, list[Box]]:
+    """Quarter turns, counter-clockwise, after which the face in a picture is upright; and the faces then.
 
-    It is 0 unless no face is found in the picture or a doubtful one, and the face in the turned picture is
-    much clearer. None if no face is found in any of the four positions.
+    The number of turns is 0 unless no face is found in the picture or a doubtful one, and the face in the
+    turned picture is much clearer. The faces are those of `find_faces` in the turned picture.
     """
     faces = find_faces(picture)
     if faces and _windows_agree(picture, faces[0], CLEAR_WINDOWS):
-        return 0
-    best, least = 0 if faces else None, max(TURNED_WINDOWS, 2 * _clarity(picture, faces))
+        return 0, faces
+    best, least = (0, faces), max(TURNED_WINDOWS, 2 * _clarity(picture, faces))
     for turn, transpose in TURNS.items():
         turned = picture.transpose(transpose)
-        clarity = _clarity(turned, find_faces(turned))
+        found = find_faces(turned)
+        clarity = _clarity(turned, found)
         if clarity >= least:
-            best, least = turn, clarity + 1
+            best, least = (turn, found), clarity + 1
     return best
 
 

@@ -21,10 +21,10 @@ from talker.media.face import (
     confirm_face,
     crop_square,
     find_faces,
+    find_upright_faces,
     framed,
     is_framed,
     to_tensor,
-    upright_turn,
 )
 from talker.media.readers import VideoReader
 from talker.media.tracks import damage_line
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 DETECTION_INTERVAL = 12  # frames between two detections of the face: about half a second
 SMOOTHING = 4  # detections on either side, two seconds, over which a square is the median
+TURNED_TRIES = 10  # detections without a face so far in which a turned face is also looked for: five seconds
 WARNING_SECONDS = 2.0  # time without a detected face from which a warning is given
 
 
@@ -73,9 +74,11 @@ class FaceTrack:
         for number, frame in enumerate(video):
             if crop == "face" and number % DETECTION_INTERVAL == 0:
                 picture = Image.fromarray(frame)
-                if not any(detections):
-                    picture = turn_upright(picture, video)
-                detections.append(track_face(picture, detections))
+                if not any(detections) and len(detections) < TURNED_TRIES:
+                    picture, faces = turn_upright(picture, video)
+                    detections.append(faces[0] if faces else None)
+                else:
+                    detections.append(track_face(picture, detections))
                 size = picture.size
             progress(1 / FRAME_RATE)
         if line := damage_line(path, video.damage):
@@ -107,14 +110,17 @@ class FaceTrack:
         return Box(*mixed.tolist())
 
 
-def turn_upright(picture: Image.Image, video: VideoReader) -> Image.Image:
-    """Turn a frame of a video, and its following frames, so that the face is upright."""
-    turn = upright_turn(picture)
-    if not turn:
-        return picture
-    video.turn = (video.turn + turn) % 4
-    log.warning("the face in %s is not upright: its frames are read turned", video.path)
-    return picture.transpose(TURNS[turn])
+def turn_upright(picture: Image.Image, video: VideoReader) -> tuple[Image.Image, list[Box]]:
+    """Turn a frame of a video, and its following frames, so that the face is upright.
+
+    Returns the frame and the faces in it, largest first.
+    """
+    turn, faces = find_upright_faces(picture)
+    if turn:
+        video.turn = turn
+        log.warning("the face in %s is not upright: its frames are read turned", video.path)
+        picture = picture.transpose(TURNS[turn])
+    return picture, faces
 
 
 def track_face(picture: Image.Image, detections: Sequence[Box | None]) -> Box | None:

@@ -253,9 +253,8 @@ def choose_channels(power: np.ndarray, names: Sequence[str]) -> tuple[int, ...]:
     cancelled = products.mean((1, 2)) < CANCELLED_SHARE / len(audible) ** 2 * single.max(1)
     if cancelled[loud].mean() > MOST_CANCELLED:
         energies = single.sum(0)
-        return (
-            audible[int((energies > energies.max() / 2).argmax())],
-        )  # the first of those that are as loud
+        first = int((energies > energies.max() / 2).argmax())  # of those that are as loud
+        return (audible[first],)
     return tuple(audible)
 
 

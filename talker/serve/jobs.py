@@ -120,7 +120,9 @@ class Jobs:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._end_running()
+            running = self._running
+        if running is not None:
+            running[1].cancel()
         self._thread.join()
 
     # -- routes --------------------------------------------------------------------------------------------
@@ -333,12 +335,6 @@ class Jobs:
     def _update(self, job: Job, **values: str | float | None) -> None:
         columns = ", ".join(f"{name} = ?" for name in values)
         self._store.execute(f"UPDATE jobs SET {columns} WHERE id = ?", *values.values(), job.id)
-
-    def _end_running(self) -> None:
-        with self._changed:
-            running = self._running
-        if running is not None:
-            running[1].cancel()
 
     def _select(self, condition: str, *values: object, order: str = "") -> list[Job]:
         return [

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 FOLDER = Path(str(files("talker.serve") / "page"))
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FILES = {path.name: path for path in FOLDER.iterdir() if path.suffix in TYPES}
 router = APIRouter(include_in_schema=False)
 
 
@@ -28,9 +29,7 @@ async def page_file(name: str) -> FileResponse:
 
 def _file(name: str) -> FileResponse:
     """One of the files of the folder, by its exact name. Raises HTTPException if there is none."""
-    known = {path.name: path for path in FOLDER.iterdir() if path.suffix in TYPES}
-    if name not in known:
+    path = FILES.get(name)
+    if path is None:
         raise HTTPException(404, "there is no such file")
-    return FileResponse(
-        known[name], media_type=TYPES[known[name].suffix], headers={"Cache-Control": "no-cache"}
-    )
+    return FileResponse(path, media_type=TYPES[path.suffix], headers={"Cache-Control": "no-cache"})

@@ -166,7 +166,7 @@ async def _events(
         async for sound in sounds:
             yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(sound).decode()})
     tokenizer = studio.system.generator.tokenizer
-    tokens = sum(len(tokenizer.encode(sentence)) for sentence in clip.sentences)
+    tokens = sum(len(tokenizer.tokens(sentence)) for sentence in clip.sentences)
     usage = {"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens}
     yield _event({"type": "speech.audio.done", "usage": usage})
 

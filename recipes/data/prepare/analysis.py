@@ -23,6 +23,7 @@ from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.media.face import Box, find_faces
 from talker.media.face_track import (
     DETECTION_INTERVAL,
+    TURNED_TRIES,
     FaceTrack,
     smooth_squares,
     track_face,
@@ -128,8 +129,8 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     cuts, since, size, before, number = [0], 0, (0, 0), None, 0
     for number, frame in enumerate(video):
         detects = number % DETECTION_INTERVAL == 0
-        if detects and detector is None and not any(detections):
-            frame = np.asarray(turn_upright(Image.fromarray(frame), video))
+        if detects and detector is None and not any(detections) and len(detections) < TURNED_TRIES:
+            frame = np.asarray(turn_upright(Image.fromarray(frame), video)[0])
         size, small = (frame.shape[1], frame.shape[0]), _thumbnail(frame)
         if before is not None and np.abs(small - before).mean() > CUT:
             cuts.append(number)
