@@ -45,6 +45,7 @@ _ITEM = re.compile(
     r"(?!\(\d{3}\))\(?(?:(\d{1,3})|([a-h])(?=\))|([IVX]{2,}|[ivx]{2,}))(?:\.\)|[.)])(?:\s+(?=\S)|(?<=\d.)(?=[A-Z][a-z]))"
 )
 _ONLY_NUMBERS = re.compile(r"\(?(?:[ivx]+|\d{1,2})\)(?:\s+\(?(?:[ivx]+|\d{1,2})\))+")
+_SERIES = re.compile(r"(?<![\w(])\(?([a-h]|[ivx]+)\)(?=\s)")
 _NUMBERED = re.compile(rf"(?i)\b(?:{'|'.join({*tables.NUMBERED, *tables.BEFORE_NUMBER})})\.?\s$")
 _ENDS = re.compile(r"[.?!…][\"'”’)\]*_]*$")
 _LONGEST_WORD = 200  # characters
@@ -133,6 +134,8 @@ def _items(line: str) -> list[str]:
     """The items of a numbered list in one line: "1. Milk 2. Eggs" -> "1, Milk", "2, Eggs"."""
     if _ONLY_NUMBERS.fullmatch(line):  # "i) ii) iii)"
         return [", ".join(str(roman(one.upper()) or one) for one in re.findall(r"\w+", line))]
+    if [mark[1] for mark in _SERIES.finditer(line)][:2] in (["a", "b"], ["i", "ii"]):  # "i) time, ii) money"
+        line = _SERIES.sub(lambda mark: f"{_mark(mark[1])},", line)
     marks = [
         m
         for m in _INLINE_NUMBER.finditer(line)
@@ -149,13 +152,13 @@ def _items(line: str) -> list[str]:
 def _numbered(item: str) -> str:
     """ "1. Milk" -> "1, Milk", "b) eggs" -> "B, eggs"; a text without a mark is returned as it is."""
     mark = _ITEM.match(item)
-    if mark is None:
-        return item
-    letter, numeral = mark[2], mark[3]
-    said = mark[1] or (
-        tables.LETTERS.get(letter.upper(), letter.upper()) if letter else roman(numeral.upper())
-    )
-    return f"{said}, {item[mark.end() :]}" if said else item
+    said = mark and (mark[1] or _mark(mark[2] or mark[3]))
+    return f"{said}, {item[mark.end() :]}" if mark and said else item
+
+
+def _mark(mark: str) -> str | int | None:
+    """The name of the letter, or the Roman numeral's value, before an item of a list: "b" -> "B", "ii" -> 2."""
+    return tables.LETTERS.get(mark.upper(), mark.upper()) if mark in tuple("abcdefgh") else roman(mark.upper())
 
 
 def _continues(before: str, after: str, width: int) -> bool:

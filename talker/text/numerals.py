@@ -50,12 +50,14 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<![\w.,'])\d{1,3}(?:'\d{3})+(?![\w'])", lambda m: m[0].replace("'", "")),
         (r"(?<=\d)\s?~\s?(?=\d)", " to "),
         (
-            rf"(?<![\w.,$€£-])({_N})(?P<unit>\s?(?!0s)(?:{_UNIT}|%|°[CFK]?))?(?P<dash>\s?-\s?)"
+            rf"(?<![\w.,$€£-])((?:(?<!\S)-)?(?:{_N}))(?P<unit>\s?(?!0s)(?:{_UNIT}|%|°[CFK]?))?(?P<dash>\s?-\s?)"
             rf"(?=(?:{_N})\s?(?:(?:{_UNIT}|{_CODE})(?![\w^])|%|°|{_SIGN}))(?![^.?!]*=)",
             quantities.range_of,
         ),
+        (rf"(?<![\w.,])((?:{_N})\s?(?:{_UNIT}))\s-\s(?=(?:{_N})\s?(?:{_UNIT})\s*=)", r"\1 minus "),
         (r"(?<=[\w)])\*\*(?=[\w(-])|(?<=\b\w) \*\* (?=\w\b|[(-])", "^"),
         (r"~\s?(?=[\d.$€£¥])", " about "),
+        (r"(?<![\w/])24/7/365(?![\w/])", " twenty four seven three sixty five "),
         # dates
         (rf"\b({_DAY})\b\.?(?:\s?-\s?|\s(to|through|thru|until)\s)({_DAY})\b\.?", dates.weekdays),
         (rf"\b(?:{_WEEKDAY})(?:/(?:{_WEEKDAY}))+\b", dates.weekday_list),
@@ -131,6 +133,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (
             rf"(?i)(\b(?:{_CALL}|emergency)\b[^.?!]{{0,90}}?(?:\b(?:or|and|then)|:))\s+({'|'.join(tables.SHORT_NUMBERS)})\b(?![-.,:/]\d)",
             codes.emergency,
+        ),
+        (
+            rf"{_DIGIT}(v?)(\d+(?:\.\d+)?)\.[xX]\b",
+            lambda m: f"{m[1] and 'version '}{codes.version_number(m[2])} point X",
         ),
         (r"(?i)\b(v\.?\s?)?(?<![\d.])(\d+(?:\.\d+){2,})(?![\w.]*\d)(?!\w)", codes.version),
         (r"\b(v|V(?=\d+\.))(\d+(?:\.\d+)?)\b", codes.version),

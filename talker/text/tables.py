@@ -110,6 +110,8 @@ BEFORE_NUMBER = {
     "ext": "extension", "tel": "telephone", "apt": "apartment", "rm": "room", "ver": "version",
     "op": "opus", "d": "died", "b": "born", "nr": "number", "pt": "part", "ste": "suite", "bldg": "building",
     "fl": "floor", "rte": "route", "pg": "page", "pgs": "pages", "para": "paragraph", "ref": "reference",
+    "sect": "section", "sects": "sections", "chap": "chapter", "chaps": "chapters", "tab": "table",
+    "ex": "example", "app": "appendix",
     "rs": "Rs",
 }
 # Their full stop may also end a sentence.
@@ -243,7 +245,8 @@ kV kilovolt|mV millivolt|mA milliamp|Ω ohm|kΩ kilo_ohm
 J joule|kJ kilojoule|cal calorie|kcal kilocalorie|Pa pascal|hPa hectopascal|kPa kilopascal|MPa megapascal
 bar bar|psi P_S_I P_S_I|atm atmosphere
 dB decibel|db decibel|px pixel|dpi D_P_I D_P_I|fps frame_per_second frames_per_second|rpm R_P_M R_P_M
-bpm beat_per_minute beats_per_minute|hp horsepower horsepower
+bpm beat_per_minute beats_per_minute|hp horsepower horsepower|pts point
+lb-ft pound_foot pound_feet|ft-lb foot_pound
 mph mile_an_hour miles_an_hour|kph kilometer_an_hour kilometers_an_hour
 km/h kilometer_an_hour kilometers_an_hour|kmh kilometer_an_hour kilometers_an_hour
 m/s meter_per_second meters_per_second
@@ -273,7 +276,7 @@ for _entry in _UNITS.replace("\n", "|").strip("|").split("|"):
 DEGREES = {"C": "Celsius", "F": "Fahrenheit", "K": "kelvin", "N": "north", "S": "south", "E": "east",
     "W": "west"}
 POWERS = {"2": "square", "3": "cubic"}
-TIGHT_UNITS = _words("J t mo hp bar cal")  # units only directly after the digits
+TIGHT_UNITS = _words("J t mo bar cal")  # units only directly after the digits
 LOOSE_UNITS = _words("ac ha kt")  # units only after a space
 # Telephone numbers of three digits.
 SHORT_NUMBERS = _words("000 101 110 111 112 118 119 211 311 411 511 611 711 811 911 988 999")

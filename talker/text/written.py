@@ -190,6 +190,8 @@ def _dotted(match: re.Match[str], text: str) -> str:
         return tables.BEFORE_NUMBER[word]
     if word == "dr" and re.match(r"(?:Dr|Mr|Mrs|Ms|Prof)\.", after) and before:
         return "drive" + stop
+    alone = before is not None and before[1][0].isupper() and before[1].lower() not in tables.STARTERS
+    street = street or (alone and re.match(r"[a-z,]", after) is not None)  # "MLK Dr. is closed"
     if word in ("st", "dr") and not named and (word == "st" or street):
         return ("street" if word == "st" else "drive") + stop
     if word in tables.SHORT_MONTHS and (match[1][0].isupper()):
