@@ -157,8 +157,9 @@ def _numbered(item: str) -> str:
 
 
 def _mark(mark: str) -> str | int | None:
-    """The name of the letter, or the Roman numeral's value, before an item of a list: "b" -> "B", "ii" -> 2."""
-    return tables.LETTERS.get(mark.upper(), mark.upper()) if mark in tuple("abcdefgh") else roman(mark.upper())
+    """The name of a letter or the value of a Roman numeral that marks a list item: "b" -> "B", "ii" -> 2."""
+    capital = mark.upper()
+    return tables.LETTERS.get(capital, capital) if mark in tuple("abcdefgh") else roman(capital)
 
 
 def _continues(before: str, after: str, width: int) -> bool:

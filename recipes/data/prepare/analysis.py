@@ -202,7 +202,7 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
         return [], {"long or of many shots, and its transcript has no times": 1}
     if cues and not timed and analysis.unpaired > MOST_UNPAIRED:
         return [], {"sound without picture or cut short, and its transcript has no times": 1}
-    known = [not foreign(cue) for cue in timed]
+    known = [not foreign(cue.text) for cue in timed]
     unread = [cue for cue, english in zip(timed, known, strict=True) if not english]
     timed = [cue for cue, english in zip(timed, known, strict=True) if english]
     found: list[Span] = []
