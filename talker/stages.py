@@ -65,6 +65,14 @@ class Channel(Generic[Item]):
             self._items.append(item)
             self._changed.notify_all()
 
+    def offer(self, item: Item) -> bool:
+        """Append `item` without waiting; False if the queue is full. Raises what `put` raises."""
+        with self._changed:
+            if not self._cancelled and not self._closed and len(self._items) >= self._capacity:
+                return False
+            self.put(item)
+            return True
+
     def close(self) -> None:
         """Mark the end of the items. Iteration ends after the remaining ones."""
         with self._changed:
