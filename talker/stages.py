@@ -57,7 +57,9 @@ class Channel(Generic[Item]):
             ValueError: the channel is closed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._cancelled or len(self._items) < self._capacity)
+            self._changed.wait_for(
+                lambda: self._cancelled or self._closed or len(self._items) < self._capacity
+            )
             if self._cancelled:
                 raise Cancelled
             if self._closed:

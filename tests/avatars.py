@@ -34,6 +34,11 @@ def live(
     return joined(clip.take().chunks(scheduler.submit))
 
 
+def frames_of(talker: Talker, scheduler: Scheduler, portrait: Portrait, pcm: np.ndarray) -> list[bytes]:
+    """The frames of `live` for samples (n,) int16."""
+    return [frame.tobytes() for frame in live(talker, scheduler, portrait, pcm / np.float32(32768))[1]]
+
+
 async def freed(scheduler: Scheduler) -> None:
     """Wait until no row of the batch is in use."""
     for _ in range(200):

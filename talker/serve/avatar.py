@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from heads.sampling import Sampling
 from talker.clips.animate import LiveAnimation
-from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
+from talker.clock import FRAME_RATE, HOP
 from talker.generation.request import Request
 from talker.generation.scheduler import Scheduler, Ticket
 from talker.identity import Portrait
@@ -56,8 +56,8 @@ class _Piece:
         low, high = SAMPLE_RATES
         if not low <= self.rate <= high or self.channels < 1 or len(self.data) % (2 * self.channels):
             raise ValueError(
-                f"{len(self.data)} bytes of sound with {self.channels} channels at {self.rate} Hz: give whole "
-                f"16-bit samples at {low} to {high} Hz"
+                f"{len(self.data)} bytes of sound with {self.channels} channels at {self.rate} Hz: give "
+                f"whole 16-bit samples at {low} to {high} Hz"
             )
 
     def mono(self) -> np.ndarray:
@@ -103,7 +103,7 @@ class Segment:
                 self._ticket.cancel()
         self.sound.cancel()
 
-    def results(self) -> Iterator[Frame | Exception | None]:
+    def results(self) -> Generator[Frame | Exception | None]:
         """Yield the frames, then None, or the error that ended the segment."""
         try:
             with contextlib.closing(self._take.chunks(self._submit)) as chunks:  # type: ignore[type-var]
@@ -266,7 +266,9 @@ class Avatar:
         with contextlib.suppress(Cancelled, concurrent.futures.CancelledError, RuntimeError):
             for segment in self._segments:
                 with contextlib.closing(segment.results()) as results:
-                    for result in itertools.takewhile(lambda _: not segment.cancelled, results):
+                    for result in results:
+                        if segment.cancelled:
+                            break
                         give(segment, result)
             give(None, None)
 

@@ -19,7 +19,7 @@ try:
     from livekit.agents.voice.avatar import AudioSegmentEnd, AvatarOptions, VideoGenerator
 except ModuleNotFoundError as error:
     raise ImportError(
-        f"{error.name} is missing: install the extra livekit, `pip install 'talker[livekit]'`"
+        "livekit-agents is missing: install the extra livekit, `pip install 'talker[livekit]'`"
     ) from error
 
 
@@ -63,8 +63,8 @@ class TalkerVideoGenerator(VideoGenerator):
 
     async def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
         still = _video_frame(await self._avatar.still())
-        speaks = False
-        clears = 0
+        yield still
+        speaks, clears = False, self._avatar.clears
         while True:
             try:
                 frame = await asyncio.wait_for(anext(self._avatar), 1 / FRAME_RATE)

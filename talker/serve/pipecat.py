@@ -6,8 +6,6 @@ import asyncio
 from collections import deque
 from typing import Any
 
-import numpy as np
-
 from heads.sampling import Sampling
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.generation.scheduler import Scheduler
@@ -22,7 +20,7 @@ try:
     from pipecat.services.settings import ServiceSettings
 except ModuleNotFoundError as error:
     raise ImportError(
-        f"{error.name} is missing: install the extra pipecat, `pip install 'talker[pipecat]'`"
+        "pipecat-ai is missing: install the extra pipecat, `pip install 'talker[pipecat]'`"
     ) from error
 
 PERIOD = 1_000_000_000 // FRAME_RATE  # nanoseconds, as the clock of a pipeline counts
@@ -57,7 +55,7 @@ class TalkerVideoService(AIService):
         self._received = self._played = (0, 0.0)
         self._waiting: deque[tuple[tuple[int, float], frames.Frame]] = deque()
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
         """Render the portrait."""
         await super().setup(setup)
         self._still = (await self._avatar.still()).tobytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -125,7 +127,9 @@ def test_an_error_ends_its_segment_and_is_raised_to_the_reader(avatar: Avatar, s
     asyncio.run(speak())
 
 
-@pytest.mark.parametrize("wrong", [(b"abc", 24_000, 1), (b"ab", 24_000, 2), (b"ab", 0, 1), (b"ab", 24_000, 0)])
+@pytest.mark.parametrize(
+    "wrong", [(b"abc", 24_000, 1), (b"ab", 24_000, 2), (b"ab", 0, 1), (b"ab", 24_000, 0)]
+)
 def test_sound_in_an_impossible_format_is_refused(avatar: Avatar, wrong: FormatOf) -> None:
     with pytest.raises(ValueError, match="16-bit samples"):
         asyncio.run(avatar.push(*wrong))
@@ -145,3 +149,13 @@ def test_an_avatar_without_sound_ends(avatar: Avatar) -> None:
         assert (await avatar.still()).shape == (avatar.resolution, avatar.resolution, 3)
 
     asyncio.run(speak())
+
+
+@pytest.mark.parametrize("name", ["livekit", "pipecat"])
+def test_an_adapter_without_its_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in list(sys.modules):
+        if module.startswith((f"{name}.", f"talker.serve.{name}")):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)  # not installed
+    with pytest.raises(ImportError, match=rf"^{name}-\w+ is missing: .*`pip install 'talker\[{name}\]'`$"):
+        importlib.import_module(f"talker.serve.{name}")
