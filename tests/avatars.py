@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
 
 import numpy as np
 from takes import QUICK, joined
@@ -14,6 +16,12 @@ from talker.identity import Portrait
 from talker.stages import Channel
 
 FormatOf = tuple[bytes, int, int]  # samples, rate, channels
+Result = TypeVar("Result")
+
+
+def run(program: Coroutine[object, object, Result]) -> Result:
+    """Run a program in an event loop. TimeoutError after 20 s."""
+    return asyncio.run(asyncio.wait_for(program, 20))
 
 
 def pcm16(seconds: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from avatars import FormatOf, freed, live, pcm16
+from avatars import FormatOf, freed, live, pcm16, run
 from takes import QUICK
 
 from talker import Talker
@@ -26,7 +26,7 @@ from talker.serve.avatar import WAITING_PIECES, Avatar, Frame
 def avatar(talker: Talker, scheduler: Scheduler, portrait: Portrait) -> Iterator[Avatar]:
     avatar = Avatar(talker, scheduler, portrait, seed=2, sampling=QUICK)
     yield avatar
-    asyncio.run(avatar.close())
+    run(avatar.close())
     assert not {thread.name for thread in threading.enumerate()} & {"avatar"}
 
 
@@ -64,7 +64,7 @@ def test_segments_give_the_frames_of_live_animation_whatever_their_format(
         await other.close()
         return [first, second]
 
-    first, second = asyncio.run(speak())
+    first, second = run(speak())
     assert first[0] == pcm.tobytes()
     assert np.array_equal(first[1], live(talker, scheduler, portrait, pcm / np.float32(32768))[1])
     sound, frames = live(talker, scheduler, portrait, resample(mean, 44_100).numpy())
@@ -89,10 +89,36 @@ def test_after_an_interruption_the_row_is_free_and_only_later_sound_is_spoken(
         avatar.end()
         return await segment(avatar)
 
-    sound, frames = asyncio.run(speak())
+    sound, frames = run(speak())
     assert avatar.clears == 1
     assert sound == pcm.tobytes()
     assert np.array_equal(frames, live(talker, scheduler, portrait, pcm / np.float32(32768))[1])
+
+
+def test_an_interruption_frees_the_row_after_the_step_that_runs(
+    avatar: Avatar, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = scheduler._batch.step, 0
+    runs, cleared = threading.Event(), threading.Event()
+
+    def counted() -> None:
+        nonlocal steps
+        steps += 1
+        runs.set()
+        cleared.wait()
+        step()
+
+    monkeypatch.setattr(scheduler._batch, "step", counted)
+
+    async def speak() -> None:
+        await avatar.push(pcm16(2.0).tobytes(), 24_000, 1)
+        await asyncio.to_thread(runs.wait)
+        avatar.clear()
+        cleared.set()
+        await freed(scheduler)
+
+    run(speak())
+    assert steps == 1
 
 
 def test_pushing_waits_while_too_much_sound_is_not_generated_and_an_interruption_ends_the_waiting(
@@ -111,7 +137,7 @@ def test_pushing_waits_while_too_much_sound_is_not_generated_and_an_interruption
         await asyncio.sleep(0.1)
         pushing.cancel()
 
-    asyncio.run(speak())
+    run(speak())
 
 
 def test_an_error_ends_its_segment_and_is_raised_to_the_reader(avatar: Avatar, scheduler: Scheduler) -> None:
@@ -124,7 +150,7 @@ def test_an_error_ends_its_segment_and_is_raised_to_the_reader(avatar: Avatar, s
             with pytest.raises(RuntimeError, match="closed"):
                 await anext(avatar)
 
-    asyncio.run(speak())
+    run(speak())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +158,7 @@ def test_an_error_ends_its_segment_and_is_raised_to_the_reader(avatar: Avatar, s
 )
 def test_sound_in_an_impossible_format_is_refused(avatar: Avatar, wrong: FormatOf) -> None:
     with pytest.raises(ValueError, match="16-bit samples"):
-        asyncio.run(avatar.push(*wrong))
+        run(avatar.push(*wrong))
 
 
 def test_an_impossible_level_is_refused(talker: Talker, scheduler: Scheduler, portrait: Portrait) -> None:
@@ -148,7 +174,7 @@ def test_an_avatar_without_sound_ends(avatar: Avatar) -> None:
         assert [frame async for frame in avatar] == []
         assert (await avatar.still()).shape == (avatar.resolution, avatar.resolution, 3)
 
-    asyncio.run(speak())
+    run(speak())
 
 
 @pytest.mark.parametrize("name", ["livekit", "pipecat"])

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 import pytest
-from avatars import frames_of, freed, pcm16
+from avatars import frames_of, freed, pcm16, run
 from takes import QUICK
 
 from talker import Talker
@@ -29,8 +29,8 @@ Item = rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd
 def generator(talker: Talker, scheduler: Scheduler, portrait: Portrait) -> Iterator[TalkerVideoGenerator]:
     generator = TalkerVideoGenerator(talker, scheduler, portrait, seed=2, sampling=QUICK)
     yield generator
-    asyncio.run(generator.aclose())
-    asyncio.run(generator.aclose())
+    run(generator.aclose())
+    run(generator.aclose())
 
 
 def parts(pcm: np.ndarray, rate: int = 24_000, channels: int = 1) -> list[rtc.AudioFrame]:
@@ -72,7 +72,7 @@ def test_segments_come_as_frames_each_with_its_sound(
 ) -> None:
     pcm = pcm16(0.7)
 
-    async def run() -> None:
+    async def program() -> None:
         items = aiter(generator)
         still = await anext(items)
         await push(generator, parts(pcm))
@@ -85,7 +85,7 @@ def test_segments_come_as_frames_each_with_its_sound(
             assert item is still
 
     spoken = frames_of(talker, scheduler, portrait, pcm)
-    asyncio.run(run())
+    run(program())
 
 
 @pytest.mark.parametrize("read", [2, 3], ids=["after a picture", "after its sound"])
@@ -98,7 +98,7 @@ def test_after_an_interruption_only_the_portrait_and_later_sound_come(
 ) -> None:
     pcm = pcm16(0.3)
 
-    async def run() -> None:
+    async def program() -> None:
         other = TalkerVideoGenerator(talker, scheduler, portrait, seed=2, sampling=QUICK)
         await push(other, parts(pcm))
         items = aiter(generator)
@@ -119,7 +119,7 @@ def test_after_an_interruption_only_the_portrait_and_later_sound_come(
         assert await until_end(items, still) == (pcm.tobytes(), spoken)
 
     spoken = frames_of(talker, scheduler, portrait, pcm)
-    asyncio.run(run())
+    run(program())
 
 
 class Publication:
@@ -165,7 +165,7 @@ def test_livekits_runner_plays_a_segment_in_real_time_and_reports_its_end(
 
     monkeypatch.setattr(rtc.AudioSource, "capture_frame", hear)
 
-    async def run() -> None:
+    async def program() -> None:
         room, output = Room(), QueueAudioOutput(sample_rate=24_000)
         finished = asyncio.get_running_loop().create_future()
         output.on("playback_finished", finished.set_result)
@@ -184,7 +184,7 @@ def test_livekits_runner_plays_a_segment_in_real_time_and_reports_its_end(
         await runner.aclose()
         await generator.aclose()
 
-    asyncio.run(run())
+    run(program())
     assert b"".join(heard) == pcm.tobytes()
     portrait_shown, *frames = [bytes(frame.data) for frame in shown]
     while frames[0] == portrait_shown:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from avatars import frames_of, freed, pcm16
+from avatars import frames_of, freed, pcm16, run
 from takes import QUICK
 
 from talker import Talker
@@ -109,7 +109,7 @@ def test_sound_becomes_pictures_and_sound_at_media_pace_and_other_frames_keep_th
         await queue(TTSStartedFrame(), *spoken(pcm[:4000], 16_000), TTSStoppedFrame(), TextFrame("last"))
         await queue(*pieces, EndFrame())  # without an end of the last segment
 
-    asyncio.run(running(service, sink, drive))
+    run(running(service, sink, drive))
     first, second = "ia" * 5 + "<Text>" + "ia" * 6, "ia" * 7
     assert brief(sink.frames[1:], service._still) == (
         f"S<Text><TTSStarted>{first}S<TTSStopped><TTSStarted>{second}S<TTSStopped><Text>{'ia' * 11}S<End>"
@@ -144,7 +144,7 @@ def test_after_an_interruption_the_row_is_free_and_only_later_sound_is_spoken(
         await asyncio.sleep(0.1)
         await queue(*spoken(pcm), TTSStoppedFrame(), EndFrame())
 
-    asyncio.run(running(service, sink, drive))
+    run(running(service, sink, drive))
     before, after = brief(sink.frames[1:], service._still).split("<Interruption>")
     assert before.startswith("Sia")
     assert "<" not in before
@@ -163,14 +163,14 @@ def test_cancelling_and_cleaning_up_twice_end_the_avatar_at_once(
         await sink.until(lambda frame: isinstance(frame, TTSAudioRawFrame))
         await queue(CancelFrame())
 
-    async def run() -> None:
+    async def program() -> None:
         await running(service, sink, drive)
         await service.cancel(CancelFrame())
         await service.cleanup()
         await service.stop(EndFrame())
         await freed(scheduler)
 
-    asyncio.run(run())
+    run(program())
     assert isinstance(sink.frames[-1], CancelFrame)
 
 
@@ -184,7 +184,7 @@ def test_an_error_is_reported_upstream_and_the_pipeline_continues(
         scheduler.close()
         await queue(*spoken(pcm16(0.9)), TTSStoppedFrame(), TextFrame("after"), EndFrame())
 
-    asyncio.run(running(service, sink, drive))
+    run(running(service, sink, drive))
     assert brief(sink.frames[1:], service._still) == "SS<TTSStopped><Text><End>"
     (error,) = errors
     assert isinstance(error, ErrorFrame)
