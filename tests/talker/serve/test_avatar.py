@@ -85,12 +85,15 @@ def test_after_an_interruption_the_row_is_free_and_only_later_sound_is_spoken(
         await anext(avatar)
         avatar.clear()
         await freed(scheduler)
+        await avatar.push(bytes(1920), 24_000, 1)
+        await asyncio.sleep(0.05)
+        avatar.clear()  # while it waits for more sound
         await avatar.push(pcm.tobytes(), 24_000, 1)
         avatar.end()
         return await segment(avatar)
 
     sound, frames = run(speak())
-    assert avatar.clears == 1
+    assert avatar.clears == 2
     assert sound == pcm.tobytes()
     assert np.array_equal(frames, live(talker, scheduler, portrait, pcm / np.float32(32768))[1])
 
