@@ -68,6 +68,7 @@ class Job:
 
     Attributes:
         row, inputs: what to do.
+        root: folder of the inputs.
         store: its artefacts.
         track: face and timing of the video.
         segments: the cues to speak.
@@ -83,6 +84,7 @@ class Job:
     """
 
     row: Row
+    root: Path
     store: Store
     inputs: Inputs | None = None
     track: FaceTrack | None = None
@@ -117,12 +119,9 @@ def one_line(error: BaseException, job: Job) -> str:
     text = printable(str(error)) or type(error).__name__
     if isinstance(error, OSError) and error.strerror and not isinstance(error, UserError):
         text = error.strerror
-    names = {job.store.folder: "work", job.store.folder.parent: "out"}
-    if job.inputs is not None:
-        files = {job.inputs.video: job.row.video, job.inputs.audio: job.row.audio}
-        names |= {path: name for path, name in files.items() if path is not None}
-    for path in sorted(names, key=lambda path: -len(str(path))):
-        text = text.replace(str(path), names[path])
+    names = {f"{job.root}/": "", f"{job.store.folder}/": "work/", f"{job.store.folder.parent}/": ""}
+    for path, name in names.items():
+        text = text.replace(path, name)
     return text if isinstance(error, UserError | OSError | ValueError) else f"{type(error).__name__}: {text}"
 
 

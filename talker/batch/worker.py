@@ -123,7 +123,7 @@ class Dubber:
     def _planned(self, rows: Iterable[Row]) -> Iterator[Clip]:
         """A plan for each cue that is to be generated, or one `Nothing` for a clip without any."""
         for row in rows:
-            job = Job(row, Store(self.setup.out / WORK), notify=partial(self.notify, row.id))
+            job = Job(row, self.setup.root, Store(self.setup.out / WORK), notify=partial(self.notify, row.id))
             plans: list[tuple[Clip, Segment | None, str]] = []
             try:
                 plans += self._prepare(job)

@@ -9,7 +9,15 @@ import pytest
 from talker.batch.cues import Cue, read_cues, write_captions
 from talker.errors import UserError
 
-SRT = "1\n00:00:01,000 --> 00:00:02,500\nHello <i>there</i>,\nyou.\n\n2\n00:00:03,000 --> 00:00:04,000\nSecond.\n"
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+Hello <i>there</i>,
+you.
+
+2
+00:00:03,000 --> 00:00:04,000
+Second.
+"""
 VTT = """WEBVTT
 
 NOTE a comment
@@ -46,7 +54,8 @@ def test_all_formats_give_the_same_cues(tmp_path: Path, name: str, text: str, sp
 
 
 def test_a_cue_of_two_speakers_is_divided_by_letters(tmp_path: Path) -> None:
-    text = "WEBVTT\n\n00:00.000 --> 00:03.000\n<v A>Abcdef.</v> <v B>[laughs] \u266a la la \u266a Abcdefghijklm.\n"
+    words = "<v A>Abcdef.</v> <v B>[laughs] \u266a la la \u266a Abcdefghijklm."
+    text = f"WEBVTT\n\n00:00.000 --> 00:03.000\n{words}\n"
     (tmp_path / "a.vtt").write_text(text)
     one, other = read_cues(tmp_path / "a.vtt", "a.vtt")
     assert (one.speaker, one.text, other.speaker, other.text) == ("A", "Abcdef.", "B", "Abcdefghijklm.")

@@ -113,7 +113,7 @@ def test_paths_stay_below_the_root_also_through_links(tmp_path: Path) -> None:
     for name in ("../secret", "link", "up/secret", str(tmp_path / "secret"), "/etc/hosts"):
         with pytest.raises(UserError, match="outside of the root"):
             inside(root, name)
-    with pytest.raises(UserError, match="^none does not exist"):
+    with pytest.raises(UserError, match=r"^none does not exist"):
         inside(root, "none")
 
 
