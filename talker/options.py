@@ -157,7 +157,7 @@ def _add_batch_dub(commands: Any) -> None:
     batch = commands.add_parser(
         "batch-dub",
         help="dub many videos by a manifest",
-        description="Dub the videos of MANIFEST (JSON lines or CSV, see docs/dubbing.md) into the folder DIR. "
+        description="Dub the videos of MANIFEST (JSON lines or CSV, see docs/dubbing.md) into DIR. "
         "The same command continues a batch. Exit codes: 0, 1 if a row failed, 2 if the manifest "
         "cannot be used, 130 if interrupted.",
     )

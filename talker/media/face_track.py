@@ -99,10 +99,17 @@ class FaceTrack:
             square = centre_square(picture) if self.squares is None else self.square(number)
             yield to_tensor(crop_square(picture, square, size))
 
-    def square(self, number: int) -> Box:
+    def visible(self, number: float) -> bool:
+        """Whether the face was detected before and after frame `number`, counted at 25 Hz."""
+        last = len(self.seen) - 1
+        before = min(int(number // DETECTION_INTERVAL), last)
+        after = before + (number % DETECTION_INTERVAL > 0)
+        return self.seen[before] and self.seen[min(after, last)]
+
+    def square(self, number: float) -> Box:
         """The crop of frame `number`, counted at 25 Hz: interpolated between detections."""
         assert self.squares is not None
-        before = min(number // DETECTION_INTERVAL, len(self.squares) - 1)
+        before = min(int(number // DETECTION_INTERVAL), len(self.squares) - 1)
         after = min(before + 1, len(self.squares) - 1)
         share = number % DETECTION_INTERVAL / DETECTION_INTERVAL
         a, b = self.squares[before], self.squares[after]
