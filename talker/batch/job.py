@@ -99,6 +99,15 @@ class Job:
     result: dict[str, Any] | None = None
     notify: Callable[[str], object] = lambda stage: None
 
+    @property
+    def output(self) -> str:
+        """Name of the finished video."""
+        return f"{self.row.id}{self.suffix}"
+
+    def warn(self, line: str) -> None:
+        """Add a line to the warnings."""
+        self.warnings.append(printable(line))
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure a stage. Its errors become a `ClipError`."""

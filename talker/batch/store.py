@@ -106,18 +106,19 @@ def key_of(**parts: Any) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the bytes of a file.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """`file_digest` of an input file, which is read once as long as it does not change."""
     stat = path.stat()
     return _digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 @functools.lru_cache(maxsize=4096)
 def _digest(path: str, *stamp: int) -> str:
-    with Path(path).open("rb") as file:
+    return file_digest(Path(path))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a file."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -156,11 +156,10 @@ class ProgrammeWriter(MediaWriter):
         """
         self._muxing(self._encoded_sound(pcm))
 
-    def write_frame(self, frame: av.VideoFrame) -> None:
-        """Append a picture; its time is that of the original file."""
-        shift = round(self.start / frame.time_base) if frame.time_base else 0
-        frame.pts = (frame.pts or 0) - shift
-        frame.pict_type = 0
+    def write_frame(self, frame: av.VideoFrame, seconds: Fraction) -> None:
+        """Append a picture that is shown `seconds` after the first one."""
+        frame.time_base = self._frames.codec_context.time_base
+        frame.pts = round(seconds / frame.time_base)
         self._muxing(self._frames.encode(frame))
 
     def _encoded_sound(self, pcm: np.ndarray) -> Iterator[av.Packet]:

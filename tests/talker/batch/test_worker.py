@@ -64,7 +64,7 @@ def test_a_clip_is_dubbed_in_its_cues_and_nothing_is_done_twice(
     (result,) = dubber.run([ROW])
     assert (result["status"], result["output"], result["cues"]) == ("ok", "ä.mp4", 2)
     assert set(result["metrics"]) == {
-        "per", "phonemes", "offset", "confidence", "loudness", "voice_similarity"
+        "per", "phonemes", "offset", "confidence", "loudness", "voice_similarity", "duration_distance"
     }  # fmt: skip
     with av.open(str(root / "a.mp4")) as before, av.open(str(setup.out / "ä.mp4")) as after:
         assert [stream.type for stream in after.streams] == ["video", "audio", "audio"]
