@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
+
 from talker.batch.cues import Cue, read_cues
 from talker.batch.manifest import DUCK, SELF, Row, inside
 from talker.errors import UserError
@@ -135,7 +137,7 @@ def _check_video(row: Row, video: Path) -> None:
         raise UserError(f"{name} is a picture: give a video")
     try:
         track, seconds = find_picture(video), stated_seconds(video)
-    except (OSError, ValueError) as error:
+    except (av.FFmpegError, OSError) as error:
         raise UserError(str(cannot_read(video, "video", error)).replace(str(video), name)) from error
     if track is None:
         raise UserError(f"{name} has no video track: give a video file")

@@ -13,6 +13,7 @@ from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import torch
 from safetensors import safe_open
@@ -28,6 +29,7 @@ from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.media.face import Box
 from talker.media.face_track import FaceTrack
+from talker.media.files import error_reason
 from talker.stages import Cancelled
 
 FRAME_SLACK = 0.1  # share of a frame by which a cue may be rounded outwards
@@ -123,15 +125,14 @@ class Job:
             self.timing[name] = round(self.timing.get(name, 0.0) + time.perf_counter() - began, 3)
 
 
-def one_line(error: BaseException, job: Job) -> str:
+def one_line(error: Exception, job: Job) -> str:
     """The message of an error in one line, without the folders of this machine."""
-    text = printable(str(error)) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, UserError):
-        text = error.strerror
+    known = isinstance(error, UserError | OSError | av.FFmpegError)
+    text = printable(str(error) if isinstance(error, UserError) or not known else error_reason(error))
     names = {f"{job.root}/": "", f"{job.store.folder}/": "work/", f"{job.store.folder.parent}/": ""}
     for path, name in names.items():
         text = text.replace(path, name)
-    return text if isinstance(error, UserError | OSError | ValueError) else f"{type(error).__name__}: {text}"
+    return text if known else f"{type(error).__name__}: {text}"
 
 
 def printable(text: str) -> str:
