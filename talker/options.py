@@ -189,6 +189,11 @@ def _add_batch_dub(commands: Any) -> None:
     )
     batch.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes (default: 1)")
     batch.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="use N workers of a Ray cluster: its address, auto (the running one) or local",
+    )
+    batch.add_argument(
         "--gc", action="store_true", help="remove artefacts in DIR/work that no row of MANIFEST uses"
     )
 

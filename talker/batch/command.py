@@ -43,6 +43,7 @@ def command(options: Any) -> int:
             options.workers,
             defaults=defaults,
             collect=options.gc,
+            ray=options.ray,
             finished=lambda result: print(json.dumps(finite(result), ensure_ascii=False), flush=True),
         )
     except Interrupted as error:

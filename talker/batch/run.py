@@ -10,6 +10,7 @@ from typing import Any
 
 from talker.batch.inputs import find_inputs
 from talker.batch.manifest import Entry, Row, read_manifest
+from talker.batch.ray_runner import RayRunner
 from talker.batch.report import build_report, write_report
 from talker.batch.runner import ProcessRunner, Result
 from talker.batch.setup import Setup
@@ -34,6 +35,7 @@ def batch_dub(
     threads: int = 1,
     defaults: Mapping[str, str] | None = None,
     collect: bool = False,
+    ray: str | None = None,
     finished: Callable[[Result], object] = lambda result: None,
 ) -> dict[str, Any]:
     """Dub all clips of a manifest. What was finished before is kept; an interrupted batch is continued.
@@ -50,6 +52,7 @@ def batch_dub(
         threads: CPU threads of an operation. It is part of the result.
         defaults: values, as text, of fields that a row does not have.
         collect: remove artefacts in the work folder that no clip of the manifest uses.
+        ray: address of a Ray cluster whose actors are the workers, see docs/dubbing.md; None: processes.
         finished: called with the result of each clip.
 
     Returns:
@@ -68,7 +71,7 @@ def batch_dub(
     with locked(store.folder, setup.out):
         results: dict[str, Result] = {}
         with _Shown(len(entries)) as shown:
-            for result in _results(entries, setup, workers, shown.begin):
+            for result in _results(entries, setup, workers, ray, shown.begin):
                 results[result["id"]] = result
                 shown.end(result)
                 finished(_public(result))
@@ -123,7 +126,11 @@ def _folder(out: Path) -> Path:
 
 
 def _results(
-    entries: Sequence[Entry], setup: Setup, workers: int, notify: Callable[[str, str], object]
+    entries: Sequence[Entry],
+    setup: Setup,
+    workers: int,
+    ray: str | None,
+    notify: Callable[[str, str], object],
 ) -> Iterator[Result]:
     """Results of all entries, those of invalid rows first."""
     rows = []
@@ -134,7 +141,8 @@ def _results(
             result = {"id": entry.id, "status": "failed", "stage": "manifest", "reason": entry.problem}
             yield result | {"warnings": []}
     if rows:
-        yield from ProcessRunner(setup, workers, notify).run(rows)
+        runner = ProcessRunner(setup, workers, notify) if ray is None else RayRunner(setup, ray, workers)
+        yield from runner.run(rows)
 
 
 def _public(result: Result) -> Result:
