@@ -119,6 +119,7 @@ def _encode(
         for number, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             if hdr:
+                frame = av.VideoFrame.from_ndarray(_pq(pixels), format="rgb48le")
                 frame = frame.reformat(format="yuv420p10le", dst_colorspace=9)
             if times is not None:
                 frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
@@ -131,6 +132,15 @@ def _encode(
             block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format="fltp", layout=layout)
             block.sample_rate = 48_000
             container.mux([*audio.encode(block), *audio.encode(None)])
+
+
+def _pq(pixels: np.ndarray) -> np.ndarray:
+    """SDR pixels (H, W, 3) uint8 -> BT.2020 with PQ, 16 bits, white at 203 cd/m2."""
+    to_bt2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    light = 203 * (pixels / 255) ** 2.4 @ to_bt2020.T
+    power = (light / 10_000) ** 0.1593017578125
+    signal = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+    return (signal.clip(0, 1) * 65535).round().astype(np.uint16)
 
 
 def write_batch(folder: Path, count: int, seconds: float, kinds: Sequence[str] = KINDS) -> Path:

@@ -129,6 +129,7 @@ def one_line(error: Exception, job: Job) -> str:
     """The message of an error in one line, without the folders of this machine."""
     known = isinstance(error, UserError | OSError | av.FFmpegError)
     text = printable(str(error) if isinstance(error, UserError) or not known else error_reason(error))
+    text = text.replace(", or use --crop none", "")  # an option of other commands
     names = {f"{job.root}/": "", f"{job.store.folder}/": "work/", f"{job.store.folder.parent}/": ""}
     for path, name in names.items():
         text = text.replace(path, name)

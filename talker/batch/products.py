@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from heads.streams import Streams
 from talker.batch.cues import Cue, write_captions
 from talker.batch.fit import Placement
 from talker.batch.job import Job
+from talker.batch.mode import Takes
 from talker.batch.store import file_digest
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 
@@ -25,7 +25,7 @@ def write_beside(
     job: Job,
     strip: Image.Image,
     placements: Sequence[Placement],
-    takes: Sequence[tuple[Streams, dict[str, Any]]],
+    takes: Takes,
 ) -> dict[str, list[str]]:
     """Write the files into the work folder; returns name of the file -> its artefact and digest.
 
@@ -39,7 +39,7 @@ def write_beside(
     ]
     has_cues = job.inputs is not None and job.inputs.cues is not None
     captions = spoken if has_cues or not words else captions_of(words, spoken[-1].end)
-    made: dict[str, tuple[str, Callable[[Path], None]]] = {
+    made: dict[str, tuple[str, Callable[[Path], object]]] = {
         f"{job.row.id}.vtt": (f"captions-{job.key}.vtt", lambda path: write_captions(path, captions)),
         f"report/{job.row.id}.jpg": (f"strip-{job.key}.jpg", partial(strip.save, quality=80)),
     }
@@ -47,7 +47,7 @@ def write_beside(
         text = json.dumps(words, indent=1, ensure_ascii=False) + "\n"
         made[f"{job.row.id}.words.json"] = (
             f"words-{job.key}.json",
-            lambda path: path.write_text(text, encoding="utf-8") and None,
+            lambda path: path.write_text(text, encoding="utf-8"),
         )
     return {
         name: [artefact, file_digest(job.store.make(artefact, write))]

@@ -41,9 +41,9 @@ class RayRunner:
         try:
             ray.init(
                 None if address == "local" else address,
+                num_cpus=workers * setup.threads if address == "local" else None,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
-                **({"num_cpus": workers * setup.threads} if address == "local" else {}),
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"--ray {address}: {error}; start a cluster, or use --ray local") from error

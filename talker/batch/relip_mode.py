@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -21,10 +20,8 @@ from heads.streams import Streams
 from motion_ae.model import SourceFeatures
 from talker.batch.fit import Placement, place
 from talker.batch.job import Job, Segment
-from talker.batch.soundtrack import Samples
+from talker.batch.mode import Mode, Plans, Takes
 from talker.batch.store import digest
-from talker.batch.studio import Studio
-from talker.batch.voice_mode import Plans
 from talker.clips.animate import Animation
 from talker.clips.clip import Clip
 from talker.clips.say import Utterance
@@ -36,7 +33,7 @@ from talker.media.face import Box, crop_square, read_portrait, to_tensor
 from talker.media.face_track import FaceTrack
 from talker.media.paste import LOWER_FACE, WHOLE_FACE, copied, paste
 from talker.media.pixels import to_uint8
-from talker.media.programme import decode_programme
+from talker.media.programme import Samples, decode_programme
 from talker.media.programme_writer import RE_ENCODED, ProgrammeWriter
 from talker.media.readers import SourceFrame, VideoReader
 from talker.media.remux import first_sample_time
@@ -73,12 +70,10 @@ class Spoken:
         return min(1.0, max(0.0, min(seconds - self.start, self.end - seconds) / RAMP_SECONDS))
 
 
-class RelipMode:
+class RelipMode(Mode):
     """Generates speech and motion, or motion for given speech, and renders the mouth into the frames."""
 
-    def __init__(self, studio: Studio) -> None:
-        """`studio`: the model."""
-        self.studio = studio
+    encodes = True
 
     def suffix(self, video: Path) -> str:
         """Extension of the output."""
@@ -150,7 +145,7 @@ class RelipMode:
         with job.stage("text"):
             return Utterance(system, sentences_of(system, text), voice, face, segment.seed, sampling)
 
-    def placements(self, job: Job, takes: Sequence[tuple[Streams, dict[str, Any]]]) -> list[Placement]:
+    def placements(self, job: Job, takes: Takes) -> list[Placement]:
         """Where the speech of each cue is, by the length policy of the row."""
         assert job.inputs is not None
         found = []
@@ -197,7 +192,7 @@ class RelipMode:
         writer: ProgrammeWriter,
         sound: Iterator[Samples],
         placements: Sequence[Placement],
-        takes: Sequence[tuple[Streams, dict[str, Any]]],
+        takes: Takes,
     ) -> None:
         """Write sound and frames, interleaved by their times."""
         spoken = [

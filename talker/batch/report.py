@@ -61,7 +61,7 @@ def write_report(report: Mapping[str, Any], out: Path, store: Store) -> None:
     """Write report.json and report.html into `out`; `store` holds the unfinished files."""
     store.write_json(out / f"{REPORT}.json", report)
     page = report_page(report)
-    store.publish(out / f"{REPORT}.html", lambda path: path.write_text(page, encoding="utf-8") and None)
+    store.publish(out / f"{REPORT}.html", lambda path: path.write_text(page, encoding="utf-8"))
 
 
 def report_page(report: Mapping[str, Any]) -> str:

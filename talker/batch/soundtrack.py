@@ -71,7 +71,7 @@ class Track:
         """The speech (1, n) with its gain, block by block."""
         self._file.seek(0)
         while data := self._file.read(4 * BLOCK):
-            yield self.gain * np.frombuffer(data, "<f4")[None]
+            yield (self.gain * np.frombuffer(data, "<f4")[None]).astype(np.float32)
 
     def _silence(self, samples: int) -> Iterator[NDArray[np.float32]]:
         while samples > 0:
@@ -133,7 +133,7 @@ def mixed(
         above = above[:, : total - done]
         under = below.take(above.shape[1])
         if ducked is not None:
-            under = under * _duck(np.arange(done, done + above.shape[1]) / MIX_RATE, ducked)
+            under *= _duck(np.arange(done, done + above.shape[1]) / MIX_RATE, ducked)
         done += above.shape[1]
         yield (above + under).clip(-1, 1).astype(np.float32)
 
@@ -145,9 +145,9 @@ def _resampled(pieces: Iterable[Samples], resampler: av.AudioResampler) -> Itera
         frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, count, Fraction(1, SAMPLE_RATE)
         count += piece.shape[1]
         for resampled in resampler.resample(frame):
-            yield resampled.to_ndarray()
+            yield resampled.to_ndarray().astype(np.float32)
     for resampled in resampler.resample(None):
-        yield resampled.to_ndarray()
+        yield resampled.to_ndarray().astype(np.float32)
 
 
 class _Background:

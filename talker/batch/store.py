@@ -41,14 +41,14 @@ class Store:
         self.used.add(name)
         return self.folder / name
 
-    def make(self, name: str, write: Callable[[Path], None]) -> Path:
+    def make(self, name: str, write: Callable[[Path], object]) -> Path:
         """The artefact `name`. If it does not exist, `write(temporary path)` writes it."""
         path = self.path(name)
         if not path.exists():
             self.publish(path, write)
         return path
 
-    def publish(self, path: Path, write: Callable[[Path], None]) -> None:
+    def publish(self, path: Path, write: Callable[[Path], object]) -> None:
         """Let `write(temporary path)` write a file, flush it to disk, and move it to `path`."""
         handle, name = tempfile.mkstemp(dir=self.folder, prefix=TEMPORARY, suffix=path.suffix)
         os.close(handle)
@@ -70,7 +70,7 @@ class Store:
     def write_json(self, path: Path, value: Any) -> None:
         """Write a JSON value in one atomic replacement. Numbers that are not finite become null."""
         text = json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n"
-        self.publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+        self.publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def collect(self, kept: Iterable[str]) -> int:
         """Remove all artefacts but `kept`; returns how many were removed."""

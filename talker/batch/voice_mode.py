@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,28 +15,23 @@ from numpy.typing import NDArray
 
 from heads.streams import Streams
 from talker.batch.fit import Placement
-from talker.batch.job import Job, Segment, load_codes, save_codes
-from talker.batch.soundtrack import Samples
+from talker.batch.job import Job, load_codes, save_codes
+from talker.batch.mode import Mode, Plans, Takes
 from talker.batch.store import digest
-from talker.batch.studio import Studio
-from talker.clips.clip import Clip
 from talker.clips.dub import Dubbing
 from talker.clips.text import sentences_of
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.media.face_track import FaceTrack
+from talker.media.programme import Samples
 from talker.media.programme_writer import ProgrammeWriter
 from talker.media.provenance import origin_of
 from talker.media.remux import copy_extension
 
-Plans = list[tuple[Clip, Segment, str]]
 
-
-class VoiceMode:
+class VoiceMode(Mode):
     """Generates speech that follows the motion of the face. Its length is that of the video."""
 
-    def __init__(self, studio: Studio) -> None:
-        """`studio`: the model."""
-        self.studio = studio
+    encodes = False
 
     def suffix(self, video: Path) -> str:
         """Extension of the output."""
@@ -88,7 +82,7 @@ class VoiceMode:
         system = self.studio.system
         save_codes(torch.cat(list(system.read_motion(track.pictures(video, system.resolution)))), path)
 
-    def placements(self, job: Job, takes: Sequence[tuple[Streams, dict[str, Any]]]) -> list[Placement]:
+    def placements(self, job: Job, takes: Takes) -> list[Placement]:
         """Where the speech of each cue is: exactly in its cue."""
         assert job.track is not None
         total, hop = round(job.track.seconds * SAMPLE_RATE), SAMPLE_RATE // FRAME_RATE
@@ -117,7 +111,7 @@ class VoiceMode:
         writer: ProgrammeWriter,
         sound: Iterator[Samples],
         placements: Sequence[Placement],
-        takes: Sequence[tuple[Streams, dict[str, Any]]],
+        takes: Takes,
     ) -> None:
         """Write the sound beside the packets of the video."""
         for block in sound:

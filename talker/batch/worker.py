@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from heads.streams import Streams
 from talker.batch import products
 from talker.batch.fit import Placement
 from talker.batch.inputs import Inputs, find_inputs
@@ -28,22 +28,21 @@ from talker.batch.job import (
 )
 from talker.batch.manifest import DUCK, Row
 from talker.batch.measures import Spoken, measure
+from talker.batch.mode import Mode, Plans, Takes
 from talker.batch.relip_mode import RelipMode
 from talker.batch.setup import Setup
 from talker.batch.soundtrack import BROADCAST, MIX_LAYOUT, MIX_RATE, Track, mixed, old_loudness
 from talker.batch.store import WORK, Store, digest, file_digest, key_of, read_json
 from talker.batch.studio import Studio
-from talker.batch.voice_mode import Plans, VoiceMode
+from talker.batch.voice_mode import VoiceMode
 from talker.clips.clip import Clip, Generate, Piece, Writer
 from talker.clips.record import Record
-from talker.clock import SAMPLE_RATE
+from talker.clock import HOP, SAMPLE_RATE
 from talker.errors import UserError
 from talker.media.face_track import FaceTrack
 from talker.media.programme_writer import ProgrammeWriter
 from talker.media.provenance import generated_tags, origin_of
 from talker.system import System
-
-Takes = Sequence[tuple[Streams, dict[str, Any]]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +50,6 @@ class Nothing(Clip):
     """A plan without patches: it passes a clip on that needs no generation."""
 
     system: System
-    job: Job
     seed: int = 0
     portrait: None = field(default=None, init=False)
 
@@ -65,7 +63,7 @@ class Nothing(Clip):
         record.finish_reason = "stop"
         return iter(())
 
-    def writer(self, path: str | Path) -> Writer:  # type: ignore[override]
+    def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Not supported."""
         raise NotImplementedError
 
@@ -82,7 +80,7 @@ class Dubber:
             UserError: the model cannot be loaded.
         """
         self.setup, self.notify, self.studio = setup, notify, Studio(setup)
-        self._modes = {"voice": VoiceMode(self.studio), "relip": RelipMode(self.studio)}
+        self._modes: dict[str, Mode] = {"voice": VoiceMode(self.studio), "relip": RelipMode(self.studio)}
         self._plans: dict[int, tuple[Clip, Job, Segment | None, str]] = {}
 
     def run(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
@@ -111,7 +109,7 @@ class Dubber:
             except ClipError as error:
                 job.failure = error
             job.waiting = len(plans)
-            nothing = [(Nothing(self.studio.system, job), None, "")]
+            nothing: list[tuple[Clip, None, str]] = [(Nothing(self.studio.system), None, "")]
             for clip, segment, name in plans or nothing:
                 self._plans[id(clip)] = clip, job, segment, name
                 yield clip
@@ -171,7 +169,7 @@ class Dubber:
             speech = self._soundtrack(job, placements, takes)
             track = mode.track(job, speech.samples)
         media = job.store.path(f"media-{job.key}{job.suffix}")
-        with job.stage("mux" if inputs.mode == "voice" else "paste"):
+        with job.stage("paste" if mode.encodes else "mux"):
             self._write_media(job, media, speech, placements, takes)
             speech.close()
         spoken = [
@@ -182,7 +180,7 @@ class Dubber:
             voice = self.studio.voice(inputs.voices[""]) if len(inputs.voices) == 1 else None
             measured = measure(self.studio.system, media, track, spoken, voice)
             beside = products.write_beside(job, measured.strip, placements, takes)
-        metrics = measured.metrics | {"duration_distance": _distance(job, placements, takes)}
+        metrics = measured.metrics | {"duration_distance": _distance(job, placements)}
         result = {
             "id": job.row.id,
             "status": "ok",
@@ -250,7 +248,7 @@ class Dubber:
             layout,
             tags,
             job.row.keep_sound,
-            encode=inputs.mode == "relip",
+            encode=mode.encodes,
         ) as writer:
             mode.write(job, writer, sound, placements, takes)
             job.store.write_json(notes, writer.dropped)
@@ -284,10 +282,10 @@ def _write_track(video: Path, face: str, path: Path) -> None:
     save_track(FaceTrack.from_video(video, choice=face), path)
 
 
-def _distance(job: Job, placements: Sequence[Placement], takes: Takes) -> float:
+def _distance(job: Job, placements: Sequence[Placement]) -> float:
     """Mean difference between the length of the speech and that of its cue, as a share of the cue."""
     shares = [
-        abs(p.samples / p.tempo + p.cut * SAMPLE_RATE - s.frames * 960) / (s.frames * 960)
+        abs(p.samples / p.tempo + p.cut * SAMPLE_RATE - s.frames * HOP) / (s.frames * HOP)
         for s, p in zip(job.segments, placements, strict=True)
     ]
     return round(sum(shares) / len(shares), 4)

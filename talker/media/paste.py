@@ -178,7 +178,7 @@ def planes_of(frame: av.VideoFrame) -> list[NDArray[Any]]:
     kind = np.dtype("<u2") if components[0].bits > 8 else np.dtype("u1")
     found = []
     for plane in frame.planes:
-        rows = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)
+        rows = np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // kind.itemsize)
         found.append(rows[: plane.height, : plane.width].copy())
     return found
 

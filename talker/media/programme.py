@@ -111,7 +111,7 @@ def _pulled(graph: av.filter.Graph) -> Iterator[Samples]:
         except (BlockingIOError, av.EOFError):
             return
         assert isinstance(frame, av.AudioFrame)
-        yield frame.to_ndarray().reshape(1, -1)
+        yield frame.to_ndarray().reshape(1, -1).astype(np.float32)
 
 
 def decode_programme(

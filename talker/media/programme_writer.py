@@ -20,7 +20,7 @@ from talker.media.remux import COPIED_SOUND, CopiedStream, PacketReader, add_cop
 from talker.media.tracks import decode_packets, find_picture, find_sound_track, open_media
 
 # Subtitles that can be copied, by container; Matroska takes those of any other container.
-COPIED_TEXT = {"mp4": ("mov_text",), "mov": ("mov_text",), "webm": ("webvtt",)}
+COPIED_TEXT: dict[str, tuple[str, ...]] = {"mp4": ("mov_text",), "mov": ("mov_text",), "webm": ("webvtt",)}
 RE_ENCODED = (".mp4", ".m4v", ".mov", ".mkv")  # containers of videos that are encoded again
 # Close to lossless. Pictures may be out of order, so that B-frames save space.
 VIDEO_QUALITY = {"crf": "12", "preset": "veryfast", "x264-params": "log-level=error"}
@@ -89,10 +89,11 @@ class ProgrammeWriter(MediaWriter):
             container.metadata.update(kept | {"title": source.metadata.get("title", self.tags["title"])})
             assert picture is not None
             self._add_picture(container, source.streams[picture])
-            self._sound: Any = container.add_stream(self.codec, rate=self.rate, layout=self.layout)
+            sound: Any = container.add_stream(self.codec, rate=self.rate, layout=self.layout)
             if self.codec in LOSSY:
-                self._sound.bit_rate = AUDIO_BITS_PER_SECOND * (2 if self.layout == "stereo" else 1)
-            self._sound.disposition = Disposition.default
+                sound.bit_rate = AUDIO_BITS_PER_SECOND * (2 if self.layout == "stereo" else 1)
+            sound.disposition = Disposition.default
+            self._sound = sound
             for stream in source.streams:
                 if stream.index == picture or (stream.index == old and not self.keep_sound):
                     continue
@@ -126,9 +127,8 @@ class ProgrammeWriter(MediaWriter):
         """Copy a further track; returns why it cannot be copied, or an empty string."""
         if stream.codec_context is None or stream.type not in ("audio", "subtitle"):
             return "its kind is not supported"
-        codec, kept = stream.codec_context.codec.canonical_name, COPIED_TEXT.get(self.format)
-        if stream.type == "audio":
-            kept = COPIED_SOUND.get(self.format)
+        codec: str = stream.codec_context.codec.canonical_name
+        kept = (COPIED_SOUND if stream.type == "audio" else COPIED_TEXT).get(self.format)
         if kept is not None and codec not in kept:
             return f"{self.format} cannot hold {codec}"
         if stream.type == "audio" and not has_ordered_packets(self.video, "audio", stream.index):

@@ -35,7 +35,7 @@ from talker.media.tracks import NO_PROTOCOLS, decode_packets, find_picture, find
 # Codecs that mp4 supports and that players play in it.
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4")
 # Codecs of sound that can be copied, by container.
-COPIED_SOUND = {
+COPIED_SOUND: dict[str, tuple[str, ...]] = {
     "mp4": ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"),
     "mov": ("aac", "mp3", "ac3", "eac3", "alac"),
     "matroska": ("aac", "mp3", "opus", "vorbis", "ac3", "eac3", "alac", "flac"),
