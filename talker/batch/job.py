@@ -83,6 +83,7 @@ class Job:
         suffix: extension of the output.
         result: what the report says of a finished clip.
         notify: called with the name of each stage that begins.
+        began: when the work on the clip began, by `time.perf_counter`.
     """
 
     row: Row
@@ -100,6 +101,7 @@ class Job:
     suffix: str = ""
     result: dict[str, Any] | None = None
     notify: Callable[[str], object] = lambda stage: None
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def output(self) -> str:
@@ -117,12 +119,17 @@ class Job:
         self.notify(name)
         try:
             yield
-        except (ClipError, Cancelled):
+        except Cancelled:
             raise
         except Exception as error:  # whatever it is, it must not end the other clips
-            raise ClipError(name, one_line(error, self)) from error
+            raise failure_of(error, name, self) from error
         finally:
             self.timing[name] = round(self.timing.get(name, 0.0) + time.perf_counter() - began, 3)
+
+
+def failure_of(error: Exception, stage: str, job: Job) -> ClipError:
+    """The failure that an error in a stage means."""
+    return error if isinstance(error, ClipError) else ClipError(stage, one_line(error, job))
 
 
 def one_line(error: Exception, job: Job) -> str:

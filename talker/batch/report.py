@@ -38,7 +38,7 @@ def build_report(results: Sequence[Mapping[str, Any]], settings: Mapping[str, An
     reasons = Counter(f"{one['stage']}: {one['reason']}" for one in failed)
     stages: Counter[str] = Counter()
     for one in clips:
-        stages.update(one.get("timing", {}))
+        stages.update({name: value for name, value in one.get("timing", {}).items() if name != "rtf"})
     report = {
         "version": importlib.metadata.version("talker"),
         "settings": dict(settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -91,7 +92,9 @@ class ProcessRunner:
             yield from self._ended(worker)
             return
         if kind == "next":
-            connection.send(self._next(worker))
+            row = self._next(worker)
+            with contextlib.suppress(OSError):  # the process has died, which `_ended` handles
+                connection.send(row)
         elif kind == "stage":
             self._notify(*value)
         elif kind == "done":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ from talker.batch.job import (
     ClipError,
     Job,
     Segment,
+    failure_of,
     load_take,
     load_track,
+    one_line,
     save_take,
     save_track,
     segments_of,
@@ -42,6 +45,8 @@ from talker.errors import UserError
 from talker.media.face_track import FaceTrack
 from talker.media.programme_writer import ProgrammeWriter
 from talker.media.provenance import generated_tags, origin_of
+from talker.media.tracks import missing_end
+from talker.stages import Cancelled
 from talker.system import System
 
 
@@ -106,8 +111,10 @@ class Dubber:
             plans: Plans = []
             try:
                 plans = self._prepare(job)
-            except ClipError as error:
-                job.failure = error
+            except Cancelled:
+                raise
+            except Exception as error:
+                job.failure = failure_of(error, "prepare", job)
             job.waiting = len(plans)
             nothing: list[tuple[Clip, None, str]] = [(Nothing(self.studio.system), None, "")]
             for clip, segment, name in plans or nothing:
@@ -127,6 +134,8 @@ class Dubber:
             job.result = result
             return []
         with job.stage("face"):
+            if missing := missing_end(inputs.video):
+                raise UserError(f"{job.row.video} is cut short ({missing}): copy or download it again")
             name = self.studio.name("track", "json", video=digest(inputs.video), face=job.row.face)
             job.track = load_track(job.store.make(name, partial(_write_track, inputs.video, job.row.face)))
             job.segments = segments_of(inputs, job.track, job.warnings)
@@ -146,17 +155,19 @@ class Dubber:
             if job.result is None:
                 job.result = self._made(job)
             self._deliver(job)
-        except ClipError as error:
+        except Exception as error:
+            failure = failure_of(error, "finish", job)
             return {
                 "id": job.row.id,
                 "status": "failed",
-                "stage": error.stage,
-                "reason": error.reason,
+                "stage": failure.stage,
+                "reason": failure.reason,
                 "warnings": job.warnings,
                 "artefacts": sorted(job.store.used),
                 "timing": job.timing,
             }
-        return {**job.result, "timing": job.timing}
+        rtf = round((time.perf_counter() - job.began) / job.result["seconds"], 3)
+        return {**job.result, "timing": {**job.timing, "rtf": rtf}}
 
     def _made(self, job: Job) -> dict[str, Any]:
         """Write and measure the files of a clip, in the work folder; returns its result."""
@@ -209,7 +220,11 @@ class Dubber:
         if job.row.loudness is not None:
             speech.set_loudness(job.row.loudness)
         elif inputs.audio is None:
-            old = old_loudness(inputs.video, track.start)
+            try:
+                old = old_loudness(inputs.video, track.start)
+            except UserError as error:
+                old = None
+                job.warn(f"the loudness of the old sound is unknown: {one_line(error, job)}")
             speech.set_loudness(BROADCAST if old is None else old)
         if not np.isfinite(speech.loudness):
             job.warn("the speech is silent")
