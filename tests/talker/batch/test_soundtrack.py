@@ -42,7 +42,7 @@ def pcm_of(track: Track) -> np.ndarray:
 def test_speech_is_in_its_place_and_silence_everywhere_else(tmp_path: Path) -> None:
     track, spoken = Track(tmp_path, 3 * RATE), tone(1.0)
     pieces = np.array_split(spoken, 4)
-    places = [Placement(1000, 9600), Placement(30_000, RATE + 500), Placement(60_000, 9000, 1.1)]
+    places = [Placement(1000, 9620), Placement(30_000, RATE + 500), Placement(60_000, 9000, 1.1)]
     track.write([(one, lambda: iter(pieces)) for one in places])
     pcm = pcm_of(track)
     assert len(pcm) == 3 * RATE
