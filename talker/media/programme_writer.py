@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from talker.errors import UserError
 from talker.media.display import display_matrix, pixel_aspect
-from talker.media.encoders import AUDIO_BITS_PER_SECOND, LOSSY, MediaWriter
+from talker.media.encoders import AUDIO_BITS_PER_SECOND, LOSSY, MediaWriter, x264_options
 from talker.media.files import VIDEO_FILES, cannot_write, error_reason
 from talker.media.remux import COPIED_SOUND, CopiedStream, PacketReader, add_copy, has_ordered_packets
 from talker.media.tracks import decode_packets, find_picture, find_sound_track, open_media
@@ -23,7 +23,8 @@ from talker.media.tracks import decode_packets, find_picture, find_sound_track, 
 COPIED_TEXT: dict[str, tuple[str, ...]] = {"mp4": ("mov_text",), "mov": ("mov_text",), "webm": ("webvtt",)}
 RE_ENCODED = (".mp4", ".m4v", ".mov", ".mkv")  # containers of videos that are encoded again
 # Close to lossless. Pictures may be out of order, so that B-frames save space.
-VIDEO_QUALITY = {"crf": "12", "preset": "veryfast", "x264-params": "log-level=error"}
+# One thread, so that the bytes do not depend on the number of cores.
+VIDEO_QUALITY = {"crf": "12", "preset": "veryfast", "threads": "1"}
 ENCODED_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
 
 
@@ -109,7 +110,7 @@ class ProgrammeWriter(MediaWriter):
             self._copy(container, track, add_copy)
             return
         context = track.codec_context
-        stream: Any = container.add_stream("libx264", options=dict(VIDEO_QUALITY))
+        stream: Any = container.add_stream("libx264", options=VIDEO_QUALITY | x264_options())
         stream.width, stream.height = context.width, context.height
         stream.pix_fmt = encoded_format(context.format.name)
         stream.codec_context.time_base = stream.time_base = track.time_base
