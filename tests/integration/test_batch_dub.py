@@ -214,3 +214,30 @@ def test_a_folder_has_one_batch_at_a_time_and_gc_removes_old_artefacts(root: Pat
     after = finished(out)
     assert "speech-old.safetensors" not in after
     assert before.keys() - after.keys() == {"speech-old.safetensors"}
+
+
+def test_a_ray_cluster_of_two_nodes_gives_the_same_bytes(
+    root: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip that ends its process twice is reported there, too."""
+    pytest.importorskip("pandas", reason="needs the extra `distributed`")
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs the extra `distributed`")
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\n" + CRASH)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("RAY_CLIENT_MODE", "0")  # Ray sets it
+    out, cluster = (
+        tmp_path / "out",
+        cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1}),
+    )
+    try:
+        cluster.add_node(num_cpus=1)
+        done = start(root, "all", out, "--workers", "2", "--ray", cluster.address)
+        assert done.wait() == 1, out.with_suffix(".log").read_text()
+    finally:
+        cluster.shutdown()
+    found = outputs(out)
+    assert {name: found[name] for name in outputs(clean)} == outputs(clean)
+    clips = {clip["id"]: clip for clip in report(out)["clips"]}
+    assert list(clips) == [*list(GOOD)[:2], *BAD, *list(GOOD)[2:]]
+    assert clips["crash"]["reason"] == "worker died (twice)"
