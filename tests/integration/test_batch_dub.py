@@ -225,7 +225,6 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_bytes(
     (tmp_path / "sitecustomize.py").write_text("import os, sys\n" + CRASH)
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.setenv("RAY_CLIENT_MODE", "0")  # Ray sets it
     out, cluster = (
         tmp_path / "out",
         cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1}),
