@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check long lock clean
+.PHONY: demo test check long browser lock clean
 
 demo: .venv/demo             ## a talking clip: demo.mp4
 	$(BIN)/talker demo -o demo.mp4
@@ -18,6 +18,9 @@ check: .venv/ready
 
 long: .venv/ready            ## slow tests: empty-environment wheel, kills, large parity
 	$(BIN)/python -m pytest -m long
+
+browser: .venv/ready         ## the page in chromium and firefox-esr (apt install chromium firefox-esr)
+	$(BIN)/python -m pytest -m browser -rs
 
 # .venv/demo marks the packages that `talker` itself imports, .venv/ready all packages.
 .venv/demo: requirements-demo.lock pyproject.toml

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,4 +150,4 @@ def pairs(split: Split, count: int, each: int = 2) -> Iterator[tuple[Tensor, Ten
 
 def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
     """Convert frames (T, H, W, 3), uint8, to (T, 3, H, W) in [0, 1]."""
-    return from_uint8(torch.from_numpy(frames).movedim(-1, 1), low=0)
+    return from_uint8(rearrange(torch.from_numpy(frames), "t h w c -> t c h w"), low=0)

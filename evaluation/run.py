@@ -42,9 +42,10 @@ from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from puppet.sentences import SPLITS, Split
 from talker.checkpoint import load_component
+from talker.errors import UserError
 from talker.pipeline import Talker
 from talker.progress import track
-from talker.shipped import PUPPET
+from talker.shipped import PUPPET, model_folder
 
 MEASURED = "measured.jsonl"
 PARTS = ("talker", "tasks", "audio_vae", "motion_ae")
@@ -201,11 +202,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     options = parser.parse_args()
+    for name in ("n", "tasks", "pairs", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"-{'-'[: len(name) > 1]}{name} must be at least 1, not {getattr(options, name)}")
     folder = Path("runs/evaluation") / options.name
     again = command() if "--name" in sys.argv else f"{command()} --name {options.name}"
     saved = f"measured clips are kept in {folder}/{MEASURED}; continue with: {again}"
-    with exit_on_signals(saved), torch_threads(options.threads):
-        evaluate(options, folder)
+    try:
+        options.model = model_folder(options.model)
+        with exit_on_signals(saved), torch_threads(options.threads):
+            evaluate(options, folder)
+    except UserError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def evaluate(options: argparse.Namespace, folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from tqdm import tqdm
 
 from audio_vae.config import AudioVAEConfig
@@ -148,7 +149,7 @@ def decoded_clips(talker: Talker, held: Prepared) -> Iterator[Performance]:
     """
     portrait, system = shipped("portraits", None), talker.system
     face, size = talker.portrait(portrait), system.patch_frames
-    picture = to_uint8(read_portrait(portrait, system.resolution)[0][0]).permute(1, 2, 0).numpy()
+    picture = rearrange(to_uint8(read_portrait(portrait, system.resolution)[0]), "1 c h w -> h w c").numpy()
     low, high = (seconds * FRAME_RATE for seconds in SECONDS)
     fitting = [clip for clip, n in enumerate(held.frames) if low <= n <= high and held.ids(clip)]
     if not fitting:

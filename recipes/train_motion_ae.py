@@ -36,6 +36,7 @@ if __name__ == "__main__":  # before imports that take seconds
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -221,7 +222,7 @@ def surface_error(read: list[Tensor], known: Tensor) -> Tensor:
 
 def picture(frames: Tensor) -> Tensor:
     """uint8 frames (B, H, W, 3) -> (B, 3, H, W) in [-1, 1]."""
-    return from_uint8(frames.permute(0, 3, 1, 2).contiguous())
+    return from_uint8(rearrange(frames, "n h w c -> n c h w").contiguous())
 
 
 def to_batch(pairs: Pairs, pixel_weights: Weights) -> Batch:
@@ -419,9 +420,9 @@ def save_sheet(pictures: Tensor, path: Path, columns: int = 3) -> None:
     """Write pictures (B, 3, H, W) in [-1, 1] as one PNG; the last row is padded with black."""
     blank = pictures.new_full((-len(pictures) % columns, *pictures.shape[1:]), -1.0)
     pixels = to_uint8(torch.cat([pictures, blank])).cpu()
-    rows = pixels.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)
+    sheet = rearrange(pixels, "(rows columns) c h w -> (rows h) (columns w) c", columns=columns)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rows.flatten(0, 1).flatten(1, 2).numpy()).save(path)
+    Image.fromarray(sheet.numpy()).save(path)
 
 
 def averaged(folder: Path) -> MotionAE:

@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before imports that take seconds
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -154,8 +155,8 @@ def prepare(folder: Path, speech: str, make_scene: Callable[[int], Scene], count
 
     def make(numbers: range) -> Arrays:
         scenes = [make_scene(i) for i in numbers]
-        frames = (from_uint8(torch.from_numpy(s.frames).movedim(-1, 1), low=0) for s in scenes)
-        crops = [to_uint8(lower_face(f, MARGIN), low=0).numpy() for f in frames]
+        frames = (rearrange(torch.from_numpy(s.frames), "t h w c -> t c h w") for s in scenes)
+        crops = [to_uint8(lower_face(from_uint8(f, low=0), MARGIN), low=0).numpy() for f in frames]
         return {
             "crops": np.stack(crops),
             "pcm": np.stack([(s.pcm * 32767).round().astype(np.int16) for s in scenes]),

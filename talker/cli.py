@@ -128,6 +128,8 @@ def _run_command(options: argparse.Namespace, began: float) -> int:
         "dub": _dub,
         "batch-dub": _batch_dub,
         "demo": _demo,
+        "serve": _serve,
+        "key": _key,
         "info": _info,
         "doctor": _doctor,
     }
@@ -231,6 +233,35 @@ def _batch_dub(options: argparse.Namespace, began: float) -> int:
     return command(options)
 
 
+def _serve(options: argparse.Namespace, began: float) -> int:
+    folder = model_folder(options.model)
+    try:
+        from talker.serve.keys import Keys
+        from talker.serve.server import listen, serve
+        from talker.serve.store import Store, default_folder
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is missing: install the extra serve, `pip install 'talker[serve]'`"
+        ) from error
+    from talker.pipeline import Talker
+
+    keys = Keys({}) if options.keys is None else Keys.read(options.keys)
+    listener = listen(options.host, options.port, keys)
+    store = Store(options.data or default_folder(), options.retain)
+    log.info(LOADING)
+    talker, name = Talker.from_pretrained(folder), folder.resolve().name
+    serve(talker, name, listener, store, keys, tuple(options.allow_host), options.capacity)
+    return 0
+
+
+def _key(options: argparse.Namespace, began: float) -> int:
+    from talker.serve.keys import add_key
+
+    print(add_key(options.file, options.name))
+    log.info("the key is shown only here; its hash is in %s: talker serve --keys %s", *2 * (options.file,))
+    return 0
+
+
 def _demo(options: argparse.Namespace, began: float) -> int:
     output = check_output(options.output or unused_name("talker-demo", ".mp4"), tuple(CLIP_FILES))
     log.info(LOADING)
@@ -263,6 +294,9 @@ def _check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:  # also refuses nan
             raise UserError(f"--{name} must be between {low} and {high}, not {value}")
+    seconds = getattr(options, "voice_seconds", None)
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise UserError(f"--voice-seconds must be a positive number, not {seconds}")
     if options.weights is not None and options.model is not None:
         raise UserError("give --model alone: --weights is its former name")
     model_folder(options.model or options.weights)
@@ -376,6 +410,8 @@ def _given_text(options: argparse.Namespace) -> str:
                 f"cannot read {options.text_file}: {error.strerror}; check --text-file"
             ) from error
     if options.text != "-" and _is_file(options.text):
+        if Path(options.text).suffix.lower() in (*CLIP_FILES, *SOUND_FILES):
+            raise UserError(f"{options.text} is a recording: use talker animate or talker dub for it")
         raise UserError(
             f"{options.text} is a file: give --text-file {options.text} to speak its text, or - to speak "
             "standard input"

@@ -15,10 +15,13 @@ from pathlib import Path
 
 from talker.errors import UserError
 
-CORE = ("torch", "torchaudio", "torchvision", "transformers", "einops", "safetensors", "numpy", "av", "gruut")
+# What `make demo` installs.
+CORE = ("torch", "torchaudio", "safetensors", "numpy", "av", "scikit-image", "gruut", "num2words", "tqdm")
 FITTED = ("torchaudio", "torchvision")  # their compiled code loads with one version of torch only
 # Distribution -> what it is for.
 OPTIONAL = {
+    "torchvision": "training of the motion autoencoder",
+    "transformers": "published checkpoints",
     "openai-whisper": "transcripts (--transcribe)",
     "opencv-python": "face detection of data preparation",
     "facexlib": "face detection of data preparation",
@@ -118,10 +121,12 @@ def _packages(found: Report) -> Iterator[str]:
         version = _version(name)
         yield f"{name} {version or 'is missing'}"
         if version is None:
-            found.problems.append(f"install {name}: run make demo, or python3 -m pip install {name}")
+            found.problems.append(f"install {name}: run make demo")
     for name in FITTED:
         try:
             importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
         except (ImportError, OSError) as error:
             yield f"{name} cannot be loaded: {error}"
             found.problems.append(f"install {name} again, of the version that fits torch: run make demo")

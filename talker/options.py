@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 from heads.sampling import SAMPLINGS
 from talker.model.defaults import STOP_RULES
+
+CAPACITIES = (1, 4, 8, 16)  # those of `talker.generation.running_batch`, whose import takes seconds
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_dub(commands)
     _add_batch_dub(commands)
     _add_demo(commands)
+    _add_serve(commands)
+    _add_key(commands)
     for name, about in (
         ("info", "list the shipped models, portraits and voices"),
         ("doctor", "check the installation and say what to do next"),
@@ -221,6 +226,82 @@ def _add_demo(commands: Any) -> None:
     _add_output(demo, "talker-demo.mp4")
 
 
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="generate live streams for other programs",
+        description="Serve live streams over HTTP and WebSockets, until Ctrl-C or SIGTERM.",
+    )
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="H",
+        help="address to listen on; one that other machines reach needs --keys (default: 127.0.0.1)",
+    )
+    serve.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="port to listen on; 0: any free one (default: 8000)",
+    )
+    serve.add_argument(
+        "--capacity",
+        type=int,
+        choices=CAPACITIES,
+        help="number of rows of the batch; the number of sessions is measured, too (default: measured)",
+    )
+    serve.add_argument(
+        "--keys",
+        metavar="FILE",
+        help="API keys, from `talker key FILE`; every request then needs one (default: none needed)",
+    )
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name of this server in its users' URLs, for example behind a proxy; may be repeated",
+    )
+    serve.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for uploads, jobs and results (default: ~/.local/share/talker/serve)",
+    )
+    serve.add_argument(
+        "--retain",
+        type=_hours,
+        default=24.0,
+        metavar="HOURS",
+        help="time after which uploads and results are deleted (default: 24)",
+    )
+    _add_model(serve)
+
+
+def _add_key(commands: Any) -> None:
+    key = commands.add_parser(
+        "key",
+        help="create an API key for `talker serve`",
+        description="Create an API key, print it, and append its hash to FILE.",
+    )
+    key.add_argument("file", metavar="FILE", help="file for `talker serve --keys FILE`")
+    key.add_argument(
+        "--name",
+        default="default",
+        metavar="N",
+        help="name of the owner, who sees only what was made with keys of this name (default: default)",
+    )
+
+
+def _hours(text: str) -> float:
+    """A duration in hours."""
+    hours = float(text)
+    if not 0 < hours <= 24 * 365:
+        raise ValueError
+    return hours
+
+
 def _add_output(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument(
         "-o",
@@ -277,8 +358,12 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="coefficient of sway sampling; higher values take smaller steps first, 0 takes equal steps",
     )
+    _add_model(command)
+    command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
+    command.add_argument("--json", action="store_true", help="print a report as one line of JSON")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", metavar="M", help="model name that `talker info` lists, or a checkpoint folder"
     )
-    command.add_argument("--weights", metavar="FOLDER", help=argparse.SUPPRESS)  # the former name of --model
-    command.add_argument("--json", action="store_true", help="print a report as one line of JSON")

@@ -132,7 +132,7 @@ class Talker:
         """
         sentences = sentences_of(self.system, text, force)
         spoken, face = self._voice(voice), None if audio_only else self._portrait(portrait)
-        clip = Utterance(self.system, sentences, spoken, face, seed, sampling, stop)
+        clip = Utterance(self.system, sentences, spoken, face, _checked(seed), sampling, stop)
         if spoken.said and min(map(clip.longest, sentences)) < 1:
             raise UserError("the text of the voice's recording is too long: give a shorter recording")
         return clip
@@ -171,7 +171,9 @@ class Talker:
         Raises:
             UserError: the file does not exist or has no sound, or the text cannot be spoken.
         """
-        return Animation.of(self.system, audio, self._portrait(portrait), text, transcriber, seed, sampling)
+        return Animation.of(
+            self.system, audio, self._portrait(portrait), text, transcriber, _checked(seed), sampling
+        )
 
     def animate_stream(
         self,
@@ -199,7 +201,9 @@ class Talker:
             UserError: the model encodes only whole recordings; or, during the iteration, an array is not
                 mono float32 or not finite.
         """
-        return iter(LiveAnimation(self.system, sound, self._portrait(portrait), level, seed, sampling))
+        return iter(
+            LiveAnimation(self.system, sound, self._portrait(portrait), level, _checked(seed), sampling)
+        )
 
     @property
     def lookahead_seconds(self) -> float:
@@ -233,7 +237,9 @@ class Talker:
             UserError: the file does not exist or shows no face, or the text is not English or cannot be
                 spoken.
         """
-        return Dubbing.of(self.system, video, text, self._voice(voice), crop, seed, sampling, force, progress)
+        return Dubbing.of(
+            self.system, video, text, self._voice(voice), crop, _checked(seed), sampling, force, progress
+        )
 
     def map(
         self, clips: Iterable[Plan], capacity: int = DEFAULT_CAPACITY, ordered: bool = True
@@ -253,3 +259,10 @@ class Talker:
             ValueError: the capacity is not supported.
         """
         return map_clips(self.system, clips, capacity, ordered)
+
+
+def _checked(seed: int) -> int:
+    """The seed, if it is one. Raises UserError otherwise."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise UserError(f"the seed is {seed!r}: give 0 or a positive integer below 2^63")
+    return seed

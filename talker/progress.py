@@ -66,7 +66,7 @@ class Progress:
         with contextlib.suppress(OSError):  # the terminal was closed
             self._bar.update(steps)
         now = time.monotonic()
-        last = self.done == self.total and self._printed > self._began and not self._media
+        last = steps > 0 and self.done == self.total and self._printed > self._began and not self._media
         if self._plain and (now - self._printed >= self._interval or last):
             self._interval = min(2 * self._interval, MOST_SECONDS)
             self._print_line()

@@ -27,11 +27,12 @@ class Interrupted(KeyboardInterrupt):
 def announce(program: str) -> None:
     """Print the first line of a program. Call it before imports that take seconds.
 
-    During the imports Ctrl-C ends the process without a traceback. Of several ranks only rank 0 prints.
+    During the imports SIGNALS end the process with one line and without a traceback. Of several ranks only
+    rank 0 prints.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if os.environ.get("RANK", "0") == "0":
+    first_rank = os.environ.get("RANK", "0") == "0"
+    _install(lambda number, _: _exit_now(number, "nothing was started" if first_rank else ""))
+    if first_rank:
         print_error(f"{program}: loading")
 
 
@@ -62,7 +63,7 @@ def exit_on_signals(saved: str) -> Iterator[None]:
     Raises:
         SystemExit: a signal arrived.
     """
-    handler = _First()
+    handler = _First(saved)
     before = _install(handler)
     try:
         yield
@@ -74,8 +75,7 @@ def exit_on_signals(saved: str) -> Iterator[None]:
         for number in before:  # Python's exit restores the default of handlers, but keeps ignored signals
             signal.signal(number, signal.SIG_IGN)
         # An OSError: the terminal or pipe was closed with the signal, and the cleanup printed something.
-        if line := getattr(error, "line", "") or saved:
-            print_error(f"stopped by {signal.Signals(handler.received).name}: {line}")
+        _print_stopped(handler.received, getattr(error, "line", "") or saved)
         discard_unwritable_output()
         raise SystemExit(128 + handler.received) from None
     finally:
@@ -120,15 +120,42 @@ def ignore_in_worker(*_: Any) -> None:
 
 
 class _First:
-    """Signal handler that raises Interrupted on the first signal and ignores the others."""
+    """Signal handler that raises Interrupted on the first signal and ignores the others.
 
-    def __init__(self) -> None:
-        self.received = 0
+    During an import it ends the process instead: an exception in the initialisation of a library written in
+    C++ would abort it.
+    """
+
+    def __init__(self, saved: str) -> None:
+        """`saved`: see `exit_on_signals`."""
+        self.received, self._saved = 0, saved
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if not self.received:
-            self.received = number
-            raise Interrupted(number)
+        if self.received:
+            return
+        self.received = number
+        if _is_import(frame):
+            _exit_now(number, self._saved)
+        raise Interrupted(number)
+
+
+def _is_import(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _print_stopped(number: int, line: str) -> None:
+    if line:
+        print_error(f"stopped by {signal.Signals(number).name}: {line}")
+
+
+def _exit_now(number: int, line: str) -> None:
+    """Print the line and end the process without any cleanup."""
+    _print_stopped(number, line)
+    os._exit(128 + number)
 
 
 def _install(handler: Any) -> dict[int, Any]:

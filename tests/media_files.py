@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable
 from fractions import Fraction
@@ -44,8 +45,9 @@ def write_sound(
     return path
 
 
+@functools.cache
 def person(size: int = 256) -> np.ndarray:
-    """A photograph with one face, (size, size, 3) uint8."""
+    """A photograph with one face, (size, size, 3) uint8; it cannot be written to."""
     picture = Image.fromarray(data.astronaut()[:256, 100:356])
     return np.asarray(picture.resize((size, size)))
 
@@ -71,7 +73,8 @@ def write_video(
     height, width = first.shape[:2]
     count = 0
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
+        fast = {"preset": "veryfast"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=rate, options=fast | (options or {}))
         stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMATS.get(codec, "yuv420p")
         stream.set_display_matrix(matrix)
         if aspect is not None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from recipes.data.transcript import Cue, text_of
 from talker.clock import FRAME_RATE, HOP
 from talker.media.loudness import SPEECH_LEVEL
+from talker.text.language import foreign_letters, latin_language
 from talker.text.tokenizer import Tokenizer
 
 LATEST = 1.0  # seconds by which the last word may end after the clip
@@ -24,6 +25,7 @@ LARGEST = 1e3  # absolute value of a latent
 # Root mean square of audible speech; the latents of softer speech are close to those of silence.
 AUDIBLE = SPEECH_LEVEL * 10 ** (-25 / 20)
 LEAST_AUDIBLE = 0.25  # share of a clip's frames
+LEAST_WORDS = 4  # of a text whose language is recognised; "Bonjour" alone can be part of an English sentence
 
 
 def words_fault(cues: Sequence[Cue], frames: int, tokenizer: Tokenizer) -> str | None:
@@ -41,10 +43,19 @@ def words_fault(cues: Sequence[Cue], frames: int, tokenizer: Tokenizer) -> str |
     try:
         tokens = len(tokenizer.encode(text))
     except ValueError as error:
-        return f"text outside the tokenizer: {error}"
+        return f"text outside the tokenizer: {foreign_letters(text) or error}"
     if not FASTEST <= seconds / tokens <= SLOWEST:
         return f"text does not fit its sound: {len(text)} letters in {seconds:.1f} s"
-    return None
+    language = foreign(text)
+    return f"text is not English: {language}" if language else None
+
+
+def foreign(text: str) -> str | None:
+    """The script or language of a text that is not English: "Cyrillic letters ('мир')", "French", or None."""
+    letters = foreign_letters(text)
+    if letters or len(text.split()) < LEAST_WORDS:
+        return letters
+    return latin_language(text)
 
 
 def values_fault(name: str, array: NDArray[Any]) -> str | None:

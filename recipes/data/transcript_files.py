@@ -75,8 +75,9 @@ def read_transcript(video: Path) -> Transcript:
             cues = [Cue(0.0, math.inf, text)]
         else:
             cues = _subtitle_cues(text, lost)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{name} is not a transcript ({error}): correct or remove it") from error
+    except (OSError, ValueError) as error:
+        why = "no text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        raise UserError(f"{name} is not a transcript ({why}): correct or remove it") from error
     spoken = [Cue(cue.start, cue.end, _spoken(cue.text)) for cue in cues if cue.text.strip()]
     if silent := sum(not cue.text for cue in spoken):
         lost[NO_SPEECH] += silent

@@ -33,16 +33,23 @@ def json_cues(text: str, lost: Counter[str]) -> list[Cue]:
         The cues of `words_of`, or one cue without an end if there are no times.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, RecursionError: the text has another format.
+        ValueError: the text has another format.
     """
-    held = json.loads(text)
+    try:
+        held = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(held, dict | list):
+        raise ValueError("neither segments nor a text")
     whole = {"segments": held} if isinstance(held, list) else held
     segments = whole.get("segments") or [whole]  # some programs write `words` without segments
     if not isinstance(segments, list):
         raise ValueError("its segments are no list")
     if cues := words_of(segments, lost):
         return cues
-    texts: list[Any] = [whole["text"]] if segments == [whole] else [_Part.of(one).text for one in segments]
+    texts = [_Part.of(one).text for one in segments if isinstance(one, dict | str)]
+    if not any(text.strip() for text in texts):
+        raise ValueError("neither segments nor a text")
     return [Cue(0.0, math.inf, " ".join(texts))]
 
 
@@ -85,7 +92,7 @@ def words_of(segments: Sequence[Any], lost: Counter[str] | None = None) -> list[
 
 @dataclass
 class _Part:
-    """A word or segment: its text, and its times in seconds, None where they are unknown."""
+    """A word or segment: its text ("" if it has none), and its times in seconds (None if unknown)."""
 
     text: str
     start: float | None = None
@@ -95,12 +102,13 @@ class _Part:
     def of(cls, held: Any) -> _Part:
         """Read a word or segment, which can be a dict or only a text."""
         if not isinstance(held, dict):
-            return cls("" if held is None else str(held))
+            return cls(held if isinstance(held, str) else "")
         text = held["word"] if "word" in held else held.get("text")
+        readable = isinstance(text, str | int | float) and not isinstance(text, bool)
         start, end = _time(held.get("start")), _time(held.get("end"))
         if start is not None and end is not None and end < start:
             start = end = None
-        return cls("" if text is None else str(text), start, end)
+        return cls(str(text) if readable else "", start, end)
 
     @property
     def letters(self) -> int:

@@ -182,14 +182,15 @@ def save_track(track: FaceTrack, path: Path) -> None:
     """Write a track as JSON."""
     squares = None if track.squares is None else [asdict(box) for box in track.squares]
     values = {"start": str(track.start), "seconds": str(track.seconds), "squares": squares}
-    path.write_text(json.dumps(values | {"seen": track.seen}))
+    path.write_text(json.dumps(values | {"turn": track.turn, "seen": track.seen}))
 
 
 def load_track(path: Path) -> FaceTrack:
     """Read what `save_track` wrote."""
     held = json.loads(path.read_text())
     squares = None if held["squares"] is None else tuple(Box(**box) for box in held["squares"])
-    return FaceTrack(Fraction(held["start"]), Fraction(held["seconds"]), squares, tuple(held["seen"]))
+    start, seconds = Fraction(held["start"]), Fraction(held["seconds"])
+    return FaceTrack(start, seconds, squares, held["turn"], tuple(held["seen"]))
 
 
 def save_codes(codes: torch.Tensor, path: Path) -> None:

@@ -81,8 +81,11 @@ class RelipMode(Mode):
 
     def plans(self, job: Job) -> Plans:
         """Name the speech of each cue, and plan what has not been generated."""
-        inputs = job.inputs
+        inputs, track = job.inputs, job.track
         assert inputs is not None
+        assert track is not None
+        if track.turn:
+            raise UserError(f"the face in {job.row.video} is not upright: turn the video before relip")
         missing: list[tuple[Segment, str]] = []
         for segment in job.segments:
             voice = None if inputs.audio else inputs.voices.get(segment.cue.speaker, inputs.voices[""])

@@ -26,7 +26,7 @@ from talker.errors import UserError
 from talker.generation.request import Request
 from talker.identity import Portrait
 from talker.media.encoders import VideoWriter
-from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, measure_loudness
+from talker.media.loudness import LoudnessNormalizer, LoudnessProfile, NoiseGate, measure_loudness
 from talker.media.provenance import generated_tags, origin_of
 from talker.media.readers import blocks, stream_audio
 from talker.media.remux import AnimationWriter
@@ -179,10 +179,14 @@ class LiveAnimation(Clip):
         yield from _animated(self, record, generate, arriving, LoudnessNormalizer(self.level), None, None)
         record.finish_reason = "stop"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Metadata that says what was generated."""
+        return generated_tags("a live recording", _picture_tag(self.portrait))
+
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of a video."""
-        tags = generated_tags("a live recording", _picture_tag(self.portrait))
-        return VideoWriter(path, self.system.resolution, tags)
+        return VideoWriter(path, self.system.resolution, self.tags)
 
 
 def _picture_tag(portrait: Portrait) -> str:
@@ -229,7 +233,7 @@ def _animated(
     system = clip.system
     size = system.patch_frames
     to_encode, kept = itertools.tee(blocks(sound, size * HOP))
-    latents = _encoded(system, map(normalizer, to_encode), whole)
+    latents = _encoded(system, map(NoiseGate(), map(normalizer, to_encode)), whole)
     carried = LIVE_CARRIED if windows is None else CARRIED_PATCHES
     parts = Continuation(record, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
     endless = itertools.repeat(Window(LIVE_WINDOW))

@@ -245,11 +245,17 @@ class Take:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yield the chunks in order, one per patch, while the following ones are generated."""
+        return self.chunks()
+
+    def chunks(self, generate: Generate | None = None) -> Iterator[Chunk]:
+        """Iterate over the take. `generate` starts the generation of a request; None: in its own batch."""
         if self.error is not None:
             raise self.error
         clip = self.clip
         assert clip is not None
-        chunks = decode_and_render(clip.system, self._made, clip.portrait, clip.generates_audio, clip.inputs)
+        chunks = decode_and_render(
+            clip.system, lambda: self._made(generate), clip.portrait, clip.generates_audio, clip.inputs
+        )
         return _Chunks(clip.trimmed(chunks), clip.inputs) if clip.inputs else clip.trimmed(chunks)
 
     def save(self, path: str | Path, progress: Callable[[Chunk], None] | None = None) -> Report:

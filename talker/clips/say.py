@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +19,19 @@ from talker.identity import Portrait, Voice
 from talker.media.encoders import SoundWriter, VideoWriter
 from talker.media.provenance import generated_tags
 from talker.model.defaults import StopRule
+from talker.stages import Channel
 from talker.system import System
 
 REDRAWS = 8  # further attempts at a sentence that is silent
 
 
 @dataclass(frozen=True, repr=False)
-class Utterance(Clip):
-    """A plan of speech of a text, generated sentence by sentence.
+class Speech(Clip):
+    """A plan of speech that is generated sentence by sentence.
 
     Args:
         system: the networks.
-        sentences: the text.
+        sentences: the text. The generation of a sentence starts when the previous one has ended.
         voice: the voice to speak with.
         portrait: the face to render; None: no video.
         seed: seed of the noise.
@@ -38,7 +39,7 @@ class Utterance(Clip):
     """
 
     system: System
-    sentences: tuple[str, ...]
+    sentences: Iterable[str]
     voice: Voice
     portrait: Portrait | None
     seed: int
@@ -51,20 +52,9 @@ class Utterance(Clip):
         return "tts" if self.portrait is None else "t2av"
 
     @property
-    def expected_seconds(self) -> float:
-        """Estimated duration in seconds."""
-        return round(sum(self.system.generator.durations(text).usual + 0.5 for text in self.sentences), 1)
-
-    @property
     def extension(self) -> str:
         """See `Clip.extension`."""
         return ".wav" if self.portrait is None else ".mp4"
-
-    @property
-    def summary(self) -> tuple[str, ...]:
-        """See `Clip.summary`."""
-        count = len(self.sentences)
-        return (f"{count} sentence{'s'[: count > 1]}", f"voice {self.voice.name}", *super().summary)
 
     def longest(self, sentence: str) -> int:
         """Greatest number of frames of a sentence; 0 or less if it does not fit."""
@@ -137,13 +127,56 @@ class Utterance(Clip):
             stop=self.stop,
         )
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Metadata that says what was generated."""
+        face = self.portrait
+        picture = None if face is None else f"generated from the portrait {face.name}"
+        return generated_tags(f"synthesised in the voice {self.voice.name}", picture)
+
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of a video, or of a sound file if there is no portrait."""
-        speech = f"synthesised in the voice {self.voice.name}"
         if self.portrait is None:
-            return SoundWriter(path, generated_tags(speech, None))
-        tags = generated_tags(speech, f"generated from the portrait {self.portrait.name}")
-        return VideoWriter(path, self.system.resolution, tags)
+            return SoundWriter(path, self.tags)
+        return VideoWriter(path, self.system.resolution, self.tags)
+
+
+@dataclass(frozen=True, repr=False)
+class Utterance(Speech):
+    """A plan of speech of a text, see `Speech`."""
+
+    sentences: tuple[str, ...]
+
+    @property
+    def expected_seconds(self) -> float:
+        """Estimated duration in seconds."""
+        return round(sum(self.system.generator.durations(text).usual + 0.5 for text in self.sentences), 1)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """See `Clip.summary`."""
+        count = len(self.sentences)
+        return (f"{count} sentence{'s'[: count > 1]}", f"voice {self.voice.name}", *super().summary)
+
+
+@dataclass(frozen=True, repr=False)
+class LiveUtterance(Speech):
+    """A plan of speech of sentences that arrive in a channel, see `Speech` and `talker.clips.live_text`.
+
+    It can be made only once.
+    """
+
+    sentences: Channel[str]
+
+    @property
+    def inputs(self) -> tuple[Channel, ...]:
+        """The channel of sentences. It is cancelled when the iteration ends."""
+        return (self.sentences,)
+
+    @property
+    def expected_seconds(self) -> float:
+        """0, because the duration is unknown."""
+        return 0.0
 
 
 def _joined_prefix(prefix: torch.Tensor | None, tail: Streams | None) -> Streams | None:

@@ -117,6 +117,11 @@ class Scheduler:
             self._changed.notify_all()
         return ticket
 
+    @property
+    def failed(self) -> bool:
+        """Whether the batch raised an error, so that no request can be generated."""
+        return self._error is not None
+
     def close(self) -> None:
         """Interrupt all requests, end the thread, and restore the number of PyTorch threads."""
         with self._changed:

@@ -109,7 +109,7 @@ def _to_rgb(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
     if frame.colorspace == UNSPECIFIED and not frame.format.is_rgb:
         coefficients = BT2020 if is_hdr(frame) else BT709 if frame.height >= HD_LINES else None
     pixels: np.ndarray = frame.to_ndarray(
-        format="rgb24", width=width, height=height, src_colorspace=coefficients
+        format="rgb24", width=width, height=height, src_colorspace=coefficients, threads=1
     )
     return pixels
 

@@ -181,7 +181,7 @@ class VideoEncoder:
     def encode(self, pixels: np.ndarray) -> list[av.Packet]:
         """Encode one frame (size, size, 3) uint8 RGB; returns the packets that are complete, perhaps none."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", threads=1)
         frame.pts, frame.time_base = self.frames, Fraction(1, FRAME_RATE)
         self.frames += 1
         packets: list[av.Packet] = self.stream.encode(frame)

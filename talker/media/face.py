@@ -58,6 +58,9 @@ class Box:
         return 0 <= point[0] - self.left <= self.side and 0 <= point[1] - self.top <= self.side
 
 
+TURNS = {1: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_270, 2: Image.Transpose.ROTATE_180}
+
+
 def read_portrait(
     path: str | Path, size: int, crop: str = "face", max_pixels: int = MAX_PIXELS
 ) -> tuple[Tensor, Box]:
@@ -100,20 +103,30 @@ def upright_face(picture: Image.Image, name: str = "the picture") -> tuple[Image
     Raises:
         UserError: no face is found in any of the four positions.
     """
+    turn, faces = find_upright_faces(picture)
+    if turn:
+        log.warning("the face in %s is not upright: the picture was turned", name)
+        picture = picture.transpose(TURNS[turn])
+    return picture, _square_of(faces, picture, name)
+
+
+def find_upright_faces(picture: Image.Image) -> tuple[int, list[Box]]:
+    """Quarter turns, counter-clockwise, after which the face in a picture is upright; and the faces then.
+
+    The number of turns is 0 unless no face is found in the picture or a doubtful one, and the face in the
+    turned picture is much clearer. The faces are those of `find_faces` in the turned picture.
+    """
     faces = find_faces(picture)
     if faces and _windows_agree(picture, faces[0], CLEAR_WINDOWS):
-        return picture, _square_of(faces, picture, name)
-    best, least = None, max(TURNED_WINDOWS, 2 * _clarity(picture, faces))
-    for turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180):
-        turned = picture.transpose(turn)
+        return 0, faces
+    best, least = (0, faces), max(TURNED_WINDOWS, 2 * _clarity(picture, faces))
+    for turn, transpose in TURNS.items():
+        turned = picture.transpose(transpose)
         found = find_faces(turned)
         clarity = _clarity(turned, found)
         if clarity >= least:
-            best, least = (turned, found), clarity + 1
-    if best is None:
-        return picture, _square_of(faces, picture, name)
-    log.warning("the face in %s is not upright: the picture was turned", name)
-    return best[0], _square_of(best[1], best[0], name)
+            best, least = (turn, found), clarity + 1
+    return best
 
 
 def face_square(picture: Image.Image, name: str = "the picture") -> Box:

@@ -16,11 +16,13 @@ from torch import Tensor
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
 from talker.media.face import (
+    TURNS,
     Box,
     centre_square,
     confirm_face,
     crop_square,
     find_faces,
+    find_upright_faces,
     framed,
     is_framed,
     to_tensor,
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 DETECTION_INTERVAL = 12  # frames between two detections of the face: about half a second
 SMOOTHING = 4  # detections on either side, two seconds, over which a square is the median
 LARGEST = "largest"
+TURNED_TRIES = 10  # detections without a face so far in which a turned face is also looked for: five seconds
 WARNING_SECONDS = 2.0  # time without a detected face from which a warning is given
 
 
@@ -44,12 +47,15 @@ class FaceTrack:
         start: time of the first frame in seconds.
         seconds: time from the first frame to the end of the last frame.
         squares: the crop at every `DETECTION_INTERVAL`-th frame at 25 Hz; None for the centred square.
+        turn: quarter turns, counter-clockwise, after which the face is upright. Squares are those of turned
+            frames.
         seen: whether the face was detected in that frame.
     """
 
     start: Fraction
     seconds: Fraction
     squares: tuple[Box, ...] | None
+    turn: int = 0
     seen: tuple[bool, ...] = ()
 
     @classmethod
@@ -75,10 +81,14 @@ class FaceTrack:
         detections: list[Box | None] = []
         size = (0, 0)
         for number, frame in enumerate(video):
-            if number == 0:
-                size = (frame.shape[1], frame.shape[0])
             if crop == "face" and number % DETECTION_INTERVAL == 0:
-                detections.append(track_face(Image.fromarray(frame), detections, choice))
+                picture = Image.fromarray(frame)
+                if not any(detections) and len(detections) < TURNED_TRIES:
+                    picture, faces = turn_upright(picture, video)
+                    detections.append(choose_face(faces, choice, picture.size))
+                else:
+                    detections.append(track_face(picture, detections, choice))
+                size = picture.size
             progress(1 / FRAME_RATE)
         if line := damage_line(path, video.damage):
             log.warning("%s", line)
@@ -90,11 +100,11 @@ class FaceTrack:
             )
         _warn_of_gaps(detections, path)
         seen = tuple(box is not None for box in detections)
-        return cls(video.start, video.seconds, smooth_squares(detections, size), seen)
+        return cls(video.start, video.seconds, smooth_squares(detections, size), video.turn, seen)
 
     def pictures(self, path: Path, size: int) -> Iterator[Tensor]:
         """Crop each frame of the video, at 25 Hz: tensors (1, 3, size, size) float32 in [-1, 1]."""
-        for number, frame in enumerate(VideoReader(path)):
+        for number, frame in enumerate(VideoReader(path, turn=self.turn)):
             picture = Image.fromarray(frame)
             square = centre_square(picture) if self.squares is None else self.square(number)
             yield to_tensor(crop_square(picture, square, size))
@@ -115,6 +125,19 @@ class FaceTrack:
         a, b = self.squares[before], self.squares[after]
         mixed = (1 - share) * np.array([a.left, a.top, a.side]) + share * np.array([b.left, b.top, b.side])
         return Box(*mixed.tolist())
+
+
+def turn_upright(picture: Image.Image, video: VideoReader) -> tuple[Image.Image, list[Box]]:
+    """Turn a frame of a video, and its following frames, so that the face is upright.
+
+    Returns the frame and the faces in it, largest first.
+    """
+    turn, faces = find_upright_faces(picture)
+    if turn:
+        video.turn = turn
+        log.warning("the face in %s is not upright: its frames are read turned", video.path)
+        picture = picture.transpose(TURNS[turn])
+    return picture, faces
 
 
 def track_face(picture: Image.Image, detections: Sequence[Box | None], choice: str = LARGEST) -> Box | None:

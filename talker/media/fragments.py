@@ -100,7 +100,7 @@ class FragmentEncoder:
 
     def _picture(self, pixels: np.ndarray) -> Sample:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", threads=1)
         frame.pts, frame.time_base = self.frames, Fraction(1, FRAME_RATE)
         duration = HOP if self.frames else LEAD + HOP
         self.frames += 1

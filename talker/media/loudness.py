@@ -22,6 +22,9 @@ MAX_GAIN = 30.0
 SILENCE_POWER = 1e-6  # -60 dBFS
 BACKGROUND_POWER = 10**-3.5  # sound that is 35 dB below the loud pieces is background
 MEMORY_SECONDS = 10.0
+NOISE_SECONDS = 0.32  # of constant, soft sound, after which it counts as noise
+NOISE_POWER = SPEECH_LEVEL**2 * 10**-2.2  # 22 dB below speech
+NOISE_RANGE = 10**0.8  # greatest ratio of the powers of its pieces: 8 dB
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,29 @@ class LoudnessNormalizer:
         before, self._gain = self._gain, _gain(_speech_level(recent))
         ramp = torch.linspace(self._gain if before is None else before, self._gain, len(block))
         return (block * ramp).clamp(-1, 1)
+
+
+class NoiseGate:
+    """Replaces constant noise in pauses by silence, block by block. Without it, lips move in room noise.
+
+    A block is noise if it and the sound before it, NOISE_SECONDS in all, are softer than NOISE_POWER and
+    constant within NOISE_RANGE. Soft consonants are not constant. Each result depends on past sound only.
+    """
+
+    def __init__(self) -> None:
+        self._power: deque[float] = deque(maxlen=round(NOISE_SECONDS * SAMPLE_RATE / PIECE))
+        self._closed = False
+
+    def __call__(self, block: Tensor) -> Tensor:
+        """Return a block (n,) of sound at SPEECH_LEVEL, or silence. The first silent block is faded out."""
+        self._power.extend(_power(block).tolist())
+        recent, full = np.array(self._power), len(self._power) == self._power.maxlen
+        loudest = recent.max(initial=0.0)
+        was_closed = self._closed
+        self._closed = bool(full and loudest < NOISE_POWER and loudest <= NOISE_RANGE * recent.min())
+        if not self._closed:
+            return block
+        return torch.zeros_like(block) if was_closed else block * torch.linspace(1, 0, len(block))
 
 
 def _power(block: Tensor) -> Tensor:

@@ -234,19 +234,21 @@ class VideoReader:
         start: time of the first frame in seconds, once it has been read.
         seconds: time from there to the end of the last frame that has been read.
         damage: what could not be decoded so far.
+        turn: quarter turns, counter-clockwise, of the following frames.
     """
 
-    def __init__(self, path: str | Path, max_pixels: int = MAX_FRAME_PIXELS) -> None:
+    def __init__(self, path: str | Path, max_pixels: int = MAX_FRAME_PIXELS, turn: int = 0) -> None:
         """Check that the file exists.
 
         Args:
             path: the video file.
             max_pixels: limit of the width times the height of a frame.
+            turn: see the attributes.
 
         Raises:
             UserError: the file does not exist.
         """
-        self.path, self.max_pixels = check_input(path), max_pixels
+        self.path, self.max_pixels, self.turn = check_input(path), max_pixels, turn
         self.start = self.seconds = Fraction(0)
         self.damage = Damage()
 
@@ -258,7 +260,7 @@ class VideoReader:
             for frame, stop in self._frame_spans(container, stream):
                 pixels = displayed(frame, aspect, white) if sent < stop else None
                 while pixels is not None and sent < stop:
-                    yield pixels
+                    yield np.ascontiguousarray(np.rot90(pixels, self.turn))
                     sent += 1
         if not sent:
             raise UserError(f"{self.path} has no frame that can be decoded: convert it to mp4 first")

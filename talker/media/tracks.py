@@ -181,20 +181,28 @@ def find_sound_track(path: Path, seconds: float = float("inf")) -> int | None:
         av.FFmpegError, OSError: the file cannot be read.
     """
     with open_media(path) as container:
-        tracks = container.streams.audio
-        if len(tracks) < 2:
-            return tracks[0].index if tracks else None
-        power = _measure(container, tracks, seconds)
-        levels = {index: _levels(measured).max(initial=0.0) for index, measured in power.items()}
-        loudest, longest = max(levels.values()), max(map(len, power.values()))
+        index, _ = _track_to_hear(container, seconds)
+    return index
 
-        def rank(track: Any) -> tuple[bool, bool, bool, bool, int]:
-            sounds = levels[track.index] > SILENT_SHARE * loudest
-            usual = not track.disposition & SPECIAL_SOUND
-            full = len(power[track.index]) > 0.9 * longest
-            return sounds, Disposition.default in track.disposition, usual, full, -track.index
 
-        return int(max(tracks, key=rank).index)
+def _track_to_hear(
+    container: av.container.InputContainer, seconds: float
+) -> tuple[int | None, dict[int, np.ndarray]]:
+    """`find_sound_track`, and what `_measure` gives of each track if there are several."""
+    tracks = container.streams.audio
+    if len(tracks) < 2:
+        return (tracks[0].index if tracks else None), {}
+    power = _measure(container, tracks, seconds)
+    levels = {index: _levels(measured).max(initial=0.0) for index, measured in power.items()}
+    loudest, longest = max(levels.values()), max(map(len, power.values()))
+
+    def rank(track: Any) -> tuple[bool, bool, bool, bool, int]:
+        sounds = levels[track.index] > SILENT_SHARE * loudest
+        usual = not track.disposition & SPECIAL_SOUND
+        full = len(power[track.index]) > 0.9 * longest
+        return sounds, Disposition.default in track.disposition, usual, full, -track.index
+
+    return int(max(tracks, key=rank).index), power
 
 
 def find_sound(path: Path, seconds: float = float("inf")) -> Sound | None:
@@ -203,16 +211,16 @@ def find_sound(path: Path, seconds: float = float("inf")) -> Sound | None:
     Raises:
         av.FFmpegError, OSError: the file cannot be read.
     """
-    index = find_sound_track(path, seconds)
-    if index is None:
-        return None
     with open_media(path) as container:
+        index, measured = _track_to_hear(container, seconds)
+        if index is None:
+            return None
         track: Any = container.streams[index]
         layout = track.codec_context.layout if track.codec_context else None
         if layout is None or layout.nb_channels < 2:
             return Sound(index, (0,), 1)
         names = [channel.name for channel in layout.channels]
-        power = _measure(container, (track,), seconds)[index]
+        power = (measured or _measure(container, (track,), seconds))[index]
     if len(power) and power.shape[1] != len(names):
         names = [""] * power.shape[1]
     return Sound(index, choose_channels(power, names), len(names))
@@ -245,9 +253,8 @@ def choose_channels(power: np.ndarray, names: Sequence[str]) -> tuple[int, ...]:
     cancelled = products.mean((1, 2)) < CANCELLED_SHARE / len(audible) ** 2 * single.max(1)
     if cancelled[loud].mean() > MOST_CANCELLED:
         energies = single.sum(0)
-        return (
-            audible[int((energies > energies.max() / 2).argmax())],
-        )  # the first of those that are as loud
+        first = int((energies > energies.max() / 2).argmax())  # of those that are as loud
+        return (audible[first],)
     return tuple(audible)
 
 

@@ -8,6 +8,7 @@ from talker.text.phonemes import in_lexicon
 
 _ROMAN = re.compile(r"\b([A-Za-z]+)(\.?\s+)([IVXL]+)(st|nd|rd|th)?\b('s)?(?=(\s+[A-Za-z']+)?)")
 _ROMAN_LIST = re.compile(r"\b([A-Z][a-z]+)( [IVX]+)((?:(?:,|,? and|,? or| &| to|-) ?(?:[IVX]{2,}|[VX])\b)+)")
+_ROMAN_SERIES = re.compile(r"\b[IVX]+(?:(?:,? (?:and|or|to) |, ?| ?- ?)[IVX]+\b)+")
 _NOT_ROMAN = frozenset(("IV", "VI", "XI", "XX", "XXX"))
 _CAPITALS = re.compile(r"\b[A-Z]{2,}(?:'?s)?\b(?:'[A-Z]+\b)?|\bI'[A-Z]+\b")
 _MONTHS = tuple(month.lower() for month in tables.MONTHS)
@@ -22,6 +23,7 @@ def read_roman_numerals(text: str) -> str:
     text = re.sub(r"\bM{1,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{1,3})(?:IX|IV|V?I{0,3})\b", _roman_year, text)
     text = re.sub(r"\b([A-Z][A-Za-z]+) (the|THE) ([IVX]+)\b(?!\s+[A-Z])", _the, text)
     text = _ROMAN_LIST.sub(_roman_list, text)
+    text = _ROMAN_SERIES.sub(_roman_series, text)
     names = [word.lower() for word in re.findall(r"[A-Za-z]+", text)]
     return _ROMAN.sub(lambda match: _roman(match, names), text)
 
@@ -43,6 +45,15 @@ def _roman_list(match: re.Match[str]) -> str:
         return match[0]
     tail = re.sub(r"[IVX]+\b", lambda m: cardinal(roman(m[0]) or 0) if roman(m[0]) else m[0], match[3])
     return f"{match[1]} {cardinal(roman(match[2].strip()) or 0)}{tail.replace('-', ' to ')}"
+
+
+def _roman_series(match: re.Match[str]) -> str:
+    """ "I, II, III" -> "one, two, three": numerals that count up by one, or that contain "II"; not "I, X"."""
+    values = [roman(numeral) or 0 for numeral in re.findall(r"[IVX]+", match[0])]
+    if 0 in values or (2 not in values and values != list(range(values[0], values[0] + len(values)))):
+        return match[0]
+    said = re.sub(r"\b[IVX]+\b", lambda m: cardinal(roman(m[0]) or 0), match[0])
+    return re.sub(r" ?- ?", " to ", said)
 
 
 def _roman(match: re.Match[str], names: list[str]) -> str:
@@ -85,7 +96,7 @@ def read_capitals(text: str) -> str:
         text,
     )
     shouts = [match.span() for match in _CAPITALS.finditer(text) if _is_word(match[0])]
-    loud = not any(char.islower() for char in text)
+    loud = not any(char.islower() for char in text) and (bool(shouts) or " " not in text.strip())
     return _CAPITALS.sub(lambda match: _read(match, text, shouts, loud), text)
 
 
@@ -129,6 +140,8 @@ def _read(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: 
         return match[0]
     if loud and word.lower() in (*tables.SHORT_MONTHS, *tables.WEEKDAYS, *tables.TITLES, *_MONTHS):
         return word.title()
+    if word in tables.STATES and re.match(r"\s\d{5}\b", text[match.end() :]):
+        return match[0]
     if word in tables.SAID:
         return tables.SAID[word] + ending
     if word in tables.EITHER and _shouted(match, text, shouts, loud):
@@ -158,6 +171,14 @@ def _is_pronoun(word: str, before: str, after: str) -> bool:
     return word == "US" and previous in tables.BEFORE_US and (subsequent in tables.AFTER_US or not subsequent)
 
 
+def _beside_acronym(before: str, after: str) -> bool:
+    """Whether "and", "or" or a comma joins a place in a text to a word that is always an acronym."""
+    follows = re.match(r"(?i)(?:,|&|and\b|or\b|vs\b)\s*(?:the )?([A-Z]{2,})\b", after)
+    precedes = re.search(r"(?i)\b([A-Z]{2,})(?:,|\s(?:&|and|or|vs))$", before)
+    acronyms = tables.SPELLED.union(tables.SAID) - tables.EITHER
+    return any(found and found[1] in acronyms for found in (follows, precedes))
+
+
 def _shouted(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: bool) -> bool:
     """Whether "IT", "US" and the like are words: a neighbour is a word in capitals, and it is no name."""
     before, after = text[: match.start()].rstrip(), text[match.end() :].lstrip()
@@ -167,6 +188,8 @@ def _shouted(match: re.Match[str], text: str, shouts: list[tuple[int, int]], lou
         return False
     if match[0] == "AM" and (re.search(r"\bI$", before) or after.startswith("I ")):
         return True
+    if _beside_acronym(before, after):
+        return False
     near = [end for start, end in shouts if start >= match.end() and not text[match.end() : start].strip()]
     near += [end for start, end in shouts if end <= match.start() and not text[end : match.start()].strip()]
     return bool(near) or (

@@ -34,6 +34,31 @@ def emergency(match: Match) -> str:
     return f"{match[1]} {digits(match[2])}"
 
 
+def ten_digits(match: Match) -> str:
+    """A telephone number without spaces, if it is called so or stands alone; round numbers are not."""
+    groups = match[3], match[4], match[5]
+    if match[5].endswith("000"):
+        return match[0]
+    return match[1] + _groups("-".join([match[2], *groups] if match[2] else groups))
+
+
+def toll_free(text: str) -> str:
+    """ "800" -> "eight hundred", "888" -> "eight eight eight"."""
+    return hundreds(text) if text.endswith("00") else digits(text)
+
+
+def part_number(match: Match) -> str:
+    """ "x86-64" -> "x86 64"; "Q1-2" is a range."""
+    first, second = match[1] or match[3], match[2] or match[4]
+    ranged = match[1] and int(first) < int(second) and len(second) < 4
+    return match[0] if ranged else f"{first} {second}"
+
+
+def dotted(address: str) -> str:
+    """ "10.0.0.1" -> "one zero dot zero dot zero dot one"."""
+    return " dot ".join(digits(part) for part in address.split("."))
+
+
 def version_number(text: str) -> str:
     """ "2.0.1" -> "two point zero point one"."""
     return " point ".join(number(part) for part in text.split("."))
@@ -48,7 +73,7 @@ def version(match: Match) -> str:
     """ "v2.0", "version 3.11", and IP addresses."""
     parts = match[2].split(".")
     if match[1] is None and len(parts) == 4 and all(int(part) < 256 for part in parts):
-        return " dot ".join(digits(part) for part in parts)
+        return dotted(match[2])
     before = match.string[: match.start()].rstrip().lower()
     name = "version " if match[1] and not before.endswith(("version", "release")) else ""
     return name + version_number(match[2])

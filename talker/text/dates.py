@@ -110,6 +110,11 @@ def duration(match: Match) -> str:
     return " ".join(f"{int(value)} {unit}" for unit, value in units if value) + " "
 
 
+def running_time(match: Match) -> str:
+    """ "25:30" -> "twenty five thirty", "90:00" -> "ninety minutes"."""
+    return f" {cardinal(int(match[1]))} minutes " if match[2] == "00" else f" {clock(match[1], match[2])} "
+
+
 def time(match: Match) -> str:
     """ "19:05" -> "nineteen oh five"."""
     hour, minute = match[1], match[2]

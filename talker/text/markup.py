@@ -5,7 +5,9 @@ import itertools
 import re
 
 from talker.text import tables
+from talker.text.languages import ENGLISH
 from talker.text.numbers import roman
+from talker.text.phonemes import in_lexicon
 
 _BLOCKS = "br|p|div|li|[uo]l|h[1-6]|tr|table|section|article|blockquote|pre|hr|title|body"
 _HTML = (
@@ -23,9 +25,11 @@ _MARKDOWN = (
     (re.compile(r"\\([\\`*_{}\[\]()#+.!>~|-])"), r"\1"),
     (re.compile(r"(?<=\w)\s?\[\d+(?:[,-]\s?\d+)*\]"), ""),
     (re.compile(r"``?([^`]+)``?"), r"\1"),
-    (re.compile(r"\*\*\*?(?=\S)([^*]+?)(?<=\S)\*\*\*?"), r"\1"),
+    (re.compile(r"(?<!\d)\*\*\*?(?=\S)([^*]+?)(?<=\S)\*\*\*?"), r"\1"),
     (re.compile(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])"), r"\1"),
     (re.compile(r"(?<![\w_])(__?)(?=[^\s_])(.+?)(?<=[^\s_])\1(?![\w_])"), r"\2"),
+    (re.compile(r"(?<=\w)~(\d+)~"), r"\1"),
+    (re.compile(r"(?<=\w)\^(-?\d+)\^"), r"^\1"),
     (re.compile(r"~~(?=\S)(.+?)~~|==(?=[^\s=])([^=]+?)=="), r"\1\2"),
 )
 _NO_LINE = re.compile(
@@ -40,6 +44,8 @@ _INLINE_NUMBER = re.compile(r"(?:^|(?<=\s))(\d{1,2})(?:\.\)|[.)])(?:\s+(?=\S)|(?
 _ITEM = re.compile(
     r"(?!\(\d{3}\))\(?(?:(\d{1,3})|([a-h])(?=\))|([IVX]{2,}|[ivx]{2,}))(?:\.\)|[.)])(?:\s+(?=\S)|(?<=\d.)(?=[A-Z][a-z]))"
 )
+_ONLY_NUMBERS = re.compile(r"\(?(?:[ivx]+|\d{1,2})\)(?:\s+\(?(?:[ivx]+|\d{1,2})\))+")
+_SERIES = re.compile(r"(?<![\w(])\(?([a-h]|[ivx]+)\)(?=\s)")
 _NUMBERED = re.compile(rf"(?i)\b(?:{'|'.join({*tables.NUMBERED, *tables.BEFORE_NUMBER})})\.?\s$")
 _ENDS = re.compile(r"[.?!…][\"'”’)\]*_]*$")
 _LONGEST_WORD = 200  # characters
@@ -54,7 +60,7 @@ def read_lines(text: str) -> list[str]:
     A line break inside a wrapped paragraph is a space; any other line break ends a line. A text without
     markup and line breaks is returned as it is.
     """
-    text = break_long_words(text)
+    text = _typed_breaks(break_long_words(text))
     for pattern, replacement in _HTML:
         text = pattern.sub(replacement, text)
     closed = frozenset(re.findall(r"</([A-Za-z][\w:-]*)", text))
@@ -65,6 +71,20 @@ def read_lines(text: str) -> list[str]:
     for paragraph in re.split(r"\n[^\S\n]*\n", re.sub(r"\r\n?|[\u2028\u2029\f\v]", "\n", text)):
         found += _lines_of(paragraph)
     return [line for line in found if line]
+
+
+def _typed_breaks(text: str) -> str:
+    """Replace typed "\\n", "\\r" and "\\t" by line breaks and spaces, unless it is a path."""
+    if re.search(r"[A-Za-z]:\\|\\(?![nrt])", text) or not re.search(r"\s|\\n[^a-z]", text):
+        return text
+    return re.sub(r"\\([nrt])([a-z]*)", _typed_break, text)
+
+
+def _typed_break(match: re.Match[str]) -> str:
+    letter, word = match[1], match[2]
+    if word and word not in ENGLISH and (in_lexicon(letter + word) or not in_lexicon(word)):
+        return match[0]  # "folder\\name"
+    return (" " if letter == "t" else "\n") + word
 
 
 def _is_markup(tag: re.Match[str], closed: frozenset[str]) -> bool:
@@ -112,6 +132,10 @@ def _lines_of(paragraph: str) -> list[str]:
 
 def _items(line: str) -> list[str]:
     """The items of a numbered list in one line: "1. Milk 2. Eggs" -> "1, Milk", "2, Eggs"."""
+    if _ONLY_NUMBERS.fullmatch(line):  # "i) ii) iii)"
+        return [", ".join(str(roman(one.upper()) or one) for one in re.findall(r"\w+", line))]
+    if [mark[1] for mark in _SERIES.finditer(line)][:2] in (["a", "b"], ["i", "ii"]):  # "i) time, ii) money"
+        line = _SERIES.sub(lambda mark: f"{_mark(mark[1])},", line)
     marks = [
         m
         for m in _INLINE_NUMBER.finditer(line)
@@ -128,13 +152,14 @@ def _items(line: str) -> list[str]:
 def _numbered(item: str) -> str:
     """ "1. Milk" -> "1, Milk", "b) eggs" -> "B, eggs"; a text without a mark is returned as it is."""
     mark = _ITEM.match(item)
-    if mark is None:
-        return item
-    letter, numeral = mark[2], mark[3]
-    said = mark[1] or (
-        tables.LETTERS.get(letter.upper(), letter.upper()) if letter else roman(numeral.upper())
-    )
-    return f"{said}, {item[mark.end() :]}" if said else item
+    said = mark and (mark[1] or _mark(mark[2] or mark[3]))
+    return f"{said}, {item[mark.end() :]}" if mark and said else item
+
+
+def _mark(mark: str) -> str | int | None:
+    """The name of a letter or the value of a Roman numeral that marks a list item: "b" -> "B", "ii" -> 2."""
+    capital = mark.upper()
+    return tables.LETTERS.get(capital, capital) if mark in tuple("abcdefgh") else roman(capital)
 
 
 def _continues(before: str, after: str, width: int) -> bool:

@@ -23,6 +23,8 @@ _DAY = "|".join({*tables.WEEKDAYS.values(), *(day.title() for day in tables.WEEK
 _STATE = "|".join(sorted(tables.STATES))
 _EXPONENT = r"\^-?\d+|[eE][-+]?\d+"
 _CALL = "call|dial|ring|phone|calling|dialing|dialed|called"
+_COUNTED = rf"(?:[a-z]+ )?(?:{'|'.join(sorted(tables.COUNTED))})\b"
+_IP = r"\d{1,3}(?:\.\d{1,3}){3}"
 _DIGIT = r"(?<![\w.,])"  # a number starts here
 
 
@@ -47,7 +49,15 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
     table: tuple[tuple[str, str | Callable[[Match], str]], ...] = (
         (r"(?<![\w.,'])\d{1,3}(?:'\d{3})+(?![\w'])", lambda m: m[0].replace("'", "")),
         (r"(?<=\d)\s?~\s?(?=\d)", " to "),
+        (
+            rf"(?<![\w.,$€£-])((?:(?<!\S)-)?(?:{_N}))(?P<unit>\s?(?!0s)(?:{_UNIT}|%|°[CFK]?))?(?P<dash>\s?-\s?)"
+            rf"(?=(?:{_N})\s?(?:(?:{_UNIT}|{_CODE})(?![\w^])|%|°|{_SIGN}))(?![^.?!]*=)",
+            quantities.range_of,
+        ),
+        (rf"(?<![\w.,])((?:{_N})\s?(?:{_UNIT}))\s-\s(?=(?:{_N})\s?(?:{_UNIT})\s*=)", r"\1 minus "),
+        (r"(?<=[\w)])\*\*(?=[\w(-])|(?<=\b\w) \*\* (?=\w\b|[(-])", "^"),
         (r"~\s?(?=[\d.$€£¥])", " about "),
+        (r"(?<![\w/])24/7/365(?![\w/])", " twenty four seven three sixty five "),
         # dates
         (rf"\b({_DAY})\b\.?(?:\s?-\s?|\s(to|through|thru|until)\s)({_DAY})\b\.?", dates.weekdays),
         (rf"\b(?:{_WEEKDAY})(?:/(?:{_WEEKDAY}))+\b", dates.weekday_list),
@@ -84,6 +94,11 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (rf"(?<![\w.:]){half}", dates.half_day),
         (rf"(?<![\w:])({_TIME})\s?-\s?(?={_TIME})", r"\1 to "),
         (r"(?<![\w:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?:\s+o'clock)?(?![\d:])Z?", dates.time),
+        (
+            rf"{_DIGIT}({_IP}):(\d{{1,5}})\b",
+            lambda m: f"{codes.dotted(m[1])} port {digits(m[2])}",
+        ),
+        (r"(?<![\w:.])(2[5-9]|[3-9]\d|1\d\d):([0-5]\d)(?![\w:])", dates.running_time),
         (r"(\d):(\d)", r"\1 to \2"),
         # codes
         (r"\b802\.(\d\d?)([A-Za-z]{0,2})\b", codes.standard),
@@ -102,7 +117,14 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (r"(?<!\w)\d{4}(?:[ -]\d{4}){2,}(?!\w)", codes.telephone),
         (r"(?<![\w.,])\d+(?:-\d+){2,}(?!\w)", codes.telephone),
         (r"(?i)(?<=\b(?:call|dial).me[: ])\s*\d{3} \d{4}\b|(?<=\bcall )\d{3} \d{4}\b", codes.telephone),
-        (r"\b1-(8\d\d)-(?=[A-Za-z])", lambda m: f"one {codes.hundreds(m[1])} "),
+        (r"\b1-(8\d\d)-(?=[A-Za-z])", lambda m: f"one {codes.toll_free(m[1])} "),
+        (
+            rf"(?i)((?:^\W*|\b(?:{_CALL}|number|mobile|cell|fax|tel|telephone|whatsapp|text|contact)\b[^.?!\d]{{0,40}}))"
+            r"(?<![\w.,$€£¥-])(1?)(\d{3})(\d{3})(\d{4})(?=\W*$|[\s,;?!]|\.(?!\d))",
+            codes.ten_digits,
+        ),
+        (r"\b([A-Z]+)(\d+)-(?=\1\d)", r"\1\2 to "),
+        (r"(?<=[A-Za-z])(\d+)-(\d+)(?![\d.-])|(?<=[A-Z]-)(\d+)-(\d+)(?![\d.-])", codes.part_number),
         (
             r"\b(000|112|911|999)( or | and )(000|112|911|999)\b(?![-.,:/]\d)",
             lambda m: f" {digits(m[1])}{m[2]}{digits(m[3])} ",
@@ -111,6 +133,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         (
             rf"(?i)(\b(?:{_CALL}|emergency)\b[^.?!]{{0,90}}?(?:\b(?:or|and|then)|:))\s+({'|'.join(tables.SHORT_NUMBERS)})\b(?![-.,:/]\d)",
             codes.emergency,
+        ),
+        (
+            rf"{_DIGIT}(v?)(\d+(?:\.\d+)?)\.[xX]\b",
+            lambda m: f"{m[1] and 'version '}{codes.version_number(m[2])} point X",
         ),
         (r"(?i)\b(v\.?\s?)?(?<![\d.])(\d+(?:\.\d+){2,})(?![\w.]*\d)(?!\w)", codes.version),
         (r"\b(v|V(?=\d+\.))(\d+(?:\.\d+)?)\b", codes.version),
@@ -129,7 +155,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
             amounts.money,
         ),
         (
-            rf"(?P<minus>(?!))?(?P<country>(?!))?\b(?P<sign>{_CODE})\s?(?P<first>{_N})(?P<scale>{_SCALE})?(?P<last>(?!))?(?P<last_scale>(?!))?",
+            rf"(?P<minus>(?!))?(?P<country>(?!))?\b(?P<sign>{_CODE})\.?\s?(?P<first>{_N})(?P<scale>{_SCALE})?(?P<last>(?!))?(?P<last_scale>(?!))?",
             amounts.money,
         ),
         (rf"{_DIGIT}({_EURO}|{_N})({_SCALE})?\s?({_SIGN}|¢|(?:{_CODE})\b)(?!\s?\d)", amounts.money_after),
@@ -139,7 +165,19 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         ),
         (rf"{_DIGIT}(\d+)\s?pt(?=\s+(?:font|type|text|size)\b)", r"\1 point"),
         (r"\b(dollars?|euros?|pounds?|cents?|yen)\s?/\s?([A-Za-z]+)\b", amounts.per),
+        (
+            rf"{_DIGIT}({_N})([kKmMbBtT])(?=\s+{_COUNTED})",
+            lambda m: f" {number(m[1])} {tables.SCALES[m[2].lower()]}",
+        ),
         # quantities
+        (r"(?<=\d)\s?in\.(?=,)", " in"),
+        (rf"{_DIGIT}(\d+)'\s?-\s?(?=(\d+)'(?!\w))", r"\1 to "),
+        (r"(?<= to )(\d+)()'(?!\w)", quantities.feet),
+        (
+            rf"{_DIGIT}(\d+)\s?°\s?(\d+(?:\.\d+)?)\s?'\s?(?:(\d+(?:\.\d+)?)\s?(?:\"|'')\s?)?([NSEW]\b)?",
+            quantities.angle,
+        ),
+        (rf"{_DIGIT}(\d+)\s?(?:ft|feet|foot)\b\.?\s(\d{{1,2}}(?:\.\d+)?)\s?in\b\.?(?!\s\d)", quantities.feet),
         (rf"{_DIGIT}(\d+)\s?'\s?(\d{{1,2}}(?:\.\d+)?)(?:\s?\"|'')?(?!\w)", quantities.feet),
         (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", r"\1 inch"),
         (rf"{_DIGIT}({_N})\"(?!\w)", quantities.inches),
@@ -171,7 +209,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
             lambda m: f"{m[1]} {'times' if ' ' in m[0] else 'by'} ",
         ),
         (r"(?<=\d)x\b(?!\s*[-+=])", " times "),
-        (r"(?<=\d)!(?=\s*[-=+*/×])", " factorial "),
+        (r"(?<=\d)!(?=\s*[-=+*/×]|\?)|(?<=^\d)!$|(?<=^\d\d)!$", " factorial "),
         (rf"{_DIGIT}(?:{_N})[eE][-+]?\d+\b", lambda m: f" {quantities.scientific(m[0])} "),
         (r"(?<=\d)-(?=\d[\d.]*\s*=)", " minus "),
         (
@@ -200,6 +238,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
             lambda m: f" {cardinal(int(m[1]))} {quantities.denominator(int(m[2]), int(m[1]))} ",
         ),
         (r"\b50-50\b", " fifty fifty "),
+        (
+            rf"{_DIGIT}(\d+\.\d+)\s?/\s?(\d+(?:\.\d+)?)(?![\w/])(\s*equals)?",
+            quantities.rating,
+        ),
         (r"(?<![\d/.,])(?:(\d+)\s+)?(\d+)\s?/\s?(\d+)(?![\d/]|\.\d)", quantities.fraction),
         (r"\b(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\b", lambda m: f" {ordinal(int(m[1].replace(',', '')))} "),
         (r"(?<![\w.,])'?(\d+)'?s\b", quantities.plural),

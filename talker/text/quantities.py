@@ -15,6 +15,8 @@ def fraction(match: Match) -> str:
     written = f"{match[2]}/{match[3]}"
     if not whole and written in tables.FIXED_FRACTIONS:
         return f" {tables.FIXED_FRACTIONS[written]} "
+    if not whole and over + under == 100 and over > under:  # "the 80/20 rule"
+        return f" {cardinal(over)} {cardinal(under)} "
     if not whole and (
         (under in (5, 10, 100) and re.match(r"\s+(stars|points|people|times)", after)) or over == under
     ):
@@ -35,6 +37,12 @@ def division(match: Match) -> str:
     """ "6 / 2" -> "6 divided by 2"."""
     whole = " / " not in match[0] and int(match[1]) <= int(match[2])
     return match[0] if whole else f"{match[1]} divided by {match[2]}"
+
+
+def rating(match: Match) -> str:
+    """ "4.5/5" -> "four point five out of five", but "4.5/5 equals" is a division."""
+    between = "divided by" if match[3] else "out of"
+    return f" {number(match[1])} {between} {number(match[2])} {match[3] or ''} "
 
 
 def difference(match: Match) -> str:
@@ -75,6 +83,7 @@ def quantity(match: Match) -> str:
         single
         or match["space"] == "-"
         or bool(re.search(r"\b[Aa]n?\s$", before) and re.match(r"\s[a-z]", after))
+        or bool((noun := re.match(r"\s([a-z]+)", after)) and noun[1] in tables.MEASURED)
     )
     name = tables.UNITS[unit][not single]
     power_name = f"{tables.POWERS[power[-1]]} " if power and "/" not in unit else ""
@@ -93,9 +102,28 @@ def square(match: Match) -> str:
     return f" {number(match[1])} {kind} {unit[match[1] != '1']}"
 
 
+def range_of(match: Match) -> str:
+    """The first number of "10-15 °C" or "5 kg - 10 kg", with "to"; decades ("the 20s-30s") are no seconds."""
+    unit = match["unit"] or ""
+    if unit == "s" and match[1].endswith("0"):
+        return match[0]
+    return f"{match[1]}{unit} to "
+
+
+def angle(match: Match) -> str:
+    """51°30'26"N -> "fifty one degrees thirty minutes twenty six seconds north"."""
+    said = []
+    for value, name in zip(match.groups(), ("degree", "minute", "second"), strict=False):
+        said += [f"{number(value)} {name}{'' if value == '1' else 's'}"] if value else []
+    return f" {' '.join(said)} {tables.DEGREES.get(match[4], '')} "
+
+
 def feet(match: Match) -> str:
-    """5'10" -> "five feet ten inches"."""
+    """5'10" -> "five feet ten inches", "a 6 ft 2 in man" -> "a six foot two inch man"."""
     feet, inches = int(match[1]), match[2]
+    noun = re.match(r"\s[a-z]", match.string[match.end() :])
+    if inches and noun and re.search(r"\b[Aa]n?\s$", match.string[: match.start()]):
+        return f" {cardinal(feet)} foot {number(inches)} inch"
     said = f" {cardinal(feet)} {'foot' if feet == 1 else 'feet'}"
     return f"{said} {number(inches)} {'inch' if inches == '1' else 'inches'}" if inches else said
 

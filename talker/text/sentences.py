@@ -94,6 +94,8 @@ def _ends(sentence: str, following: str) -> bool:
     unit = UNIT_STOP.search(sentence[-_LONGEST_UNIT:])
     if unit and unit.end() == len(sentence[-_LONGEST_UNIT:]):
         return not following[:1].isdigit()  # "5 lb. 3 oz."
+    if word == "c" and re.search(r"\d(?:st|nd|rd|th) c\.$", sentence):  # "the 5th c. BC"
+        return ends_sentence(following)
     digit = following[:1].isdigit() or re.match(r"[IVXL]{2,}\b", following) is not None
     if "." in word or (
         len(word) == 1
@@ -111,7 +113,7 @@ def _ends(sentence: str, following: str) -> bool:
     if word in tables.TITLES and word != "v":
         named = word not in tables.BEFORE_NAME or match[1][0].isupper()
         return not named or (word in ("ft", "sec", "col", "mt", "gen", "st") and ends_sentence(following))
-    if word in tables.AMBIGUOUS and digit:
+    if word in tables.ABBREVIATIONS and (following[:1] == "(" or (word in tables.AMBIGUOUS and digit)):
         return False
     if word in tables.ABBREVIATIONS and word not in tables.AMBIGUOUS:
         return ends_sentence(following)

@@ -18,6 +18,7 @@ NOTHING_TO_SAY = "nothing to say: the text has no letters or digits"
 
 _MOST_EMOJI = 8  # a text of more has nothing to say
 _PLAIN = str.maketrans(tables.PLAIN)
+_FLAG = re.compile(rf"(?:[\U0001f1e6-\U0001f1ff]{{2}}){{1,{_MOST_EMOJI}}}")
 _EMOTICON = re.compile(r"(?<!\S)(?:(?:[:;=][-'^o]?|8-)[)(\]\[DPpOo/|\\*]+|<3+|[xX]D+|\^_*\^)(?!\S)")
 _SUPERSCRIPT = re.compile(rf"(?<=[\w)])[{''.join(tables.SUPERSCRIPTS)}]+")
 _LATIN = re.compile(r"LATIN (SMALL|CAPITAL) LETTER ([A-Z])\b")
@@ -50,6 +51,9 @@ def clean(text: str, force: bool = False) -> str:
 
 def name_of_symbol(text: str) -> str:
     """The name of a symbol or mark that is the whole text, or the names of a few emoji, or ""."""
+    flags = _FLAG.fullmatch(re.sub(r"\s", "", text))
+    if flags:
+        return ", ".join(map(_flag, re.findall(r"..", flags[0])))
     chars = re.sub(r"[\s\u200d\ufe0f\U0001f3fb-\U0001f3ff]", "", text)  # without joiners and skin tones
     kinds = {unicodedata.category(char) for char in chars}
     if not (
@@ -57,6 +61,12 @@ def name_of_symbol(text: str) -> str:
     ):
         return ""
     return " ".join(tables.SYMBOLS.get(char) or unicodedata.name(char, "").lower() for char in chars)
+
+
+def _flag(pair: str) -> str:
+    """The name of a flag, which is two letters: "flag of France"."""
+    code = "".join(chr(ord(char) - ord("\U0001f1e6") + ord("A")) for char in pair)
+    return f"flag of {tables.FLAGS.get(code) or ' '.join(tables.LETTERS.get(one, one) for one in code)}"
 
 
 def can_be_said(text: str) -> bool:
@@ -96,6 +106,8 @@ def spoken(text: str) -> str:
 
 
 def _ascii(text: str) -> str:
+    text = re.sub(r"(?<![\d°.])(\d+(?:\.\d+)?)′(?!\s?\d)", r"\1 ft", text)
+    text = re.sub(r"(?<![A-Za-z]\s)[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: f"{unicodedata.numeric(m[0]):.0f}", text)
     text = _SUPERSCRIPT.sub(_superscript, text)
     kept: list[str] = []
     for char in unicodedata.normalize("NFKD", text.translate(_PLAIN)).translate(_PLAIN):

@@ -53,6 +53,19 @@ SYMBOLS = {
     '"': "quote", "'": "apostrophe", "`": "backtick", "‡": "double dagger",
     "№": "number", "☎": "telephone", "฿": "baht",
 }
+FLAGS = {
+    "AR": "Argentina", "AU": "Australia", "AT": "Austria", "BE": "Belgium", "BR": "Brazil",
+    "CA": "Canada", "CH": "Switzerland", "CL": "Chile", "CN": "China", "CO": "Colombia", "CZ": "Czechia",
+    "DE": "Germany", "DK": "Denmark", "EG": "Egypt", "ES": "Spain", "EU": "Europe", "FI": "Finland",
+    "FR": "France", "GB": "Britain", "GR": "Greece", "HK": "Hong Kong", "HU": "Hungary",
+    "ID": "Indonesia", "IE": "Ireland", "IL": "Israel", "IN": "India", "IR": "Iran", "IS": "Iceland",
+    "IT": "Italy", "JP": "Japan", "KE": "Kenya", "KR": "Korea", "MA": "Morocco", "MX": "Mexico",
+    "MY": "Malaysia", "NG": "Nigeria", "NL": "the Netherlands", "NO": "Norway", "NZ": "New Zealand",
+    "PE": "Peru", "PH": "the Philippines", "PK": "Pakistan", "PL": "Poland", "PT": "Portugal",
+    "RO": "Romania", "RU": "Russia", "SA": "Saudi Arabia", "SE": "Sweden", "SG": "Singapore",
+    "TH": "Thailand", "TR": "Turkey", "TW": "Taiwan", "UA": "Ukraine", "US": "the United States",
+    "VN": "Vietnam", "ZA": "South Africa",
+}
 # Symbols that are spoken in a text without words, such as "& %". A single mark is always named.
 NAMED_ALONE = frozenset(SYMBOLS) - frozenset(".,?!:;-()[]{}\"'…")
 # Symbols between or before numbers. A comparison is read with "is": "5 > 3".
@@ -97,6 +110,9 @@ BEFORE_NUMBER = {
     "ext": "extension", "tel": "telephone", "apt": "apartment", "rm": "room", "ver": "version",
     "op": "opus", "d": "died", "b": "born", "nr": "number", "pt": "part", "ste": "suite", "bldg": "building",
     "fl": "floor", "rte": "route", "pg": "page", "pgs": "pages", "para": "paragraph", "ref": "reference",
+    "sect": "section", "sects": "sections", "chap": "chapter", "chaps": "chapters", "tab": "table",
+    "ex": "example", "app": "appendix",
+    "rs": "Rs",
 }
 # Their full stop may also end a sentence.
 ABBREVIATIONS = {
@@ -118,11 +134,15 @@ ABBREVIATIONS = {
     "amt": "amount", "qty": "quantity", "pkg": "package", "doz": "dozen", "attn": "attention",
     "encl": "enclosed", "admin": "administration", "exec": "executive", "mgmt": "management",
     "mktg": "marketing", "dist": "district",
+    "qtr": "quarter", "qtrs": "quarters", "wt": "weight", "ht": "height", "assoc": "associates",
+    "mfr": "manufacturer", "ctr": "center", "hts": "heights", "pl": "place", "ct": "court", "ter": "terrace",
+    "fwy": "freeway", "expy": "expressway", "tpke": "turnpike", "prev": "previous", "elev": "elevation",
+    "freq": "frequency", "diam": "diameter", "recd": "received", "reqd": "required", "pop": "population",
     "yr": "year", "yrs": "years", "wk": "week", "wks": "weeks", "hr": "hour", "hrs": "hours",
 }
 # Also words, so they are expanded only where a small letter, a comma or a digit follows the full stop.
 AMBIGUOUS = _words(
-    "max min temp ed al est sq co admin exec dist yr yrs wk wks hr hrs"
+    "max min temp ed al est sq co admin exec dist yr yrs wk wks hr hrs pop pl ct ter"
 )
 DOTTED = {  # abbreviations with inner full stops, in small letters
     "e.g": "for example", "i.e": "that is", "w.r.t": "with respect to", "n.b": "N B",
@@ -153,6 +173,11 @@ STARTERS = _words(
     "please let thank thanks nobody everyone everybody somebody someone nothing something buy see"
 )
 
+# After a street: "Ave NW".
+DIRECTIONS = {"NW": "northwest", "NE": "northeast", "SW": "southwest", "SE": "southeast"}
+STREETS = {short: ABBREVIATIONS[short.lower()] for short in ("Ave", "Blvd", "Rd", "Ln", "Hwy", "Pkwy", "Sq")}
+STREETS |= {"St": "street", "Dr": "drive"}
+
 # --- numbers ----------------------------------------------------------------------------------------------
 
 SCALES = {
@@ -177,12 +202,28 @@ CURRENCIES = {  # sign or code -> one, many, one hundredth, many hundredths
     "Australian dollars", "cent", "cents"),
 }
 CURRENCIES |= {code: CURRENCIES[sign] for code, sign in {
+    "Rs": "₹",
     "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "KRW": "₩", "RUB": "₽", "BTC": "₿"}.items()}
 COUNTRIES = {
     "US": "U S", "C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian",
     "NZ": "New Zealand",
     "HK": "Hong Kong",
 }
+# Nouns after "1.2m" and "3b", which mean million and billion there.
+COUNTED = _words(
+    "accounts barrels books cars cases clicks copies customers deaths devices dollars downloads euros "
+    "fans followers homes households images impressions inhabitants installs items jobs likes lines "
+    "listeners members messages model models parameters params passengers people players plays posts "
+    "pounds readers records requests residents rows samples shares streams students subscribers tokens "
+    "tonnes tons tourists transactions tweets units users videos viewers views visitors visits voters "
+    "votes workers years"
+)
+# Nouns after a unit, which is in the singular there: "10 lb bag".
+MEASURED = _words(
+    "bag bags bottle bottles box boxes cans pack packs jar jars tank tanks pole poles race races "
+    "ladder ladders drive drives disk disks screen screens monitor monitors cable cables rope ropes board "
+    "boards pipe pipes wall walls glass weight weights steak steaks fence hose sprint radius bulb"
+)
 NOTES = ("bill", "bills", "note", "notes", "coin", "coins", "ticket", "tickets", "gift", "fine", "fee",
     "discount", "coupon", "voucher", "check")
 
@@ -204,7 +245,8 @@ kV kilovolt|mV millivolt|mA milliamp|Ω ohm|kΩ kilo_ohm
 J joule|kJ kilojoule|cal calorie|kcal kilocalorie|Pa pascal|hPa hectopascal|kPa kilopascal|MPa megapascal
 bar bar|psi P_S_I P_S_I|atm atmosphere
 dB decibel|db decibel|px pixel|dpi D_P_I D_P_I|fps frame_per_second frames_per_second|rpm R_P_M R_P_M
-bpm beat_per_minute beats_per_minute|hp horsepower horsepower
+bpm beat_per_minute beats_per_minute|hp horsepower horsepower|pts point
+lb-ft pound_foot pound_feet|ft-lb foot_pound
 mph mile_an_hour miles_an_hour|kph kilometer_an_hour kilometers_an_hour
 km/h kilometer_an_hour kilometers_an_hour|kmh kilometer_an_hour kilometers_an_hour
 m/s meter_per_second meters_per_second
@@ -234,7 +276,7 @@ for _entry in _UNITS.replace("\n", "|").strip("|").split("|"):
 DEGREES = {"C": "Celsius", "F": "Fahrenheit", "K": "kelvin", "N": "north", "S": "south", "E": "east",
     "W": "west"}
 POWERS = {"2": "square", "3": "cubic"}
-TIGHT_UNITS = _words("J t mo hp bar cal")  # units only directly after the digits
+TIGHT_UNITS = _words("J t mo bar cal")  # units only directly after the digits
 LOOSE_UNITS = _words("ac ha kt")  # units only after a space
 # Telephone numbers of three digits.
 SHORT_NUMBERS = _words("000 101 110 111 112 118 119 211 311 411 511 611 711 811 911 988 999")
@@ -244,7 +286,8 @@ STATES = _words(
     "SC SD TN TX UT VT VA WA WV WI WY DC"
 )
 FRACTIONS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
-FIXED_FRACTIONS = {"24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty",
+FIXED_FRACTIONS = {"24/7": "twenty four seven", "9/11": "nine eleven", "7/11": "seven eleven",
+    "50/50": "fifty fifty",
     "20/20": "twenty twenty"}
 VERSIONED = _words(
     "version release python ios ipados macos android ubuntu debian fedora java php ruby perl node cuda "
@@ -334,7 +377,11 @@ SHORT_WORDS = _words(
     "OUT PAY PUT RED RUN SAD SIT SIX SUN TEN WET WHO FREE AS AT BE BY DO GO HE IF IN IS ME MY NO OF ON "
     "OR SO TO UP WE AN AM OH HI HEY WOW AND ACT ADD AGE AGO AIR ARM ART ASK BED BOX BOY BUS FIX FLY GAS "
     "GOD GUN HIT ICE ILL LAW LEG MAP MIX NOR ODD OIL PER SET SEX SKY SON TAX TEA TIE VIA WAR HA RAN SAW "
-    "ATE BAN BAR BET BOSS HALF HUG HUH AHA UGH"
+    "ATE BAN BAR BET BOSS HALF HUG HUH AHA UGH DIM DRY HID INK JAM JAR KIT LID LIP LOG MUD MUG NAP NUT "
+    "OAK PEN PIG PIT POP POT RAW RIB ROB ROD ROT ROW RUB RUG SHY SIN SIP SOB SPY SUM TAN TAP TIN TOE TOY "
+    "TUB TUG VAN VOW WAX WEB WIG WIT ZOO BEE BUG BUN COW CRY CUB CUP DEN DIG DIP EAR EGG ELF FAN FEE FIG "
+    "FLU FOG FOX FRY GAP GUM HAM HAT HAY HEN HIP HOP HUT JET JOY LAD LAY LED MAT MOB OWE OWL OWN PAW PEA PIE "
+    "RAT SAW SEA SEW SKI SLY SOW TEN TIE TON TOW WOE WON YES BAY BEG BIN BUD BUY FUR GAG HOG"
 )
 EXTENSIONS = {
     "pdf": "P D F", "txt": "T X T", "py": "P Y", "js": "J S", "ts": "T S", "jpg": "jay peg",

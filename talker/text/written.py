@@ -78,6 +78,11 @@ _WEEKDAYS = re.compile(rf"\b(?:{'|'.join(day.title() for day in tables.WEEKDAYS)
 UNIT_STOP = re.compile(
     rf"(?<=\d)([\s-]?)({'|'.join(unit for unit in tables.UNITS if len(unit) > 1)}|in)\.(?!\w)"
 )
+_STREETS = "|".join(tables.STREETS)
+_DIRECTED = re.compile(
+    rf"\b({_STREETS}|[Aa]venue|[Ss]treet|[Rr]oad|[Dd]rive|[Bb]oulevard),? ({'|'.join(tables.DIRECTIONS)})\b"
+)
+_STREET_NAME = re.compile(r"(?<=\w )(Ave|Blvd|Rd|Hwy|Pkwy)\b(?!\.)")
 _STREET = re.compile(r"\S\s+[A-Z]\w*\s+$")
 
 
@@ -114,6 +119,9 @@ def read_abbreviations(text: str) -> str:
     text = re.sub(r"\b([A-Za-z]+)\.(?![\w.])", lambda m: _dotted(m, text), text)
     text = re.sub(r"\b(Mr|Mrs|Ms|Dr|Prof|Gov|Sen|Sgt|Capt|Lt|Mt|St)(?=\s+[A-Z][a-z])", _title, text)
     text = re.sub(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z]{2,}\b)(?!\w*\.\s)", _inner_dot, text)
+    text = _DIRECTED.sub(lambda m: f"{tables.STREETS.get(m[1], m[1])} {tables.DIRECTIONS[m[2]]}", text)
+    text = _STREET_NAME.sub(lambda m: tables.STREETS[m[1]], text)
+    text = re.sub(r"\b(\d+(?:st|nd|rd|th)) [cC]\.(?!\w)", lambda m: f"{m[1]} century" + _stop(m, text), text)
     return re.sub(r"\bvs\b", "versus", text)
 
 
@@ -180,6 +188,10 @@ def _dotted(match: re.Match[str], text: str) -> str:
     stop = "." if ends_sentence(after) else ""
     if after[:1].isdigit() and word in tables.BEFORE_NUMBER:
         return tables.BEFORE_NUMBER[word]
+    if word == "dr" and re.match(r"(?:Dr|Mr|Mrs|Ms|Prof)\.", after) and before:
+        return "drive" + stop
+    alone = before is not None and before[1][0].isupper() and before[1].lower() not in tables.STARTERS
+    street = street or (alone and re.match(r"[a-z,]", after) is not None)  # "MLK Dr. is closed"
     if word in ("st", "dr") and not named and (word == "st" or street):
         return ("street" if word == "st" else "drive") + stop
     if word in tables.SHORT_MONTHS and (match[1][0].isupper()):

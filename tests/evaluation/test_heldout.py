@@ -29,7 +29,7 @@ class FrameNumbers:
         return np.broadcast_to(values[:, None, None, None], (len(motion), 4, 4, 3)).copy()
 
     def mouth_box(self, motion: np.ndarray) -> tuple[int, int, int, int]:
-        return 0, 0, 2, 2
+        return 0, 0, 2, round(float(motion[0]) * 255)
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def test_pairs_are_half_a_second_apart(clip: Clip, monkeypatch: pytest.MonkeyPat
     distances = [float(target[0, 0, 0] - source[0, 0, 0]) * 255 for source, target, _ in pairs]
     assert min(map(abs, distances)) > heldout.APART - 0.5 >= 12
     assert min(distances) < 0 < max(distances)
+    assert all(box[3] == round(float(target[0, 0, 0]) * 255) for _, target, box in pairs)
 
 
 def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(

@@ -24,6 +24,8 @@ def test_step_is_measured_at_its_frame_border() -> None:
         assert found[name][3] == pytest.approx(size)
         assert np.delete(found[name], 3).max() == 0
     assert found["loudness"].argmax() == 3
+    downwards = steps(-pcm, -motion)
+    assert all(np.array_equal(downwards[name], found[name]) for name in KINDS)
 
 
 def test_join_is_smooth_below_the_percentile_of_other_borders() -> None:

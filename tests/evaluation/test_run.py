@@ -26,6 +26,7 @@ from evaluation.speech import Recogniser, RecogniserConfig
 from evaluation.sync import SyncConfig, SyncNet
 from evaluation.threads import torch_threads
 from evaluation.validate import auc, correlation, shifted
+from evaluation.video import ssim
 from motion_ae.config import MotionAEConfig
 from motion_ae.model import MotionAE
 from talker import Talker
@@ -49,14 +50,14 @@ def row(heard: str, end: str, ratio: float, offset: int) -> dict:
 
 
 def test_totals_sum_edits_and_count_clips() -> None:
-    rows = [row("abc", "stop", 1.2, 1), row("xyzt", "stop", 1.3, 0), row("q", "length", 1.0, -2)]
+    rows = [row("abc", "stop", 1.2, 1), row("xyzt", "stop", 0.7, 0), row("q", "length", 0.8, -2)]
     figures = talker_figures(rows, [case("abd"), case("xyzt"), case("qrs")])
     assert figures["per"] == pytest.approx(3 / 10)
     assert figures["per_shuffled"] == pytest.approx((4 + 4 + 3) / 10)
     assert figures["share_stopped"] == figures["share_offset_within_1"] == pytest.approx(2 / 3)
     assert figures["share_duration_within_25"] == pytest.approx(2 / 3)
     assert figures["share_stopped_within_25"] == pytest.approx(1 / 3)
-    assert figures["duration_ratio_median"] == 1.2
+    assert figures["duration_ratio_median"] == 0.8
     assert (figures["confidence_mean"], figures["rtf_mean"], figures["silent_closed"]) == (0.5, 0.5, None)
     closed = [{**each, "silent_closed": value} for each, value in zip(rows, (0.25, 0.75, None), strict=True)]
     assert talker_figures(closed, [case("abd"), case("xyzt"), case("qrs")])["silent_closed"] == 0.5
@@ -117,6 +118,8 @@ def test_reenactment_of_several_pairs_has_one_psnr() -> None:
     def psnr(difference: torch.Tensor) -> float:
         return -10 * float(difference.square().mean().log10())
 
+    assert moved.ssim == pytest.approx(ssim(shown, 1 - source), abs=1e-4)
+    assert moved.ssim_mouth == pytest.approx(ssim(shown, 1 - source, box), abs=1e-4)
     assert moved.whole.psnr == pytest.approx(psnr(shown - 1 + source), abs=1e-3)
     assert moved.mouth.psnr == pytest.approx(
         psnr((shown - 1 + source)[:, : size // 2, : size // 2]), abs=1e-3
@@ -132,6 +135,8 @@ def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(run, "recogniser", lambda: Recogniser(RecogniserConfig.tiny()).eval())
     monkeypatch.setattr(run, "sync_net", lambda: SyncNet(SyncConfig.tiny()).eval())
     monkeypatch.setattr(run, "spoken_seconds", lambda pcm: 2.0 if len(pcm) == 24_000 else 3.0)
+    monkeypatch.setattr(run, "silent_frames", lambda pcm: torch.arange(len(pcm) // 960) < 4)
+    monkeypatch.setattr(run, "mouth_opening", lambda net, frames: (torch.arange(len(frames)) > 0).float())
     prompt = 0.1 * torch.sin(torch.arange(24_000) * 0.05)
     face = np.full((32, 32, 3), 128, np.uint8)
     spoken = Case("0007", "Go.", prompt, ["ɡ", "oʊ"], prompt, face)
@@ -139,6 +144,7 @@ def test_say_measures_and_saves_a_clip(tmp_path: Path, monkeypatch: pytest.Monke
     out.mkdir()
     measured = run.say(Talker.from_pretrained(tmp_path), spoken, 1, out)
     assert (measured["phonemes"], measured["duration_ratio"]) == (2, 1.5), "of the speech, without silence"
+    assert measured["silent_closed"] == 0.25, "the first of the four silent frames"
     assert measured["end"] in ("stop", "length")
     assert {"0007.mp4", "0007.png", "0007-voice.wav", "0007-portrait.png"} <= {p.name for p in out.iterdir()}
     assert "per" in talker_figures([measured], [spoken])
@@ -227,3 +233,21 @@ def test_codecs_are_measured_on_all_clips_and_pairs(monkeypatch: pytest.MonkeyPa
     )
     figures = run.motion_figures("heldout", 3, tmp_path)
     assert (figures["pairs"], figures["ssim"]) == (3, pytest.approx(0.4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-n", "0"], "-n must be at least 1"),
+        (["--threads", "-1"], "--threads"),
+        (["--model", "nope"], "nope is neither"),
+    ],
+)
+def test_a_wrong_call_ends_with_one_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run.main()
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]

@@ -99,8 +99,7 @@ def test_each_task_measures_its_own_output_against_the_given_stream(
 
 def test_totals_of_each_task_sum_edits_and_count_offsets() -> None:
     rows = [
-        {"task": "a2v", "offset": -1, "exact": True},
-        {"task": "a2v", "offset": 3, "exact": True},
+        *({"task": "a2v", "offset": offset, "exact": True} for offset in (-3, -2, -1, 0, 1, 2)),
         {"task": "v2a", "offset": 0, "exact": False, "edits": 1, "phonemes": 10},
         {"task": "v2a", "offset": 0, "exact": True, "edits": 5, "phonemes": 20},
         {"task": "tts", "edits": 2, "phonemes": 8},

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from evaluation import validate, voices
 from evaluation.heldout import Scene
-from evaluation.sync import SIDE
+from evaluation.sync import SIDE, Sync
 from evaluation.validate import mouth_figures, picture_figures, speech_figures, sync_figures
 from puppet.corpus import Clip
 from puppet.motion import MOTION
@@ -56,6 +56,13 @@ def test_known_shifts_are_found_by_a_network_that_sees_and_hears_the_same() -> N
     assert figures["shifts_tried"] == 4 * 21
     assert figures["shifts_within_1"] == figures["shifts_exact"] == figures["confidence_auc"] == 1
     assert figures["confidence_true"] > 0.5 > figures["confidence_shuffled"]
+
+
+def test_shifts_are_wrong_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "compare", lambda *_: Sync(0, 1.0))
+    figures = sync_figures(Level(), [scene(0)])  # type: ignore[arg-type]
+    assert figures["shifts_within_1"] == pytest.approx(3 / 21)
+    assert figures["shifts_exact"] == pytest.approx(1 / 21)
 
 
 def test_mouth_figures_compare_the_opening_in_silence_and_in_speech() -> None:

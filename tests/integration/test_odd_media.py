@@ -64,6 +64,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "turned": write_video(
             folder / "d.mp4", np.rot90(frames, 1, (1, 2)), matrix=(0, ONE, 0, -ONE, 0, *LAST)
         ),
+        "lying": write_video(folder / "h.mp4", np.rot90(frames, 1, (1, 2))),  # without a tag
         "anamorphic": write_video(folder / "e.mp4", narrow, aspect=Fraction(2)),
         "pq": write_hdr(folder / "f.mp4", frames[0], 16, 100, FRAMES),
         "hlg": write_hdr(folder / "g.mp4", frames[0], 18, 100, FRAMES),

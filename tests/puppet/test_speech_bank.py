@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tone_teacher import VOWELS, ToneTeacher, write_slowly
+from tone_teacher import KEY, VOWELS, ToneTeacher, write_slowly
 
 from puppet import speech_bank
 from puppet.corpus import Corpus
@@ -15,17 +15,19 @@ from puppet.mixes import HELDOUT_SPEAKERS, SHIPPED, Mix, mixes, voices
 from puppet.sentences import text
 from puppet.speech import PAUSE, frame_levels
 from puppet.speech_bank import SpeechBank, record, speak, tokens_of, write
-from puppet.teacher import ACCENTED, FOLDER, FRAME, NATIVE, Teacher, letters
+from puppet.teacher import ACCENTED, FOLDER, FRAME, NATIVE, Teacher, Utterance, letters
 from puppet.timing import phone_times
 from talker.clock import HOP, SAMPLE_RATE
 from talker.text.phonemes import PHONES, STRESS_MARKS
 
+COMPUTE_KEY = speech_bank.key.__wrapped__  # without the cache
 MIX = Mix(0, "af_heart", "bf_alice", 60, 105)
 
 
 @pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_shards_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech_bank, "SHARD", 3)
+    monkeypatch.setattr(speech_bank, "key", lambda: KEY)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,26 @@ def test_durations_outside_of_the_clip_are_survived() -> None:
     assert found[-1].end == 0.2
 
 
+class InterruptedTeacher(ToneTeacher):
+    """Is interrupted at its fifth clip, in the second shard."""
+
+    def speak(self, tokens: list[str], speaker: Mix, speed: float) -> Utterance:
+        if self.spoken == 4:
+            raise KeyboardInterrupt
+        return super().speak(tokens, speaker, speed)
+
+
+def test_bank_is_the_same_after_an_interruption(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "interrupted", 20 / 3600, teacher=InterruptedTeacher())
+    assert len(SpeechBank(tmp_path / "interrupted")) == 3
+    write(tmp_path / "interrupted", 20 / 3600, teacher=(again := ToneTeacher()))
+    write(tmp_path / "whole", 20 / 3600, teacher=ToneTeacher())
+    assert complete(tmp_path / "interrupted") == complete(tmp_path / "whole")
+    assert again.spoken == len(SpeechBank(tmp_path / "whole")) - 3  # what was complete is not spoken again
+
+
+@pytest.mark.long
 def test_bank_is_the_same_after_a_kill(tmp_path: Path) -> None:
     write(tmp_path / "whole", 1 / 3600, teacher=ToneTeacher())
     # A fork of a process with PyTorch's threads may hang.
@@ -170,7 +192,7 @@ def test_bank_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_key_depends_on_the_readings_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech_bank, "_READ", 20)
-    compute = speech_bank.key.__wrapped__
+    compute = COMPUTE_KEY
     before = compute()
     assert compute() == before
     monkeypatch.setattr(speech_bank, "tokens_of", lambda text: tokens_of(text.replace("the", "a")))

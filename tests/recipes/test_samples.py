@@ -15,7 +15,7 @@ from tiny_checkpoint import write_checkpoint
 
 from heads.config import TwoDiTHeadsConfig
 from recipes import ranks, samples
-from recipes.configs.talker import Batch, tiny
+from recipes.configs.talker import Batch, Mix, tiny
 from recipes.data.prepared import Prepared
 from recipes.samples import samples_for, task_means
 from recipes.train_talker import Data, build, train
@@ -95,6 +95,16 @@ def test_error_in_samples_is_printed_and_training_continues(
     assert torch.get_num_threads() == threads
     without = trained(tmp_path / "without", prepared)
     assert all(torch.equal(one, other) for one, other in zip(ended, without, strict=True))
+
+
+def test_tasks_without_a_share_in_the_mix_have_no_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(samples, "perform_clip", lambda *all: given.append(all[3]) or [])
+    run = dataclasses.replace(RUN, mix=Mix(t2av=0.5, tts=0.0, a2v=0.5, v2a=0.0))
+    samples.Samples._generate(SimpleNamespace(_clips=[None], _held=None), None, run, tmp_path)
+    assert given == [["t2av", "a2v"]]
 
 
 def test_run_without_samples_prints_why(

@@ -15,9 +15,17 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.losses import SpectralLoss
 from audio_vae.model import AudioVAE
 from recipes import ranks, train_audio_vae, train_audio_vae_adversarial
-from recipes.train_audio_vae import averaged, build, crop_generators, crops, normal_like, validate
+from recipes.train_audio_vae import (
+    averaged,
+    build,
+    crop_generators,
+    crops,
+    latent_noise,
+    normal_like,
+    validate,
+)
 
-RUN = tiny("audio_vae", "steps=2")
+RUN = tiny("audio_vae", "steps=2", "frames=8")
 train = RECIPES["audio_vae"]
 
 
@@ -91,6 +99,19 @@ def test_held_out_phonemes_are_those_of_the_original_and_its_copy(monkeypatch: p
     assert found["heldout_phonemes"] == 0.25
 
 
+def test_a_clip_may_be_as_short_as_a_crop() -> None:
+    clip = torch.arange(10, dtype=torch.int16)
+    assert torch.equal(crops([clip], 10, [torch.Generator()])[0], clip / 32767)
+
+
+def test_noise_of_latents_has_the_deviation_of_each_channel() -> None:
+    each, scale = [torch.Generator().manual_seed(row) for row in range(2)], torch.tensor([1.0, 10, 100])
+    noise = latent_noise(scale * torch.randn(2, 4000, 3), 1.0, each).std(1) / scale
+    assert (noise.std(1) < 0.05 * noise.mean(1)).all()
+    assert (noise < 1.05).all()
+    assert noise[0, 0] != pytest.approx(float(noise[1, 0]), rel=0.1), "each crop has a factor of its own"
+
+
 def test_clips_that_are_idle_or_short_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [100, 99, 101, 300, 100]
     corpus = [
@@ -107,11 +128,18 @@ def test_clips_that_are_idle_or_short_are_left_out(monkeypatch: pytest.MonkeyPat
     assert {clip.dtype for clip in found} == {torch.int16}
 
 
-@pytest.mark.parametrize("name", ["audio_vae", "audio_vae_adversarial", "audio_vae_source_filter"])
-def test_divergence_below_the_free_nats_has_no_weight(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("audio_vae", ("frames=8",)),
+        ("audio_vae_adversarial", ("frames=8", "judged=6")),
+        ("audio_vae_source_filter", ()),
+    ],
+)
+def test_divergence_below_the_free_nats_has_no_weight(tmp_path: Path, name: str, short: tuple[str]) -> None:
     def trained(*settings: str) -> torch.Tensor:
         folder = tmp_path / "-".join(settings)
-        module = RECIPES[name](folder, tiny(name, "steps=1", "validate_every=9", *settings)).module
+        module = RECIPES[name](folder, tiny(name, "steps=1", "validate_every=9", *short, *settings)).module
         return torch.cat(
             [value.flatten() for value in module.state_dict().values() if value.is_floating_point()]
         )

@@ -14,7 +14,7 @@ from recipes import train_audio_vae as plain
 from recipes import train_audio_vae_adversarial as recipe
 from talker.checkpoint import CheckpointError
 
-RUN = tiny("audio_vae_adversarial", "steps=1")
+RUN = tiny("audio_vae_adversarial", "steps=1", "frames=8", "judged=6")
 WHISPER = WhisperConfig(mels=8, positions=50, width=16, heads=2, layers=1)
 PUBLISHED = AudioVAEConfig(
     latent_dim=8,
@@ -33,7 +33,7 @@ def test_autoencoder_and_discriminators_learn(tmp_path: Path, model: AudioVAECon
 
 def test_frozen_encoder_keeps_its_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder learns from latents with noise, here of 100."""
-    RECIPES["audio_vae"](tmp_path / "first", tiny("audio_vae", "steps=1"))
+    RECIPES["audio_vae"](tmp_path / "first", tiny("audio_vae", "steps=1", "frames=8"))
     before = plain.build(RUN.model, tmp_path / "first")
     clips = speech(4), speech(2)
     model, strengths, read = plain.build(RUN.model, tmp_path / "first"), list[float](), list[torch.Tensor]()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,16 @@ def test_tokens_are_read_at_the_times_of_their_phonemes():
     read = tokens_read(ids, phonemes, times, tokenizer)
     np.testing.assert_allclose(read, [0, 0.5, 2, 3, 4.5, len(ids)], atol=1e-4)
     assert tokens_read([], phonemes, times, tokenizer).tolist() == [0] * 6
+
+
+def test_stop_labels_are_balanced_by_samples_that_end_alone() -> None:
+    some = torch.tensor([[True, False, True], [True, True, False]])
+    batch = SimpleNamespace(
+        predicted={"audio": some, "motion": some[:1]},
+        stop_label=torch.tensor([[0, 0, 1], [0, 0, -100]]),
+        reads=some,
+    )
+    assert counts_of(batch, 3).tolist() == [12, 6, 4, 2, 5, 4, 2, 1]
 
 
 def test_noise_is_fed_with_predicted_streams_only():

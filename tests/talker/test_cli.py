@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,7 +82,9 @@ def test_signal_handlers_of_the_caller_are_unchanged(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.long
-def test_a_dash_reads_the_text_from_standard_input(folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_dash_reads_the_text_from_standard_input(
+    folder: Path, tmp_path: Path, capsys, monkeypatch, reproducible_x264: None
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.\n")))
     assert say(folder, text="-", out=tmp_path / "a.mp4") == 0
     assert say(folder, out=tmp_path / "b.mp4") == 0
@@ -121,6 +124,7 @@ WRONG = [
     (("--voice", "blip.wav"), {}, "0.05 s"),
     (("--voice", "silence.wav"), {}, "silent"),
     (("--seed", "-1"), {}, "--seed"),
+    (("--voice", "ada", "--voice-seconds", "-3"), {}, "--voice-seconds"),
     (("--steps", "0"), {}, "--steps"),
     (("--temperature", "nan"), {}, "--temperature"),
     (("--model", "nowhere"), {}, "shipped models"),
@@ -134,7 +138,7 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
     folder: Path, tmp_path: Path, capsys, more, text, words
 ) -> None:
     (folder / "empty").mkdir(exist_ok=True)
-    Image.new("RGB", (200, 200), "green").save(folder / "green.png")
+    Image.new("RGB", (64, 64), "green").save(folder / "green.png")
     write_voice(folder / "blip.wav", 0.05)
     write_voice(folder / "long.wav", 6.0)
     write_voice(folder / "silence.wav", 0.0)
@@ -177,11 +181,13 @@ def test_shown_text_is_what_would_be_spoken_and_nothing_is_loaded(
 def test_the_text_is_given_once_and_is_no_file_name(tmp_path: Path, capsys, command: list[str]) -> None:
     text, odd = tmp_path / "text.txt", tmp_path / "odd.txt"
     text.write_text("Hello.")
+    sound = write_voice(tmp_path / "voice.wav")
     odd.write_bytes(b"caf\xe9")
     wrong = {
         (): "--text-file FILE",
         ("Hi.", "--text-file", str(text)): "--text-file FILE",
         (str(text),): "--text-file",
+        (str(sound),): "use talker animate",
         ("--text-file", str(odd)): "UTF-8",
         ("--text-file", str(tmp_path / "absent")): "check --text-file",
     }
@@ -275,10 +281,16 @@ def test_the_warning_about_synthetic_people_needs_a_file_of_the_user(folder: Pat
     assert _uses_own_files(options("say", str(folder / "face.png")))
     assert _uses_own_files(options("say", "ada", str(folder / "voice.wav")))
     frames = [np.zeros((64, 64, 3), np.uint8)] * 3
-    for name, tags in {"own": None, "made": generated_tags("a", "generated from the portrait p")}.items():
+    picture = "generated from the portrait p"
+    made = {
+        "own": None,
+        "made": generated_tags("a", picture),
+        "spoken": generated_tags("the recording a", picture),
+    }
+    for name, tags in made.items():
         with VideoWriter(tmp_path / f"{name}.mp4", 64, tags) as writer:
             writer.write(np.zeros(3 * HOP, np.float32), np.stack(frames))
-        assert _uses_own_files(options("say", voice=str(tmp_path / f"{name}.mp4"))) == (name == "own")
+        assert _uses_own_files(options("say", voice=str(tmp_path / f"{name}.mp4"))) == (name != "made")
         video = argparse.Namespace(command="dub", video=str(tmp_path / f"{name}.mp4"), voice="ADA")
         assert _uses_own_files(video) == (name == "own")
 
@@ -306,6 +318,14 @@ def test_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.report()
     assert not found.works
     assert found.lines[-1].startswith("  install a-package-that-nobody-has: run make demo")
+
+
+def test_doctor_needs_what_make_demo_installs_and_nothing_else() -> None:
+    wanted = (Path(doctor.__file__).parents[1] / "requirements-demo.in").read_text().split()
+    names = {re.split("[=<>]", line)[0] for line in wanted}
+    assert names - {"setuptools"} <= set(doctor.CORE)
+    locked = (Path(doctor.__file__).parents[1] / "requirements-demo.lock").read_text()
+    assert all(f"\n{name}==" in f"\n{locked}" for name in doctor.CORE)
 
 
 def test_packages_that_do_not_fit_torch_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -493,6 +513,7 @@ def test_output_to_a_full_disk_is_an_error_of_one_line() -> None:
         assert (done.returncode, done.stderr.count("\n"), "Errno" in done.stderr) == (2, 1, False)
 
 
+@pytest.mark.long
 def test_the_model_imports_no_media_library() -> None:
     code = """if True:
         import sys
@@ -552,7 +573,7 @@ def test_options_reach_the_clip(
     assert main(["say", "Go. We will.", *own, "--voice", str(voice)]) == 0
     assert main(["animate", str(voice), *own, "--text", "Go."]) == 0
     assert main(["animate", str(voice), *own, "--transcribe", "small"]) == 0
-    assert main(["dub", str(video), "Go.", *common, "--voice", str(voice)]) == 0
+    assert main(["dub", str(video), "Le chat dort.", "--force", *common, "--voice", str(voice)]) == 0
     clips = [clip for clip, _ in saved]
     assert [output for _, output in saved] == [out] * 4
     assert [(clip.seed, clip.sampling.steps) for clip in clips] == [(7, 3)] * 4
@@ -561,7 +582,7 @@ def test_options_reach_the_clip(
     assert [clip.portrait.framing.side for clip in (say, texted, heard)] == [256] * 3
     assert [window.text for window in texted.windows] == ["Go."]
     assert [window.text for window in heard.windows] == ["Heard by small."]
-    assert (dubbed.track.squares, dubbed.sentences, dubbed.voice.name) == (None, ("Go.",), "voice")
+    assert (dubbed.track.squares, dubbed.sentences, dubbed.voice.name) == (None, ("Le chat dort.",), "voice")
     assert SYNTHETIC not in capsys.readouterr().err
     monkeypatch.setattr(Talker, "from_pretrained", lambda model=None: Talker(say.system))
     assert main(["demo", "-o", str(out)]) == 0

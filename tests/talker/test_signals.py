@@ -36,6 +36,19 @@ with exit_on_signals("all is kept"):
 """
 
 
+# Announces itself, if asked, and is stopped during the import of a module that takes long.
+IMPORTING = """
+import sys
+from talker.signals import announce, exit_on_signals
+sys.path.insert(0, sys.argv[1])
+if len(sys.argv) > 2:
+    announce("program")
+    import slow_module
+with exit_on_signals("all is kept"):
+    import slow_module
+"""
+
+
 def start(
     *arguments: str, ignored: tuple[signal.Signals, ...] = (), unbuffered: str = "", **options: object
 ) -> subprocess.Popen:
@@ -57,6 +70,30 @@ def start(
     if process.stdout:
         assert process.stdout.readline() == "ready\n"
     return process
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("announced", [[], ["announced"]])
+def test_a_signal_during_an_import_ends_the_program_with_one_line(
+    tmp_path: Path, number: signal.Signals, announced: list[str]
+) -> None:
+    """An exception would abort the initialisation of libraries that are written in C++."""
+    (tmp_path / "slow_module.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", IMPORTING, str(tmp_path), *announced],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in SIGNALS],
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, printed = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    kept = "nothing was started" if announced else "all is kept"
+    first = ["program: loading"] if announced else []
+    assert printed.splitlines() == [*first, f"stopped by {number.name}: {kept}"]
 
 
 @pytest.mark.parametrize("mode", ["raise", "collect"])

@@ -15,12 +15,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from recipes.data.faults import foreign
 from recipes.data.prepare.detect import Detector
 from recipes.data.transcript import Cue, Span, spans
 from talker.clips.windows import LONGEST_SECONDS, at_pauses
 from talker.clock import FRAME_RATE, SAMPLE_RATE
 from talker.media.face import Box, find_faces
-from talker.media.face_track import DETECTION_INTERVAL, FaceTrack, smooth_squares, track_face
+from talker.media.face_track import (
+    DETECTION_INTERVAL,
+    TURNED_TRIES,
+    FaceTrack,
+    smooth_squares,
+    track_face,
+    turn_upright,
+)
 from talker.media.loudness import LoudnessProfile, loudness_profile
 from talker.media.pixels import from_uint8
 from talker.media.readers import VideoReader, stream_audio
@@ -37,6 +45,8 @@ MOST_SHIFT = 60.0  # seconds between the first sound and the first picture
 MARGIN = 6  # frames of silence kept around speech
 SHORTEST = 25  # frames of a clip
 SLACK_SECONDS = 0.25  # by which the last word may end after the video
+# Reasons why cues are left out.
+ACROSS, NOT_ENGLISH = "words across a cut, too long or out of time", "cue that is not English"
 MOST_UNPAIRED = 0.3  # seconds of sound that may lack a picture where the transcript has no times
 
 
@@ -118,12 +128,15 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     several: dict[int, bool] = {}
     cuts, since, size, before, number = [0], 0, (0, 0), None, 0
     for number, frame in enumerate(video):
+        detects = number % DETECTION_INTERVAL == 0
+        if detects and detector is None and not any(detections) and len(detections) < TURNED_TRIES:
+            frame = np.asarray(turn_upright(Image.fromarray(frame), video)[0])
         size, small = (frame.shape[1], frame.shape[0]), _thumbnail(frame)
         if before is not None and np.abs(small - before).mean() > CUT:
             cuts.append(number)
             since = len(detections)  # faces of the previous shot are not tracked further
         before = small
-        if number % DETECTION_INTERVAL == 0:
+        if detects:
             face, others = _detect(Image.fromarray(frame), detections[since:], detector)
             if others is not None:
                 several[len(detections)] = others
@@ -144,7 +157,7 @@ def analyse(path: Path, detector: Detector | None) -> Analysis:
     squares, shots = _framed(detections, [*cuts, number + 1], size)
     after = survey.speech_mask[round(video.seconds * FRAME_RATE) :].sum() / FRAME_RATE
     unpaired = max(unread, claimed_sound - (survey.seconds - shift), after + max(0.0, -shift))
-    track = FaceTrack(video.start, video.seconds, squares)
+    track = FaceTrack(video.start, video.seconds, squares, video.turn)
     damaged = tuple(float(time - video.start) for time in (*video.damage.times, *sound_damage.times))
     kinds = {"picture": video.damage, "sound": sound_damage}
     damage = ", ".join(f"{kind}: {one}" for kind, one in kinds.items() if one.times)
@@ -173,8 +186,9 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
     """Choose the spans of a video that become clips.
 
     Cuts lie between the cues of the transcript, or at silences if it has no times. No span extends over two
-    shots. A transcript without times is that of the whole sound, so it can only be used for a video that is
-    a single shot and fits into one clip.
+    shots, or over a cue that is not English, because its sound would have no text. A transcript without times
+    is that of the whole sound, so it can only be used for a video that is a single shot and fits into one
+    clip.
 
     Returns:
         The spans, and the number of cues (or videos) that are left out, by reason.
@@ -188,20 +202,40 @@ def choose_spans(analysis: Analysis, cues: Sequence[Cue]) -> tuple[list[Span], d
         return [], {"long or of many shots, and its transcript has no times": 1}
     if cues and not timed and analysis.unpaired > MOST_UNPAIRED:
         return [], {"sound without picture or cut short, and its transcript has no times": 1}
+    known = [not foreign(cue.text) for cue in timed]
+    unread = [cue for cue, english in zip(timed, known, strict=True) if not english]
+    timed = [cue for cue, english in zip(timed, known, strict=True) if english]
     found: list[Span] = []
     kept = 0
     for first, last in analysis.shots:
         start, end = first / FRAME_RATE, min(last, frames) / FRAME_RATE
-        if not timed:
+        if not timed and not unread:
             found += _between_silences(analysis.survey.speech_mask[first : min(last, frames)], start, cues)
             continue
         late = SLACK_SECONDS if last >= frames else 0.0
         inside = [cue for cue in timed if start <= cue.start and cue.end <= end + late]
-        for span in spans(inside, end)[0]:
-            found.append(Span(max(span.start, start), span.end, span.cues))
-            kept += len(span.cues)
-    lost = len(timed) - kept
-    return found, {"words across a cut, too long or out of time": lost} if lost else {}
+        for begin, stop, own in _between_cues(inside, unread, start, end):
+            for span in spans(own, stop)[0]:
+                found.append(Span(max(span.start, begin), span.end, span.cues))
+                kept += len(span.cues)
+    lost = {ACROSS: len(timed) - kept, NOT_ENGLISH: len(unread)}
+    return found, {reason: count for reason, count in lost.items() if count}
+
+
+def _between_cues(
+    cues: Sequence[Cue], unread: Sequence[Cue], start: float, end: float
+) -> Iterator[tuple[float, float, list[Cue]]]:
+    """Yield the parts of a shot between its unread cues, as (start, end, cues), times in seconds.
+
+    A part also contains the whole of its cues where these overlap with an unread one.
+    """
+    for before, after in pairwise([None, *unread, None]):
+        low, high = before.start if before else -math.inf, after.start if after else math.inf
+        own = [cue for cue in cues if low <= cue.start < high]
+        if own:
+            begin = max(start, min(before.end, own[0].start)) if before else start
+            stop = min(end, max(after.start, *(cue.end for cue in own))) if after else end
+            yield begin, stop, own
 
 
 def _between_silences(speaks: np.ndarray, start: float, cues: Sequence[Cue]) -> list[Span]:

@@ -166,7 +166,8 @@ def _cut(
     kept: list[Clip] = []
     tags = kept_tags(source.path)
     samples = map(LoudnessNormalizer(analysis.survey.level), blocks(sound(source.path, analysis.shift), HOP))
-    stream, read = zip(VideoReader(source.path), samples, strict=False), 0
+    frames = VideoReader(source.path, turn=analysis.track.turn)
+    stream, read = zip(frames, samples, strict=False), 0
     for span in found:
         first = max(read, int(span.start * FRAME_RATE))
         last = min(analysis.frames, math.ceil(span.end * FRAME_RATE), first + LONGEST_FRAMES)

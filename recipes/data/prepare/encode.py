@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -95,7 +96,7 @@ class Encoders:
         """Encode T square frames (S, S, 3) as motion codes (T, M) and lower faces (T, 48, 48)."""
         codes, lips = [], []
         for group in _grouped(frames, FRAMES_PER_BATCH):
-            pixels = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2)
+            pixels = rearrange(torch.from_numpy(np.stack(group)), "t h w c -> t c h w")
             codes.append(self.motion_ae.encode(from_uint8(pixels).to(self.setup.device)).cpu())
             lips.append(lower_face(from_uint8(pixels, low=0)))
         return _half(torch.cat(codes)), torch.cat(lips)

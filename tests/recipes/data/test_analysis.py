@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from media_files import person, write_sound
+from PIL import Image, ImageFilter
 from talking_videos import write_clip
 
 from recipes.data.prepare import clips as clips_module
-from recipes.data.prepare.analysis import Analysis, choose_spans, sound
+from recipes.data.prepare.analysis import Analysis, analyse, choose_spans, sound
 from recipes.data.prepare.clips import Record, make_clips, sharpness_of
 from recipes.data.prepare.sources import Source
 from recipes.data.transcript import Cue
@@ -119,9 +120,18 @@ def test_sound_starts_with_the_first_picture(tmp_path: Path, shift: float) -> No
     assert np.allclose(heard, expected, atol=1e-3)
 
 
-def test_blurred_pictures_are_less_sharp_than_the_limit() -> None:
-    from PIL import Image, ImageFilter
+def test_faces_of_a_shot_are_not_tracked_into_the_next_one(tmp_path: Path) -> None:
+    dark, light = (np.full((64, 64, 3), level, np.uint8) for level in (60, 200))
+    write_clip(tmp_path / "a.mp4", [dark] * 30 + [light] * 20, 0.1 * np.ones(2 * SAMPLE_RATE))
+    other = Box(40, 0, 24)
 
+    def detector(picture: Image.Image) -> list[Box]:
+        return [FACE] if np.mean(picture) < 130 else [other, FACE]
+
+    assert analyse(tmp_path / "a.mp4", detector).detections == (FACE, FACE, FACE, other, other)
+
+
+def test_blurred_pictures_are_less_sharp_than_the_limit() -> None:
     sharp = person(128)
     blurred = np.asarray(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(2)))
     assert sharpness_of(sharp) > 2 * clips_module.LEAST_SHARPNESS
@@ -134,6 +144,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
     # The brightness of a frame gives its number; the pitch of the sound rises all the time.
     time = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
     pcm = 0.3 * np.sin(2 * np.pi * (150 + 40 * time) * time) * (1 + 0.5 * np.sin(7 * time))
+    pcm[: 2 * SAMPLE_RATE] *= 0.1  # the first words are softer
     numbers = np.arange(125)
     brightness = 50 + 2 * np.minimum(numbers, 125 - numbers)
     board = 30 * (np.indices((64, 64)) // 8).sum(0) % 60 - 15  # sharp, and as bright in every crop
@@ -154,6 +165,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
     for (cue, clip), (start, end, text) in zip(cues, words, strict=True):
         assert cue.text == text
         assert (cue.start, cue.end) == pytest.approx((start - clip.first / 25, end - clip.first / 25))
+    gains = []
     for number, clip in enumerate(record.clips):
         path = tmp_path / "a" / f"{number:03d}.mkv"
         assert kept_tags(path) == tags
@@ -166,5 +178,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
         source = pcm[clip.first * HOP : clip.last * HOP]
         assert len(samples) == len(source)
         assert np.corrcoef(samples, source)[0, 1] > 0.95
-    level = np.sqrt(np.mean(np.square(samples)))
+        level = np.sqrt(np.mean(np.square(samples)))
+        gains.append(level / np.sqrt(np.mean(np.square(source))))
     assert level == pytest.approx(SPEECH_LEVEL, rel=0.3)
+    assert gains[0] == pytest.approx(gains[1], rel=0.05)

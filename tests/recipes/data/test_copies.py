@@ -55,6 +55,8 @@ def test_equal_files_are_copies_whatever_their_transcripts_are(tmp_path: Path) -
     assert equal_files(sources) == [[a, c]]
     assert find_copies([clip(c, 1), clip("x", 2), clip("y", 2)], [[a, c]]) == [[c, a], ["x", "y"]]
     assert find_copies([clip(c, 1), clip("y", 1)], [[a, c]]) == [[c, "y", a]]
+    others = [clip(voice, seed) for seed, voice in enumerate("stuv")]
+    assert find_copies(others, ["st", "uv", "tu"]) == [["s", "t", "u", "v"]]
 
 
 def test_copies_are_held_out_together() -> None:
@@ -67,6 +69,7 @@ def test_copies_are_held_out_together() -> None:
         assert heldout_voices(names, kept=group[:1], copies=[group]) == alone | set(group)
     assert heldout_voices(["a", "b"], copies=[["a", "b"]]) == set(), "there is one video to train on"
     assert heldout_voices(["a", "b", "c"], copies=[["a", "b"]]) == {"c"}
+    assert heldout_voices(["a", "b"], kept=["a"], copies=[["a", "removed"]]) == {"a"}
 
 
 def test_many_copies_of_one_video_stay_in_training() -> None:

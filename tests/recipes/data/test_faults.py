@@ -44,6 +44,13 @@ def test_a_token_takes_between_3_hundredths_of_a_second_and_one_second(
     assert good or fault.startswith("text does not fit its sound: ")
 
 
+def test_a_text_whose_words_together_are_not_english_is_a_fault() -> None:
+    words = ("je", "ne", "sais", "pas", "pourquoi")
+    french = [Cue(k / 2, k / 2 + 0.4, word) for k, word in enumerate(words)]
+    assert words_fault(french, 75, PhonemeTokenizer()) == "text is not English: French"
+    assert words_fault(french[:2], 75, PhonemeTokenizer()) is None
+
+
 @pytest.mark.parametrize(
     ("value", "good"), [(999.0, True), (-1001.0, False), (math.nan, False), (math.inf, False)]
 )

@@ -26,7 +26,7 @@ from media_files import chirps, person, write_video
 from prepared_data import tiny_codecs
 from talking_videos import write_clip
 
-from evaluation.sync import Sync
+from evaluation.sync import Sync, sync_net
 from motion_ae.config import MotionAEConfig
 from recipes.data.prepare import __main__ as main_module
 from recipes.data.prepare import clips as clips_module
@@ -36,8 +36,9 @@ from recipes.data.prepare.detect import box_of, retinaface
 from recipes.data.prepare.encode import FRAMES_PER_BATCH, Encoders, Setup, encode_videos
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.parallel import _run, in_processes
-from recipes.data.prepare.samples import read_metadata
+from recipes.data.prepare.samples import read_metadata, write_samples
 from recipes.data.prepare.sources import Source, find_sources
+from recipes.data.released import MISSING
 from recipes.data.tar_shards import read_index
 from recipes.data.transcript import Cue
 from recipes.data.validate import check
@@ -70,6 +71,32 @@ def test_every_video_has_a_unique_and_safe_key(tmp_path: Path) -> None:
             find_sources(tmp_path / wrong, out)
 
 
+@pytest.mark.parametrize("suffix", [".json", ".srt", ".txt", ".vtt", ".JSON", ".Txt"])
+def test_a_new_transcript_changes_the_stamp_of_its_video(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "a.mp4").touch()
+    source = Source.of(tmp_path / "a.mp4", "a.mp4")
+    before = source.stamp
+    (tmp_path / f"a{suffix}").write_text("So it goes.")
+    assert (source.stamp == before) == (suffix == ".Txt"), "no transcript has this name"
+
+
+def test_only_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    kept = ["report.json", "clips/a/000.mkv", "latents/a.npz"]
+    unfinished = [".report.json.x", f"clips/{clips_module.UNFINISHED}b/000.mkv", "latents/.a.npz.x"]
+    for name in (*kept, *unfinished):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    main_module._remove_unfinished(tmp_path)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+
+
+def test_rows_that_lacked_files_are_encoded_again(tmp_path: Path) -> None:
+    for lost, again in (({}, False), ({"no text": 1}, False), ({MISSING: 1}, True)):
+        write_samples(tmp_path / "a.npz", [], lost, [])
+        assert main_module._incomplete(tmp_path / "a.npz") == again
+    assert main_module._incomplete(tmp_path / "b.npz")
+
+
 def test_a_file_with_two_names_is_one_source_and_a_broken_link_is_reported(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -97,8 +124,8 @@ def test_box_of_landmarks_moves_and_scales_with_the_face() -> None:
 
 
 def test_no_span_extends_over_two_shots(tmp_path: Path) -> None:
-    first = person(256)
-    second = 255 - (255 - np.roll(first, 30, 1)) // 2
+    first = person(128)
+    second = 255 - (255 - np.roll(first, 15, 1)) // 2
     path = write_video(tmp_path / "a.mp4", [first] * 36 + [second] * 48, sound=True)
     analysis = analyse(path, None)
     assert analysis.shots == ((0, 25), (36, 84))
@@ -116,6 +143,27 @@ def test_no_span_extends_over_two_shots(tmp_path: Path) -> None:
     # The squares of one shot do not depend on the faces of the other.
     assert analysis.track.square(24) == analysis.track.square(0)
     assert analysis.track.square(36) == analysis.track.square(80) != analysis.track.square(0)
+
+
+def test_a_cue_that_is_not_english_loses_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(path, [person(64)] * 125, chirps(5.0, 24_000)[0])
+    analysis = analyse(path, lambda _: [Box(16, 16, 32)])
+    good, cyrillic = Cue(2.45, 4.9, "The quick brown fox jumps."), Cue(0.1, 2.4, "Привет, как дела?")
+    lost = {"cue that is not English": 1}
+    for odd in (cyrillic, dataclasses.replace(cyrillic, text="Je ne parle pas anglais.")):
+        (span,), reasons = choose_spans(analysis, [odd, good])
+        assert (span.cues, reasons) == ((good,), lost)
+        assert 2.4 <= span.start <= 2.45
+    words = [
+        Cue(start, start + 0.4, text) for start, text in ((0.2, "so"), (1, "мир"), (1.5, "it"), (2, "goes"))
+    ]
+    found, reasons = choose_spans(analysis, words)
+    assert ([[cue.text for cue in span.cues] for span in found], reasons) == ([["so"], ["it", "goes"]], lost)
+    assert found[0].end <= 1.0 < 1.4 <= found[1].start
+    overlap = dataclasses.replace(good, start=2.2)  # two persons speak at once
+    assert choose_spans(analysis, [cyrillic, overlap])[0][0].cues == (overlap,)
+    assert choose_spans(analysis, [cyrillic]) == ([], lost)
 
 
 @pytest.mark.long
@@ -175,6 +223,7 @@ def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path)
     assert report["reasons"] == Counter(faults.values())
     for line, (number, why) in zip(report["lines"], faults.items(), strict=True):
         assert line.startswith(f"a.mp4: clip {number:03d}: {why}: ")
+        assert "--force" not in line
     assert check(tmp_path)[1] == ["no clip is in the split heldout"]
 
 
@@ -211,6 +260,11 @@ def test_encoders_receive_samples_and_pixels_in_minus_one_to_one(tmp_path: Path)
         assert np.allclose(speaker, encoders.speaker.embed(pcm[None])[0].numpy(), rtol=1e-3, atol=2e-3)
     assert len(lips) == len(frames) == len(audio)
     assert motion.dtype == audio.dtype == speaker.dtype == np.float16
+    assert encoders.sync_of(lips, pcm) is None
+    encoders.sync = sync_net()
+    short, shortest = torch.rand(23, 48, 48), torch.rand(24, 48, 48)
+    assert encoders.sync_of(short, torch.zeros(23 * 960)) is None
+    assert abs(encoders.sync_of(shortest, torch.zeros(24 * 960)).offset) <= 8
     silence = encoders.encode_sound(torch.zeros(24_000))[0]
     assert np.allclose(encoders.quiet(), silence[12], atol=5e-3)
 
@@ -235,11 +289,15 @@ def test_a_crash_is_final_and_any_other_loss_is_tried_again_by_the_next_run(
     assert tried == [*crashes, *lost, *lost]
     reasons = ["crashed"] * len(crashes) + [main_module.LOST] * len(lost)
     assert [list(record.lost) for record in records] == [[why] for why in reasons]
+    (tmp_path / "latents").mkdir()
+    latents = tmp_path / "latents" / f"{sources[0].key}.npz"
     for damage in ("", '{"name": "a.mp4"}', '{"clips": [[]]}'):
         tried.clear()
+        latents.touch()
         (tmp_path / "clips" / sources[0].key / "record.json").write_text(damage)
         main_module._clips(sources[:2], tmp_path, Setup(PUPPET, "cpu", None, 0.0), None, 1)
         assert tried == [crashes[0]]  # the video of a damaged record is read again
+        assert not latents.exists()
 
 
 def test_running_out_of_memory_is_not_recorded_as_a_fault_of_the_video(
@@ -308,6 +366,10 @@ def test_a_folder_in_use_or_with_other_settings_is_refused(tmp_path: Path) -> No
     out.mkdir()
     main_module._check_settings(out, setup, None)
     main_module._check_settings(out, setup, None)
+    weights = tmp_path / "a.mp4"
+    for other, detector in ((dataclasses.replace(setup, whisper=weights), None), (setup, weights)):
+        with pytest.raises(UserError, match="other weights or limits"):
+            main_module._check_settings(out, other, detector)
     with pytest.raises(UserError, match="other weights or limits: choose another --out"):
         main_module.prepare(tmp_path, out, dataclasses.replace(setup, least_sync=0.1), None, 1)
     with (out / "lock").open("w") as lock:

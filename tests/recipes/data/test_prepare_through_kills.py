@@ -168,10 +168,11 @@ def test_signal_prints_one_line_and_is_not_recorded_as_a_fault(
     assert not any("crashed" in record.lost for record in records)
 
 
-def test_ctrl_c_during_the_imports_prints_no_traceback(videos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_during_the_imports_prints_one_line(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert prepare(videos, out, kill_at="import|torch|1", kill=signal.SIGINT) == -signal.SIGINT
-    assert out.with_suffix(".log").read_text() == "recipes.data.prepare: loading\n"
+    assert prepare(videos, out, kill_at="import|torch|1", kill=signal.SIGINT) == 128 + signal.SIGINT
+    lines = ["recipes.data.prepare: loading", "stopped by SIGINT: nothing was started"]
+    assert out.with_suffix(".log").read_text().splitlines() == lines
 
 
 def test_codes_hardly_depend_on_the_format_of_the_video(whole: Path) -> None:

@@ -75,6 +75,14 @@ def test_statistics_are_those_of_the_training_clips(folder: Path) -> None:
     assert torch.allclose(std["audio"], audio.std(0, correction=0), atol=1e-4)
 
 
+def test_deviation_of_a_constant_is_zero() -> None:
+    for value in np.linspace(0.1, 3, 50):
+        moments = pack.Moments()
+        moments.add(np.full((7, 1), value))
+        mean, std = moments.mean_std()
+        assert (float(mean), float(std)) == pytest.approx((value, 0), abs=1e-6)
+
+
 def test_about_two_percent_of_the_voices_are_held_out_and_never_all() -> None:
     names = [f"voice{k}" for k in range(2000)]
     heldout = heldout_voices(names)

@@ -247,6 +247,7 @@ def test_bad_lines_and_tars_are_reported_and_the_rest_is_prepared(tmp_path: Path
     entries = pack(tmp_path / "latents", ["rows"], torch.zeros(8), tmp_path)
     report = _report(tmp_path, ["rows"], [], entries, data.damaged)
     assert report["clips"] == 2
+    assert sorted(entry.split for entry in entries) == ["heldout", "train"], "chosen by their names"
     assert report["sources"] == len(LINES)
     assert report["reasons"] == {"bad row": len(expected) - 1, "damaged tar": 3, "missing file": 1}
     assert report["lines"] == [*problems[:3], *(f"rows: {line}" for line in problems[3:])]

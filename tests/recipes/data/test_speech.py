@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tone_teacher import ToneTeacher
+from tone_teacher import KEY, ToneTeacher
 
 from puppet.speech_bank import SpeechBank, write
 from recipes.data.speech import speech
 from recipes.train_speaker import prepare
+
+
+@pytest.fixture(autouse=True)
+def known_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("puppet.speech_bank.key", lambda: KEY)
 
 
 def test_speech_of_a_bank_is_that_of_its_clips(tmp_path: Path) -> None:

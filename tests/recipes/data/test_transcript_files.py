@@ -72,6 +72,14 @@ def test_transcripts_are_read_in_four_formats(tmp_path: Path) -> None:
         (".json", '{"segments": 3}'),
         (".json", "[" * 100_000),
         (".json", "null"),
+        (".json", "7"),
+        (".json", "[1, 2]"),
+        (".json", "[]"),
+        (".json", "{}"),
+        (".json", '{"text": null}'),
+        (".json", '{"text": {"a": "b"}}'),
+        (".json", '{"segments": [{"text": ["a"]}]}'),
+        (".txt", b"\xff\xfe\x00\xd8"),
         (".json", '{"segments": [{"start": 0, "end": 1, "text": ""}]}'),
         (".srt", "no times"),
         (".srt", "00:00:02,000 --> 00:00:01,000\nback"),
@@ -85,6 +93,8 @@ def test_unusable_transcripts_are_refused_in_one_line(
     with pytest.raises(UserError, match=rf"a{suffix} (is not a transcript|has no usable cue)") as caught:
         read(tmp_path, suffix, content)
     assert "\n" not in str(caught.value)
+    for python in ("NoneType", "object", "codec", "recursion", "Errno", "('"):
+        assert python not in str(caught.value)
 
 
 @pytest.mark.parametrize("arrow", ["-->", "->", " --> ", "-- >", "\u2192", "\u2013>", "\u2014>", "--"])
@@ -208,6 +218,14 @@ def test_segment_without_times_takes_them_from_its_words_or_the_other_segments(t
 def test_wrong_times_of_a_segment_do_not_move_its_words(tmp_path: Path) -> None:
     words = (("So", 10, 11), ("it", 11, 12), ("goes", None, 13))
     assert times(read(tmp_path, ".json", spoken(*words)))[2] == ("goes", 12, 13)
+
+
+@pytest.mark.parametrize("odd", [5, None, True, [1], {"word": {"a": 1}}])
+def test_a_word_that_is_no_text_is_counted_and_comes_from_the_text(tmp_path: Path, odd: Any) -> None:
+    words = (("the", 0, 1), ("fox", 1, 2), odd, ("lazy", 3, 4))
+    found = read(tmp_path, ".json", spoken(*words, text="the fox is lazy"))
+    assert times(found) == [("the", 0, 1), ("fox", 1, 2), ("is", 2, 3), ("lazy", 3, 4)]
+    assert found.lost == {"word without text": 1}
 
 
 def test_words_without_text_are_counted(tmp_path: Path) -> None:

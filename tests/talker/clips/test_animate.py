@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,9 +19,8 @@ import numpy as np
 import pytest
 import torch
 from media_files import chirps, person, write_sound, write_video
-from takes import QUICK, errors, frames_of, joined, recorded
+from takes import QUICK, errors, frames_of, joined, pcm_of, recorded
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
-from toy_generator import ToyGenerator
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
@@ -33,6 +33,7 @@ from talker.clips.record import Generate, Patches, Record
 from talker.generation.request import Request
 from talker.identity import Portrait
 from talker.media.readers import stream_audio
+from talker.media.remux import AnimationWriter
 from talker.stages import Cancelled, Channel
 from talker.system import System
 
@@ -57,6 +58,19 @@ def arriving(blocks: Iterable[object]) -> Channel[np.ndarray]:
         channel.put(block)  # type: ignore[arg-type]
     channel.close()
     return channel
+
+
+def test_noise_in_a_pause_is_read_as_silence(talker: Talker, portrait: Portrait, tmp_path: Path) -> None:
+    """The recording itself keeps its noise."""
+    noise = 0.002 * np.random.default_rng(0).standard_normal((1, 60_000), np.float32)
+    pcm = np.concatenate([chirps(1.0, 24_000)[:, :24_000], noise, chirps(1.0, 24_000)[:, :24_000]], 1)
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
+    take, requests = recorded(talker.animate(path, portrait, sampling=QUICK))
+    heard = torch.cat([request.given["audio"] for request in requests])
+    pause = slice(25 + 20, 25 + 60)
+    silence = talker.system.silence.expand(40, -1)
+    torch.testing.assert_close(heard[pause], silence, atol=1e-3, rtol=1e-3)
+    assert np.array_equal(pcm_of(take), sound_of(path))
 
 
 # -- live sound ----------------------------------------------------------------------------------------------
@@ -233,11 +247,11 @@ def test_cancelling_the_channel_ends_a_waiting_reader(
 
 @pytest.mark.parametrize("samples", [1, 959, 960, 3840, 40_001])
 def test_the_video_is_as_long_as_the_sound_to_the_frame(
-    talker: Talker, portrait: Portrait, tmp_path: Path, samples: int
+    toy: Talker, portrait: Portrait, tmp_path: Path, samples: int
 ) -> None:
     pcm = chirps(2, 24_000)[:, :samples]
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
-    report = talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "a.mp4")
+    report = toy.animate(path, portrait).save(tmp_path / "a.mp4")
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].frames == -(-samples // 960)
     assert report.duration_seconds == round(samples / 24_000, 3)
@@ -255,10 +269,10 @@ SOUNDS = {
 
 @pytest.mark.parametrize("name", SOUNDS)
 def test_packets_that_mp4_can_hold_are_copied(
-    talker: Talker, portrait: Portrait, tmp_path: Path, name: str
+    toy: Talker, portrait: Portrait, tmp_path: Path, name: str
 ) -> None:
     path = write_sound(tmp_path / name, *SOUNDS[name], seconds=0.9)
-    talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
+    toy.animate(path, portrait).save(tmp_path / "out.mp4")
 
     def packets(path: Path) -> list[bytes]:
         with av.open(str(path)) as container:
@@ -275,10 +289,10 @@ def test_packets_that_mp4_can_hold_are_copied(
     [("pcm_s16le", 44_100), ("pcm_u8", 11_025), ("pcm_s32le", 96_000), ("libmp3lame", 8_000)],
 )
 def test_other_sound_is_encoded_at_the_same_times(
-    talker: Talker, portrait: Portrait, tmp_path: Path, codec: str, rate: int
+    toy: Talker, portrait: Portrait, tmp_path: Path, codec: str, rate: int
 ) -> None:
     path = write_sound(tmp_path / ("a.mp3" if codec == "libmp3lame" else "a.wav"), codec, rate, seconds=0.9)
-    talker.animate(path, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
+    toy.animate(path, portrait).save(tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
         audio = container.streams.audio[0]
         assert (audio.codec.canonical_name, audio.rate) == ("aac", min(rate, 48_000))
@@ -325,6 +339,21 @@ def test_a_text_is_divided_among_the_windows(talker: Talker, portrait: Portrait,
     assert not torch.allclose(requests[1].first_motion.float(), portrait.motion)
     assert len(frames_of(take)) == 100
     assert take.starts == [0, first.patches]
+
+
+def test_the_face_moves_on_between_windows_without_text(
+    talker: Talker, portrait: Portrait, tmp_path: Path
+) -> None:
+    """Words continue across their borders. The windows of a text end in pauses."""
+    pcm = np.concatenate([chirps(0.7, 24_000)[0], np.zeros(6_000, np.float32)] * 2)[None]
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm)
+    for text in (None, "Now the sun goes up. Now the sun goes down."):
+        take = talker.animate(path, portrait, text, sampling=QUICK).take()
+        motion = torch.cat([streams["motion"] for streams in take.latents()])
+        borders = [4 * start for start in take.starts[1:]]
+        assert len(borders) == (2 if text is None else 1)
+        stands = [torch.allclose(motion[k], motion[k - 1], atol=1e-5) for k in borders]
+        assert stands == [text is not None] * len(borders)
 
 
 def test_a_transcriber_gives_the_text(talker: Talker, portrait: Portrait, folder: Path) -> None:
@@ -407,6 +436,29 @@ def test_a_gap_in_the_timestamps_is_read_as_silence(tmp_path: Path) -> None:
     assert np.abs(with_gap[34_000:]).max() > 0.2
 
 
+@pytest.mark.parametrize(("codec", "sample_format"), [("pcm_u8", "u8"), ("pcm_f32le", "flt")])
+def test_a_gap_in_the_timestamps_is_written_as_silence(
+    tmp_path: Path, codec: str, sample_format: str
+) -> None:
+    pcm = chirps(0.2, 24_000)
+    with av.open(str(tmp_path / "gap.mkv"), "w") as container:
+        stream = container.add_stream(codec, rate=24_000, layout="mono")
+        to_format = av.AudioResampler(sample_format, "mono", 24_000)
+        for start in (0, 14_400):
+            frame = av.AudioFrame.from_ndarray(pcm, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 24_000, start, Fraction(1, 24_000)
+            container.mux(stream.encode(*to_format.resample(frame)))
+        container.mux(stream.encode(None))
+    with AnimationWriter(tmp_path / "out.mp4", 32, tmp_path / "gap.mkv") as writer:
+        writer.write(np.zeros(0), np.zeros((20, 32, 32, 3), np.uint8))
+    assert writer.source._file.closed
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.nb_channels == 1
+    heard = sound_of(tmp_path / "out.mp4")
+    assert np.abs(heard[6_000:13_000]).max() < 0.01
+    assert np.abs(heard[14_400:19_200] - pcm[0]).mean() < 0.02
+
+
 def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
     picture = folder / "face.png"
     options = ["--portrait", str(picture), "--crop", "none", "--model", str(folder), "--steps", "1", "--json"]
@@ -415,12 +467,12 @@ def animate(folder: Path, audio: Path, out: Path, *more: str) -> int:
 
 @pytest.mark.parametrize(("name", "codec"), [("part.opus", "libopus"), ("part.ts", "aac")])
 def test_chained_files_are_read_one_after_the_other(
-    talker: Talker, portrait: Portrait, tmp_path: Path, name: str, codec: str
+    toy: Talker, portrait: Portrait, tmp_path: Path, name: str, codec: str
 ) -> None:
     part = write_sound(tmp_path / name, codec, rate=48_000, seconds=1.0)
     chained = tmp_path / f"chained{part.suffix}"
     chained.write_bytes(2 * part.read_bytes())
-    report = talker.animate(chained, portrait, sampling=QUICK).save(tmp_path / "out.mp4")
+    report = toy.animate(chained, portrait).save(tmp_path / "out.mp4")
     assert report.duration_seconds == pytest.approx(2.0, abs=0.1)
     with av.open(str(tmp_path / "out.mp4")) as container:
         for track in container.streams:
@@ -477,14 +529,14 @@ def test_an_error_of_the_user_prints_one_line_and_writes_nothing(
 
 
 def test_a_wrong_length_in_the_header_does_not_matter(
-    talker: Talker, portrait: Portrait, tmp_path: Path
+    toy: Talker, portrait: Portrait, tmp_path: Path
 ) -> None:
     """A wav file whose header states one hour, and one whose header states a tenth of the sound."""
     good = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=chirps(1.0, 24_000)).read_bytes()
     at = good.index(b"data") + 4
     for claimed in (3600 * 48_000, 4800):
         (tmp_path / "b.wav").write_bytes(good[:at] + claimed.to_bytes(4, "little") + good[at + 4 :])
-        animation = talker.animate(tmp_path / "b.wav", portrait, sampling=QUICK)
+        animation = toy.animate(tmp_path / "b.wav", portrait)
         report = animation.save(tmp_path / "b.mp4")
         with av.open(str(tmp_path / "b.mp4")) as container:
             frames = container.streams.video[0].frames
@@ -503,18 +555,17 @@ class WholeEncoder(AudioVAE):
 
 
 def test_a_codec_that_encodes_only_whole_recordings_gets_pieces_between_pauses(
-    talker: Talker, portrait: Portrait, tmp_path: Path
+    toy: Talker, portrait: Portrait, tmp_path: Path
 ) -> None:
-    system = talker.system
-    toy = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
-    whole = System(toy, WholeEncoder(AudioVAEConfig.tiny()).eval(), system.motion_ae, system.speaker)
+    system, generator = toy.system, toy.system.generator
+    whole = System(generator, WholeEncoder(AudioVAEConfig.tiny()).eval(), system.motion_ae, system.speaker)
     with pytest.raises(UserError, match="as a whole"):
         Talker(whole).animate_stream(Channel(1), portrait)
     pcm = np.concatenate([chirps(20.0, 24_000)[0], np.zeros(12_000, np.float32), chirps(15.0, 24_000)[0]])
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=pcm[None])
     animation = Talker(whole).animate(path, portrait, sampling=QUICK)
     WholeEncoder.calls.clear()
-    made = animation.make(Record(4), toy.generate)
+    made = animation.make(Record(4), generator.generate)
     next(made)
     first = WholeEncoder.calls[0]
     assert WholeEncoder.calls == [first]  # the second piece is encoded when it is needed

@@ -37,3 +37,11 @@ def test_free_steps_of_the_usual_size_are_kept() -> None:
 def test_motion_with_usual_steps_at_the_borders_is_unchanged() -> None:
     seam, straight = Seam(free=2.0), torch.arange(28.0)[:, None]
     assert torch.equal(torch.cat([seam(patch, begins=True) for patch in straight.split(4)]), straight)
+
+
+def test_steps_at_the_borders_are_no_usual_steps() -> None:
+    jumps = torch.tensor([0.0, 1, 2, 31]).repeat_interleave(4)  # of 1, 1 and 29 at the borders
+    seam, drawn = Seam(free=2.0), (torch.arange(16.0) + jumps)[:, None]
+    motion = torch.cat([seam(patch, begins=True) for patch in drawn.split(4)])
+    assert torch.equal(motion[:12], drawn[:12])
+    assert motion[12] - motion[11] == 2.0

@@ -41,16 +41,16 @@ class Scripted:
         return iter(self._patches)
 
     def tail(self, frames: int) -> Streams:
-        return Streams(audio=self._patches[-1]["audio"][-frames:])
+        return Streams(audio=self._patches[-1]["audio"][-frames:], motion=torch.zeros(frames, 1))
 
     def close(self) -> None:
         pass
 
 
-def made(talker: Talker, voice: Voice, audible_draw: int) -> tuple[Take, list[Request]]:
+def made(talker: Talker, voice: Voice, audible_draw: int, text: str = "No.") -> tuple[Take, list[Request]]:
     """A take of one word whose first audible draw is the one of this number."""
     requests: list[Request] = []
-    take = talker.say("No.", voice, sampling=QUICK, audio_only=True).take()
+    take = talker.say(text, voice, sampling=QUICK, audio_only=True).take()
 
     def generate(request: Request) -> Scripted:
         requests.append(request)
@@ -71,6 +71,20 @@ def test_a_silent_sentence_is_drawn_again_with_other_seeds(talker: Talker, voice
     assert audible == [False, False, True]
 
 
+def test_a_sentence_after_a_redrawn_one_continues_its_sound_alone(talker: Talker, voice: Voice) -> None:
+    _, requests = made(talker, voice, audible_draw=1, text="No. Go.")
+    assert [(request.text, request.task) for request in requests] == [
+        ("No.", "tts"),
+        ("No.", "t2av"),
+        ("Go.", "tts"),
+    ]
+    assert [request.prefix and [name for name, _ in request.prefix.items()] for request in requests] == [
+        None,
+        None,
+        ["audio"],
+    ]
+
+
 def test_an_audible_sentence_is_drawn_once(talker: Talker, voice: Voice) -> None:
     take, requests = made(talker, voice, audible_draw=0)
     assert len(requests) == 1
@@ -83,16 +97,30 @@ def test_a_sentence_that_stays_silent_has_that_finish_reason(talker: Talker, voi
     assert (take.patches, take.finish_reason, take.starts) == (3, "silence", [0])
 
 
-def test_the_default_speaks_single_words() -> None:
+def test_the_finish_reason_is_that_of_the_first_sentence_that_did_not_stop(
+    talker: Talker, voice: Voice
+) -> None:
+    reasons = iter(("stop", "length", "repetition"))
+
+    def generate(request: Request) -> Scripted:
+        patches = Scripted(talker, audible=True)
+        patches.finish_reason = next(reasons)
+        return patches
+
+    take = talker.say("No. Go. Hi.", voice, sampling=QUICK, audio_only=True).take()
+    take.keep(generate)  # type: ignore[arg-type]
+    assert take.finish_reason == "length"
+
+
+@pytest.mark.parametrize("text", ["No.", pytest.param("Why?", marks=pytest.mark.long)])
+def test_the_default_speaks_single_words(text: str) -> None:
     """Seeds at which its first draw is silent (see docs/log.md)."""
     talker = Talker.from_pretrained()
-    voice = talker.voice()
-    for text in ("No.", "Why?"):
-        take = talker.say(text, voice, audio_only=True).take()
-        with torch.inference_mode():
-            latents = torch.cat([streams["audio"] for streams in take.latents()])
-        assert talker.system.audible(latents).sum() >= 4
-        assert take.finish_reason == "stop"
+    take = talker.say(text, talker.voice(), audio_only=True).take()
+    with torch.inference_mode():
+        latents = torch.cat([streams["audio"] for streams in take.latents()])
+    assert talker.system.audible(latents).sum() >= 4
+    assert take.finish_reason == "stop"
 
 
 @pytest.mark.long

@@ -18,7 +18,6 @@ import torch
 from media_files import person, write_video
 from takes import QUICK, frames_of, joined, pcm_of
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
-from toy_generator import ToyGenerator
 
 from talker import Talker, UserError
 from talker.clips.clip import Clip, Piece
@@ -26,7 +25,6 @@ from talker.clips.dub import Dubbing
 from talker.clips.record import Record
 from talker.clips.say import Utterance
 from talker.media.face_track import FaceTrack
-from talker.system import System
 
 WAIT = 20.0  # seconds; longer than any test takes when nothing blocks
 
@@ -39,14 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_voice(folder / "voice.wav", 1.0)
     write_video(folder / "video.mp4", [np.roll(person(96), k % 5, axis=0) for k in range(20)])
     return folder
-
-
-@pytest.fixture(scope="module")
-def toy(talker: Talker) -> Talker:
-    """A talker whose generator takes no time."""
-    system = talker.system
-    generator = ToyGenerator(system.generator.widths, system.generator.speaker_dim)
-    return Talker(System(generator, system.audio_vae, system.motion_ae, system.speaker))
 
 
 def speech(talker: Talker, voice, seed: int = 0, text: str = "Go.") -> Utterance:

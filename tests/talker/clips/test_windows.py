@@ -133,3 +133,10 @@ def test_an_hour_of_speech_is_split_without_losing_patches_or_words() -> None:
     windows = aligned([words(15)] * 300, speaks, 4)
     assert sum(window.patches for window in windows) == 22_500
     assert sum(len(window.text.split()) for window in windows) == 4500
+
+
+def test_words_of_a_split_sentence_are_where_its_speech_is() -> None:
+    speaks = np.arange(200) >= 80  # windows of 4 s, one sixth of the speech in the first
+    first, second = aligned(["aa bb cc dd ee ff"], speaks, 4, longest=4.0)
+    assert (first.patches, second.patches) == (25, 25)
+    assert (first.text, second.text) == ("aa", "bb cc dd ee ff")

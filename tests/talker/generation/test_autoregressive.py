@@ -80,8 +80,17 @@ def test_stop_rules_end_after_their_number_of_consecutive_hits():
 # -- training and generation ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arrangement", ["sum", "av", "va"])
-@pytest.mark.parametrize("reading", [0, 64])
+@pytest.mark.parametrize(
+    ("arrangement", "reading"),
+    [
+        ("sum", 0),
+        ("sum", 64),
+        ("av", 64),
+        ("va", 0),
+        pytest.param("av", 0, marks=pytest.mark.long),
+        pytest.param("va", 64, marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("name", ["tts", "t2av", "a2v", "v2a", "t2av-2", "t2av+1", "t2av+3"])
 def test_generation_has_the_hidden_states_of_the_training_pass(name, arrangement, reading, monkeypatch):
     """The heads are replaced by a function that returns the true patches."""
@@ -199,7 +208,7 @@ def test_the_stop_predictor_is_not_used_before_min_patches():
     assert (len(made), reason) == (2, "stop")
 
 
-@pytest.mark.parametrize("reading", [0, 64])
+@pytest.mark.parametrize("reading", [pytest.param(0, marks=pytest.mark.long), 64])
 @pytest.mark.parametrize("name", ["tts", "t2av", "a2v", "t2av+1"])
 def test_generation_after_a_prefix_continues_the_request(name, reading):
     """Patches generated after a prefix of k patches equal those of a run that generated the k patches."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
+from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.checkpoint import load_component
 from talker.generation.guards import Guard, GuardState, repeated_tokens
@@ -165,6 +166,7 @@ def test_guard_stops_a_request_unless_its_length_is_given() -> None:
         stop=StopRule.never(),
         max_patches=20,
         guard=guard,
+        sampling=Sampling(steps=1),
     )
     for capacity in (1, 4):
         patches, reason = generated(model, request, capacity=capacity)

@@ -327,7 +327,7 @@ def requests(generator: AutoregressiveGenerator) -> list[Request]:
     draw = torch.Generator().manual_seed(0)
 
     def of(number: int) -> Request:
-        frames = 16 + 8 * number
+        frames = 8 + 4 * number
         latents = {name: torch.randn(frames, width, generator=draw) for name, width in config.widths.items()}
         task = config.tasks[number % 4]
         return Request(

@@ -49,7 +49,13 @@ class Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(torch.float32, marks=LONG), torch.bfloat16, pytest.param(torch.float16, marks=LONG)],
+)
 def test_a_step_reads_no_value_and_builds_no_tensor_from_lists(dtype: torch.dtype) -> None:
     """Under FakeTensorMode there are no values: .item(), .tolist(), .numpy() and bool() raise."""
     model = model_of().cast(dtype)

@@ -17,7 +17,7 @@ from talker.media.files import SOUND_FILES
 from talker.media.loudness import measure_loudness
 from talker.media.readers import VideoReader
 from talker.media.remux import check_dub
-from talker.media.tracks import Damage, damage_line
+from talker.media.tracks import Damage, damage_line, is_cut
 
 NOISE = np.random.default_rng(0).integers(0, 256, (50, 64, 64, 3), np.uint8)
 
@@ -42,8 +42,9 @@ def cut(path: Path, share: float = 0.6) -> Path:
 def test_damaged_pictures_are_counted_with_their_times(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", NOISE, options={"g": "1", "bf": "0"})
     reader = VideoReader(damage(path, "video", slice(10, 13)))
-    assert len(list(reader)) == 50
-    assert reader.damage.packets == 50
+    for _ in range(2):
+        assert len(list(reader)) == 50
+        assert reader.damage.packets == 50
     assert [float(time * 25) for time in reader.damage.times] == [10, 11, 12]
     assert damage_line(path, reader.damage) == f"{path} is damaged: 3 of 50 packets cannot be decoded"
 
@@ -73,6 +74,20 @@ def test_the_end_that_is_missing_is_named(
     (record,) = caplog.records
     assert "is cut short: 1." in record.message
     assert record.message.endswith("s of 2.0 s can be read")
+
+
+def test_a_twentieth_of_the_length_and_half_a_second_may_be_missing() -> None:
+    assert [is_cut(end, 100.0) for end in (94.9, 95.1, 101.0)] == [True, False, False]
+    assert [is_cut(end, 2.0) for end in (1.4, 1.6, 2.5)] == [True, False, False]
+
+
+def test_the_last_packet_need_not_be_the_last_frame(tmp_path: Path) -> None:
+    order = {"bf": "2", "x264-params": "b-adapt=0:scenecut=0"}
+    path = write_video(tmp_path / "a.mp4", NOISE[:7], rate=1, options=order)
+    with av.open(str(path)) as container:
+        stamps = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert stamps[-1] < max(stamps)
+    assert damage_line(path, Damage()) is None
 
 
 @pytest.mark.parametrize("extension", SOUND_FILES)

@@ -23,6 +23,7 @@ from talker.media.display import (
     displayed,
     orientation,
     oriented,
+    reference_white,
 )
 from talker.media.readers import VideoReader
 from talker.media.remux import DubWriter, check_dub
@@ -133,6 +134,25 @@ def test_hdr_has_the_brightness_and_colour_of_the_same_picture_in_sdr(
     assert np.abs(pixels.mean((0, 1)) - picture.mean((0, 1))).max() < 6
     middle = picture.max(-1) < 255 * KNEE ** (1 / 2.4)  # the curve compresses only lighter pixels
     assert np.abs(pixels - picture)[middle].mean() < 6  # 8 bits, and colour at half the resolution
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_hdr_without_other_tags_is_bt2020(transfer: int) -> None:
+    frame = av.VideoFrame.from_ndarray(person(64).astype(np.uint16) * 200, format="rgb48le")
+    frame = frame.reformat(format="yuv420p10le", dst_colorspace=9)
+    frame.color_trc = transfer
+    shown = []
+    for primaries, coefficients in ((9, 9), (2, 9), (9, 2), (1, 9), (9, 1)):
+        frame.color_primaries, frame.colorspace = primaries, coefficients
+        shown.append(displayed(frame, None))
+    assert [np.array_equal(one, shown[0]) for one in shown] == [True, True, True, False, False]
+
+
+def test_white_of_a_coloured_picture_is_its_largest_component() -> None:
+    level = round(65535 * np.interp(203, _light(axis := np.linspace(0, 1, 1000), PQ), axis))
+    frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), (level, level, 0), np.uint16), format="rgb48le")
+    frame.color_trc = PQ
+    assert reference_white([frame]) == pytest.approx(203, rel=0.05)
 
 
 def test_hdr_highlights_are_compressed_in_order_and_keep_their_hue() -> None:

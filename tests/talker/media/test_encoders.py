@@ -16,7 +16,13 @@ from PIL import Image, ImageSequence
 
 from talker.errors import UserError
 from talker.media import encoders
-from talker.media.encoders import SoundWriter, VideoWriter, check_boxes, check_packets
+from talker.media.encoders import (
+    SoundWriter,
+    VideoWriter,
+    add_gif_comment,
+    check_boxes,
+    check_packets,
+)
 from talker.media.files import SOUND_FILES
 from talker.media.provenance import generated_tags
 from talker.media.readers import read_audio, read_frames
@@ -98,6 +104,29 @@ def test_a_gif_has_every_frame_for_40_ms_and_the_comment(tmp_path: Path) -> None
         assert gif.info["loop"] == 0
     assert [shade > 200 for shade in frames] == [index in (3, 7) for index in range(12)]
     assert TAGS["comment"].encode() in (tmp_path / "a.gif").read_bytes()
+
+
+@pytest.mark.parametrize("length", [1, 255, 256, 600])
+def test_a_comment_of_any_length_is_added_to_a_gif(length: int) -> None:
+    file, comment = io.BytesIO(), ("abcdefg " * length)[:length]
+    Image.new("L", (4, 4)).save(file, "gif")
+    whole = file.getvalue()
+    add_gif_comment(file, comment)
+    head, data = whole[:-1] + b"!\xfe", file.getvalue()
+    found, place = b"", len(head)
+    while size := data[place]:
+        found, place = found + data[place + 1 : place + 1 + size], place + 1 + size
+    assert (data[: len(head)], found, data[place:]) == (head, comment.encode(), b"\0;")
+
+
+def test_an_error_before_the_first_packet_leaves_no_file(tmp_path: Path) -> None:
+    class Failing(SoundWriter):
+        def add_streams(self, container: av.container.OutputContainer) -> None:
+            raise ValueError("no such codec")
+
+    with pytest.raises(ValueError, match="no such codec"):
+        Failing(tmp_path / "a.wav").__enter__()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_tags_name_only_the_parts_of_a_file() -> None:

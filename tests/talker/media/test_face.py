@@ -88,12 +88,12 @@ def test_several_faces_select_the_largest_with_a_warning(astronaut: Image.Image,
 
 
 def test_error_without_a_face_names_the_option(tmp_path: Path) -> None:
-    Image.new("RGB", (300, 200), "green").save(tmp_path / "green.png")
+    Image.new("RGB", (90, 60), "green").save(tmp_path / "green.png")
     with pytest.raises(UserError, match="--crop none"):
         read_portrait(tmp_path / "green.png", 64)
     portrait, framing = read_portrait(tmp_path / "green.png", 64, crop="none")
     assert portrait.shape == (1, 3, 64, 64)
-    assert framing == Box(50, 0, 200)
+    assert framing == Box(15, 0, 60)
     assert np.allclose(portrait[0, :, 5, 5], [-1, 128 / 127.5 - 1, -1], atol=1e-6)
 
 
@@ -228,6 +228,28 @@ def test_sideways_picture_is_turned(astronaut: Image.Image, caplog) -> None:
     assert np.array_equal(np.asarray(upright), np.asarray(person))
     assert square == face_square(person)
     assert caplog.messages == ["the face in a.png is not upright: the picture was turned"]
+
+
+@pytest.mark.parametrize(
+    ("upright", "turned", "turn"),
+    [
+        (None, (48, 32, 24), 1),
+        (None, (24, 48, 32), 3),
+        (None, (24, 32, 48), 2),
+        (None, (0, 16, 0), 0),
+        (16, (24, 24, 24), 0),
+        (16, (24, 32, 32), 3),
+    ],
+)
+def test_a_picture_is_turned_to_the_clearest_face(
+    monkeypatch: pytest.MonkeyPatch, upright: int | None, turned: tuple[int, ...], turn: int
+) -> None:
+    """The clearest face is in the picture itself or after 1, 3 or 2 quarter turns."""
+    clarities = iter((upright or 0, *turned))
+    monkeypatch.setattr(face, "find_faces", lambda _: [] if upright is None else [Box(0, 0, 9)])
+    monkeypatch.setattr(face, "_windows_agree", lambda *_: False)
+    monkeypatch.setattr(face, "_clarity", lambda *_: next(clarities))
+    assert face.find_upright_faces(Image.new("RGB", (9, 9)))[0] == turn
 
 
 @pytest.mark.long

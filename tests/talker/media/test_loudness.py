@@ -13,6 +13,7 @@ from talker.media.loudness import (
     SPEECH_LEVEL,
     LoudnessNormalizer,
     LoudnessProfile,
+    NoiseGate,
     loudness_profile,
     measure_loudness,
 )
@@ -85,3 +86,42 @@ def test_gain_is_at_most_30() -> None:
     quiet = tone(0.002)  # would need a gain of 53
     for normalizer in (LoudnessNormalizer(), LoudnessNormalizer(loudness_profile([quiet]).level)):
         assert torch.allclose(normalizer(quiet), 30 * quiet)
+
+
+def test_loud_sound_after_quiet_sound_stays_below_full_scale() -> None:
+    quiet, loud = tone(0.003, 0.16), tone(1.0, 0.16)
+    for normalizer in (LoudnessNormalizer(), LoudnessNormalizer(loudness_profile([quiet]).level)):
+        assert 0.05 < normalizer(quiet).max() < 0.15
+        assert normalizer(loud).abs().max() == 1
+
+
+def white(seconds: float, decibels: float) -> torch.Tensor:
+    """White noise at this level below speech."""
+    noise = torch.randn(round(24_000 * seconds), generator=torch.Generator().manual_seed(0))
+    return SPEECH_LEVEL * 10 ** (decibels / 20) * noise
+
+
+def gated(pcm: torch.Tensor) -> torch.Tensor:
+    return torch.cat(list(map(NoiseGate(), pcm.split(3840))))
+
+
+def test_constant_noise_in_a_pause_becomes_silence_after_a_third_of_a_second() -> None:
+    speech, noise = tone(0.1, 0.32), white(1.6, -25)
+    found = gated(torch.cat([speech, noise, speech]))
+    assert torch.equal(found[:11_520], torch.cat([speech, noise])[:11_520])  # the first block of noise
+    assert (found[11_520:15_360].abs() <= noise[3840:7680].abs()).all()  # faded out
+    assert found[15_360:46_080].eq(0).all()
+    assert torch.equal(found[46_080:], speech)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        white(1.6, -19),  # as loud as soft speech
+        torch.cat([white(0.3, -50), white(0.1, -25)]).repeat(4),  # soft consonants in silence
+    ],
+    ids=["loud", "consonants"],
+)
+def test_sound_that_is_loud_or_changes_is_kept(sound: torch.Tensor) -> None:
+    kept = gated(sound).ne(0).float().mean()
+    assert kept > 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -81,3 +82,14 @@ def test_title_and_comment_can_be_kept(tmp_path: Path, extension: str) -> None:
     tags = {"title": "A talk", "comment": "AI-generated: all of it"}
     assert kept_tags(write(tmp_path / f"a{extension}", tags)) == tags
     assert kept_tags(write(tmp_path / f"b{extension}", {})) == {}
+
+
+def test_tags_of_the_file_precede_those_of_its_tracks(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        container.metadata["title"] = "A talk"
+        track = container.add_stream("pcm_s16le", rate=24_000, layout="mono")
+        track.metadata.update({"title": "Left microphone", "comment": "Room 2"})
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 100), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 24_000
+        container.mux([*track.encode(frame), *track.encode(None)])
+    assert kept_tags(tmp_path / "a.mkv") == {"title": "A talk", "comment": "Room 2"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import wave
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -182,6 +183,24 @@ def test_rounded_timestamps_delay_no_frame(tmp_path: Path) -> None:
     assert shades == list(range(10))
 
 
+@pytest.mark.parametrize("last", [1, 3, 5])
+def test_the_last_frame_is_shown_for_its_own_duration(tmp_path: Path, last: int) -> None:
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuvj420p"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+            frame.pts = number
+            for packet in stream.encode(frame):
+                packet.duration = last if number == 3 else 1
+                container.mux(packet)
+    video = VideoReader(path)
+    assert len(list(video)) == 3 + last
+    assert round(video.seconds * 25) == 3 + last
+
+
 @pytest.mark.long
 def test_total_time_of_long_still_frames_is_limited(tmp_path: Path) -> None:
     path = _video(tmp_path / "v.mkv", [Fraction(250 * k) for k in range(5)])
@@ -204,7 +223,10 @@ def test_files_without_a_video_track_raise(tmp_path: Path) -> None:
             list(read_frames(path))
 
 
-@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 24_000, 44_100, 48_000, 23_999])
+OTHER_RATES = [pytest.param(rate, marks=pytest.mark.long) for rate in (22_050, 24_000, 48_000)]
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 23_999, *OTHER_RATES])
 def test_streamed_audio_equals_the_whole(tmp_path: Path, rate: int) -> None:
     path = write_sound(tmp_path / "a.wav", "pcm_s16le", rate, seconds=1.7)
     whole, pieces = read_audio(path), list(stream_audio(path))
@@ -213,20 +235,44 @@ def test_streamed_audio_equals_the_whole(tmp_path: Path, rate: int) -> None:
     assert (torch.cat(pieces) - whole).abs().max() < 1e-5
 
 
-def test_missing_packets_become_silence(tmp_path: Path) -> None:
-    path = tmp_path / "gap.mkv"
+def with_gaps(path: Path, starts: Iterable[float]) -> Path:
+    """Half a second of a constant value of 0.3 at each of the times in seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=24_000, layout="mono")
-        for start in (0.0, 2.0):
+        for start in starts:
             frame = av.AudioFrame.from_ndarray(np.full((1, 12_000), 9830, np.int16), "s16", "mono")
             frame.sample_rate, frame.pts, frame.time_base = 24_000, round(24_000 * start), Fraction(1, 24_000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    pcm = torch.cat(list(stream_audio(path)))
-    assert len(pcm) == 60_000
-    assert (pcm[:12_000] > 0.29).all()
-    assert (pcm[12_000:48_000] == 0).all()
-    assert (pcm[48_000:] > 0.29).all()
+    return path
+
+
+@pytest.mark.parametrize("late", [0.0, 3.0])
+def test_missing_packets_become_silence(tmp_path: Path, late: float) -> None:
+    path = with_gaps(tmp_path / "gap.mkv", (late + start for start in (0.0, 2.0, 2.5, 4.0)))
+    sounds = torch.cat(list(stream_audio(path))).unflatten(0, (-1, 12_000)) > 0.29
+    assert [bool(half.all()) for half in sounds] == [half in (0, 4, 5, 8) for half in range(9)]
+    assert sounds.sum() == 4 * 12_000
+
+
+def test_a_jump_of_the_timestamps_is_no_silence(tmp_path: Path) -> None:
+    path = with_gaps(tmp_path / "jump.mkv", (0.0, 100.0))
+    assert torch.cat(list(stream_audio(path))).shape == (24_000,)
+
+
+def test_one_word_in_a_quiet_recording_is_a_voice(tmp_path: Path) -> None:
+    pcm = np.zeros(120_000, np.float32)
+    pcm[48_000:52_800] = 0.01 * tone(24_000, 0.2)
+    assert len(read_voice(write_sound(tmp_path / "a.wav", "pcm_f32le", 24_000, pcm=pcm[None]))) == 120_000
+
+
+def test_a_change_of_the_sample_rate_is_refused(tmp_path: Path) -> None:
+    parts = [write_sound(tmp_path / f"{rate}.aac", "aac", rate, 0.5) for rate in (24_000, 48_000)]
+    both = tmp_path / "both.aac"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for read in (read_audio, lambda path: list(stream_audio(path))):
+        with pytest.raises(UserError, match=r"sample rate.*convert it to wav first"):
+            read(both)
 
 
 def test_blocks_keep_every_sample() -> None:

@@ -14,7 +14,7 @@ from media_files import chirps, join_tracks, person, write_sound, write_video
 from talker.errors import UserError
 from talker.media.face_track import FaceTrack
 from talker.media.readers import VideoReader, read_audio, read_voice, stream_audio
-from talker.media.tracks import choose_channels, find_picture, find_sound_track
+from talker.media.tracks import Sound, choose_channels, find_picture, find_sound, find_sound_track
 
 RATE = 24_000
 STEREO, SURROUND = ("FL", "FR"), ("FL", "FR", "FC", "LFE", "BL", "BR")
@@ -38,6 +38,7 @@ PAIRS = {
     "only left": (SPEECH, ZERO, SPEECH),
     "only right": (ZERO, SPEECH, SPEECH),
     "right is noise": (SPEECH, NOISE, SPEECH),
+    "not a number": (np.where(SPEECH < -0.2, np.nan, SPEECH), ZERO, np.where(SPEECH < -0.2, 0, SPEECH)),
 }
 
 
@@ -48,6 +49,13 @@ def test_speech_in_stereo_keeps_its_level(tmp_path: Path, name: str) -> None:
     streamed = torch.cat(list(stream_audio(path)))
     assert np.abs(streamed.numpy() - expected).max() < 1e-6
     assert torch.equal(read_audio(path), streamed)
+
+
+def test_frames_with_another_number_of_channels_are_averaged() -> None:
+    samples = np.stack([SPEECH, OTHER, ZERO])
+    assert np.array_equal(Sound(0, (1,), 3).mono(samples), OTHER)
+    for count in (1, 2):
+        assert np.array_equal(Sound(0, (1,), 3).mono(samples[:count]), samples[:count].mean(0))
 
 
 # Name, the channels that have sound, and those that are heard.
@@ -130,6 +138,13 @@ def test_the_best_sound_track_is_heard(tmp_path: Path, name: str) -> None:
         assert np.abs(read_voice(path).numpy() - heard).max() < 1e-3
 
 
+def test_channels_are_chosen_in_the_track_that_is_heard(tmp_path: Path) -> None:
+    silent = write_sound(tmp_path / "silent.wav", "pcm_s16le", RATE, pcm=np.stack([ZERO, ZERO]))
+    spoken = write_sound(tmp_path / "spoken.wav", "pcm_s16le", RATE, pcm=np.stack([ZERO, SPEECH]))
+    path = join_tracks(tmp_path / "joined.mka", [(silent, True), (spoken, False)])
+    assert find_sound(path) == Sound(track=1, channels=(1,), total=2)
+
+
 @pytest.mark.parametrize("flag", ["comment", "hearing_impaired", "visual_impaired"])
 def test_commentary_and_descriptions_come_last(tmp_path: Path, flag: str) -> None:
     path = tmp_path / "a.mka"
@@ -151,6 +166,7 @@ PICTURES = {
     "default second": ([("large", False), ("small", True)], 1),
     "both alike": ([("large", True), ("large", True)], 0),
     "longer second": ([("part", True), ("large", True)], 1),
+    "larger and shorter second": ([("small", True), ("part", True)], 1),
 }
 
 

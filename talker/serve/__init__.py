@@ -1,0 +1,1 @@
+"""The server: live sessions over a WebSocket. `talker serve` starts it."""
