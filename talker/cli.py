@@ -126,6 +126,7 @@ def _run_command(options: argparse.Namespace, began: float) -> int:
         "say": _say,
         "animate": _animate,
         "dub": _dub,
+        "batch-dub": _batch_dub,
         "demo": _demo,
         "serve": _serve,
         "key": _key,
@@ -224,6 +225,12 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     with Progress("reading the face", dubbing.expected_seconds, media=True) as progress:
         dubbing = dubbing.ready(progress.advance)
     return _save(dubbing, output, options.json, loaded - began)
+
+
+def _batch_dub(options: argparse.Namespace, began: float) -> int:
+    from talker.batch.command import command
+
+    return command(options)
 
 
 def _serve(options: argparse.Namespace, began: float) -> int:
