@@ -206,6 +206,7 @@ def _with_silence(sound: Channel[np.ndarray], idle: Idle, system: System) -> Ite
                     yield np.zeros(system.patch_frames * HOP, np.float32)
         if (chunk := next(arriving, None)) is None:
             return
+        idle.taken += len(chunk)
         yield chunk
 
 
@@ -268,8 +269,8 @@ def _animated(
             return
         sounds = [next(kept).numpy() for _ in patches]
         if idle is not None and not any(map(np.any, sounds)):
-            for patch, pcm in zip(patches, sounds, strict=True):
-                shown = Streams(audio=patch, motion=idle.motion(len(patch)))
+            for silence, pcm in zip(patches, sounds, strict=True):
+                shown = Streams(audio=silence, motion=idle.motion(len(silence)))
                 yield Piece(parts.idle(shown, begins=not waits), pcm)
                 waits = True
             continue

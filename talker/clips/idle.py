@@ -13,7 +13,7 @@ from torch import Tensor
 from heads.streams import Streams
 from talker.clips.clip import Piece
 from talker.clips.continuation import Continuation
-from talker.clips.record import Generate
+from talker.clips.record import Generate, Patches
 from talker.clock import FRAME_RATE
 from talker.generation.request import Request
 from talker.identity import Portrait
@@ -40,18 +40,24 @@ class IdleLoop:
         self._motion = portrait.motion[None]
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._patches: Patches | None = None
+        self._closed = False
 
     def frames(self, first: int, count: int) -> Tensor:
         """Raw motion (count, M) of the frames from number `first` on."""
         with self._lock:
-            if self._thread is None and "a2v" in self._system.generator.tasks:
+            if self._thread is None and not self._closed and "a2v" in self._system.generator.tasks:
                 self._thread = threading.Thread(target=self._run, name="idle motion", daemon=True)
                 self._thread.start()
         motion = self._motion
         return motion[torch.arange(first, first + count) % len(motion)]
 
-    def join(self) -> None:
-        """Wait for the thread, if it was started."""
+    def close(self) -> None:
+        """End the generation, if it is running."""
+        with self._lock:
+            self._closed = True
+            if self._patches is not None:
+                self._patches.close()
         if self._thread is not None:
             self._thread.join()
 
@@ -63,13 +69,18 @@ class IdleLoop:
             text="", task="a2v", first_motion=self._portrait.motion, given=Streams(audio=silence), seed=0
         )
         try:
-            motion = torch.cat([patch["motion"] for patch in self._generate(request)])
-        except Cancelled:  # the server ends
-            return
+            with self._lock:
+                if self._closed:
+                    return
+                self._patches = self._generate(request)
+            with torch.inference_mode():
+                motion = torch.cat([patch["motion"] for patch in self._patches])
+                if not self._closed:
+                    self._motion = looped(motion, BLENDED_FRAMES)
+        except Cancelled:
+            pass
         except Exception:
             log.exception("the motion of a waiting face could not be generated")
-            return
-        self._motion = looped(motion, BLENDED_FRAMES)
 
 
 def looped(motion: Tensor, blended: int) -> Tensor:
@@ -88,12 +99,14 @@ class Idle:
         is_due: whether another patch is needed now.
         shown: raw motion (M,) of the last frame before the clip; None if nothing was shown before.
         frame: number of frames of the loop so far.
+        taken: number of samples of live sound that the clip has taken from its channel.
     """
 
     loop: IdleLoop
     is_due: Callable[[], bool]
     shown: Tensor | None = None
     frame: int = 0
+    taken: int = 0
 
     def join(self, parts: Continuation) -> None:
         """Let the motion of a take begin at what was shown before it."""

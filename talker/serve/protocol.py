@@ -101,7 +101,10 @@ class AudioEnd(Message):
 
 
 class Interrupt(Message):
-    """End the speech at once. The answer is `session.interrupted`. `audio_end_ms`: playback position."""
+    """End the speech at once, and the session if its input has ended. `audio_end_ms`: playback position.
+
+    The answer is `session.interrupted`. Then continue at its `generated_ms`: the face waits for new input.
+    """
 
     type: Literal["interrupt"]
     event_id: str | None = None

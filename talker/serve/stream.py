@@ -50,6 +50,7 @@ CLOSING = 1.0  # seconds that a client has to close the connection after `sessio
 ENDINGS = {
     "slow_reader": "no playback position was reported for too long: send playback once a second",
     "idle": "nothing was sent for too long: send text or sound, or session.stop",
+    "draining": "the server is shutting down: start another session later",
     "too_long": "the session has reached the longest duration: start another",
 }
 
@@ -195,14 +196,14 @@ def _clip(message: SessionStart, studio: Studio, owner: str) -> tuple[LiveClip, 
             raise InputError("unsupported_field", "prompt and voice are for text: leave them out")
         sound, portrait = SoundInput(), studio.portraits.get(face, owner)
         try:
-            return LiveAnimation(system, sound.sound, portrait, None, message.seed), sound
+            return LiveAnimation(system, sound.channel, portrait, None, message.seed), sound
         except UserError as error:
             raise InputError("unsupported_task", str(error)) from error
     text, portrait = TextInput(system), studio.portraits.get(face, owner)
     if message.prompt:
         text.whole(message.prompt)
     voice = studio.voices.get(message.voice, owner)
-    return LiveUtterance(system, text.sentences, voice, portrait, message.seed), text
+    return LiveUtterance(system, text.channel, voice, portrait, message.seed), text
 
 
 async def _run(connection: Connection, session: Session, index: int, studio: Studio) -> None:
@@ -322,7 +323,9 @@ async def _handle(message: ClientMessage, connection: Connection, session: Sessi
         case Interrupt():
             if message.audio_end_ms is not None:
                 session.report_playback(message.audio_end_ms)
-            session.stop()
+            session.interrupt()
+            if not session.stopped:
+                await asyncio.to_thread(session.wait_for_interruption)
             position = dataclasses.asdict(session.position)
             await connection.send(SessionInterrupted(event_id=message.event_id, **position))
         case SessionStart() | SessionResume():
@@ -342,7 +345,7 @@ def _feed(message: ClientMessage, session: Session) -> None:
         case TextEnd(), TextInput() as text:
             text.end()
         case AudioAppend(), SoundInput() as sound:
-            sound.append(message.audio, session.samples)
+            sound.append(message.audio, session.idle.taken)
         case AudioEnd(), SoundInput() as sound:
             sound.end()
         case _:

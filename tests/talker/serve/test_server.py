@@ -384,9 +384,10 @@ def test_a_signal_lets_running_sessions_end_and_admits_no_others(
     talker: Talker, voice, portrait, tmp_path: Path
 ) -> None:
     with serving(talker, voice, portrait, tmp_path) as server, server.connect() as connection:
-        client = Client(connection)
+        client = Client(connection, plays=False)
         client.send("session.start")
-        client.next("video.start")
+        client.send("input_text.append", text="So we go on and on and on and on. " * 10)
+        client.next("video.chunk_metadata")
         server.server.handle_exit(15, None)
         until(lambda: server.sessions.draining)
         for path in ("/readyz", "/v1/audio/speech"):
@@ -396,7 +397,8 @@ def test_a_signal_lets_running_sessions_end_and_admits_no_others(
             other = Client(other_connection)
             other.send("session.start")
             assert other.next("error")["code"] == "draining"
-        client.send("input_text.append", text=TEXT)
+        client.plays = True
+        client.send("playback", position_ms=10**6)
         client.send("input_text.end")
         assert client.next("session.done")["finish_reason"] == "length"
         server.thread.join(10)

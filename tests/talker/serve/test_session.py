@@ -79,7 +79,7 @@ def test_arriving_sound_is_streamed_like_the_recording(
 ) -> None:
     pcm = torch.cat(list(stream_audio(folder / "voice.wav"))).numpy()
     feed = SoundInput()
-    live = LiveAnimation(talker.system, feed.sound, portrait, None, 2, QUICK)
+    live = LiveAnimation(talker.system, feed.channel, portrait, None, 2, QUICK)
     session = sessions.start(live, feed)
     data = (pcm * 32768).astype("<i2").tobytes()
     for start in range(0, len(data), 1234):
@@ -274,13 +274,16 @@ def test_a_word_is_captioned_when_it_has_ended_and_a_sentence_without_words_as_a
     assert captions.new(8) == []  # one patch is not decoded yet
     assert captions.new(12) == [Caption("on.", milliseconds(3), milliseconds(12))]
     captions.begin("Oh no!", whole)
+    record.end()
     record.begin(whole)
     record.patches, whole.finish_reason = 5, "stop"
     assert captions.new(16) == []
+    record.end()
+    record.patches = 8  # patches of a face that waits
+    assert captions.new(24) == [Caption("Oh no!", milliseconds(12), milliseconds(20))]
     captions.begin("", Sentence())
     record.begin(Sentence())
-    assert captions.new(16) == [Caption("Oh no!", milliseconds(12), milliseconds(20))]
-    assert captions.new(20) == []
+    assert captions.new(40) == []
 
 
 # -- input ---------------------------------------------------------------------------------------------------
@@ -294,7 +297,7 @@ def test_input_that_cannot_be_used_is_refused_and_the_rest_is_kept(talker: Talke
         text.append("Go on. Je ne sais pas où vous êtes, merci beaucoup. And then ")
     assert refused.value.code == "invalid_text"
     text.end()
-    assert list(text.sentences) == ["Go on.", "And then"]
+    assert list(text.channel) == ["Go on.", "And then"]
     with pytest.raises(InputError, match="ended"):
         text.append("More")
     with pytest.raises(InputError, match="100,000"):
@@ -313,5 +316,5 @@ def test_a_text_that_is_known_as_a_whole_has_the_sentences_of_say(talker: Talker
     whole.whole(COMMAS)
     pieces.append(COMMAS)
     pieces.end()
-    assert tuple(whole.sentences) == talker.say(COMMAS, voice, audio_only=True).sentences == (COMMAS,)
-    assert list(pieces.sentences) == ["We go and we go and we go on,", "and on."]
+    assert tuple(whole.channel) == talker.say(COMMAS, voice, audio_only=True).sentences == (COMMAS,)
+    assert list(pieces.channel) == ["We go and we go and we go on,", "and on."]
