@@ -72,7 +72,8 @@ class Continuation:
 
         `begins`: whether the patch before it was generated, or is shown already, see `follow`.
         """
-        patch = dataclasses.replace(patch, motion=self._seam(patch["motion"], begins))
+        motion = self._seam(patch["motion"], begins, silent=True)
+        patch = dataclasses.replace(patch, motion=motion)
         self.add(patch)
         return patch
 
@@ -133,11 +134,15 @@ class Seam:
         self._squares = torch.zeros(())
         self._steps = 0
 
-    def __call__(self, motion: Tensor, begins: bool) -> Tensor:
-        """Correct the raw motion (n, M) of the next patch. `begins`: whether it is the first of its part."""
+    def __call__(self, motion: Tensor, begins: bool, silent: bool = False) -> Tensor:
+        """Correct the raw motion (n, M) of the next patch.
+
+        `begins`: whether it is the first of its part; `silent`: whether no words continue in this part.
+        """
         if begins and self.last is not None:
             gap, usual = self.last - motion[0], (self._squares / max(self._steps, 1)).sqrt()
-            self._gap, self._frames = gap.sign() * (gap.abs() - self.free * usual).clamp(min=0), 0
+            free = 0.0 if silent else self.free
+            self._gap, self._frames = gap.sign() * (gap.abs() - free * usual).clamp(min=0), 0
         if self._gap is not None:
             frame = torch.arange(len(motion), device=motion.device) + self._frames
             motion = motion + (1 - frame / SEAM_FRAMES).clamp(min=0)[:, None] * self._gap

@@ -464,7 +464,8 @@ class Session:
         with self._changed:
             if self.detached is not None or self.stopped:
                 return False
-            made = (self._first + self._take.patches * self.clip.system.patch_frames) / FRAME_RATE
+            decoded = (self._take.patches - self._lag) * self.clip.system.patch_frames
+            made = (self._first + decoded) / FRAME_RATE
             now = time.monotonic()
             if not self._sent:
                 return now - self.began > self.limits.pause and made < self.limits.pause

@@ -384,9 +384,10 @@ def test_a_signal_lets_running_sessions_end_and_admits_no_others(
     talker: Talker, voice, portrait, tmp_path: Path
 ) -> None:
     with serving(talker, voice, portrait, tmp_path) as server, server.connect() as connection:
+        server.sessions.limits = dataclasses.replace(LIMITS, ahead=0.5)
         client = Client(connection, plays=False)
         client.send("session.start")
-        client.send("input_text.append", text="So we go on and on and on and on. " * 10)
+        client.send("input_text.append", text="So we go on and on and on and on. And ")
         client.next("video.chunk_metadata")
         server.server.handle_exit(15, None)
         until(lambda: server.sessions.draining)
