@@ -183,6 +183,24 @@ class CaptionEvent(BaseModel):
     end_ms: int
 
 
+class SpeechStarted(BaseModel):
+    """The following fragments are speech, from `start_ms` of the stream on."""
+
+    type: Literal["speech.started"] = "speech.started"
+    start_ms: int
+
+
+class SpeechEnded(BaseModel):
+    """The speech has ended at `end_ms` of the stream: the face waits for input, or the session ends.
+
+    `rtf` is the real-time factor of all speech of the session.
+    """
+
+    type: Literal["speech.ended"] = "speech.ended"
+    end_ms: int
+    rtf: float | None
+
+
 class SessionInterrupted(BaseModel):
     """Answer to `interrupt`. `played_ms` is what the client reported."""
 

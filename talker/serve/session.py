@@ -80,6 +80,7 @@ class Fragment:
         frames: number of frames; 0 in the last fragment, which holds the end of the sound.
         captions: captions that became known with it.
         motion: raw motion (M,) of its last frame; None in the last fragment.
+        speaks: whether it is part of the speech; otherwise, the face waits.
     """
 
     index: int
@@ -88,6 +89,7 @@ class Fragment:
     frames: int
     captions: tuple[Caption, ...] = ()
     motion: Tensor | None = field(default=None, compare=False)
+    speaks: bool = True
 
     @property
     def has_keyframe(self) -> bool:
@@ -422,17 +424,18 @@ class Session:
         """Encode a chunk that the thread has waited for since `asked`."""
         data = self._encoder.encode(chunk.pcm, chunk.frames)
         now, samples = time.monotonic(), max(len(chunk.pcm), len(chunk.frames) * HOP)
+        speaks = self._take.record.speaks(self._done)
         with self._changed:
-            if self._take.record.speaks(self._done):
+            if speaks:
                 if self.first_chunk_seconds is None:
                     self.first_chunk_seconds = now - self._first_requested
                 self.busy_seconds += now - max(asked, self._resumed)
                 self._spoken += samples
                 self.active = now
             self._done, self._samples = self._done + 1, self._samples + samples
-        self._keep(data, chunk)
+        self._keep(data, chunk, speaks)
 
-    def _keep(self, data: bytes, chunk: Chunk | None = None) -> None:
+    def _keep(self, data: bytes, chunk: Chunk | None = None, speaks: bool = True) -> None:
         """Number a fragment. `chunk`: what it contains; None: the end of the sound."""
         frames, motion = (0, None) if chunk is None else (len(chunk.frames), chunk.motion)
         with self._changed:
@@ -440,7 +443,8 @@ class Session:
             captions = tuple(self._captions.new(first + frames))
             prefix = b"" if self.count else self.init
             last = None if motion is None else motion[-1]
-            self._fragments.append(Fragment(self.count, prefix + data, first, frames, captions, last))
+            part = Fragment(self.count, prefix + data, first, frames, captions, last, speaks)
+            self._fragments.append(part)
             self.count += 1
             while first - self._fragments[0].first_frame > self.limits.kept * FRAME_RATE:
                 self._fragments.popleft()

@@ -15,6 +15,7 @@ from talker.clips.animate import LiveAnimation, lookahead_seconds
 from talker.clips.say import LiveUtterance
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
+from talker.serve.captions import milliseconds
 from talker.serve.inputs import InputError, SoundInput, TextInput
 from talker.serve.protocol import (
     AudioAppend,
@@ -32,6 +33,8 @@ from talker.serve.protocol import (
     SessionResume,
     SessionStart,
     SessionStop,
+    SpeechEnded,
+    SpeechStarted,
     TextAppend,
     TextCommit,
     TextEnd,
@@ -253,10 +256,17 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
     lookahead = 0 if session.clip.generates_audio else round(1000 * lookahead_seconds(studio.system))
     config = VideoConfig(codecs=session.codecs, width=size, height=size, lookahead_ms=lookahead)
     await connection.send(VideoStart(request_id=session.id, config=config))
-    warned = False
+    warned = speaking = False
+    end = 0  # frames
     try:
         async for fragment in session.follow(index):
             session.report_sent(fragment)
+            if fragment.frames and fragment.speaks != speaking:
+                speaking, end = fragment.speaks, fragment.first_frame
+                await connection.send(
+                    SpeechStarted(start_ms=milliseconds(end)) if speaking else _speech_ended(session, end)
+                )
+            end = fragment.first_frame + fragment.frames
             await connection.send(_metadata(session, fragment), fragment.data)
             for caption in fragment.captions:
                 event = CaptionEvent(text=caption.text, start_ms=caption.start_ms, end_ms=caption.end_ms)
@@ -267,6 +277,8 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
             index = fragment.index + 1
     except FragmentLost as error:
         raise Refused("chunk_lost", f"{error}: start another session") from error
+    if speaking:
+        await connection.send(_speech_ended(session, end))
     if session.stop_code is not None:
         await connection.send(
             ErrorEvent(code=session.stop_code, message=ENDINGS[session.stop_code], request_id=session.id)
@@ -287,6 +299,10 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
             rtf=session.rtf,
         )
     )
+
+
+def _speech_ended(session: Session, frames: int) -> SpeechEnded:
+    return SpeechEnded(end_ms=milliseconds(frames), rtf=session.rtf)
 
 
 def _metadata(session: Session, fragment: Fragment) -> ChunkMetadata:
