@@ -250,7 +250,9 @@ def _serve(options: argparse.Namespace, began: float) -> int:
     store = Store(options.data or default_folder(), options.retain)
     log.info(LOADING)
     talker, name = Talker.from_pretrained(folder), folder.resolve().name
-    serve(talker, name, listener, store, keys, tuple(options.allow_host), options.capacity)
+    serve(
+        talker, name, listener, store, keys, tuple(options.allow_host), options.capacity, options.idle_limit
+    )
     return 0
 
 

@@ -270,6 +270,13 @@ def _add_serve(commands: Any) -> None:
         help="folder for uploads, jobs and results (default: ~/.local/share/talker/serve)",
     )
     serve.add_argument(
+        "--idle-limit",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="end a session after this time without input and speech; 0: never (default: 120)",
+    )
+    serve.add_argument(
         "--retain",
         type=_hours,
         default=24.0,
@@ -300,6 +307,14 @@ def _hours(text: str) -> float:
     if not 0 < hours <= 24 * 365:
         raise ValueError
     return hours
+
+
+def _seconds(text: str) -> float:
+    """A duration in seconds, or 0."""
+    seconds = float(text)
+    if not 0 <= seconds <= 24 * 3600:
+        raise ValueError
+    return seconds
 
 
 def _add_output(command: argparse.ArgumentParser, default: str) -> None:
