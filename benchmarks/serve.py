@@ -2,9 +2,9 @@
 
     python benchmarks/serve.py [--capacity 4] [--clients 1 2 4 8] [--rounds 3]
 
-A server with CAPACITY rows and without a limit of its own runs in a process. Each client opens a session with a
-text of about ten seconds, and plays like a browser: it starts with 0.3 s of media, stalls when it has none, and
-reports its position twice a second. Run it on a quiet machine; the load before the measurement is printed.
+A server with CAPACITY rows and without a limit of its own runs in a process. Each client opens a session with
+a text of about ten seconds, and plays like a browser: it starts with 0.3 s of media, stalls when it has none,
+and reports its position twice a second. Run it on a quiet machine; the load before the measurement is printed.
 """
 
 from __future__ import annotations
