@@ -8,7 +8,7 @@ opens the page, types a text of about ten seconds and presses the button, like a
 - the time from the click to the first frame, and until two seconds have been played;
 - the longest gap between two presented frames while it plays;
 - the correlation of the sound that the browser plays with the sound of the server;
-- the correlation of the mouth's opening in the presented frames with the loudness of the sound, without a shift
+- the correlation of the mouth's opening in the presented frames with the loudness of the sound, without shift
   and the largest one at shifts of 0.5 to 3 s;
 - the delay between a flash and a click, in Chromium and in Firefox, of a stream made for this.
 

@@ -4,7 +4,7 @@
 
 A server with CAPACITY rows and without a limit of its own runs in a process. Each client opens a session with
 a text of about ten seconds, and plays like a browser: it starts with 0.3 s of media, stalls when it has none,
-and reports its position twice a second. Run it on a quiet machine; the load before the measurement is printed.
+and reports its position twice a second. Run it on a quiet machine; the load before it is printed.
 """
 
 from __future__ import annotations
