@@ -15,7 +15,7 @@ _PUPPET_SCALE = (
 class MotionAEConfig:
     """Sizes of a LIA-X-style autoencoder. Levels run from 8 pixels to `feature_resolution`, coarse to fine.
 
-    The defaults of the last seven attributes are the values of the published network.
+    The defaults of the last eight attributes are the values of the published network.
 
     Attributes:
         resolution: width and height of pictures in pixels.
@@ -35,6 +35,7 @@ class MotionAEConfig:
         glimpses: number of parts of the face (mouth, eyes) whose crops are read; see `glimpses.py`.
         motion_mean, motion_scale: one entry per dimension, or empty for 0 and 1. Raw motion is
             code * scale + mean, which gives it the units of an existing motion vector.
+        mouth: indices of the values of raw motion that move the mouth only; empty if they are not known.
     """
 
     resolution: int
@@ -51,6 +52,7 @@ class MotionAEConfig:
     glimpses: int = 0
     motion_mean: tuple[float, ...] = ()
     motion_scale: tuple[float, ...] = ()
+    mouth: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the fields agree.
@@ -69,6 +71,8 @@ class MotionAEConfig:
         for width, blocks in zip(self.channels, self.flow_blocks, strict=True):
             if blocks and width % self.norm_groups:
                 raise ValueError(f"{width} channels must be a multiple of norm_groups {self.norm_groups}")
+        if any(not 0 <= index < self.motion_dim for index in self.mouth):
+            raise ValueError(f"mouth must have indices below motion_dim {self.motion_dim}, not {self.mouth}")
         for scale in (self.motion_mean, self.motion_scale):
             if scale and len(scale) != self.motion_dim:
                 raise ValueError(
@@ -110,6 +114,7 @@ class MotionAEConfig:
             relative=True,
             glimpses=3,
             motion_scale=_PUPPET_SCALE,
+            mouth=(6, 7, 8, 9, 10, 11, 12, 14),  # jaw to lower lip, and tongue
         )
 
     @classmethod
@@ -144,6 +149,7 @@ class MotionAEConfig:
             glimpses=3,
             motion_mean=(0.1,) * 6,
             motion_scale=(0.5,) * 6,
+            mouth=(2, 3),
         )
 
     @classmethod

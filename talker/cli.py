@@ -126,6 +126,7 @@ def _run_command(options: argparse.Namespace, began: float) -> int:
         "say": _say,
         "animate": _animate,
         "dub": _dub,
+        "batch-dub": _batch_dub,
         "demo": _demo,
         "serve": _serve,
         "key": _key,
@@ -226,6 +227,12 @@ def _dub(options: argparse.Namespace, began: float) -> int:
     return _save(dubbing, output, options.json, loaded - began)
 
 
+def _batch_dub(options: argparse.Namespace, began: float) -> int:
+    from talker.batch.command import command
+
+    return command(options)
+
+
 def _serve(options: argparse.Namespace, began: float) -> int:
     folder = model_folder(options.model)
     try:
@@ -243,7 +250,9 @@ def _serve(options: argparse.Namespace, began: float) -> int:
     store = Store(options.data or default_folder(), options.retain)
     log.info(LOADING)
     talker, name = Talker.from_pretrained(folder), folder.resolve().name
-    serve(talker, name, listener, store, keys, tuple(options.allow_host), options.capacity)
+    serve(
+        talker, name, listener, store, keys, tuple(options.allow_host), options.capacity, options.idle_limit
+    )
     return 0
 
 

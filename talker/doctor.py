@@ -16,7 +16,10 @@ from pathlib import Path
 from talker.errors import UserError
 
 # What `make demo` installs.
-CORE = ("torch", "torchaudio", "safetensors", "numpy", "av", "scikit-image", "gruut", "num2words", "tqdm")
+CORE = (
+    "torch", "torchaudio", "safetensors", "numpy", "av", "scikit-image", "gruut", "num2words", "tqdm",
+    "pysubs2", "pyloudnorm",
+)  # fmt: skip
 FITTED = ("torchaudio", "torchvision")  # their compiled code loads with one version of torch only
 # Distribution -> what it is for.
 OPTIONAL = {

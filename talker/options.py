@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_say(commands)
     _add_animate(commands)
     _add_dub(commands)
+    _add_batch_dub(commands)
     _add_demo(commands)
     _add_serve(commands)
     _add_key(commands)
@@ -157,6 +158,51 @@ def _add_dub(commands: Any) -> None:
     _add_sampling(dub)
 
 
+def _add_batch_dub(commands: Any) -> None:
+    batch = commands.add_parser(
+        "batch-dub",
+        help="dub many videos by a manifest",
+        description="Dub the videos of MANIFEST (JSON lines or CSV, see docs/dubbing.md) into DIR. "
+        "The same command continues a batch. Exit codes: 0, 1 if a row failed, 2 if the manifest "
+        "cannot be used, 130 if interrupted.",
+    )
+    batch.add_argument("manifest", metavar="MANIFEST", help="one row a clip: a .csv file, or JSON lines")
+    batch.add_argument("--out", metavar="DIR", help="folder of the finished videos and of the report")
+    batch.add_argument("--root", metavar="DIR", help="folder that contains all inputs (default: of MANIFEST)")
+    batch.add_argument(
+        "--init", metavar="FOLDER", help="write MANIFEST for the videos and subtitles of FOLDER, and exit"
+    )
+    batch.add_argument(
+        "--dry-run", action="store_true", help="check all rows, print their problems, and exit"
+    )
+    batch.add_argument(
+        "--set",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="value of a field that rows do not have",
+    )
+    batch.add_argument(
+        "--model", metavar="M", help="model name that `talker info` lists, or a checkpoint folder"
+    )
+    batch.add_argument(
+        "--capacity",
+        type=int,
+        default=4,
+        choices=(1, 4, 8, 16),
+        help="cues that are generated at once (default: 4)",
+    )
+    batch.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes (default: 1)")
+    batch.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="use N workers of a Ray cluster: its address, auto (the running one) or local",
+    )
+    batch.add_argument(
+        "--gc", action="store_true", help="remove artefacts in DIR/work that no row of MANIFEST uses"
+    )
+
+
 def _add_text(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "text", metavar="TEXT", nargs="?", help="English text to speak; - reads it from standard input"
@@ -224,6 +270,13 @@ def _add_serve(commands: Any) -> None:
         help="folder for uploads, jobs and results (default: ~/.local/share/talker/serve)",
     )
     serve.add_argument(
+        "--idle-limit",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="end a session after this time without input and speech; 0: never (default: 120)",
+    )
+    serve.add_argument(
         "--retain",
         type=_hours,
         default=24.0,
@@ -254,6 +307,14 @@ def _hours(text: str) -> float:
     if not 0 < hours <= 24 * 365:
         raise ValueError
     return hours
+
+
+def _seconds(text: str) -> float:
+    """A duration in seconds, or 0."""
+    seconds = float(text)
+    if not 0 <= seconds <= 24 * 3600:
+        raise ValueError
+    return seconds
 
 
 def _add_output(command: argparse.ArgumentParser, default: str) -> None:

@@ -71,6 +71,12 @@ class Progress:
             self._interval = min(2 * self._interval, MOST_SECONDS)
             self._print_line()
 
+    def rename(self, name: str) -> None:
+        """Change what is shown before the numbers."""
+        self.name = name
+        with contextlib.suppress(OSError):
+            self._bar.set_description(name)
+
     def _print_line(self) -> None:
         self._waiting.cancel()
         self._printed = now = time.monotonic()

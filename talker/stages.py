@@ -88,6 +88,13 @@ class Channel(Generic[Item]):
             self._items.clear()
             self._changed.notify_all()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait at most `seconds` until taking an item would not wait; returns whether it would not."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._cancelled or self._closed or bool(self._items), seconds
+            )
+
     @property
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""

@@ -22,6 +22,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 SET_BY_LIBRARIES = {
     "PYTEST_CURRENT_TEST",
+    "RAY_CLIENT_MODE",  # by Ray
     *("LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH"),  # by `import cv2`
     "TORCHINDUCTOR_CACHE_DIR",  # by torch's compiler
     "PYTORCH_NVML_BASED_CUDA_CHECK",  # by DeepSpeed

@@ -119,7 +119,7 @@ def speak(talker: Talker, voice, portrait, sessions: Sessions) -> Speak:
         feed = TextInput(talker.system)
         if text:
             feed.whole(text)
-        clip = LiveUtterance(talker.system, feed.sentences, voice, portrait, seed, QUICK)
+        clip = LiveUtterance(talker.system, feed.channel, voice, portrait, seed, QUICK)
         return sessions.start(clip, feed)
 
     return start

@@ -1,4 +1,4 @@
-"""Every snippet of the README and of docs/tasks.md runs as written, in order, in an empty folder."""
+"""Every snippet of the README and of two pages of docs runs as written, in order, in an empty folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from talker.shipped import shipped_names, voice_error_rates
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/tasks.md")
+PAGES = ("README.md", "docs/tasks.md", "docs/dubbing.md")
 SNIPPETS = [
     (page, *snippet)
     for page in PAGES

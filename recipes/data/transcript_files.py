@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import html
 import math
 import os
@@ -16,20 +15,13 @@ from pathlib import Path
 from recipes.data.transcript import Cue
 from recipes.data.whisper_json import json_cues
 from talker.errors import UserError
+from talker.text.decoding import decoded
 
 SUFFIXES = (".json", ".srt", ".vtt", ".txt")
 MOST_BYTES = 64 * 2**20  # of a transcript file
 NO_TEXT, NO_TIMES = "cue without text", "cue without readable times"
 NO_SPEECH = "cue of music or sounds"
 BACKWARDS = "cue that ends before it starts"
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins with the mark of UTF-16
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1c-\x1f]")
 _TIME = r"(?:(\d{1,6})\s*:\s*)?(\d{1,2})\s*:\s*(\d{1,2})(?:\s*[.,]\s*(\d{1,9}))?"
 _ARROW = r"(?:[-\u2010-\u2015\u2212]+\s?>|\u2192|--+)"  # -->, and what programs and people write instead
 _TIMES = re.compile(rf"\s*{_TIME}\s*{_ARROW}\s*{_TIME}(?![\d:])", re.ASCII)
@@ -97,30 +89,6 @@ def read_transcript(video: Path) -> Transcript:
     if encoding == "cp1252":
         notes.append(f"{name}: not UTF-8, read as Windows-1252; save it as UTF-8 if letters are wrong")
     return Transcript(kept, dict(lost), tuple(notes))
-
-
-def decoded(data: bytes) -> tuple[str, str]:
-    """Decode a text file: by its byte order mark, else as UTF-16, UTF-8 or Windows-1252.
-
-    Returns:
-        The text and the name of the encoding.
-
-    Raises:
-        ValueError: the bytes are no text.
-    """
-    marked = (encoding for mark, encoding in _BOMS if data.startswith(mark))
-    even, odd = (data[first:4096:2].count(0) for first in (0, 1))
-    encoding = next(marked, "utf-16-be" if even > odd else "utf-16-le" if odd else "utf-8")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        if encoding != "utf-8":
-            raise
-        encoding = "cp1252"
-        text = data.decode(encoding)
-    if _CONTROL.search(text):
-        raise ValueError("no text")
-    return text, encoding
 
 
 def _spoken(text: str) -> str:

@@ -18,6 +18,7 @@ from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.idle import POLL_SECONDS, Idle
 from talker.clips.record import Generate, Record
 from talker.clips.text import fit_text, sentences_of, text_weight
 from talker.clips.windows import Window, aligned, at_pauses
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 # Without a text the motion depends on the sound only. So windows are short, and the last seconds of both
 # streams precede each window. Together they are about as long as the training clips of the default model.
 LIVE_WINDOW, LIVE_CARRIED = 4, 24  # patches
+PAUSE_SECONDS = 0.5  # without sound, after which a live clip waits
 LIVE_STEPS = 2.0  # see `Seam.free`: steps of motion that are allowed at the border of two such windows
 
 
@@ -142,6 +144,7 @@ class LiveAnimation(Clip):
         level: level of the speech as root mean square, 0 to 1; None: estimated.
         seed: seed of the noise.
         sampling: None: the defaults of the model.
+        idle: what the face does while no sound arrives; None: the clip continues with the next sound.
 
     Raises:
         UserError: the model encodes only whole recordings, or the level is out of range.
@@ -153,6 +156,7 @@ class LiveAnimation(Clip):
     level: float | None
     seed: int
     sampling: Sampling | None = None
+    idle: Idle | None = None
     generates_audio: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -175,8 +179,11 @@ class LiveAnimation(Clip):
 
     def make(self, record: Record, generate: Generate) -> Iterator[Piece]:
         """See `Clip.make`. Each piece holds the samples that were received."""
-        arriving = (_checked(chunk, number) for number, chunk in enumerate(self.sound))
-        yield from _animated(self, record, generate, arriving, LoudnessNormalizer(self.level), None, None)
+        sound = self.sound if self.idle is None else _with_silence(self.sound, self.idle, self.system)
+        arriving = (_checked(chunk, number) for number, chunk in enumerate(sound))
+        yield from _animated(
+            self, record, generate, arriving, LoudnessNormalizer(self.level), None, None, self.idle
+        )
         record.finish_reason = "stop"
 
     @property
@@ -187,6 +194,20 @@ class LiveAnimation(Clip):
     def writer(self, path: str | Path) -> AbstractContextManager[Writer]:
         """Writer of a video."""
         return VideoWriter(path, self.system.resolution, self.tags)
+
+
+def _with_silence(sound: Channel[np.ndarray], idle: Idle, system: System) -> Iterator[np.ndarray]:
+    """The sound, with silence where it stops arriving and a patch is due."""
+    arriving = iter(sound)
+    while True:
+        while not sound.wait(PAUSE_SECONDS):
+            while not sound.wait(POLL_SECONDS):
+                if idle.is_due():
+                    yield np.zeros(system.patch_frames * HOP, np.float32)
+        if (chunk := next(arriving, None)) is None:
+            return
+        idle.taken += len(chunk)
+        yield chunk
 
 
 def _picture_tag(portrait: Portrait) -> str:
@@ -218,6 +239,7 @@ def _animated(
     normalizer: LoudnessNormalizer,
     windows: Iterable[Window] | None,
     whole: Iterable[int] | None,
+    idle: Idle | None = None,
 ) -> Iterator[Piece]:
     """Generate motion window by window, and yield it patch by patch with the samples.
 
@@ -229,6 +251,7 @@ def _animated(
         normalizer: brings the sound to the usual level of speech before it is encoded.
         windows: None: short windows without text.
         whole: number of patches of each part that is encoded as a whole; None: sound is encoded as a stream.
+        idle: what the face does in windows of digital silence; None: it is generated, too.
     """
     system = clip.system
     size = system.patch_frames
@@ -237,10 +260,21 @@ def _animated(
     carried = LIVE_CARRIED if windows is None else CARRIED_PATCHES
     parts = Continuation(record, generate, carried, free_steps=LIVE_STEPS if windows is None else 0.0)
     endless = itertools.repeat(Window(LIVE_WINDOW))
+    if idle is not None:
+        idle.join(parts)
+    waits = False  # whether the last patch was one of the waiting face
     for index, window in enumerate(endless if windows is None else windows):
         patches = list(itertools.islice(latents, window.patches))
         if not patches:
             return
+        sounds = [next(kept).numpy() for _ in patches]
+        if idle is not None and not any(map(np.any, sounds)):
+            for silence, pcm in zip(patches, sounds, strict=True):
+                shown = Streams(audio=silence, motion=idle.motion(len(silence)))
+                yield Piece(parts.idle(shown, begins=not waits), pcm)
+                waits = True
+            continue
+        waits = False
         given, tail = Streams(audio=torch.cat(patches)), parts.tail
         request = Request(
             text=fit_text(system, window.text, "a2v", len(patches) * size, carried * size),
@@ -251,8 +285,8 @@ def _animated(
             seed=part_seed(clip.seed, index),
             sampling=clip.sampling,
         )
-        for patch in parts.part(request, given):
-            yield Piece(patch, next(kept).numpy())
+        for patch, pcm in zip(parts.part(request, given), sounds, strict=True):
+            yield Piece(patch, pcm)
 
 
 def _encoded(system: System, levelled: Iterable[Tensor], whole: Iterable[int] | None) -> Iterator[Tensor]:

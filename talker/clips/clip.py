@@ -10,7 +10,7 @@ import math
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from heads.streams import Streams
 from talker.clips.record import Generate, Record
@@ -40,11 +41,13 @@ class Chunk:
         pcm: (samples,) float32 at 24 kHz.
         frames: (n, H, W, 3) uint8 RGB of the same duration; n is 0 if the clip has no video. The frames of
             the last patch of a recording may last longer than its sound.
+        motion: raw motion codes (n, M) of the frames; None if the clip has no video.
     """
 
     start_seconds: float
     pcm: np.ndarray
     frames: np.ndarray
+    motion: Tensor | None = None
 
     def __repr__(self) -> str:
         shapes = f"pcm {self.pcm.shape}, frames {self.frames.shape}"
@@ -365,17 +368,18 @@ def decode_and_render(
                 stages.feed(lambda: system.decode(piece.latents["audio"] for piece in to_decode), decoded)
             else:
                 stages.feed(lambda: (piece.pcm for piece in to_decode), decoded)
+            pictures: Iterable[tuple[np.ndarray, Tensor | None]] = itertools.repeat((NO_FRAMES, None))
             if portrait is not None:
-                motion = (piece.latents["motion"] for piece in to_render)
+                motion, shown = itertools.tee(piece.latents["motion"] for piece in to_render)
                 stages.feed(
-                    lambda: system.render(motion, portrait.source), rendered, torch_threads=system.threads - 1
+                    lambda: zip(system.render(motion, portrait.source), shown, strict=True),
+                    rendered,
+                    torch_threads=system.threads - 1,
                 )
-            no_video = itertools.repeat(NO_FRAMES)
+                pictures = rendered
             start = 0
-            for pcm, frames in zip(
-                decoded, no_video if portrait is None else rendered, strict=portrait is not None
-            ):
-                yield Chunk(start / SAMPLE_RATE, pcm, frames)
+            for pcm, (frames, codes) in zip(decoded, pictures, strict=portrait is not None):
+                yield Chunk(start / SAMPLE_RATE, pcm, frames, codes)
                 start += len(pcm)
     except Cancelled:
         if not any(channel.cancelled for channel in inputs):

@@ -67,6 +67,20 @@ class Continuation:
         if made:
             self.add(patches.tail(self._carried), known)
 
+    def idle(self, patch: Streams, begins: bool) -> Streams:
+        """Continue with a patch that is not generated; returns it as it is shown.
+
+        `begins`: whether the patch before it was generated, or is shown already, see `follow`.
+        """
+        motion = self._seam(patch["motion"], begins, silent=True)
+        patch = dataclasses.replace(patch, motion=motion)
+        self.add(patch)
+        return patch
+
+    def follow(self, motion: Tensor) -> None:
+        """Begin after a frame of raw motion (M,) that was shown before the take."""
+        self._seam.last = motion
+
     @property
     def state(self) -> tuple[Streams | None, int, tuple[int, int]]:
         """The state that generating a part changes. Set it to an earlier value to generate the part again."""
@@ -106,30 +120,37 @@ class Seam:
 
     If words continue across a border, the lips must keep moving. So a part of the gap is kept: at most `free`
     times the usual step, which is the root mean square of the steps so far, per channel.
+
+    Attributes:
+        last: raw motion (M,) of the last frame; None before the first one.
     """
 
     def __init__(self, free: float = 0.0) -> None:
         """See the class."""
         self.free = free
-        self._last: Tensor | None = None
+        self.last: Tensor | None = None
         self._gap: Tensor | None = None
         self._frames = 0
         self._squares = torch.zeros(())
         self._steps = 0
 
-    def __call__(self, motion: Tensor, begins: bool) -> Tensor:
-        """Correct the raw motion (n, M) of the next patch. `begins`: whether it is the first of its part."""
-        if begins and self._last is not None:
-            gap, usual = self._last - motion[0], (self._squares / max(self._steps, 1)).sqrt()
-            self._gap, self._frames = gap.sign() * (gap.abs() - self.free * usual).clamp(min=0), 0
+    def __call__(self, motion: Tensor, begins: bool, silent: bool = False) -> Tensor:
+        """Correct the raw motion (n, M) of the next patch.
+
+        `begins`: whether it is the first of its part; `silent`: whether no words continue in this part.
+        """
+        if begins and self.last is not None:
+            gap, usual = self.last - motion[0], (self._squares / max(self._steps, 1)).sqrt()
+            free = 0.0 if silent else self.free
+            self._gap, self._frames = gap.sign() * (gap.abs() - free * usual).clamp(min=0), 0
         if self._gap is not None:
             frame = torch.arange(len(motion), device=motion.device) + self._frames
             motion = motion + (1 - frame / SEAM_FRAMES).clamp(min=0)[:, None] * self._gap
             self._frames += len(motion)
-        walked = motion if self._last is None or begins else torch.cat([self._last[None], motion])
+        walked = motion if self.last is None or begins else torch.cat([self.last[None], motion])
         self._squares = self._squares + walked.diff(dim=0).square().sum(0)
         self._steps += len(walked) - 1
-        self._last = motion[-1]
+        self.last = motion[-1]
         return motion
 
 

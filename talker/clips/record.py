@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class Record:
         patches: number of patches so far.
         finish_reason: see `talker.generation.batch.Running`; "interrupted" before the end.
         starts: index of the first patch of each sentence or window.
+        ends: index after the last patch of each sentence or window that has ended.
     """
 
     def __init__(self, patch_frames: int) -> None:
@@ -40,6 +42,7 @@ class Record:
         self.patch_frames = patch_frames
         self.patches, self.finish_reason = 0, "interrupted"
         self.starts: list[int] = []
+        self.ends: list[int] = []
         self._words: list[tuple[str, int]] = []
         self._current: tuple[Patches, int] | None = None
 
@@ -58,6 +61,12 @@ class Record:
         if self._current is not None:
             self._words += _shifted_words(*self._current)
             self._current = None
+            self.ends.append(self.patches)
+
+    def speaks(self, patch: int) -> bool:
+        """Whether a patch is part of a sentence or window. Between them, a live clip waits for input."""
+        number = bisect.bisect_right(self.starts, patch)
+        return number > 0 and (number > len(self.ends) or patch < self.ends[number - 1])
 
     @property
     def marks(self) -> tuple[int, int]:
@@ -66,7 +75,7 @@ class Record:
 
     def forget(self, marks: tuple[int, int]) -> None:
         """Drop the sentences and words added after `marks`, so that a sentence can be generated again."""
-        del self.starts[marks[0] :]
+        del self.starts[marks[0] :], self.ends[marks[0] :]
         del self._words[marks[1] :]
 
 

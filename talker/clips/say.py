@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from heads.sampling import Sampling
 from heads.streams import Streams
 from talker.clips.clip import Clip, Piece, Writer
 from talker.clips.continuation import CARRIED_PATCHES, Continuation, part_seed
+from talker.clips.idle import Idle, waiting
 from talker.clips.record import Generate, Record
 from talker.generation.request import Request
 from talker.identity import Portrait, Voice
@@ -68,13 +70,21 @@ class Speech(Clip):
         sentence that did not.
         """
         parts = Continuation(record, generate)
-        for index, sentence in enumerate(self.sentences):
+        arriving = iter(self.sentences)
+        for index in itertools.count():
+            yield from self._waiting(parts)
+            if (sentence := next(arriving, None)) is None:
+                break
             if self.portrait is None:
                 yield from self._audible(parts, index, sentence)
                 continue
             for patch in parts.part(self._request(index, sentence, parts.tail)):
                 yield Piece(patch)
         record.finish_reason = next((reason for reason in parts.reasons if reason != "stop"), "stop")
+
+    def _waiting(self, parts: Continuation) -> Iterator[Piece]:
+        """What is shown until the next sentence is there."""
+        return iter(())
 
     def _audible(self, parts: Continuation, index: int, sentence: str) -> Iterator[Piece]:
         """Generate a sentence without video. If it is silent, generate it again with the task T2AV.
@@ -164,9 +174,16 @@ class LiveUtterance(Speech):
     """A plan of speech of sentences that arrive in a channel, see `Speech` and `talker.clips.live_text`.
 
     It can be made only once.
+
+    Args:
+        idle: what the face does while it waits for a sentence; None: the clip continues with the next one.
     """
 
     sentences: Channel[str]
+    idle: Idle | None = None
+
+    def _waiting(self, parts: Continuation) -> Iterator[Piece]:
+        return iter(()) if self.idle is None else waiting(self.system, self.idle, parts, self.sentences)
 
     @property
     def inputs(self) -> tuple[Channel, ...]:

@@ -315,7 +315,7 @@ def crop_square(picture: Image.Image, square: Box, size: int, slide: bool = True
     """
     left, top = square.left, square.top
     if slide:
-        left, top = _slid(left, square.side, picture.width), _slid(top, square.side, picture.height)
+        left, top = slid(left, square.side, picture.width), slid(top, square.side, picture.height)
     right, bottom = left + square.side, top + square.side
     missing = [
         max(0, -int(left // 1)),
@@ -336,7 +336,7 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return from_uint8(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].contiguous())
 
 
-def _slid(start: float, side: float, length: int) -> float:
+def slid(start: float, side: float, length: int) -> float:
     """`start`, moved by at most a tenth of `side` so that start..start + side is inside 0..length."""
     most = side / 10
     inside = min(max(start, 0.0), max(length - side, 0.0)) if side <= length else (length - side) / 2

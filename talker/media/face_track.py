@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 DETECTION_INTERVAL = 12  # frames between two detections of the face: about half a second
 SMOOTHING = 4  # detections on either side, two seconds, over which a square is the median
+LARGEST = "largest"
 TURNED_TRIES = 10  # detections without a face so far in which a turned face is also looked for: five seconds
 WARNING_SECONDS = 2.0  # time without a detected face from which a warning is given
 
@@ -47,16 +49,22 @@ class FaceTrack:
         squares: the crop at every `DETECTION_INTERVAL`-th frame at 25 Hz; None for the centred square.
         turn: quarter turns, counter-clockwise, after which the face is upright. Squares are those of turned
             frames.
+        seen: whether the face was detected in that frame.
     """
 
     start: Fraction
     seconds: Fraction
     squares: tuple[Box, ...] | None
     turn: int = 0
+    seen: tuple[bool, ...] = ()
 
     @classmethod
     def from_video(
-        cls, path: Path, crop: str = "face", progress: Callable[[float], object] = lambda seconds: None
+        cls,
+        path: Path,
+        crop: str = "face",
+        progress: Callable[[float], object] = lambda seconds: None,
+        choice: str = LARGEST,
     ) -> FaceTrack:
         """Read a whole video and track its face. While no face is detected, the crop is interpolated.
 
@@ -64,6 +72,7 @@ class FaceTrack:
             path: the video file.
             crop: "face" tracks the face; "none" uses the largest centred square.
             progress: called after each frame with the seconds of video that were read since the last call.
+            choice: which face is tracked if there are several, see `choose_face`.
 
         Raises:
             UserError: the file is missing or not a video, or no face is found in it.
@@ -76,9 +85,9 @@ class FaceTrack:
                 picture = Image.fromarray(frame)
                 if not any(detections) and len(detections) < TURNED_TRIES:
                     picture, faces = turn_upright(picture, video)
-                    detections.append(faces[0] if faces else None)
+                    detections.append(choose_face(faces, choice, picture.size))
                 else:
-                    detections.append(track_face(picture, detections))
+                    detections.append(track_face(picture, detections, choice))
                 size = picture.size
             progress(1 / FRAME_RATE)
         if line := damage_line(path, video.damage):
@@ -90,7 +99,8 @@ class FaceTrack:
                 f"no face was found in {path}: give a video of a frontal, well-lit face, or use --crop none"
             )
         _warn_of_gaps(detections, path)
-        return cls(video.start, video.seconds, smooth_squares(detections, size), video.turn)
+        seen = tuple(box is not None for box in detections)
+        return cls(video.start, video.seconds, smooth_squares(detections, size), video.turn, seen)
 
     def pictures(self, path: Path, size: int) -> Iterator[Tensor]:
         """Crop each frame of the video, at 25 Hz: tensors (1, 3, size, size) float32 in [-1, 1]."""
@@ -99,10 +109,17 @@ class FaceTrack:
             square = centre_square(picture) if self.squares is None else self.square(number)
             yield to_tensor(crop_square(picture, square, size))
 
-    def square(self, number: int) -> Box:
+    def visible(self, number: float) -> bool:
+        """Whether the face was detected before and after frame `number`, counted at 25 Hz."""
+        last = len(self.seen) - 1
+        before = min(int(number // DETECTION_INTERVAL), last)
+        after = before + (number % DETECTION_INTERVAL > 0)
+        return self.seen[before] and self.seen[min(after, last)]
+
+    def square(self, number: float) -> Box:
         """The crop of frame `number`, counted at 25 Hz: interpolated between detections."""
         assert self.squares is not None
-        before = min(number // DETECTION_INTERVAL, len(self.squares) - 1)
+        before = min(int(number // DETECTION_INTERVAL), len(self.squares) - 1)
         after = min(before + 1, len(self.squares) - 1)
         share = number % DETECTION_INTERVAL / DETECTION_INTERVAL
         a, b = self.squares[before], self.squares[after]
@@ -123,14 +140,38 @@ def turn_upright(picture: Image.Image, video: VideoReader) -> tuple[Image.Image,
     return picture, faces
 
 
-def track_face(picture: Image.Image, detections: Sequence[Box | None]) -> Box | None:
-    """The last detected face, if it is still there, else the largest face; None if there is no face."""
+def track_face(picture: Image.Image, detections: Sequence[Box | None], choice: str = LARGEST) -> Box | None:
+    """The last detected face, if it is still there, else the chosen face; None if it is not there."""
     last = next((box for box in reversed(detections) if box is not None), None)
     if last is not None and (face := confirm_face(picture, last)) is not None:
         return face
     faces = find_faces(picture)
-    # A much smaller face is another person's, in the background.
-    return faces[0] if faces and (last is None or faces[0].side > 0.5 * last.side) else None
+    if last is None:
+        return choose_face(faces, choice, picture.size)
+    if choice == LARGEST:
+        # A much smaller face is another person's, in the background.
+        return faces[0] if faces and faces[0].side > 0.5 * last.side else None
+    near = (face for face in faces if last.contains(face.centre) and 0.5 < face.side / last.side < 2)
+    return next(near, None)
+
+
+def choose_face(faces: Sequence[Box], choice: str, size: tuple[int, int]) -> Box | None:
+    """Choose among the faces of a picture; None if the chosen one is not there.
+
+    Args:
+        faces: largest first.
+        choice: "largest"; "first": the leftmost; "index:N": the Nth from the left, from 0; "track:X,Y": the
+            closest to a point, in shares of width and height.
+        size: (width, height) of the picture.
+    """
+    kind, _, value = choice.partition(":")
+    if kind == LARGEST:
+        return next(iter(faces), None)
+    if kind == "track":
+        x, y = (float(share) * length for share, length in zip(value.split(","), size, strict=True))
+        return min(faces, key=lambda face: math.dist(face.centre, (x, y)), default=None)
+    ordered = sorted(faces, key=lambda face: face.centre)
+    return next(iter(ordered[int(value or 0) :]), None)
 
 
 def _warn_of_gaps(detections: list[Box | None], path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import heapq
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from math import ceil
@@ -197,6 +199,27 @@ class StreamResampler:
             self._held, self._done = self._held[drop * self._before :], done - drop
 
 
+@dataclass(frozen=True)
+class SourceFrame:
+    """A decoded frame.
+
+    Attributes:
+        frame: the frame in its own format.
+        seconds: its time after the first frame.
+        aspect, white: see `displayed`.
+    """
+
+    frame: av.VideoFrame
+    seconds: Fraction
+    aspect: Fraction | None
+    white: float
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Pixels (H, W, 3) uint8 RGB as a viewer sees them."""
+        return displayed(self.frame, self.aspect, self.white)
+
+
 class VideoReader:
     """Reads a video at 25 frames per second: frames (H, W, 3) uint8 RGB, as a viewer sees them.
 
@@ -232,6 +255,27 @@ class VideoReader:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Raises UserError if the file is unreadable, has no video track, or its frames are too large."""
         sent, self.damage = 0, Damage()
+        with self._opened() as (container, stream):
+            aspect, white = pixel_aspect(stream), self._white(stream.index)
+            for frame, stop in self._frame_spans(container, stream):
+                pixels = displayed(frame, aspect, white) if sent < stop else None
+                while pixels is not None and sent < stop:
+                    yield np.ascontiguousarray(np.rot90(pixels, self.turn))
+                    sent += 1
+        if not sent:
+            raise UserError(f"{self.path} has no frame that can be decoded: convert it to mp4 first")
+
+    def source_frames(self) -> Iterator[SourceFrame]:
+        """Every decoded frame at its own time. Raises UserError as the iteration over frames."""
+        self.damage = Damage()
+        with self._opened() as (container, stream):
+            aspect, white = pixel_aspect(stream), self._white(stream.index)
+            for frame, time in self._timed_frames(container, stream):
+                yield SourceFrame(frame, time, aspect, white)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[av.container.InputContainer, Any]]:
+        """The container and the track of the picture. Errors of PyAV become UserError."""
         try:
             track = find_picture(self.path)
             if track is None:
@@ -239,39 +283,41 @@ class VideoReader:
             with open_media(self.path) as container:
                 stream: Any = container.streams[track]
                 self._limit_frame_size(stream)
-                aspect, white = pixel_aspect(stream), self._white(track)
-                for frame, stop in self._frame_spans(container, stream):
-                    pixels = displayed(frame, aspect, white) if sent < stop else None
-                    while pixels is not None and sent < stop:
-                        yield np.ascontiguousarray(np.rot90(pixels, self.turn))
-                        sent += 1
+                yield container, stream
         except (av.FFmpegError, OSError) as error:
             raise cannot_read(self.path, "video", error) from error
-        if not sent:
-            raise UserError(f"{self.path} has no frame that can be decoded: convert it to mp4 first")
 
     def _frame_spans(
         self, container: av.container.InputContainer, stream: Any
     ) -> Iterator[tuple[av.VideoFrame, int]]:
         """Each decoded frame with the number, at 25 per second, of the first output frame after it."""
         held: av.VideoFrame | None = None
-        shown = still = Fraction(0)
+        for frame, time in self._timed_frames(container, stream):
+            if held is not None:
+                yield held, ceil(time * FRAME_RATE - FRAME_SLACK)
+            held = frame
+        if held is not None:
+            yield held, max(1, ceil(self.seconds * FRAME_RATE - FRAME_SLACK))
+
+    def _timed_frames(
+        self, container: av.container.InputContainer, stream: Any
+    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """Each decoded frame with its time in seconds after the first one. Sets `start` and `seconds`."""
+        shown: Fraction | None = None
+        still = Fraction(0)
         usual = 1 / Fraction(stream.average_rate or FRAME_RATE)
         for frame in _decode_video(container, stream, self.damage):
             time = Fraction(frame.pts or 0) * Fraction(frame.time_base or 0)
-            if held is None:
-                self.start = time
+            if shown is None:
+                self.start, shown = time, Fraction(0)
             time -= self.start
             still += max(Fraction(0), time - shown - 1)
             if time < shown or still > MAX_STILL_SECONDS:
                 raise UserError(f"{self.path} has timestamps that jump: convert it to mp4 first")
-            if held is not None:
-                yield held, ceil(time * FRAME_RATE - FRAME_SLACK)
-            held, shown = frame, time
+            shown = time
             duration = Fraction(frame.duration or 0) * Fraction(frame.time_base or 0)
             self.seconds = shown + (duration if usual / 2 <= duration < 10 * usual else usual)
-        if held is not None:
-            yield held, max(1, ceil(self.seconds * FRAME_RATE - FRAME_SLACK))
+            yield frame, time
 
     def _white(self, track: int) -> float:
         """See `reference_white`; measured once per video, so that the brightness does not change in it."""

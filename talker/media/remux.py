@@ -35,7 +35,7 @@ from talker.media.tracks import NO_PROTOCOLS, decode_packets, find_picture, find
 # Codecs that mp4 supports and that players play in it.
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4")
 # Codecs of sound that can be copied, by container.
-COPIED_SOUND = {
+COPIED_SOUND: dict[str, tuple[str, ...]] = {
     "mp4": ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"),
     "mov": ("aac", "mp3", "ac3", "eac3", "alac"),
     "matroska": ("aac", "mp3", "opus", "vorbis", "ac3", "eac3", "alac", "flac"),
@@ -50,20 +50,22 @@ TRIAL_PACKETS = 25
 class PacketReader:
     """Reads the encoded packets of the sound or the picture of a file, with complete timestamps."""
 
-    def __init__(self, path: Path, kind: str, start: Fraction) -> None:
+    def __init__(self, path: Path, kind: str, start: Fraction, index: int | None = None) -> None:
         """Open a file.
 
         Args:
             path: the media file.
             kind: "audio" or "video".
             start: time in seconds that becomes 0 in `packets`.
+            index: of the track; None: the one that is seen or heard.
 
         Raises:
             UserError: the file does not exist.
             av.FFmpegError, OSError: the file cannot be read.
         """
         path = check_input(path)
-        index = find_sound_track(path) if kind == "audio" else find_picture(path)
+        if index is None:
+            index = find_sound_track(path) if kind == "audio" else find_picture(path)
         assert index is not None, f"{path} has no {kind} track"
         self._file = path.open("rb")
         self.container = av.open(self._file, "r", options=NO_PROTOCOLS)
@@ -309,8 +311,21 @@ def dubbed_name(video: str | Path) -> Path:
     codec, formats = _probe(video)
     extension = next(_supporting_extensions(video, codec, formats), None)
     if extension is None:
-        raise UserError(f"{video} cannot be copied to any container ({codec}): convert it to H.264 first")
+        raise _cannot_copy(video, codec)
     return unused_name(f"{video.stem}-dubbed", extension)
+
+
+def copy_extension(video: Path) -> str:
+    """The extension of a file that the video can be copied to: its own, mp4, or another container.
+
+    Raises:
+        UserError: the video cannot be read, or no container supports it.
+    """
+    codec, formats = _probe(video)
+    extension = next(_supporting_extensions(video, codec, formats, video.suffix.lower()), None)
+    if extension is None:
+        raise _cannot_copy(video, codec)
+    return extension
 
 
 def check_dub(path: str | Path, video: str | Path) -> Path:
@@ -351,9 +366,9 @@ def first_sample_time(path: Path) -> Fraction:
     return Fraction(0)
 
 
-def has_ordered_packets(path: Path, kind: str) -> bool:
+def has_ordered_packets(path: Path, kind: str, index: int | None = None) -> bool:
     """Whether the decoding timestamps of a track increase; in concatenated files they start again."""
-    with closing(PacketReader(path, kind, Fraction(0))) as source:
+    with closing(PacketReader(path, kind, Fraction(0), index)) as source:
         stamps = (packet.dts for packet in source.stamped())
         return all(one < other for one, other in pairwise(stamps))
 
@@ -393,6 +408,10 @@ def _probe(video: Path) -> tuple[str, list[str]]:
             return context.codec.canonical_name, container.format.name.split(",")
     except (av.FFmpegError, OSError) as error:
         raise cannot_read(video, "video", error) from error
+
+
+def _cannot_copy(video: Path, codec: str) -> UserError:
+    return UserError(f"{video} cannot be copied to any container ({codec}): convert it to H.264 first")
 
 
 def _supporting_extensions(video: Path, codec: str, formats: list[str], wanted: str = "") -> Iterator[str]:

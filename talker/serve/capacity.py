@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 
+from talker.clips.idle import IdleLoop
 from talker.clips.say import LiveUtterance
 from talker.generation.running_batch import CAPACITIES
 from talker.identity import Portrait, Voice
@@ -59,8 +60,9 @@ def slowest_rtf(system: System, voice: Voice, portrait: Portrait, capacity: int,
         for _ in range(count):
             feed = TextInput(system)
             feed.whole(TEXT)
-            clip = LiveUtterance(system, feed.sentences, voice, portrait, seed=0)
-            sessions.append(Session(clip, feed, scheduler.submit, limits, lambda _: None))
+            clip = LiveUtterance(system, feed.channel, voice, portrait, seed=0)
+            loop = IdleLoop(system, portrait, scheduler.submit)
+            sessions.append(Session(clip, feed, scheduler.submit, loop, limits, lambda _: None))
         for session in sessions:
             session.join()
     for session in sessions:

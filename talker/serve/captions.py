@@ -28,9 +28,9 @@ class Caption:
 class Captions:
     """Collects the captions of a take. A caption is known when the word or sentence has ended."""
 
-    def __init__(self, take: Take) -> None:
-        """`take`: the take whose sentences are captioned."""
-        self._take = take
+    def __init__(self, take: Take, first: int = 0) -> None:
+        """`take`: the take whose sentences are captioned; `first`: index of its first frame in the stream."""
+        self._take, self._first = take, first
         self._sentences: deque[tuple[str, Patches]] = deque()
         self._number = 0  # of the first of these sentences in the take
         self._words = 0  # captions of that sentence that are known
@@ -44,7 +44,7 @@ class Captions:
         found: list[Caption] = []
         while self._sentences:
             text, patches = self._sentences[0]
-            first, last = self._span(patches, frames)
+            first, last = self._span(patches, frames - self._first)
             if first is None:
                 break
             words = [(word, first + frame) for word, frame in patches.words]
@@ -52,7 +52,7 @@ class Captions:
                 words = [(text, first)]
             ends = [*(frame for _, frame in words[1:]), last]
             known = [
-                Caption(word, milliseconds(start), milliseconds(end))
+                Caption(word, milliseconds(self._first + start), milliseconds(self._first + end))
                 for (word, start), end in zip(words, ends, strict=False)
                 if end is not None
             ]
@@ -66,11 +66,11 @@ class Captions:
 
     def _span(self, patches: Patches, frames: int) -> tuple[int | None, int | None]:
         """First frame of the first sentence, and the frame at which it ends; None: not known yet."""
-        record = self._take.record
-        size, starts = record.patch_frames, record.starts[self._number :]
-        if not starts:
+        record, number = self._take.record, self._number
+        if number == len(record.starts):
             return None, None
-        if len(starts) > 1:
-            return starts[0] * size, starts[1] * size
-        ended = patches.finish_reason is not None and frames == record.patches * size
-        return starts[0] * size, frames if ended else None
+        start = record.starts[number] * record.patch_frames
+        if number == len(record.ends) and patches.finish_reason is None:
+            return start, None
+        end = (record.patches if number == len(record.ends) else record.ends[number]) * record.patch_frames
+        return start, end if end <= frames else None

@@ -16,6 +16,7 @@ from talker.system import System
 
 LONGEST_TEXT = 100_000  # characters of a session
 LONGEST_SOUND = 120  # seconds of sound that is not generated yet
+LONGEST_BLOCKS = LONGEST_SOUND * SAMPLE_RATE // HOP + 2
 
 
 class InputError(ValueError):
@@ -32,13 +33,24 @@ class InputError(ValueError):
 
 
 class TextInput:
-    """Splits the text of a session and puts its sentences into `sentences`. Adding text never waits."""
+    """Splits the text of a session and puts its sentences into `channel`. Adding text never waits.
+
+    Attributes:
+        channel: the sentences that are not spoken yet.
+        ended: whether no more text comes.
+    """
 
     def __init__(self, system: System) -> None:
         """`system`: the networks that will speak."""
-        self.sentences: Channel[str] = Channel(LONGEST_TEXT)
+        self.channel: Channel[str] = Channel(LONGEST_TEXT)
+        self.ended = False
         self._system, self._text = system, LiveText()
-        self._characters, self._ended = 0, False
+        self._characters = 0
+
+    def clear(self) -> None:
+        """Drop what is not spoken yet: end the channel, and continue with another one."""
+        channel, self.channel, self._text = self.channel, Channel(LONGEST_TEXT), LiveText()
+        channel.cancel()
 
     def whole(self, text: str) -> None:
         """Speak a text that is known as a whole, in the sentences of `Talker.say`, and end the input.
@@ -67,8 +79,8 @@ class TextInput:
     def end(self) -> None:
         """Commit, and mark the end of the text. Raises InputError as `append` does."""
         self.commit()
-        self._ended = True
-        self.sentences.close()
+        self.ended = True
+        self.channel.close()
 
     def _count(self, text: str) -> None:
         self._check_open()
@@ -79,7 +91,7 @@ class TextInput:
         self._characters += len(text)
 
     def _check_open(self) -> None:
-        if self._ended:
+        if self.ended:
             raise InputError("input_ended", "the text of this session has ended: start another session")
 
     def _put(self, parts: list[str]) -> None:
@@ -87,7 +99,7 @@ class TextInput:
         for part in parts:
             try:
                 for sentence in sentences_of(self._system, part):
-                    self.sentences.put(sentence)
+                    self.channel.put(sentence)
             except UserError as error:
                 wrong = error
             except Cancelled:
@@ -97,18 +109,30 @@ class TextInput:
 
 
 class SoundInput:
-    """Decodes the sound of a session and puts its samples into `sound`. Adding sound never waits."""
+    """Decodes the sound of a session and puts its samples into `channel`. Adding sound never waits.
+
+    Attributes:
+        channel: the samples that are not animated yet.
+        ended: whether no more sound comes.
+    """
 
     def __init__(self) -> None:
-        self.sound: Channel[np.ndarray] = Channel(LONGEST_SOUND * SAMPLE_RATE // HOP + 2)
-        self._rest, self._samples, self._ended = b"", 0, False
+        self.channel: Channel[np.ndarray] = Channel(LONGEST_BLOCKS)
+        self.ended = False
+        self._rest, self._samples = b"", 0
 
-    def append(self, audio: str, generated: int) -> None:
+    def clear(self) -> None:
+        """Drop what is not animated yet: end the channel, and continue with another one."""
+        channel, self.channel = self.channel, Channel(LONGEST_BLOCKS)
+        self._rest, self._samples = b"", 0
+        channel.cancel()
+
+    def append(self, audio: str, taken: int) -> None:
         """Add a piece of sound.
 
         Args:
             audio: base64 of 16-bit little-endian samples, mono at 24 kHz.
-            generated: number of samples that the session has generated.
+            taken: number of samples that were taken from the channel.
 
         Raises:
             InputError: the sound has ended or is not in this format, or too much is waiting.
@@ -120,7 +144,7 @@ class SoundInput:
             raise InputError("invalid_audio", "audio is not base64: send PCM16, mono, 24 kHz") from None
         if len(data) % 2:
             raise InputError("invalid_audio", "audio has an odd number of bytes: send PCM16, mono, 24 kHz")
-        if self._samples + len(data) // 2 - generated > LONGEST_SOUND * SAMPLE_RATE:
+        if self._samples + len(data) // 2 - taken > LONGEST_SOUND * SAMPLE_RATE:
             raise InputError("input_full", f"{LONGEST_SOUND} s of sound are waiting: send it again later")
         self._samples += len(data) // 2
         # Pieces of any size become blocks of one frame or more, so that their number is limited, too.
@@ -131,18 +155,18 @@ class SoundInput:
     def end(self) -> None:
         """Mark the end of the sound. Raises InputError if it has ended."""
         self._check_open()
-        self._ended = True
+        self.ended = True
         self._put()
-        self.sound.close()
+        self.channel.close()
 
     def _check_open(self) -> None:
-        if self._ended:
+        if self.ended:
             raise InputError("input_ended", "the sound of this session has ended: start another session")
 
     def _put(self) -> None:
         samples = np.frombuffer(self._rest, "<i2").astype(np.float32) / 32768
         self._rest = b""
         try:
-            self.sound.put(samples)
+            self.channel.put(samples)
         except Cancelled:
             return  # the session has ended

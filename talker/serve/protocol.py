@@ -101,7 +101,10 @@ class AudioEnd(Message):
 
 
 class Interrupt(Message):
-    """End the speech at once. The answer is `session.interrupted`. `audio_end_ms`: playback position."""
+    """End the speech at once, and the session if its input has ended. `audio_end_ms`: playback position.
+
+    The answer is `session.interrupted`. Then continue at its `generated_ms`: the face waits for new input.
+    """
 
     type: Literal["interrupt"]
     event_id: str | None = None
@@ -178,6 +181,24 @@ class CaptionEvent(BaseModel):
     text: str
     start_ms: int
     end_ms: int
+
+
+class SpeechStarted(BaseModel):
+    """The following fragments are speech, from `start_ms` of the stream on."""
+
+    type: Literal["speech.started"] = "speech.started"
+    start_ms: int
+
+
+class SpeechEnded(BaseModel):
+    """The speech has ended at `end_ms` of the stream: the face waits for input, or the session ends.
+
+    `rtf` is the real-time factor of all speech of the session.
+    """
+
+    type: Literal["speech.ended"] = "speech.ended"
+    end_ms: int
+    rtf: float | None
 
 
 class SessionInterrupted(BaseModel):

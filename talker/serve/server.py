@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import ipaddress
 import logging
+import math
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
@@ -126,6 +127,7 @@ def serve(
     keys: Keys,
     hosts: tuple[str, ...] = (),
     capacity: int | None = None,
+    idle_limit: float = Limits.idle,
 ) -> None:
     """Serve sessions until SIGINT or SIGTERM.
 
@@ -137,6 +139,7 @@ def serve(
         keys: the keys of the owners.
         hosts: further host names of this server.
         capacity: number of rows of the batch; None: see `measured_capacity`.
+        idle_limit: see `Limits.idle`; 0: no limit.
     """
     share_heaps()
     voices, portraits = voice_library(talker, store), portrait_library(talker, store)
@@ -150,7 +153,7 @@ def serve(
         talker.system.generator.scheduler(capacity) as scheduler,
         events_to_stderr(),
     ):
-        sessions = Sessions(scheduler, Limits(), most)
+        sessions = Sessions(scheduler, Limits(idle=idle_limit or math.inf), most)
         jobs = Jobs(talker, voices, portraits, sessions, store)
         studio = Studio(model, talker, voices, portraits, sessions, store, jobs, keys, hosts)
         address = listener.getsockname()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from talker.clips.idle import IdleLoop
 from talker.generation.request import Request
 from talker.generation.scheduler import Scheduler, Ticket
 from talker.serve.events import log_event
@@ -24,6 +25,7 @@ from talker.serve.session import Limits, LiveClip, Session
 
 log = logging.getLogger(__name__)
 
+MOST_LOOPS = 16
 TICK = 0.25  # seconds between checks of the time limits
 
 
@@ -88,6 +90,7 @@ class Sessions:
         self._speeches = 0
         self._end_job: Callable[[], None] | None = None  # ends the job that has a place
         self._sessions: dict[str, Session] = {}
+        self._loops: dict[bytes, IdleLoop] = {}  # the last ones that were used, by the motion of the portrait
         self._lock = threading.Lock()
         self._warned = False
         self.metrics.running.set_function(lambda: self.running)
@@ -160,10 +163,21 @@ class Sessions:
         """
         with self._lock:
             self.check_admission()
-            session = Session(clip, feed, self._scheduler.submit, self.limits, self._ended, owner)
+            loop = self._loop(clip)
+            session = Session(clip, feed, self.generate, loop, self.limits, self._ended, owner)
             self._sessions[session.id] = session
         log_event("session_started", session=session.id, owner=owner)
         return session
+
+    def _loop(self, clip: LiveClip) -> IdleLoop:
+        """The motion of the clip's face while it waits, which sessions with the same face share."""
+        assert clip.portrait is not None
+        key = clip.portrait.motion.numpy().tobytes()
+        loop = self._loops.pop(key, None) or IdleLoop(clip.system, clip.portrait, self.generate)
+        self._loops[key] = loop
+        if len(self._loops) > MOST_LOOPS:
+            del self._loops[next(iter(self._loops))]
+        return loop
 
     @contextlib.contextmanager
     def place_for_speech(self) -> Iterator[None]:
@@ -216,12 +230,15 @@ class Sessions:
                     session.stop("idle")
 
     async def drain(self) -> None:
-        """Admit no more sessions, and wait until those with a client have ended, at most `Limits.drain`."""
+        """Admit no more sessions, and wait until those that speak have ended, at most `Limits.drain`."""
         self.draining = True
         end = time.monotonic() + self.limits.drain
         while time.monotonic() < end and (
             self._speeches or any(s.detached is None for s in list(self._sessions.values()))
         ):
+            for session in list(self._sessions.values()):
+                if session.waits:
+                    session.stop("draining")
             await asyncio.sleep(TICK)
 
     def close(self) -> None:
@@ -232,6 +249,8 @@ class Sessions:
             self.end(session)
         for session in sessions:
             session.join()
+        for loop in self._loops.values():
+            loop.close()
 
     def _ended(self, session: Session) -> None:
         log_event(

@@ -15,6 +15,7 @@ from talker.clips.animate import LiveAnimation, lookahead_seconds
 from talker.clips.say import LiveUtterance
 from talker.clock import FRAME_RATE
 from talker.errors import UserError
+from talker.serve.captions import milliseconds
 from talker.serve.inputs import InputError, SoundInput, TextInput
 from talker.serve.protocol import (
     AudioAppend,
@@ -32,6 +33,8 @@ from talker.serve.protocol import (
     SessionResume,
     SessionStart,
     SessionStop,
+    SpeechEnded,
+    SpeechStarted,
     TextAppend,
     TextCommit,
     TextEnd,
@@ -50,6 +53,7 @@ CLOSING = 1.0  # seconds that a client has to close the connection after `sessio
 ENDINGS = {
     "slow_reader": "no playback position was reported for too long: send playback once a second",
     "idle": "nothing was sent for too long: send text or sound, or session.stop",
+    "draining": "the server is shutting down: start another session later",
     "too_long": "the session has reached the longest duration: start another",
 }
 
@@ -195,14 +199,14 @@ def _clip(message: SessionStart, studio: Studio, owner: str) -> tuple[LiveClip, 
             raise InputError("unsupported_field", "prompt and voice are for text: leave them out")
         sound, portrait = SoundInput(), studio.portraits.get(face, owner)
         try:
-            return LiveAnimation(system, sound.sound, portrait, None, message.seed), sound
+            return LiveAnimation(system, sound.channel, portrait, None, message.seed), sound
         except UserError as error:
             raise InputError("unsupported_task", str(error)) from error
     text, portrait = TextInput(system), studio.portraits.get(face, owner)
     if message.prompt:
         text.whole(message.prompt)
     voice = studio.voices.get(message.voice, owner)
-    return LiveUtterance(system, text.sentences, voice, portrait, message.seed), text
+    return LiveUtterance(system, text.channel, voice, portrait, message.seed), text
 
 
 async def _run(connection: Connection, session: Session, index: int, studio: Studio) -> None:
@@ -252,10 +256,17 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
     lookahead = 0 if session.clip.generates_audio else round(1000 * lookahead_seconds(studio.system))
     config = VideoConfig(codecs=session.codecs, width=size, height=size, lookahead_ms=lookahead)
     await connection.send(VideoStart(request_id=session.id, config=config))
-    warned = False
+    warned = speaking = False
+    end = 0  # frames
     try:
         async for fragment in session.follow(index):
             session.report_sent(fragment)
+            if fragment.frames and fragment.speaks != speaking:
+                speaking, end = fragment.speaks, fragment.first_frame
+                await connection.send(
+                    SpeechStarted(start_ms=milliseconds(end)) if speaking else _speech_ended(session, end)
+                )
+            end = fragment.first_frame + fragment.frames
             await connection.send(_metadata(session, fragment), fragment.data)
             for caption in fragment.captions:
                 event = CaptionEvent(text=caption.text, start_ms=caption.start_ms, end_ms=caption.end_ms)
@@ -266,6 +277,8 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
             index = fragment.index + 1
     except FragmentLost as error:
         raise Refused("chunk_lost", f"{error}: start another session") from error
+    if speaking:
+        await connection.send(_speech_ended(session, end))
     if session.stop_code is not None:
         await connection.send(
             ErrorEvent(code=session.stop_code, message=ENDINGS[session.stop_code], request_id=session.id)
@@ -286,6 +299,10 @@ async def _send_stream(connection: Connection, session: Session, index: int, stu
             rtf=session.rtf,
         )
     )
+
+
+def _speech_ended(session: Session, frames: int) -> SpeechEnded:
+    return SpeechEnded(end_ms=milliseconds(frames), rtf=session.rtf)
 
 
 def _metadata(session: Session, fragment: Fragment) -> ChunkMetadata:
@@ -322,7 +339,9 @@ async def _handle(message: ClientMessage, connection: Connection, session: Sessi
         case Interrupt():
             if message.audio_end_ms is not None:
                 session.report_playback(message.audio_end_ms)
-            session.stop()
+            session.interrupt()
+            if not session.stopped:
+                await asyncio.to_thread(session.wait_for_interruption)
             position = dataclasses.asdict(session.position)
             await connection.send(SessionInterrupted(event_id=message.event_id, **position))
         case SessionStart() | SessionResume():
@@ -342,7 +361,7 @@ def _feed(message: ClientMessage, session: Session) -> None:
         case TextEnd(), TextInput() as text:
             text.end()
         case AudioAppend(), SoundInput() as sound:
-            sound.append(message.audio, session.samples)
+            sound.append(message.audio, session.idle.taken)
         case AudioEnd(), SoundInput() as sound:
             sound.end()
         case _:

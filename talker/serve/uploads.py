@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +13,9 @@ from pathlib import Path
 from talker.serve.inputs import InputError
 from talker.serve.opener import CPU_SECONDS
 
+log = logging.getLogger(__name__)
+
+PACKAGES = str(Path(__file__).parents[2])  # the folder of the package; other entries of sys.path hide modules
 REFUSED_CONSENTS = ("", "false", "no", "0", "off", "none", "null")
 
 
@@ -29,21 +34,23 @@ def open_upload(source: Path, target: Path, kind: str, param: str) -> str:
     command = [sys.executable, "-P", "-m", "talker.serve.opener", kind, str(source), str(target)]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONPATH": os.pathsep.join(filter(None, (PACKAGES, os.environ.get("PYTHONPATH")))),
         "OMP_NUM_THREADS": "1",
     }
-    try:
+    answer = {"error": "the file needs too much time or memory to decode"}
+    with contextlib.suppress(subprocess.TimeoutExpired):
         ended = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             env=environment,
             timeout=3 * CPU_SECONDS.get(kind, CPU_SECONDS["video"]),
         )
-        answer: dict[str, str] = json.loads(ended.stdout)
-    except (subprocess.TimeoutExpired, ValueError):  # it was killed
-        answer = {"error": "the file needs too much time or memory to decode"}
+        if ended.returncode == 0:
+            answer = json.loads(ended.stdout)
+        elif ended.returncode > 0:  # it was not killed
+            log.error("an upload was not decoded: %s", ended.stderr.decode(errors="replace")[-2000:])
+            answer = {"error": "the file cannot be decoded: see the log of the server"}
     if "error" in answer:
         raise InputError("invalid_file", answer["error"], param)
     return answer["kind"]

@@ -1,5 +1,6 @@
 """Recognises texts that are not English: by the script, common words, and letters of other languages."""
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ _SCRIPTS = {
     "CJK": "Chinese or Japanese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean",
     "THAI": "Thai", "DEVANAGARI": "Devanagari",
 }  # fmt: skip
+LEAST_SHARE = 0.15  # of common words of another language in a text of that language
 _UNKNOWN = "in another language"
 _LONGEST_WORD = 40  # letters; longer ones show no language
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -91,23 +93,113 @@ def _foreign_script(word: str) -> str | None:
 def latin_language(text: str) -> str | None:
     """The language of a text in the Latin alphabet, or None if it may be English.
 
-    A single word is foreign if it is a common word of another language, or has accents and is neither
-    borrowed nor a known name. A text is foreign if it has at least two common words of a language (or one,
-    and words with accents), and more of them than of the common English ones. A text without common English
-    words is foreign if it begins with an article and a word in small letters, if half of its words are common
-    words of the language or unknown to the lexicon, if it has as many words with odd letters as English ones,
-    or if all of three words, or most of at least four, are unknown. Names, quotations, borrowed phrases,
-    abbreviations, acronyms and syllables that are sung do not count. A text in which every word has a capital
-    is a name, unless all words are of one language.
+    A text of one word is judged by `_language_of_word`, one in which every word has a capital by
+    `_language_of_title`, and any other by the words that `_Evidence` counts.
     """
     text = _prepared(text)
     words = list(_WORD.finditer(text))
     if len(words) == 1:
         return _language_of_word(words[0][0])
-    loud = text.isupper()
-    titled = not loud and all(match[0][0].isupper() for match in words)
-    written = [match[0] for match in words] if titled or loud else _counted(text, words)
-    english = sum(word.lower() in ENGLISH and word.lower() not in SHARED for word in written)
+    if text.isupper() or all(match[0][0].isupper() for match in words):
+        return _language_of_title([match[0] for match in words], loud=text.isupper())
+    evidence = _Evidence(text, words)
+    if not evidence.counted or SOUNDS.issuperset(evidence.counted):
+        return None
+    if " ".join(evidence.counted) in WHOLE:
+        return evidence.named
+    if evidence.has_common_words:
+        return evidence.named if evidence.score >= LEAST_SHARE * len(words) else None
+    if evidence.english:
+        return None
+    if re.search("[¿¡]", text):
+        return "Spanish"
+    if evidence.is_about_a_name:
+        return None
+    if evidence.is_mostly_foreign:
+        return evidence.named
+    return _UNKNOWN if evidence.has_foreign_letters or evidence.is_mostly_unknown else None
+
+
+class _Evidence:
+    """What the words of a text say about its language.
+
+    Names, quotations, borrowed phrases, abbreviations and addresses are not counted.
+
+    Attributes:
+        counted: the words that are counted, as they stand in `LANGUAGES`.
+        named: name of the language that has most of them as common words.
+        english: number of words that are common in English, and in no other language.
+        distinct: common words of that language that no English text would have.
+        marked: words with accents that English has not borrowed.
+        unknown: words that the lexicon lacks.
+        score: number of common words of the language, and of marked ones.
+    """
+
+    def __init__(self, text: str, words: list[re.Match[str]]) -> None:
+        self._words, self._written = words, _counted(text, words)
+        self.counted = [_key(word) for word in self._written]
+        self.english = sum(_is_english(word) for word in self._written)
+        self.named, self._known = _closest(self.counted)
+        self.distinct = self._known.intersection(_own(self.counted))
+        self.marked = {word for word in self.counted if not word.isascii() and word not in LOANWORDS}
+        self.score = sum(word in self._known for word in self.counted) + len(self.marked)
+
+    @functools.cached_property
+    def unknown(self) -> set[str]:
+        """See the attributes."""
+        return {word for word in self.counted if not _is_known(word)}
+
+    @property
+    def has_common_words(self) -> bool:
+        """Whether there are two common words of the language (or one, and accents), and few English ones."""
+        two = len(self.distinct) > 0 and len(self.distinct) + len(self.marked) >= 2
+        return two and self.score > 1.5 * self.english
+
+    @property
+    def is_about_a_name(self) -> bool:
+        """Whether a foreign name begins an English sentence: "São Paulo is big"."""
+        first, second = (match[0] for match in self._words[:2])
+        name = first[0].isupper() and second[0].isupper()
+        name = name and not self._known.issuperset((_key(first), _key(second)))
+        rest = {_key(word) for word in self._written[1:]}
+        return name and not rest & (self.distinct | self.marked | self.unknown)
+
+    @property
+    def is_mostly_foreign(self) -> bool:
+        """Whether an article and a noun begin the text, or half of its words are not English."""
+        if not self.distinct:
+            return False
+        counted = self.counted
+        article = counted[0] in ARTICLES and len(counted) > 1 and counted[1] not in counted[0]
+        foreign = sum(word in self._known or word in self.unknown for word in counted)
+        long = any(len(word) >= 4 for word in self.distinct & self.unknown)
+        return article or 2 * foreign >= (len(counted) if long else max(len(counted), 3))
+
+    @property
+    def has_foreign_letters(self) -> bool:
+        """Whether there are as many words with letters of other languages as plain English ones."""
+        odd = {word for word in self._written if word.lower() in self.marked and _is_odd(word)}
+        strong = any(word[0].islower() and (len(word) < 4 or not _BORROWED.fullmatch(word)) for word in odd)
+        plain = len(set(self.counted) - self.unknown - self.distinct - self.marked)
+        foreign = len(self.marked | self.unknown) - all(word[0].isupper() for word in odd)  # "Žižek spoke."
+        more = bool(self.marked) and len(self.unknown) > plain
+        return strong or (bool(odd) and foreign >= plain) or more
+
+    @property
+    def is_mostly_unknown(self) -> bool:
+        """Whether the lexicon lacks all of three words, or most of at least four."""
+        unknown = self.unknown
+        if len(unknown) >= 4:
+            return len(unknown) > 0.6 * len(set(self.counted))
+        return len(unknown) >= 3 and unknown.issuperset(self.counted)
+
+
+def _language_of_title(written: Sequence[str], loud: bool) -> str | None:
+    """The language of a text in which every word has a capital: "Guten Morgen", but not "Buenos Aires".
+
+    It is a name, unless all words are common ones of a language. `loud`: all letters are capitals; then
+    acronyms are not counted, and two common words are enough.
+    """
     counted = [_key(word) for word in written if not (loud and _is_acronym(word))]
     if not counted or SOUNDS.issuperset(counted):
         return None
@@ -115,34 +207,14 @@ def latin_language(text: str) -> str | None:
     if " ".join(counted) in WHOLE:
         return named
     distinct = known.intersection(_own(counted))
-    if titled or loud:  # "Guten Morgen", but not "Buenos Aires"
-        common = all(word in known for word in counted) or (loud and len(distinct) > 1)
-        return named if common and any(len(word) >= 4 for word in distinct) and not english else None
-    marked = {word for word in counted if not word.isascii() and word not in LOANWORDS}
-    score = sum(word in known for word in counted) + len(marked)
-    if distinct and len(distinct) + len(marked) >= 2 and score > 1.5 * english:
-        return named if score >= 0.15 * len(words) else None
-    if english:
-        return None
-    if re.search("[¿¡]", text):
-        return "Spanish"
-    unknown = {word for word in counted if not _is_known(word)}
-    if _is_name(words, known) and not {_key(word) for word in written[1:]} & (distinct | marked | unknown):
-        return None  # "São Paulo is big"
-    plain = set(counted) - unknown - distinct - marked
-    if distinct:
-        article = counted[0] in ARTICLES and len(counted) > 1 and counted[1] not in counted[0]
-        foreign = sum(word in known or word in unknown for word in counted)
-        least = len(counted) if any(len(word) >= 4 for word in distinct & unknown) else max(len(counted), 3)
-        if article or 2 * foreign >= least:
-            return named
-    odd = {word for word in written if word.lower() in marked and _is_odd(word)}
-    strong = any(word[0].islower() and (len(word) < 4 or not _BORROWED.fullmatch(word)) for word in odd)
-    more = len(marked | unknown) - all(word[0].isupper() for word in odd)  # "Žižek spoke."
-    if strong or (odd and more >= len(plain)) or (marked and len(unknown) > len(plain)):
-        return _UNKNOWN
-    most = len(unknown) > 0.6 * len(set(counted)) if len(unknown) >= 4 else unknown.issuperset(counted)
-    return _UNKNOWN if len(unknown) >= 3 and most else None
+    common = all(word in known for word in counted) or (loud and len(distinct) > 1)
+    foreign = common and any(len(word) >= 4 for word in distinct)
+    return named if foreign and not any(map(_is_english, written)) else None
+
+
+def _is_english(word: str) -> bool:
+    """Whether a word is common in English, and in no other language."""
+    return word.lower() in ENGLISH and word.lower() not in SHARED
 
 
 def _prepared(text: str) -> str:
@@ -156,12 +228,6 @@ def _prepared(text: str) -> str:
     if len(re.findall(r"[^\W\d_]+", unquoted)) >= 3:
         text = unquoted
     return _ABBREVIATION.sub(" ", PHRASES.sub(". ", text))
-
-
-def _is_name(words: Sequence[re.Match[str]], known: frozenset[str]) -> bool:
-    """Whether a text begins with two capitalised words that are not both of the language."""
-    first, second = (match[0] for match in words[:2])
-    return first[0].isupper() and second[0].isupper() and not known.issuperset((_key(first), _key(second)))
 
 
 def _key(word: str) -> str:

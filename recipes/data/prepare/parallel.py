@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 
-from talker.signals import blocked_signals
+from talker.processes import SERVER_LOST, start_process
 
 Job = tuple[Any, ...]
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PRELOADED = "recipes.data.prepare.encode"
-# multiprocessing's exit code for a process whose fork server was killed; the process may still be running.
-SERVER_LOST = 255
 TRIES = 2
 POLL_SECONDS = 1.0
 
@@ -51,14 +46,12 @@ def in_processes(
     Raises:
         OSError: the disk is full (ENOSPC); the remaining jobs are stopped.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOADED])
     waiting, running = [(job, 1) for job in reversed(jobs)], dict[Any, tuple[BaseProcess, Job, int]]()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 job, tries = waiting.pop()
-                process = _started(context, work, job)
+                process = start_process(_run, (work, job), PRELOADED)
                 running[process.sentinel] = process, job, tries
             ended = wait(list(running), POLL_SECONDS)
             if not ended:
@@ -78,19 +71,6 @@ def in_processes(
     finally:
         for process, *_ in running.values():
             process.kill()
-
-
-def _started(context: ForkServerContext, work: Callable[..., None], job: Job) -> BaseProcess:
-    """Start a process for the job; if the fork server has been killed, start a new one."""
-    while True:
-        process = context.Process(target=_run, args=(work, job), daemon=True)
-        # The server and its processes inherit the blocked signals: the parent handles them and ends them.
-        # The start of the resource tracker unblocks them, so it must be running before the server starts.
-        with blocked_signals():
-            resource_tracker.ensure_running()
-        with blocked_signals(), contextlib.suppress(EOFError, ConnectionError):
-            process.start()
-            return process
 
 
 def _run(work: Callable[..., None], job: Job) -> None:

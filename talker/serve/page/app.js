@@ -10,7 +10,8 @@ const $ = (id) => document.getElementById(id);
 const video = $("video");
 const player = new Player(video);
 const cropper = new Cropper($("crop"));
-const state = { key: sessionStorage.getItem("key") ?? "", images: new Map(), session: null, microphone: null };
+const state = { key: sessionStorage.getItem("key") ?? "", images: new Map(), session: null, microphone: null,
+  speech: { start: Infinity, end: Infinity } };
 
 // -- requests ------------------------------------------------------------------------------------------------
 
@@ -94,9 +95,8 @@ function say(message) {
   $("status").textContent = message;
 }
 
-/** Start a session with these fields, and play it. */
+/** Start a session with these fields, and play it. It goes on until another one starts, or nothing is said for long. */
 function start(fields) {
-  const clicked = performance.now();
   const pieces = [];
   stop();
   state.waveform ??= new Waveform($("wave"), video);
@@ -104,50 +104,76 @@ function start(fields) {
   $("download").hidden = true;
   for (const id of ["first", "buffer", "speed"]) $(id).textContent = "–";
   say("Starting …");
-  const session = new Session({ portrait: portrait(), ...fields }, () => video.currentTime, state.key);
+  const session = new Session({ portrait: portrait(), ...fields }, () => player.position, state.key);
+  session.fields = JSON.stringify({ portrait: portrait(), ...fields });
   state.session = session;
-  $("interrupt").disabled = false;
   const captions = [];
 
   session.addEventListener("start", ({ detail }) => {
     player.open(detail.codecs);
-    video.requestVideoFrameCallback?.((now) => {
-      $("first").textContent = `${((now - clicked) / 1000).toFixed(2)} s`;
-    });
     video.addEventListener("playing", () => {
       video.hidden = false;
       $("still").hidden = true;
-      say("Speaking");
     }, { once: true });
+  });
+  session.addEventListener("speech", ({ detail }) => {
+    state.speech = { start: detail.start_ms / 1000, end: Infinity };
+    $("interrupt").disabled = false;
+    video.requestVideoFrameCallback?.(showLatency);
+  });
+  session.addEventListener("silence", ({ detail }) => {
+    state.speech.end = detail.end_ms / 1000;
+    if (detail.rtf) $("speed").textContent = `${(1 / detail.rtf).toFixed(1)} × real time`;
+    URL.revokeObjectURL($("download").href);
+    $("download").href = URL.createObjectURL(new Blob(pieces, { type: "video/mp4" }));
+    $("download").hidden = false;
   });
   session.addEventListener("fragment", ({ detail }) => {
     pieces.push(detail.bytes);
     player.append(detail.bytes);
   });
   session.addEventListener("caption", ({ detail }) => captions.push(detail));
-  session.addEventListener("failed", ({ detail }) => say(detail.message));
-  session.addEventListener("interrupted", () => {
-    player.close();
-    showStill();
+  session.addEventListener("failed", ({ detail }) => say(detail.code === "idle" ? "" : detail.message));
+  session.addEventListener("interrupted", ({ detail }) => {
+    captions.length = 0;
+    player.skip(detail.generated_ms / 1000);
+    $("interrupt").disabled = true;
     say("Interrupted");
   });
-  session.addEventListener("done", ({ detail }) => {
-    player.end();
-    if (detail.rtf) $("speed").textContent = `${(1 / detail.rtf).toFixed(1)} × real time`;
+  session.addEventListener("done", () => {
     releaseMicrophone();
-    $("interrupt").disabled = true;
-    if (!pieces.length) return;
-    URL.revokeObjectURL($("download").href);
-    $("download").href = URL.createObjectURL(new Blob(pieces, { type: "video/mp4" }));
-    $("download").hidden = false;
+    if (player.target === null) player.end();
+    else showStill(); // interrupted, and no input follows
   });
 
-  video.onended = () => say("");
+  video.onended = () => {
+    $("interrupt").disabled = true;
+    say("");
+  };
   video.ontimeupdate = () => {
     $("buffer").textContent = `${player.ahead.toFixed(1)} s`;
     showCaption(captions);
+    showSpeech();
   };
   return session;
+}
+
+/** Measure the time from the click to the first frame of the speech. */
+function showLatency(now, { mediaTime }) {
+  if (mediaTime < state.speech.start) video.requestVideoFrameCallback(showLatency);
+  else $("first").textContent = `${((now - state.clicked) / 1000).toFixed(2)} s`;
+}
+
+/** Say whether the face speaks or waits at the playback position. */
+function showSpeech() {
+  const { start, end } = state.speech;
+  const now = video.currentTime;
+  if (now >= end && !$("interrupt").disabled) {
+    $("interrupt").disabled = true;
+    say("");
+  } else if (now >= start && now < end && !$("interrupt").disabled) {
+    say("Speaking");
+  }
 }
 
 /** Show the words around the playback position: those of the last three seconds. */
@@ -167,6 +193,8 @@ function stop() {
   releaseMicrophone();
   state.session?.close();
   state.session = null;
+  state.speech = { start: Infinity, end: Infinity };
+  $("interrupt").disabled = true;
   player.close();
 }
 
@@ -192,14 +220,25 @@ function choose(text) {
   $("talk").textContent = text ? "Talk" : "Start speaking";
 }
 
+/** Speak a text, in the session of the text before it if face and voice are the same. */
+function speak(text) {
+  const fields = { voice: $("voice").value };
+  const same = state.session?.fields === JSON.stringify({ portrait: portrait(), ...fields });
+  const session = same && !state.session.over ? state.session : start(fields);
+  say("Starting …");
+  session.send({ type: "input_text.append", text });
+  session.send({ type: "input_text.commit" });
+}
+
 async function talk() {
+  state.clicked = performance.now();
   if (byText()) {
     const prompt = $("text").value.trim();
     if (!prompt) {
       say("Type a text first.");
       $("text").focus();
     } else {
-      start({ prompt, voice: $("voice").value });
+      speak(prompt);
     }
     return;
   }
@@ -215,7 +254,6 @@ async function talk() {
     say("Speak now");
   } catch (error) {
     stop();
-    $("interrupt").disabled = true;
     say(error.name === "NotAllowedError" ? "Allow the microphone for this page, then try again." : error.message);
   }
 }
@@ -230,7 +268,11 @@ $("text").addEventListener("keydown", (event) => {
 $("interrupt").addEventListener("click", () => state.session?.interrupt());
 $("by-text").addEventListener("click", () => choose(true));
 $("by-sound").addEventListener("click", () => choose(false));
-$("portraits").addEventListener("change", () => { if ($("interrupt").disabled) showStill(); });
+$("portraits").addEventListener("change", () => {
+  if (!$("interrupt").disabled) return;
+  stop();
+  showStill();
+});
 $("file").addEventListener("change", async () => {
   const [file] = $("file").files;
   $("file").value = "";

@@ -40,6 +40,18 @@ export class Player {
     this.#work();
   }
 
+  /** Play on at this time as soon as it is buffered; until then the video is paused. */
+  skip(seconds) {
+    this.target = seconds;
+    this.video.pause();
+    this.#work();
+  }
+
+  /** Playback position in seconds, or the time at which playback will go on. */
+  get position() {
+    return Math.max(this.video.currentTime, this.target ?? 0);
+  }
+
   /** Mark the end of the stream. */
   end() {
     this.ended = true;
@@ -57,6 +69,7 @@ export class Player {
     this.source = this.buffer = this.url = null;
     this.waiting = [];
     this.ended = this.started = false;
+    this.target = null;
   }
 
   /** Seconds of media after the playback position. */
@@ -105,6 +118,11 @@ export class Player {
       if (this.video.currentTime < buffered.start(0)) this.video.currentTime = buffered.start(0);
       this.video.play().catch(() => {}); // the user has paused or left
       return;
+    }
+    if (this.target !== null && buffered.end(buffered.length - 1) > this.target + START_SECONDS) {
+      this.video.currentTime = this.target;
+      this.target = null;
+      this.video.play().catch(() => {});
     }
     for (let k = 1; k < buffered.length; k++) {
       const gap = buffered.start(k) - this.video.currentTime;

@@ -7,7 +7,7 @@ export class Session extends EventTarget {
   /**
    * Connect, and send `start` (the fields of session.start).
    * `position()` gives the playback position in seconds. `key`: the API key, or "".
-   * Events: "start", "fragment", "caption", "interrupted", "done", "failed", each with `detail`.
+   * Events: "start", "fragment", "caption", "speech", "silence", "interrupted", "done", "failed", each with `detail`.
    */
   constructor(start, position, key) {
     super();
@@ -71,6 +71,12 @@ export class Session extends EventTarget {
         break;
       case "caption":
         this.#emit("caption", event);
+        break;
+      case "speech.started":
+        this.#emit("speech", event);
+        break;
+      case "speech.ended":
+        this.#emit("silence", event);
         break;
       case "session.interrupted":
         this.#emit("interrupted", event);

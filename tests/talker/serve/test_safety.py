@@ -288,6 +288,26 @@ def test_an_upload_keeps_its_samples_and_the_tag_that_it_is_generated(
     assert torch.equal(read_audio(target), read_audio(path))
 
 
+def test_modules_beside_those_of_a_library_do_not_hide_others(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "typing.py").write_text(
+        ""
+    )  # OpenCV adds its own folder, with a package `typing`, to sys.path
+    monkeypatch.syspath_prepend(tmp_path)
+    assert open_upload(folder / "face.png", tmp_path / "target", "image", "image") == "image"
+
+
+def test_a_decoder_that_fails_is_logged(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "json.py").write_text("raise ImportError('damaged installation')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(InputError, match="see the log of the server"):
+        open_upload(folder / "face.png", tmp_path / "target", "image", "image")
+    assert "damaged installation" in caplog.text
+
+
 def test_a_file_that_takes_too_long_or_too_much_memory_is_refused(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

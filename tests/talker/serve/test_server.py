@@ -28,6 +28,7 @@ from talker import Talker, UserError
 from talker.cli import main
 from talker.identity import Portrait, Voice
 from talker.serve import capacity
+from talker.serve.captions import milliseconds
 from talker.serve.keys import Keys
 from talker.serve.protocol import LONGEST_MESSAGE, SessionPong
 from talker.serve.server import listen
@@ -184,6 +185,28 @@ def test_a_running_stream_can_be_read_by_http(server: Running, client: Client) -
 
 
 # -- leaving and coming back ---------------------------------------------------------------------------------
+
+
+def test_an_interrupted_session_with_open_input_speaks_again(server: Running, client: Client) -> None:
+    client.send("session.start")
+    client.send("input_text.append", text=LONG)
+    started = client.next("speech.started")
+    client.next("video.chunk_metadata")
+    client.send("interrupt", event_id="e", audio_end_ms=120)
+    interrupted = client.next("session.interrupted")
+    ended = client.next("speech.ended")  # before the first fragment in which the face waits
+    assert started["start_ms"] == milliseconds(0)
+    assert ended["end_ms"] == interrupted["generated_ms"] + milliseconds(0)
+    client.send("input_text.append", text="Go.")
+    client.send("input_text.end")
+    again = client.next("speech.started")
+    done = client.next("session.done")
+    assert again["start_ms"] > ended["end_ms"]
+    assert client.events[-2]["type"] == "speech.ended"
+    assert (done["stopped"], done["finish_reason"]) == (False, "length")
+    sent = sum(chunk["num_frames"] for chunk in client.of("video.chunk_metadata"))
+    assert client.events[-2]["end_ms"] == milliseconds(sent)
+    assert frames_of(b"".join(client.fragments)) == sent
 
 
 def test_interrupt_reports_what_was_generated_sent_and_played(server: Running, client: Client) -> None:
@@ -384,9 +407,11 @@ def test_a_signal_lets_running_sessions_end_and_admits_no_others(
     talker: Talker, voice, portrait, tmp_path: Path
 ) -> None:
     with serving(talker, voice, portrait, tmp_path) as server, server.connect() as connection:
-        client = Client(connection)
+        server.sessions.limits = dataclasses.replace(LIMITS, ahead=0.5)
+        client = Client(connection, plays=False)
         client.send("session.start")
-        client.next("video.start")
+        client.send("input_text.append", text="So we go on and on and on and on. And ")
+        client.next("video.chunk_metadata")
         server.server.handle_exit(15, None)
         until(lambda: server.sessions.draining)
         for path in ("/readyz", "/v1/audio/speech"):
@@ -396,7 +421,8 @@ def test_a_signal_lets_running_sessions_end_and_admits_no_others(
             other = Client(other_connection)
             other.send("session.start")
             assert other.next("error")["code"] == "draining"
-        client.send("input_text.append", text=TEXT)
+        client.plays = True
+        client.send("playback", position_ms=10**6)
         client.send("input_text.end")
         assert client.next("session.done")["finish_reason"] == "length"
         server.thread.join(10)

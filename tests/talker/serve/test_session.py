@@ -7,6 +7,7 @@ import base64
 import contextlib
 import dataclasses
 import io
+import threading
 import time
 from collections.abc import Callable
 
@@ -25,7 +26,7 @@ from talker.media.fragments import LEAD
 from talker.media.readers import stream_audio
 from talker.serve.captions import Caption, Captions, milliseconds
 from talker.serve.inputs import InputError, SoundInput, TextInput
-from talker.serve.session import FragmentLost, Limits, Position
+from talker.serve.session import FragmentLost, Limits, Position, Session
 from talker.serve.sessions import NotAdmitted, Sessions
 
 TEXT = "Go on. Oh no!"
@@ -79,7 +80,7 @@ def test_arriving_sound_is_streamed_like_the_recording(
 ) -> None:
     pcm = torch.cat(list(stream_audio(folder / "voice.wav"))).numpy()
     feed = SoundInput()
-    live = LiveAnimation(talker.system, feed.sound, portrait, None, 2, QUICK)
+    live = LiveAnimation(talker.system, feed.channel, portrait, None, 2, QUICK)
     session = sessions.start(live, feed)
     data = (pcm * 32768).astype("<i2").tobytes()
     for start in range(0, len(data), 1234):
@@ -159,6 +160,101 @@ def test_a_session_is_behind_when_its_chunks_take_longer_than_they_last(speak: S
     assert not session.is_behind
     session.busy_seconds = session.samples / 24_000 + session.limits.behind + 0.01
     assert session.is_behind
+
+
+# -- without input -------------------------------------------------------------------------------------------
+
+
+def follow(session: Session, played: list[float]) -> threading.Thread:
+    """Read a session in a thread; `played`: the playback position in milliseconds."""
+
+    async def reading() -> None:
+        async for fragment in session.follow(0):
+            session.report_sent(fragment)
+            session.report_playback(int(played[0]))
+
+    thread = threading.Thread(target=lambda: asyncio.run(reading()))
+    thread.start()
+    return thread
+
+
+def test_a_session_without_input_waits_without_a_row_and_just_ahead_of_its_client(
+    speak: Speak, sessions: Sessions, encoded
+) -> None:
+    sessions.limits = dataclasses.replace(sessions.limits, pause=0.2, slow_reader=5.0)
+    waiting, played = [speak() for _ in range(2)], [0.0]
+    assert waiting[0].clip.idle.loop is waiting[1].clip.idle.loop
+    waiting[1].stop()
+    (session, _) = waiting
+    reader = follow(session, played)
+    until(lambda: session.position.sent_ms >= 480)
+    assert session.waits
+    time.sleep(0.1)
+    assert session.position.generated_ms - session.position.sent_ms == 0
+    assert session.position.generated_ms < 2000  # `played` does not advance
+    assert (session.rtf, session.first_chunk_seconds) == (None, None)
+    others = [speak("Go.", seed=k) for k in range(3)]
+    assert all(data_of(other) for other in others)
+    before = session.position.generated_ms
+    session.feed.append(TEXT)
+    session.feed.end()
+    played[0] = 10**6
+    reader.join()
+    chunks = encoded[f"session {session.id}"]
+    assert session.finish_reason == "length"
+    assert session.position.generated_ms == 40 * sum(len(frames) for _, frames in chunks) > before
+    assert session.first_chunk_seconds > 0
+    assert captions_of(session)[0].start_ms >= milliseconds(before // 40 - 30)
+
+
+def captions_of(session: Session) -> list[Caption]:
+    return [caption for part in session._fragments for caption in part.captions]
+
+
+def test_an_interrupted_session_drops_its_text_and_speaks_the_next_one(
+    speak: Speak, sessions: Sessions, encoded
+) -> None:
+    sessions.limits = dataclasses.replace(sessions.limits, pause=0.1, ahead=1.0, slow_reader=5.0)
+    session, played = speak(seed=3), [0.0]
+    reader = follow(session, played)
+    session.feed.append("So we go on and on and on and on. And on and on we go. Not this ")
+    until(lambda: session.position.sent_ms > 600)
+    ticket = session._ticket
+    session.interrupt()
+    session.wait_for_interruption()
+    position = session.position
+    assert ticket.finish_reason == "interrupted"
+    assert position.generated_ms == 40 * session._encoder.frames
+    assert position.sent_ms <= position.generated_ms
+    played[0] = 10**6
+    session.report_playback(10**6)
+    until(lambda: session.position.generated_ms > position.generated_ms + 300)
+    assert session.waits
+    session.feed.append("Go.")
+    session.feed.end()
+    reader.join()
+    spoken = [part.text for part in captions_of(session) if part.start_ms > position.generated_ms]
+    assert {*spoken} <= {"Go", "Go."}  # random weights do not reach every word
+    assert (session.finish_reason, session.stopped, session.error) == ("length", False, None)
+    frames = np.concatenate([chunk[1] for chunk in encoded[f"session {session.id}"]])
+    shown, _ = decoded(b"".join(part.data for part in session._fragments))
+    assert shown == len(frames)
+
+
+def test_interrupting_twice_or_while_the_face_waits_changes_nothing(speak: Speak, sessions: Sessions) -> None:
+    sessions.limits = dataclasses.replace(sessions.limits, pause=0.1, slow_reader=5.0)
+    session, played = speak(), [10.0**6]
+    reader = follow(session, played)
+    for _ in range(3):
+        session.interrupt()
+        session.wait_for_interruption()
+    until(lambda: session.position.generated_ms > 200)
+    session.interrupt()
+    session.stop()
+    session.wait_for_interruption()
+    reader.join()
+    session.join()
+    assert (session.finish_reason, session.error) == ("interrupted", None)
 
 
 # -- waiting -------------------------------------------------------------------------------------------------
@@ -274,13 +370,16 @@ def test_a_word_is_captioned_when_it_has_ended_and_a_sentence_without_words_as_a
     assert captions.new(8) == []  # one patch is not decoded yet
     assert captions.new(12) == [Caption("on.", milliseconds(3), milliseconds(12))]
     captions.begin("Oh no!", whole)
+    record.end()
     record.begin(whole)
     record.patches, whole.finish_reason = 5, "stop"
     assert captions.new(16) == []
+    record.end()
+    record.patches = 8  # patches of a face that waits
+    assert captions.new(24) == [Caption("Oh no!", milliseconds(12), milliseconds(20))]
     captions.begin("", Sentence())
     record.begin(Sentence())
-    assert captions.new(16) == [Caption("Oh no!", milliseconds(12), milliseconds(20))]
-    assert captions.new(20) == []
+    assert captions.new(40) == []
 
 
 # -- input ---------------------------------------------------------------------------------------------------
@@ -294,7 +393,7 @@ def test_input_that_cannot_be_used_is_refused_and_the_rest_is_kept(talker: Talke
         text.append("Go on. Je ne sais pas où vous êtes, merci beaucoup. And then ")
     assert refused.value.code == "invalid_text"
     text.end()
-    assert list(text.sentences) == ["Go on.", "And then"]
+    assert list(text.channel) == ["Go on.", "And then"]
     with pytest.raises(InputError, match="ended"):
         text.append("More")
     with pytest.raises(InputError, match="100,000"):
@@ -313,5 +412,5 @@ def test_a_text_that_is_known_as_a_whole_has_the_sentences_of_say(talker: Talker
     whole.whole(COMMAS)
     pieces.append(COMMAS)
     pieces.end()
-    assert tuple(whole.sentences) == talker.say(COMMAS, voice, audio_only=True).sentences == (COMMAS,)
-    assert list(pieces.sentences) == ["We go and we go and we go on,", "and on."]
+    assert tuple(whole.channel) == talker.say(COMMAS, voice, audio_only=True).sentences == (COMMAS,)
+    assert list(pieces.channel) == ["We go and we go and we go on,", "and on."]
