@@ -32,7 +32,7 @@ browser: .venv/ready         ## the page in chromium and firefox-esr (apt instal
 	touch $@ .venv/demo
 
 lock:                        ## recompile both lock files (needs uv)
-	uv pip compile pyproject.toml --extra train --extra serve --extra distributed --extra evaluation --extra data --extra dev \
+	uv pip compile pyproject.toml --extra train --extra serve --extra livekit --extra pipecat --extra distributed --extra evaluation --extra data --extra dev \
 	  --universal --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements.lock
 	uv pip compile requirements-demo.in -c requirements.lock --no-emit-package triton --no-emit-package cuda-bindings \
 	  --no-emit-package cuda-pathfinder --no-emit-package cuda-toolkit \

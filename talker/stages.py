@@ -57,13 +57,23 @@ class Channel(Generic[Item]):
             ValueError: the channel is closed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._cancelled or len(self._items) < self._capacity)
+            self._changed.wait_for(
+                lambda: self._cancelled or self._closed or len(self._items) < self._capacity
+            )
             if self._cancelled:
                 raise Cancelled
             if self._closed:
                 raise ValueError("this channel is closed: call put before close")
             self._items.append(item)
             self._changed.notify_all()
+
+    def offer(self, item: Item) -> bool:
+        """Append `item` without waiting; False if the queue is full. Raises what `put` raises."""
+        with self._changed:
+            if not self._cancelled and not self._closed and len(self._items) >= self._capacity:
+                return False
+            self.put(item)
+            return True
 
     def close(self) -> None:
         """Mark the end of the items. Iteration ends after the remaining ones."""

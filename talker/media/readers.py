@@ -109,10 +109,10 @@ def stream_audio(path: str | Path, damage: Damage | None = None) -> Iterator[Ten
         UserError: the file is missing or unreadable, or has no sound.
     """
     path = check_input(path)
-    resampler: _StreamResampler | None = None
+    resampler: StreamResampler | None = None
     with open_sound(path) as (container, sound):
         for silent, frame in timed_frames(container, sound.track, damage):
-            resampler = resampler or _StreamResampler(frame.sample_rate)
+            resampler = resampler or StreamResampler(frame.sample_rate)
             while silent:
                 part = min(silent, resampler.rate)
                 yield from resampler.push(np.zeros(part, np.float32))
@@ -163,7 +163,7 @@ def _decode_mono(
     return np.nan_to_num(np.concatenate(parts)[: int(seconds * max(rate, 1))]).clip(-1, 1), rate
 
 
-class _StreamResampler:
+class StreamResampler:
     """`resample` for a stream: every block is resampled with enough context to equal the whole resampled."""
 
     def __init__(self, rate: int) -> None:

@@ -59,6 +59,18 @@ def test_put_waits_while_the_channel_is_full() -> None:
     assert not producer.is_alive()
 
 
+def test_offer_never_waits() -> None:
+    channel: Channel[int] = Channel(1)
+    assert [channel.offer(1), channel.offer(2)] == [True, False]
+    channel.close()
+    with pytest.raises(ValueError, match="closed"):
+        channel.offer(3)
+    assert list(channel) == [1]
+    channel.cancel()
+    with pytest.raises(Cancelled):
+        channel.offer(4)
+
+
 def test_put_after_close_raises() -> None:
     channel: Channel[int] = Channel(2)
     channel.put(1)
