@@ -2,17 +2,22 @@
 
 python benchmarks/dub.py [--clips 4] [--seconds 2] [--capacity 1 4 8]
 python benchmarks/dub.py --acceptance runs/dub [--clips 60] [--workers 2]
+python benchmarks/dub.py --memory [--mode relip]
 
 The clips are held-out puppets in many forms (frame rates, rotation, corner of a larger picture, stereo, no
-sound, two faces, HDR tags), half of them for each mode. `--acceptance` dubs them, measures what the batch
-must satisfy, prints a table, and continues an interrupted run. Needs the extra `data`.
+sound, two faces, HDR tags), half of them for each mode. `--acceptance` also has two of 0.8 s and two of 90 s
+with subtitles. It dubs all, measures what the batch must satisfy, prints a table, and continues an interrupted
+run. `--memory` compares the peak memory for clips of one and of ten minutes. Needs the extra `data`.
 """
 
 import argparse
 import json
 import math
+import resource
 import statistics
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +32,7 @@ from PIL import Image
 
 from puppet.corpus import bench
 from talker.batch.run import batch_dub
-from talker.clock import FRAME_RATE
+from talker.clock import FRAME_RATE, HOP
 from talker.media.paste import planes_of
 from talker.media.programme_writer import VIDEO_QUALITY
 
@@ -41,9 +46,26 @@ KINDS = tuple(FORMS.split())
 class Source:
     """A puppet that speaks: frames (T, 256, 256, 3) at 25 Hz, pcm (960 T,), and its words."""
 
-    frames: np.ndarray
+    frames: Sequence[np.ndarray]
     pcm: np.ndarray
     text: str
+
+    def shortened(self) -> "Source":
+        """The first 0.8 s, with one word."""
+        return Source(self.frames[:20], self.pcm[: 20 * HOP], "Yes.")
+
+    def repeated(self, seconds: float) -> "Source":
+        """The clip again and again."""
+        times = math.ceil(seconds * FRAME_RATE / len(self.frames))
+        return Source(list(self.frames) * times, np.tile(self.pcm, times), self.text)
+
+
+def write_subtitles(path: Path, source: Source, seconds: float) -> None:
+    """Write one WebVTT cue for each repetition of a source of `seconds`."""
+    starts = np.arange(0, len(source.frames) / FRAME_RATE - 0.01, seconds)
+    clock = [[f"{int(t) // 60:02}:{t % 60:06.3f}" for t in (start, start + seconds)] for start in starts]
+    cues = [f"{start} --> {end}\n{source.text}\n" for start, end in clock]
+    path.write_text("WEBVTT\n\n" + "\n".join(cues))
 
 
 def sources(seconds: float) -> Iterator[Source]:
@@ -143,18 +165,29 @@ def _pq(pixels: np.ndarray) -> np.ndarray:
     return (signal.clip(0, 1) * 65535).round().astype(np.uint16)
 
 
-def write_batch(folder: Path, count: int, seconds: float, kinds: Sequence[str] = KINDS) -> Path:
-    """Write clips and their manifest: even ones for the mode voice, odd ones for relip."""
+def write_batch(folder: Path, count: int, seconds: float, odd_lengths: bool = False) -> Path:
+    """Write clips and their manifest: even ones for the mode voice, odd ones for relip.
+
+    `odd_lengths`: the first two last 0.8 s, the next two 90 s.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, source in zip(range(count), sources(seconds), strict=False):
-        kind = kinds[number // 2 % len(kinds)]
+    for number, clip in zip(range(count), sources(seconds), strict=False):
+        kind, source = KINDS[number // 2 % len(KINDS)], clip
         name = f"Zoë – {number}" if kind == "name" else f"{kind}-{number}"
         mode = ("voice", "relip")[number % 2]
         path = folder / f"{name}.{'mkv' if kind == 'variable' else 'mp4'}"
+        row = {"id": name, "video": path.name, "mode": mode, "text": source.text, "seed": number}
+        if odd_lengths and number < 2:
+            source = clip.shortened()
+            row["text"] = source.text
+        elif odd_lengths and number < 4:
+            source = clip.repeated(90)
+            write_subtitles(path.with_suffix(".vtt"), source, len(clip.frames) / FRAME_RATE)
+            row |= {"text": "", "subtitles": f"{name}.vtt"}
         if not path.exists():
             write_clip(path, source, kind)
-        rows.append({"id": name, "video": path.name, "mode": mode, "text": source.text, "seed": number})
+        rows.append(row)
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return manifest
@@ -216,8 +249,8 @@ def _encode_again(source: Path, target: Path) -> None:
 
 
 def acceptance(folder: Path, count: int, workers: int) -> None:
-    """Dub clips of 0.8 s and more, and print what the batch must satisfy."""
-    manifest = write_batch(folder / "clips", count, 2.0)
+    """Dub clips of 0.8 to 90 s, and print what the batch must satisfy."""
+    manifest = write_batch(folder / "clips", count, 2.0, odd_lengths=True)
     report = batch_dub(manifest, folder / "out", capacity=4, workers=workers)
     clips = report["clips"]
     rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
@@ -239,12 +272,34 @@ def acceptance(folder: Path, count: int, workers: int) -> None:
         same_packets(videos[c["id"]], folder / "out" / c["output"]) for c in done if c["mode"] == "voice"
     ]
     print(f"voice: identical packets {sum(copied)} of {len(copied)}")
+    found = []
     for clip in done:
         if clip["mode"] == "relip":
-            mean, worst, again = psnr_outside(
-                videos[clip["id"]], folder / "out" / clip["output"], folder / "again.mkv"
+            found.append(
+                psnr_outside(videos[clip["id"]], folder / "out" / clip["output"], folder / "again.mkv")
             )
+            mean, worst, again = found[-1]
             print(f"  {clip['id']}: outside {mean:.2f} dB, worst frame {worst:.2f}, source again {again:.2f}")
+    mean, worst, again = (np.array(column) for column in zip(*found, strict=True))
+    print(
+        f"relip: outside {mean.mean():.2f} dB, worst frame {worst.min():.2f}, source again {again.mean():.2f}"
+    )
+
+
+def memory(mode: str) -> None:
+    """Print the peak memory of `talker batch-dub` for a clip of one minute and one of ten."""
+    clip = next(sources(4.0))
+    for seconds in (60, 600):
+        with TemporaryDirectory() as name:
+            source, path = clip.repeated(seconds), Path(name) / "clip.mp4"
+            write_clip(path, source, "plain")
+            write_subtitles(path.with_suffix(".vtt"), source, len(clip.frames) / FRAME_RATE)
+            manifest = Path(name) / "manifest.jsonl"
+            manifest.write_text(json.dumps({"video": path.name, "subtitles": "clip.vtt", "mode": mode}))
+            command = [sys.executable, "-m", "talker", "batch-dub", str(manifest), "--out", f"{name}/out"]
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            print(f"{mode}: {seconds} s, at most {peak:.0f} MB in one process", flush=True)
 
 
 def main() -> None:
@@ -256,9 +311,14 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--acceptance", type=Path, metavar="FOLDER")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--mode", choices=("voice", "relip"), default="voice", help="of --memory")
     options = parser.parse_args()
     if options.acceptance is not None:
         acceptance(options.acceptance, options.clips, options.workers)
+        return
+    if options.memory:
+        memory(options.mode)
         return
     print(f"{'capacity':>8}  {'clips/h':>8}  {'rtf':>6}  seconds per stage")
     with TemporaryDirectory() as name:
