@@ -6,8 +6,8 @@ python benchmarks/dub.py --memory [--mode relip]
 
 The clips are held-out puppets in many forms (frame rates, rotation, corner of a larger picture, stereo, no
 sound, two faces, HDR tags), half of them for each mode. `--acceptance` also has two of 0.8 s and two of 90 s
-with subtitles. It dubs all, measures what the batch must satisfy, prints a table, and continues a run that was
-interrupted. `--memory` compares the peak memory for clips of one and of ten minutes. Needs the extra `data`.
+with subtitles. It dubs all, measures what the batch must satisfy, prints a table, and continues an earlier
+run. `--memory` compares the peak memory for clips of one and of ten minutes. Needs the extra `data`.
 """
 
 import argparse
