@@ -17,8 +17,8 @@ from talker.errors import UserError
 
 # What `make demo` installs.
 CORE = (
-    "torch", "torchaudio", "safetensors", "numpy", "av", "scikit-image", "gruut", "num2words", "tqdm", "pysubs2",
-    "pyloudnorm",
+    "torch", "torchaudio", "safetensors", "numpy", "av", "scikit-image", "gruut", "num2words", "tqdm",
+    "pysubs2", "pyloudnorm",
 )  # fmt: skip
 FITTED = ("torchaudio", "torchvision")  # their compiled code loads with one version of torch only
 # Distribution -> what it is for.

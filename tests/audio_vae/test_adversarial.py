@@ -50,6 +50,20 @@ def test_row_does_not_depend_on_the_other_rows() -> None:
         torch.testing.assert_close(part[-1][1:2], single[-1])
 
 
+@torch.no_grad()
+def test_logits_do_not_depend_on_the_lengths_of_normalised_weights() -> None:
+    discriminator, pcm = tiny_discriminator(), torch.randn(1, 200)
+    before = [maps[-1] for maps in discriminator(pcm)]
+    for name, parameter in discriminator.named_parameters():
+        if name.endswith("weight.original1"):
+            parameter.mul_(3)
+    scaled = [name for name, _ in discriminator.named_parameters() if name.endswith("weight.original1")]
+    convolutions = [part for part in discriminator.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert len(scaled) == len(convolutions)
+    for maps, logits in zip(discriminator(pcm), before, strict=True):
+        torch.testing.assert_close(maps[-1], logits)
+
+
 def test_column_of_a_period_depends_on_its_own_samples_only() -> None:
     part = tiny_discriminator().parts[0]  # period 2
     pcm = torch.randn(1, 400)

@@ -77,6 +77,13 @@ def test_encode_is_deterministic_and_drops_incomplete_frames(model: AudioVAE) ->
     assert torch.equal(latents, model.posterior(pcm)[0])
 
 
+@torch.no_grad()
+def test_latent_of_silence_is_that_of_a_frame_far_from_the_ends(model: AudioVAE) -> None:
+    latents = model.encode(torch.zeros(1, 40 * model.hop))[0]
+    torch.testing.assert_close(model.silence(), latents[20], atol=1e-6, rtol=0)
+    assert (latents[0] - latents[20]).abs().max() > 1e-4
+
+
 def test_every_parameter_receives_a_gradient(model: AudioVAE) -> None:
     mean, log_std = model.posterior(0.1 * torch.randn(1, 6 * model.hop))
     (model.decode(mean + log_std.exp()).square().mean() + log_std.sum()).backward()

@@ -219,6 +219,14 @@ def test_pitch_stays_between_40_and_800_hz(model: AudioVAE) -> None:
     torch.testing.assert_close(found[1], torch.full_like(found[1], 800.0))
 
 
+@torch.no_grad()
+def test_levels_are_bounded_so_that_the_signal_is_finite(model: AudioVAE) -> None:
+    decoder = copy.deepcopy(model.decoder)
+    decoder.filters.bias.fill_(1e3)
+    controls = decoder.controls(torch.zeros(1, 3, decoder.width))[0]
+    assert float(controls.harmonic.max()) == float(controls.noise.max()) == 6
+
+
 def test_pitch_losses_in_closed_form() -> None:
     log_f0, voiced = torch.log(torch.tensor([[100.0, 200.0]])), torch.tensor([[1.0, 0.0]])
     assert float(pitch_loss(log_f0 + 0.2, log_f0, voiced)) == pytest.approx(0.2 * (1 + 0.05) / 2)

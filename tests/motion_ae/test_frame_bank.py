@@ -46,6 +46,20 @@ def test_recorded_person_is_reproduced(person: dict[str, np.ndarray]) -> None:
     assert np.abs(wide).mean(0) == pytest.approx(np.array(RECORDED_WIDE), rel=1e-4)
 
 
+@pytest.mark.parametrize(("split", "wide"), [("train", 2), ("heldout", 0)])
+def test_a_quarter_of_the_training_frames_moves_beyond_speech(
+    split: str, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = frame_bank.wide_motion
+    monkeypatch.setattr(frame_bank, "wide_motion", lambda rng, n: asked.append(n) or real(rng, n))
+    monkeypatch.setattr(frame_bank, "Renderer", lambda *_: None)
+    monkeypatch.setattr(frame_bank, "speaking_motion", lambda *_: np.zeros((_[-1], 24), np.float32))
+    with pytest.raises(AttributeError):  # there is no renderer
+        render_person(split, 0, 8)
+    assert asked == [wide]
+
+
 def test_flow_maps_the_source_onto_the_target(person: dict[str, np.ndarray]) -> None:
     assert np.abs(person["flow"][0, 0]).max() == 0
     source, target = picture(torch.from_numpy(person["pictures"]))[:, None]

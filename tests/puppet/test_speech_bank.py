@@ -216,6 +216,12 @@ def test_corpus_speaks_from_the_bank(tmp_path: Path) -> None:
     assert first.text == again.text == corpus.bank[0].text
     assert first.identity != again.identity
     assert all(len(clip.pcm) == HOP * len(clip.motion) and len(clip.motion) % 4 == 0 for clip in spoken)
+    for clip, one in zip(spoken, corpus.bank, strict=False):  # silence is only added at both ends
+        if not clip.idle:
+            start, recorded = clip.phonemes[0].end, one.phonemes()
+            assert [p.symbol for p in clip.phonemes[1:-1]] == [p.symbol for p in recorded]
+            found = [p.end - start for p in clip.phonemes[1:-1]]
+            assert found == pytest.approx([p.end for p in recorded], abs=1e-4)
     again = corpus.clip(1)
     assert np.array_equal(again.pcm, spoken[1].pcm)
     assert np.array_equal(again.motion, spoken[1].motion)
@@ -259,6 +265,28 @@ def test_missing_teacher_names_the_command(tmp_path: Path) -> None:
     (tmp_path / "kokoro.onnx").write_bytes(b"other")
     with pytest.raises(ValueError, match="damaged"):
         Teacher(tmp_path)
+
+
+class Counting:
+    """In place of the teacher's network: input k lasts k + 1 frames."""
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        self.inputs, counts = inputs, np.arange(inputs["tokens"].shape[1]) + 1
+        return np.zeros(FRAME * counts.sum(), np.float32), counts[None]
+
+
+def test_duration_of_a_token_is_that_of_its_letters() -> None:
+    teacher, network = Teacher.__new__(Teacher), Counting()
+    teacher._session, teacher._ids = network, {letter: ord(letter) for letter in "hˈəɹW. "}
+    rows = np.tile(np.arange(510)[:, None], 256)
+    teacher._styles = {name: rows + number for number, name in enumerate(NATIVE)}
+    mix = Mix(0, NATIVE[1], NATIVE[3], 75, 100)
+    spoken = teacher.speak(["h", "ˈaʊ", "ɚ", "."], mix, 1.5)
+    assert network.inputs["tokens"].tolist() == [[0, *map(ord, "hˈWəɹ."), 0]]  # no space after the last mark
+    assert (spoken.lead, spoken.durations) == (1, [2, 3 + 4, 5 + 6, 7])
+    assert len(spoken.pcm) == FRAME * sum(range(1, 9))
+    assert network.inputs["speed"] == 1.5
+    assert np.allclose(network.inputs["style"], 5 + 0.75 * 1 + 0.25 * 3)  # the row of six letters
 
 
 def test_durations_of_the_teacher_sum_to_its_samples(teacher: Teacher) -> None:

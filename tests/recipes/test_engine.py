@@ -66,6 +66,17 @@ def test_each_step_has_the_rate_of_its_schedule(tmp_path: Path) -> None:
         assert net.weight.item() == pytest.approx(start - sum(rates[: step + 1]), rel=1e-5)
 
 
+def test_groups_of_parameters_keep_their_own_rates(tmp_path: Path) -> None:
+    net = nn.Linear(1, 1)
+    groups = [{"params": [net.weight], "lr": 0.1}, {"params": [net.bias], "lr": 0.4}]
+    engine = Engine(net, torch.optim.SGD(groups), tmp_path, lambda step: 0.5, clip=math.inf)
+    before = net.weight.item(), net.bias.item()
+    engine.backward(net.weight.sum() + net.bias.sum())
+    engine.step()
+    moved = before[0] - net.weight.item(), before[1] - net.bias.item()
+    assert moved == pytest.approx((0.05, 0.2), rel=1e-5)
+
+
 def test_gradient_is_clipped_to_the_given_norm(tmp_path: Path) -> None:
     net = nn.Linear(1, 1, bias=False)
     engine, start = Engine(net, torch.optim.SGD(net.parameters(), 1.0), tmp_path, clip=2.0), net.weight.item()

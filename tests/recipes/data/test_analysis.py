@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from talking_videos import write_clip
 
 from recipes.data.prepare import clips as clips_module
-from recipes.data.prepare.analysis import Analysis, analyse, choose_spans, sound
+from recipes.data.prepare.analysis import ACROSS, Analysis, analyse, choose_spans, sound
 from recipes.data.prepare.clips import Record, make_clips, sharpness_of
 from recipes.data.prepare.sources import Source
 from recipes.data.transcript import Cue
@@ -79,6 +79,8 @@ def test_spans_without_a_transcript_are_the_speech_with_six_frames_around_it() -
     (span,), lost = choose_spans(analysis(), [])
     assert (span.start, span.end, span.cues) == (14 / 25, 76 / 25, ())
     assert not lost
+    (span,), _ = choose_spans(analysis(shots=((18, 74),)), [])  # the shot ends earlier
+    assert (span.start, span.end) == (18 / 25, 74 / 25)
 
 
 def test_a_text_without_times_needs_one_shot_and_all_of_the_sound() -> None:
@@ -108,6 +110,8 @@ def test_the_last_word_may_end_a_quarter_of_a_second_after_the_video() -> None:
     end = FRAMES / FRAME_RATE
     assert len(choose_spans(analysis(), [Cue(3.0, end + 0.24, "so")])[0]) == 1
     assert len(choose_spans(analysis(), [Cue(3.0, end + 0.26, "so")])[0]) == 0
+    two_shots, last_word = analysis(shots=((0, 60), (60, FRAMES))), Cue(1.0, 60 / FRAME_RATE + 0.1, "so")
+    assert choose_spans(two_shots, [last_word]) == ([], {ACROSS: 1})
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, -0.5])
@@ -151,7 +155,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
     frames = [np.repeat((board + level).astype(np.uint8)[..., None], 3, 2) for level in brightness]
     tags = {"title": "A talk", "comment": "AI-generated: all of it"}
     write_clip(tmp_path / "a.mp4", frames, pcm, tags=tags)
-    words = [(0.3, 1.2, "so"), (1.3, 1.7, "it"), (3.9, 4.8, "goes")]
+    words = [(0.3, 1.2, "so"), (1.3, 1.7, "it"), (3.9, 5.1, "goes")]  # the last one ends after the video
     segments = [{"start": start, "end": end, "text": text} for start, end, text in words]
     (tmp_path / "a.json").write_text(json.dumps({"segments": segments}))
     monkeypatch.setattr(clips_module, "retinaface", lambda *_: lambda _: [FACE])
@@ -164,7 +168,8 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
     cues = [(cue, clip) for clip in record.clips for cue in clip.cues]
     for (cue, clip), (start, end, text) in zip(cues, words, strict=True):
         assert cue.text == text
-        assert (cue.start, cue.end) == pytest.approx((start - clip.first / 25, end - clip.first / 25))
+        expected = [min(time, clip.last / 25) - clip.first / 25 for time in (start, end)]
+        assert (cue.start, cue.end) == pytest.approx(expected)
     gains = []
     for number, clip in enumerate(record.clips):
         path = tmp_path / "a" / f"{number:03d}.mkv"

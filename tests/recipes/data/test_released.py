@@ -60,6 +60,7 @@ CLIPS = {  # name: sound, motion, length in the table, fault
     "shorter": (wav(2.0), motion(30), 50, "lengths disagree"),
     "nearly": (wav(2.0), motion(48), 50, None),
     "three off": (wav(2.0), motion(50), 53, "lengths disagree: table 53, motion 50, sound 50.0 frames"),
+    "late": (wav(2.16), motion(50), 50, "lengths disagree: table 50, motion 50, sound 54.0 frames"),
     "brief": (wav(0.44), motion(11), 11, "too short"),
     "nan": (wav(2.0), motion(50, float("nan")), 50, "not finite"),
     "mute": (wav(2.0, 0.0), motion(50), 50, "silent"),

@@ -397,6 +397,7 @@ def test_the_rate_of_the_weights_limits_speech_and_estimates_its_duration():
     assert frames <= generator.longest(text, "tts") < frames + 4
     assert generator.longest(text, "tts", said="So.") == generator.longest(text, "tts")
     assert generator_of(max_frames=20).longest(text, "tts") == 20
+    assert generator_of(max_frames=20).longest(text, "a2v") == generator.longest(text, "a2v") > 20
     words = generator_of(pace=None)
     assert words.durations(text) == (0.0, pytest.approx(6 / 15))
     room = TINY.backbone.max_positions - 1 - tokens
