@@ -110,6 +110,11 @@ def test_semantic_loss_in_closed_form() -> None:
     assert loss(-features, features).item() == pytest.approx(4 / 4 + 2)
 
 
+def test_layers_of_a_period_discriminator_but_the_last_have_a_stride_of_three() -> None:
+    maps = PeriodDiscriminator(2, (4, 4, 4))(torch.randn(1, 2 * 54))
+    assert [part.shape[2] for part in maps] == [18, 6, 6, 6]
+
+
 def test_period_discriminator_has_the_published_size() -> None:
     part = PeriodDiscriminator(2, DiscriminatorConfig.base().period_widths)
     weights = sum(p.numel() for name, p in part.named_parameters() if name.endswith("weight"))

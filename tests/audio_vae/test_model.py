@@ -194,6 +194,14 @@ def test_windows_and_filters_stay_in_float32() -> None:
         assert buffer.equal(constants[name]), name
 
 
+@torch.no_grad()
+def test_decoded_samples_are_bounded(model: AudioVAE) -> None:
+    loud = copy.deepcopy(model)
+    for parameter in loud.decoder.parameters():
+        parameter.mul_(10)
+    assert loud.decode(torch.randn(1, 8, loud.latent_dim)).abs().max() == 1
+
+
 def test_log_standard_deviation_of_the_posterior_is_bounded() -> None:
     bottleneck = Bottleneck(8, 4, 8)
     with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ def test_pairs_are_half_a_second_apart(clip: Clip, monkeypatch: pytest.MonkeyPat
     assert min(map(abs, distances)) > heldout.APART - 0.5 >= 12
     assert min(distances) < 0 < max(distances)
     assert all(box[3] == round(float(target[0, 0, 0]) * 255) for _, target, box in pairs)
+
+
+def test_speaking_clips_have_words_and_the_wanted_length(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [clip, replace(clip, idle=True), replace(clip, motion=clip.motion[:49]), clip]
+    corpus = SimpleNamespace(clip=lambda index: replace(kinds[index % 4], index=index))
+    monkeypatch.setattr(heldout, "bench", lambda split: corpus)
+    assert [one.index for one in itertools.islice(heldout.speaking("heldout"), 4)] == [0, 2, 3, 4]
+    assert [one.index for one in itertools.islice(heldout.speaking("heldout", 50), 4)] == [0, 3, 4, 7]
 
 
 def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(

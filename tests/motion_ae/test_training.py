@@ -106,13 +106,14 @@ def test_surfaces_and_centres_of_the_sources_come_first() -> None:
     pairs = replace(
         pairs,
         source_boxes=torch.zeros_like(pairs.source_boxes),
+        target_boxes=torch.tensor([[[0, 0, 256, 256]] * 3] * 2, dtype=torch.int16),
         source_surface=torch.zeros_like(pairs.source_surface),
     )
     batch = recipe.to_batch(pairs, RUN.weights)
     assert not batch.surface[:2].any()
     assert torch.equal(batch.surface[2:], pairs.target_surface.float())
     assert (batch.centres[:2] == -1).all()
-    assert (batch.centres[2:] > -1).all()
+    assert (batch.centres[2:] == 0).all(), "the middle of the picture"
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

@@ -130,6 +130,8 @@ def test_added_silence_shifts_sound_and_phonemes_together() -> None:
                 expected |= (times >= phoneme.start - 1e-9) & (times < phoneme.end - 1e-9)
         assert ((made.pcm > 0.25) != expected).sum() <= 6  # times are rounded to samples
         assert [phoneme.symbol for phoneme in made.phonemes] == [PAUSE, *(span[0] for span in spans), PAUSE]
+        assert all(one.end == pytest.approx(then.start) for one, then in pairwise(made.phonemes))
+        assert made.phonemes[-1].end == pytest.approx(len(made.pcm) / SAMPLE_RATE)
         middle = made.phonemes[1:-1]
         lengths.add(round(middle[-1].end - middle[0].start, 3))
     assert min(lengths) == 1.2

@@ -46,6 +46,17 @@ def test_speech_does_not_depend_on_previous_requests() -> None:
         assert first.phonemes == second.phonemes
 
 
+def test_a_forked_process_starts_a_server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = speak("Go.", voice(0))
+    before = speech_module._server
+    monkeypatch.setattr(before, "owner", before.owner + 1)  # as in a child of the process that started it
+    assert np.array_equal(speak("Go.", voice(0)).pcm, expected.pcm)
+    assert speech_module._server is not before
+    assert before.process.poll() is None, "it still serves its owner"
+    before.process.kill()
+    before.process.wait()
+
+
 def test_phonemes_are_in_order_and_end_with_the_sound() -> None:
     speech = speak("The whole film, always: oil and steel.", voice(3))
     assert {phoneme.symbol for phoneme in speech.phonemes} <= {*PHONES, PAUSE}

@@ -16,7 +16,7 @@ from puppet.sentences import text
 from puppet.speech import PAUSE, frame_levels
 from puppet.speech_bank import SpeechBank, record, speak, tokens_of, write
 from puppet.teacher import ACCENTED, FOLDER, FRAME, NATIVE, Teacher, Utterance, letters
-from puppet.timing import phone_times
+from puppet.timing import expected_starts, phone_times
 from talker.clock import HOP, SAMPLE_RATE
 from talker.text.phonemes import PHONES, STRESS_MARKS
 
@@ -100,6 +100,41 @@ def test_durations_outside_of_the_clip_are_survived() -> None:
     found = phone_times(tokens, [-5000, 100_000, 200_000, 300_000], pcm, 1.0)
     assert [p.symbol for p in found if p.symbol != PAUSE] == ["s", "oʊ"]
     assert found[-1].end == 0.2
+
+
+class CalledTeacher(ToneTeacher):
+    """Refuses the first `refused` texts, and keeps the speeds of the others."""
+
+    def __init__(self, refused: int = 0) -> None:
+        super().__init__()
+        self.refused, self.speeds = refused, list[float]()
+
+    def speak(self, tokens: list[str], speaker: Mix, speed: float) -> Utterance:
+        if self.refused:
+            self.refused -= 1
+            raise ValueError("a word without a pronunciation")
+        self.speeds.append(speed)
+        return super().speak(tokens, speaker, speed)
+
+
+def test_a_scaled_vocal_tract_does_not_change_the_speed() -> None:
+    """Speech that is played faster is spoken more slowly."""
+    teacher = CalledTeacher()
+    speak(teacher, "Go.", MIX, 1.2)
+    assert teacher.speeds == [pytest.approx(1.2 / 1.05)]
+
+
+def test_a_text_that_cannot_be_spoken_is_replaced_by_another() -> None:
+    usual, other = (record(CalledTeacher(refused), "train", 0, 3) for refused in (0, 1))
+    assert (usual.voice, usual.speed) == (other.voice, other.speed)
+    assert usual.text == text("train", 3) != other.text
+
+
+def test_the_lead_of_the_sound_shrinks_with_the_vocal_tract() -> None:
+    """The sound of a token precedes its frames of 5 ms by 53 ms, or by 50 ms if it is played 6 % faster."""
+    tokens, bounds = ["h", "ˈaʊ", "."], [2400, 4800, 7200, 9600]
+    assert expected_starts(tokens, bounds, 1.0) == pytest.approx([20 - 10.6, 40 - 10.6, 60 - 10.6])
+    assert expected_starts(tokens, bounds, 1.06) == pytest.approx([20 - 10, 40 - 10, 60 - 10])
 
 
 class InterruptedTeacher(ToneTeacher):

@@ -203,7 +203,9 @@ def test_early_explosion_does_not_permit_later_ones(tmp_path: Path) -> None:
         assert engine.skipped == (step >= 61)
 
 
-def test_many_skipped_steps_end_the_run_and_save_the_batch(tmp_path: Path) -> None:
+def test_many_skipped_steps_end_the_run_and_save_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = engine_in(tmp_path)
 
     def train_on(batch: object) -> None:
@@ -216,6 +218,9 @@ def test_many_skipped_steps_end_the_run_and_save_the_batch(tmp_path: Path) -> No
     assert engine.skipped == 20
     (path,) = tmp_path.glob("bad_step_*.pt")
     assert torch.load(path, weights_only=True)[0]["pcm"].sum() == 3
+    monkeypatch.setattr(ranks, "rank", lambda: 3)
+    assert engine.checkpoints.write_bad_batch([], 5).name == "bad_step_5_rank_3.pt"
+    monkeypatch.undo()
     assert engine_in(tmp_path).load() == 19, "the last checkpoint is of the step before"
 
 

@@ -1,6 +1,7 @@
 """The talker's recipe, with a tiny model and random latents."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,6 @@ from recipes.train_talker import (
     counts_of,
     draw,
     encoder_noise,
-    loss_of,
     perturb,
     train,
 )
@@ -53,14 +53,18 @@ def train_to(folder: Path, data: Data, steps: int, run=FEW) -> Engine:
 
 
 def gradients(run, data: Data, step: int = 0) -> dict[str, torch.Tensor]:
-    """Return the gradients of one step, as `train` computes them, before clipping."""
-    model = build(run, Path()).module
-    batches = draw(data, step, next(data.from_step(step, run.batch.rows)), run, model.stats)
-    counts = sum(counts_of(batch, run.batch.repeat) for batch, _ in batches)
-    for batch, drawn in batches:
-        whole = dataclasses.replace(batch, stop_weight=(counts[-2] / counts[-1].clamp(min=1)).float())
-        loss_of(model(whole, drawn), counts, run)[0].backward()
-    return {name: p.grad for name, p in model.named_parameters()}
+    """Return the gradients that `train` computes in one step of a run, before clipping."""
+
+    def update(_: object) -> float:
+        raise InterruptedError
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(run, Path(folder))
+        trainer.step_count, trainer.begun = step, True  # keeps the units of the latents
+        trainer.load, trainer.backend.update = lambda: step, update
+        with pytest.raises(InterruptedError):
+            train(trainer, run, data, data)
+    return {name: p.grad for name, p in trainer.module.named_parameters()}
 
 
 def test_export_leaves_out_what_only_training_uses(tmp_path, data):

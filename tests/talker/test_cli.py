@@ -68,6 +68,7 @@ def test_json_is_one_line_on_stdout_and_logs_go_to_stderr(folder: Path, tmp_path
     }
     assert report["output"] == str(tmp_path / "out.mp4")
     assert report["seed"] == 7
+    assert report["load_seconds"] > 0
     assert report["duration_seconds"] == pytest.approx(report["patches"] * 0.16)
     with av.open((tmp_path / "out.mp4").open("rb")) as container:
         assert container.duration / 1e6 == pytest.approx(report["duration_seconds"], abs=0.04)

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -32,6 +33,18 @@ def test_lines_name_the_remaining_time_and_the_end(capsys) -> None:
             shown.advance()
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["clips: 0 of 2", "clips: 1 of 2, about 00:00 left", "clips: 2 of 2, took 00:00"]
+
+
+def test_lines_of_long_work_are_at_most_a_minute_apart(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress("clips", 100) as shown:
+        steps = []
+        for step in range(100):
+            now[0] += 10
+            shown.advance()
+            steps += [step] * bool(capsys.readouterr().err)
+    assert max(after - before for before, after in pairwise(steps)) == 6
 
 
 def test_quick_work_and_hidden_work_print_nothing(capsys) -> None:

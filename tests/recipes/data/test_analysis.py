@@ -116,7 +116,7 @@ def test_the_last_word_may_end_a_quarter_of_a_second_after_the_video() -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, -0.5])
 def test_sound_starts_with_the_first_picture(tmp_path: Path, shift: float) -> None:
-    pcm = np.random.default_rng(0).uniform(-0.5, 0.5, (1, SAMPLE_RATE)).astype(np.float32)
+    pcm = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3 * SAMPLE_RATE)).astype(np.float32)
     path = write_sound(tmp_path / "a.mkv", "pcm_f32le", SAMPLE_RATE, pcm=pcm)
     heard = torch.cat(list(sound(path, shift))).numpy()
     late = round(shift * SAMPLE_RATE)
@@ -126,13 +126,19 @@ def test_sound_starts_with_the_first_picture(tmp_path: Path, shift: float) -> No
 
 def test_faces_of_a_shot_are_not_tracked_into_the_next_one(tmp_path: Path) -> None:
     dark, light = (np.full((64, 64, 3), level, np.uint8) for level in (60, 200))
-    write_clip(tmp_path / "a.mp4", [dark] * 30 + [light] * 20, 0.1 * np.ones(2 * SAMPLE_RATE))
+    write_clip(
+        tmp_path / "a.mp4", [dark] * 30 + [light] * 20, 0.1 * np.ones(2 * SAMPLE_RATE), sound_start=0.4
+    )
     other = Box(40, 0, 24)
 
     def detector(picture: Image.Image) -> list[Box]:
         return [FACE] if np.mean(picture) < 130 else [other, FACE]
 
-    assert analyse(tmp_path / "a.mp4", detector).detections == (FACE, FACE, FACE, other, other)
+    found = analyse(tmp_path / "a.mp4", detector)
+    assert found.detections == (FACE, FACE, FACE, other, other)
+    assert found.shots == ((0, 25), (36, 50)), "no square is interpolated across the cut"
+    assert found.shift == pytest.approx(0.4, abs=0.05)
+    assert found.survey.seconds == pytest.approx(2.4, abs=0.1), "from the first picture on"
 
 
 def test_blurred_pictures_are_less_sharp_than_the_limit() -> None:
@@ -187,3 +193,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
         gains.append(level / np.sqrt(np.mean(np.square(source))))
     assert level == pytest.approx(SPEECH_LEVEL, rel=0.3)
     assert gains[0] == pytest.approx(gains[1], rel=0.05)
+    monkeypatch.setattr(clips_module, "LEAST_SHARPNESS", 9.0)
+    make_clips(Source.of(tmp_path / "a.mp4", "a.mp4"), tmp_path / "b", 32, (Path(), "cpu"))
+    assert Record.read(tmp_path / "b").lost == {"blur": 2}
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["record.json"]

@@ -141,13 +141,16 @@ def test_missing_frames_of_the_last_patch_differ_from_zero_latents():
     assert (a[:, -1] - b[:, -1]).abs().max() > 1e-3
 
 
-def test_known_text_positions_change_only_the_rotary_positions_of_slots():
-    model = model_of()
-    batch = collate([sample("t2av"), sample("t2av", read=False)], TINY)
+@pytest.mark.parametrize(("arrangement", "stride"), [("sum", 1), ("av", 2)])
+def test_known_text_positions_change_only_the_rotary_positions_of_slots(arrangement, stride):
+    model = model_of(arranged(arrangement))
+    batch = collate([sample("t2av"), sample("t2av", read=False)], model.config)
     rotary = model.rotary(batch)
     slots = batch.stop_positions[0]
-    torch.testing.assert_close(rotary[0, slots], 1 + batch.placed[0])
-    assert torch.equal(rotary[0, : int(slots[0])], torch.arange(float(slots[0])))
+    for behind in range(stride):
+        torch.testing.assert_close(rotary[0, slots - behind], 1 + batch.placed[0])
+    first = int(slots[0]) - stride + 1
+    assert torch.equal(rotary[0, :first], torch.arange(float(first)))
     assert torch.equal(rotary[1], batch.rotary[1])
 
 

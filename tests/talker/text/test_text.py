@@ -16,6 +16,7 @@ from talker.errors import UserError
 from talker.text import tables
 from talker.text.numbers import cardinal, ordinal, year
 from talker.text.phonemes import PHONES, pronounce, split_phones
+from talker.text.language import latin_language
 from talker.text.sentences import split_sentences
 from talker.text.spoken import clean, spoken
 from talker.text.tokenizer import ChatTokenizer, PhonemeTokenizer
@@ -281,6 +282,21 @@ def test_force_drops_letters_of_other_scripts() -> None:
 
 def test_a_greek_letter_alone_is_a_symbol() -> None:
     assert spoken("The angle α") == "The angle alpha."
+
+
+def test_lines_of_symbols_alone_are_said_only_without_words() -> None:
+    assert split_sentences("% %\n% &") == ["% %.", "% &"]
+    assert split_sentences("100\n♥") == ["100."]
+
+
+def test_spanish_marks_of_unknown_words_name_the_language() -> None:
+    assert latin_language("¡Plonk nerk!") == latin_language("¿Nerk plonk?") == "Spanish"
+    assert latin_language("¿Who is it?") is None
+
+
+def test_the_full_stop_of_a_unit_stays_where_it_ends_a_sentence() -> None:
+    assert spoken("It took 5 min. Then we left.") == "It took five minutes. Then we left."
+    assert spoken("It took 5 min. or so.") == "It took five minutes or so."
 
 
 @pytest.mark.parametrize("part", ["1-", "[a", "12:", "$", "x", "9"])
