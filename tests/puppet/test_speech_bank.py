@@ -243,8 +243,20 @@ def test_missing_and_damaged_banks_name_the_next_step(tmp_path: Path) -> None:
         SpeechBank(tmp_path)
 
 
+class SlowTeacher(ToneTeacher):
+    """Makes every pause 0.5 s long."""
+
+    def speak(self, tokens: list[str], speaker: Mix, speed: float) -> Utterance:
+        short = super().speak(tokens, speaker, speed)
+        parts = np.split(short.pcm, np.cumsum([short.lead, *short.durations])[:-1] * FRAME)
+        pauses = [token in " ,.?!" for token in tokens]
+        longer = [np.pad(part, (0, 16 * FRAME * wide)) for part, wide in zip(parts[1:], pauses, strict=True)]
+        durations = [length + 16 * wide for length, wide in zip(short.durations, pauses, strict=True)]
+        return Utterance(np.concatenate([parts[0], *longer]), short.lead, durations)
+
+
 def test_corpus_speaks_from_the_bank(tmp_path: Path) -> None:
-    write(tmp_path, 20 / 3600, teacher=ToneTeacher())
+    write(tmp_path, 20 / 3600, teacher=SlowTeacher())
     corpus = Corpus(bank=tmp_path)
     spoken = [corpus.clip(index) for index in range(len(corpus.bank) + 2)]
     first, again = spoken[0], spoken[len(corpus.bank)]

@@ -15,6 +15,7 @@ from media_files import person, write_sound
 from PIL import Image, ImageFilter
 from talking_videos import write_clip
 
+from recipes.data.prepare import analysis as analysis_module
 from recipes.data.prepare import clips as clips_module
 from recipes.data.prepare.analysis import ACROSS, Analysis, analyse, choose_spans, sound
 from recipes.data.prepare.clips import Record, make_clips, sharpness_of
@@ -116,12 +117,21 @@ def test_the_last_word_may_end_a_quarter_of_a_second_after_the_video() -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, -0.5])
 def test_sound_starts_with_the_first_picture(tmp_path: Path, shift: float) -> None:
-    pcm = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3 * SAMPLE_RATE)).astype(np.float32)
+    pcm = np.random.default_rng(0).uniform(-0.5, 0.5, (1, SAMPLE_RATE)).astype(np.float32)
     path = write_sound(tmp_path / "a.mkv", "pcm_f32le", SAMPLE_RATE, pcm=pcm)
     heard = torch.cat(list(sound(path, shift))).numpy()
     late = round(shift * SAMPLE_RATE)
     expected = np.concatenate([np.zeros(max(0, late)), pcm[0, max(0, -late) :]])
     assert np.allclose(heard, expected, atol=1e-3)
+
+
+def test_sound_before_the_first_picture_is_left_out_whatever_its_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for size in (1, 3, 4, 5, 10):
+        pieces = torch.arange(10.0).split(size)
+        monkeypatch.setattr(analysis_module, "stream_audio", lambda *_, pieces=pieces: iter(pieces))
+        assert torch.cat(list(sound(Path("a.mp4"), -4 / SAMPLE_RATE))).tolist() == [4, 5, 6, 7, 8, 9]
 
 
 def test_faces_of_a_shot_are_not_tracked_into_the_next_one(tmp_path: Path) -> None:

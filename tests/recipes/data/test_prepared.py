@@ -162,8 +162,8 @@ def test_tokens_read_are_interpolated_between_word_times() -> None:
     words = [Cue(0.0, 1.0, "abc"), Cue(2.0, 3.0, "d"), Cue(3.0, 4.0, "ef")]
     read = tokens_read_from_words(words, 9, np.array([0.5, 1.5, 2.5, 4.0, 9.0]))
     assert read.tolist() == [2.0, 4.0, 5.0, pytest.approx(9.0), 9.0]
-    overlapping = [Cue(0.0, 2.0, "abc"), Cue(1.0, 1.5, "d"), Cue(1.2, 3.0, "ef")]
-    read = tokens_read_from_words(overlapping, 9, np.arange(0.0, 3.1, 0.1))
+    overlapping = [Cue(1.0, 2.0, "into"), Cue(1.7, 3.5, "the"), Cue(3.0, 4.9, "big"), Cue(3.4, 4.6, "it")]
+    read = tokens_read_from_words(overlapping, 9, np.arange(0.0, 6.0, 0.1))
     assert (np.diff(read) >= 0).all()
     assert (read[0], read[-1]) == (0.0, pytest.approx(9.0))
 

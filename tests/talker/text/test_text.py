@@ -14,9 +14,9 @@ import pytest
 
 from talker.errors import UserError
 from talker.text import tables
+from talker.text.language import latin_language
 from talker.text.numbers import cardinal, ordinal, year
 from talker.text.phonemes import PHONES, pronounce, split_phones
-from talker.text.language import latin_language
 from talker.text.sentences import split_sentences
 from talker.text.spoken import clean, spoken
 from talker.text.tokenizer import ChatTokenizer, PhonemeTokenizer
