@@ -116,6 +116,18 @@ def test_surfaces_and_centres_of_the_sources_come_first() -> None:
     assert (batch.centres[2:] == 0).all(), "the middle of the picture"
 
 
+def test_pixels_of_the_mouth_that_the_source_does_not_show_have_the_largest_weight() -> None:
+    pairs = Bank(256).first(1)
+    same = torch.ones_like(pairs.target_surface)
+    pairs = replace(pairs, flow=torch.zeros_like(pairs.flow), target_surface=same, source_surface=same)
+    left, top, right, bottom = pairs.target_boxes[0, 0].tolist()
+    for source, mouth, flow in ((same, 1 + 8, 9), (0 * same, 1 + 8 + 2 * 8, 0)):
+        batch = recipe.to_batch(replace(pairs, source_surface=source), recipe.Weights(flow_fade=1))
+        assert (batch.weights[0, 0, top:bottom, left:right] == mouth).all()
+        assert batch.weights[0, 0, 0, 0] == 1
+        assert (batch.flow_weights[0, 0, top // 4 : bottom // 4, left // 4 : right // 4] == flow).all()
+
+
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_sheet_holds_any_number_of_pictures(tmp_path: Path, count: int) -> None:
     pictures = torch.arange(count)[:, None, None, None].expand(count, 3, 4, 2) / 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("numba", reason="the extra 'data' is not installed")
 
-from puppet import samples
+from puppet import samples, skin
+from puppet.chart import Chart
 from puppet.face import BEARDS, HAIR_STYLES, identity
 from puppet.motion import MOTION
 from puppet.render import Renderer
@@ -219,3 +220,15 @@ def test_shipped_people_have_the_face_and_the_voice_of_their_seeds(
     samples.main(tmp_path)
     assert list(zip(faces, spoken, strict=True)) == list(samples.PEOPLE.values())
     assert sorted(path.stem for path in tmp_path.rglob("*.*")) == sorted([*samples.PEOPLE, *samples.PEOPLE])
+
+
+def test_no_mole_is_on_the_lips() -> None:
+    x, y = np.meshgrid(np.linspace(-0.7, 0.7, 71), np.linspace(-2.1, 0.6, 136))
+    plane = np.zeros(x.shape, np.float32)
+    chart = Chart(np.stack([x, y, plane], axis=-1).astype(np.float32), plane, plane, plane, plane)
+    seen = np.ones((*x.shape, 3), np.float32)
+    person = identity(3)
+    skin._paint_moles(seen, chart, replace(person, skin=replace(person.skin, moles=500)))
+    lips = (np.abs(x) < 0.25) & (y > -0.85) & (y < -0.55)
+    assert (seen[lips] == 1).all()
+    assert (seen < 1).any(2).mean() > 0.3

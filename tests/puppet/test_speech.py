@@ -187,6 +187,14 @@ def test_sentences_begin_with_a_capital_and_have_no_open_slots() -> None:
         assert not re.search(r"[.?!] [a-z]", text)
 
 
+def test_a_text_of_ninety_characters_gets_no_further_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = iter(range(100))  # ends a loop that does not end by itself
+    monkeypatch.setattr(sentences, "_ANOTHER_SHARE", 1.0)
+    monkeypatch.setattr(sentences._Draw, "sentence", lambda _: f"This is number {next(added)}.")
+    monkeypatch.setattr(sentences, "split_of", lambda _: "train")
+    assert len(sentence("train", 0)) == 18 * 6 - 1  # 89 characters are too few
+
+
 def test_unknown_split_is_an_error() -> None:
     with pytest.raises(ValueError, match="train, heldout"):
         sentence("test", 0)  # type: ignore[arg-type]

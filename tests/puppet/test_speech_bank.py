@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from tone_teacher import KEY, VOWELS, ToneTeacher, write_slowly
 
+from puppet import corpus as corpus_module
 from puppet import speech_bank
 from puppet.corpus import Corpus
+from puppet.draw_mixes import candidate
 from puppet.mixes import HELDOUT_SPEAKERS, SHIPPED, Mix, mixes, voices
 from puppet.sentences import text
 from puppet.speech import PAUSE, frame_levels
@@ -255,7 +257,7 @@ class SlowTeacher(ToneTeacher):
         return Utterance(np.concatenate([parts[0], *longer]), short.lead, durations)
 
 
-def test_corpus_speaks_from_the_bank(tmp_path: Path) -> None:
+def test_corpus_speaks_from_the_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 20 / 3600, teacher=SlowTeacher())
     corpus = Corpus(bank=tmp_path)
     spoken = [corpus.clip(index) for index in range(len(corpus.bank) + 2)]
@@ -272,6 +274,9 @@ def test_corpus_speaks_from_the_bank(tmp_path: Path) -> None:
     again = corpus.clip(1)
     assert np.array_equal(again.pcm, spoken[1].pcm)
     assert np.array_equal(again.motion, spoken[1].motion)
+    monkeypatch.setattr(corpus_module, "_IDLE_SHARE", 1.0)
+    idle = corpus.clip(1)
+    assert (idle.idle, idle.text, [phoneme.symbol for phoneme in idle.phonemes]) == (True, "", [PAUSE])
 
 
 def test_voices_of_the_splits_share_no_speaker() -> None:
@@ -289,6 +294,15 @@ def test_voices_are_mixes_within_their_bounds() -> None:
         assert 90 <= mix.tract_percent <= 110
         assert sum(mix.shares.values()) == pytest.approx(1)
     assert len(set(mixes().values())) == len(mixes())
+
+
+def test_mixes_are_mostly_of_one_sex_and_of_the_speakers_of_their_split() -> None:
+    for heldout in (False, True):
+        drawn = [candidate(seed, heldout) for seed in range(300)]
+        assert 0.8 < np.mean([mix.first[1] == mix.second[1] for mix in drawn]) < 1
+        assert {(name in HELDOUT_SPEAKERS) for mix in drawn for name in mix.shares} == {heldout}
+        assert all(mix.first != mix.second for mix in drawn)
+    assert np.mean([not {*candidate(seed, False).shares} & {*NATIVE} for seed in range(300)]) < 0.2
 
 
 def test_speakers_named_after_a_closed_service_are_left_out() -> None:

@@ -102,6 +102,7 @@ def test_first_steps_train_speech_alone_if_the_mix_says_so() -> None:
 
 def test_more_ranks_than_rows_are_an_error() -> None:
     assert dataclasses.replace(tiny()).passes(2, 8.0) == 1
+    assert tiny().passes(3, 1e9) == 2, "three passes of three ranks would leave one without a clip"
     with pytest.raises(ValueError, match=r"batch\.rows"):
         tiny().passes(9, 8.0)
 

@@ -243,6 +243,18 @@ def test_terminated_run_saves_a_checkpoint(tmp_path: Path) -> None:
     assert engine_in(tmp_path).load() == 4
 
 
+def test_checkpoints_are_copied_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "link", link)
+    engine_in(tmp_path).save()
+    (stored,) = (tmp_path / "checkpoints").glob("*.pt")
+    assert (tmp_path / "state.pt").read_bytes() == stored.read_bytes()
+
+
 def test_old_checkpoints_are_deleted(tmp_path: Path) -> None:
     train(engine_in(tmp_path), 5, save_seconds=-1.0)
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())

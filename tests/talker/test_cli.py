@@ -176,6 +176,8 @@ def test_shown_text_is_what_would_be_spoken_and_nothing_is_loaded(
     assert main(["say", "--text-file", str(text), "--show-text"]) == 0
     lines = ["Hello.", "doctor Smith paid three dollars fifty cents.", "It is very nice."]
     assert capsys.readouterr().out.splitlines() == lines
+    assert main(["say", "https://example.com is a site.", "--show-text"]) == 0
+    assert capsys.readouterr().out == "example dot com is a site.\n"
 
 
 @pytest.mark.parametrize("command", [["say"], ["dub", "video.mp4"]])

@@ -63,12 +63,20 @@ def some(count: int, other: Box | None) -> tuple[Box | None, ...]:
         ({"detections": some(4, Box(16 + 18, 16, 32))}, None),
         ({"detections": some(4, Box(16 + 21, 16, 32))}, "face jumps"),
         ({"track": FaceTrack(Fraction(0), Fraction(5), (Box(0, 0, 31),) * 10)}, "face too small"),
+        ({"detections": some(1, Box(16 + 21, 16, 32))}, "face jumps"),
         ({"damaged": (1.0,)}, "damaged"),
         ({"damaged": (FRAMES / 25, -0.1)}, None),
     ],
 )
 def test_faults_of_a_span(change: dict[str, object], expected: str | None) -> None:
     assert analysis(**change).fault(0, FRAMES, 64) == expected
+
+
+def test_faults_outside_of_a_span_do_not_count() -> None:
+    begins = analysis(several={0: True, 1: True, 8: False}, detections=(None, *some(0, None)[1:]))
+    assert begins.fault(0, 48, 64) == "no face"
+    assert begins.fault(12, 48, 64) == "several faces"
+    assert begins.fault(24, FRAMES, 64) is None
 
 
 def test_clips_have_at_least_25_frames() -> None:
