@@ -123,8 +123,10 @@ def test_scene_opening_is_zero_in_closed_lips(clip: Clip, monkeypatch: pytest.Mo
     (cut,) = heldout.scenes("heldout", 1, most=55)
     assert (len(cut.frames), len(cut.pcm), len(cut.opening)) == (55, 55 * HOP, 55)
     late = replace(spoken, phonemes=[Phoneme("ə", 0, 1.9), Phoneme("t", 1.9, 2.3)])  # to be cut at 2.2 s
-    monkeypatch.setattr(heldout, "speaking", lambda *_: iter([late, short]))
+    brief = replace(short, motion=clip.motion[:53])
+    monkeypatch.setattr(heldout, "speaking", lambda *_: iter([late, brief]))
     (cut,) = heldout.scenes("heldout", 1, most=55)
+    assert len(cut.frames) == 53
 
 
 def test_scenes_shorter_than_two_seconds_are_an_error() -> None:

@@ -57,7 +57,9 @@ def test_flow_loss_of_the_true_flow_is_zero() -> None:
     cells = 6.0 * wide / size
     raw = torch.full((1, 3, wide, wide), cells * 2 / (wide - 1)).atanh()
     assert flow_l1([raw], flow, size, torch.ones(1, 1, size, size)) < 1e-6
-    assert flow_l1([-raw], flow, size, torch.ones(1, 1, size, size)) > 0.1
+    wrong = flow_l1([-raw], flow, size, torch.ones(1, 1, size, size))
+    assert wrong > 0.1
+    torch.testing.assert_close(flow_l1([-raw, raw], flow, size, torch.ones(1, 1, size, size)), wrong / 2)
 
 
 def test_code_error_is_relative_to_the_spread() -> None:

@@ -18,7 +18,7 @@ from puppet.sentences import text
 from puppet.speech import PAUSE, frame_levels
 from puppet.speech_bank import SpeechBank, record, speak, tokens_of, write
 from puppet.teacher import ACCENTED, FOLDER, FRAME, NATIVE, Teacher, Utterance, letters
-from puppet.timing import expected_starts, phone_times
+from puppet.timing import _phonemes, expected_starts, phone_times
 from talker.clock import HOP, SAMPLE_RATE
 from talker.text.phonemes import PHONES, STRESS_MARKS
 
@@ -74,6 +74,7 @@ def test_phone_times_cover_the_clip_and_name_the_phones_of_the_text() -> None:
         assert found[0].start == 0
         assert found[-1].end == pytest.approx(length)
         assert all(a.end == pytest.approx(b.start) and a.end >= a.start for a, b in pairwise(found))
+        assert all(phone.end - phone.start > 0.0199 for phone in found if phone.symbol != PAUSE)
         named = [phone.symbol for phone in found if phone.symbol != PAUSE]
         assert named == [token.lstrip(STRESS_MARKS) for token in one.tokens if token not in " ,.?!"]
 
@@ -95,6 +96,16 @@ def test_vowels_are_found_where_they_sound(tract: int) -> None:
     for phone in one.phonemes():
         middle = levels[round((phone.start + phone.end) / 2 * SAMPLE_RATE / (HOP // 8))]
         assert (middle > -10) == (phone.symbol[0] in VOWELS), phone
+
+
+def test_a_stop_takes_its_closure_from_the_pause_before_it() -> None:
+    """The rest is a pause if it lasts 0.1 s; else all of the gap belongs to the stop."""
+    names, words = ["_", "ˈɑ", "_", "p", "ɑ", "_"], [0, 0, 0, 1, 1, 1]
+    for gap, starts in ((0.16, [0.0, 0.2, 0.4, 0.51, 0.8, 1.0]), (0.14, [0.0, 0.2, 0.4, 0.8, 1.0])):
+        found = _phonemes(names, words, [0.0, 0.2, 0.4, 0.4 + gap, 0.8, 1.0, 1.2])
+        assert [phone.start for phone in found] == pytest.approx(starts)
+        assert [phone.symbol for phone in found].count(PAUSE) == len(starts) - 3
+        assert found[1].stress == 2
 
 
 def test_durations_outside_of_the_clip_are_survived() -> None:

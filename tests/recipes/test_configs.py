@@ -67,6 +67,7 @@ def test_settings_are_converted_to_the_type_of_the_field(setting: str, expected:
         ("optim.lr=1" + 400 * "0", "optim.lr must be of type float"),
         ("model.tasks=('dance',)", "model.tasks must be of type"),
         ("steps", "--set expects NAME=VALUE"),
+        ("#=1", "there is no '#'; the nearest name is"),
         ("precision=float16", "precision must be one of float32, bfloat16"),
     ],
 )

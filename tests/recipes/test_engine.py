@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from recipes import ranks
@@ -253,6 +254,20 @@ def test_checkpoints_are_copied_where_there_are_no_hard_links(
     engine_in(tmp_path).save()
     (stored,) = (tmp_path / "checkpoints").glob("*.pt")
     assert (tmp_path / "state.pt").read_bytes() == stored.read_bytes()
+
+
+def test_a_run_begins_from_the_weights_of_its_averaged_part(tmp_path: Path) -> None:
+    given = nn.Linear(2, 2)
+    tmp_path.joinpath("run").mkdir()
+    save_file(given.state_dict(), tmp_path / "run" / "begin.safetensors")
+    net = nn.ModuleDict({"vae": nn.Linear(2, 2), "judge": nn.Linear(2, 2)})
+    judge = net["judge"].weight.clone()
+    engine = Engine(net, torch.optim.SGD(net.parameters(), 0.1), tmp_path / "run", averaged="vae")
+    assert engine.load() == 0
+    assert engine.begun
+    assert_equal(net["vae"].state_dict(), given.state_dict())
+    assert_equal(engine.ema_module.state_dict(), given.state_dict())
+    assert net["judge"].weight.equal(judge)
 
 
 def test_old_checkpoints_are_deleted(tmp_path: Path) -> None:

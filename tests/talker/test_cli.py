@@ -223,6 +223,7 @@ def test_force_reads_a_text_of_another_language(folder: Path, tmp_path: Path, ca
         (["animate", "a.wav", "b.wav"], "unknown argument b.wav; run"),
         (["say", "--", "-5 degrees", "--show-text"], "--show-text stands after --"),
         (["-v"], "did you mean --version?"),
+        (["say", "Hi.", "-A"], "did you mean --audio-only?"),
     ],
 )
 def test_an_invalid_command_line_prints_one_line(capsys, arguments: list[str], hint: str) -> None:
@@ -617,3 +618,17 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path, capsys, monkeypatch) -
     assert "standard input is not UTF-8 text" in capsys.readouterr().err
     assert main(["say", "caf\udce9", *nowhere]) == 2
     assert "the text is not UTF-8" in capsys.readouterr().err
+
+
+def test_options_of_serve_reach_the_server(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[tuple] = []
+    monkeypatch.setattr("talker.serve.server.listen", lambda *where: where[:2])
+    monkeypatch.setattr("talker.serve.server.serve", lambda *given: seen.append(given))
+    monkeypatch.setattr("talker.serve.store.Store", lambda *kept: kept)
+    monkeypatch.setattr(Talker, "from_pretrained", lambda folder: folder)
+    options = ["--host", "127.0.0.2", "--port", "8123", "--data", str(tmp_path), "--retain", "2.5"]
+    options += ["--capacity", "16", "--allow-host", "a.example", "--allow-host", "b.example"]
+    assert main(["serve", "--model", str(folder), *options]) == 0
+    talker, name, listener, store, _, hosts, capacity = seen[0]
+    assert (talker, name, listener, store) == (folder, folder.name, ("127.0.0.2", 8123), (tmp_path, 2.5))
+    assert (hosts, capacity) == (("a.example", "b.example"), 16)

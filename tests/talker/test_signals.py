@@ -212,3 +212,16 @@ def test_a_signal_during_an_import_ends_the_process_at_once(monkeypatch: pytest.
     with pytest.raises(Interrupted):
         signals._First("all is kept")(signal.SIGTERM, sys._getframe())
     assert len(ended) == 1
+
+
+def test_signals_are_ignored_until_a_stopped_program_has_ended(capsys) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended, exit_on_signals("all is kept"):
+            signal.raise_signal(signal.SIGTERM)
+        assert ended.value.code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else before)
+    assert capsys.readouterr().err == "stopped by SIGTERM: all is kept\n"

@@ -20,7 +20,7 @@ from recipes.data.prepare import clips as clips_module
 from recipes.data.prepare.analysis import ACROSS, Analysis, analyse, choose_spans, sound
 from recipes.data.prepare.clips import Record, make_clips, sharpness_of
 from recipes.data.prepare.sources import Source
-from recipes.data.transcript import Cue
+from recipes.data.transcript import Cue, Span
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.media.face import Box
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
@@ -211,7 +211,12 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
         gains.append(level / np.sqrt(np.mean(np.square(source))))
     assert level == pytest.approx(SPEECH_LEVEL, rel=0.3)
     assert gains[0] == pytest.approx(gains[1], rel=0.05)
+
+    # Spans that touch inside of a frame do not share it; nothing is kept of clips with a fault.
+    spans = [Span(0.1, 1.34, ()), Span(1.34, 2.6, ())]
+    monkeypatch.setattr(clips_module, "choose_spans", lambda *_: (spans, {}))
     monkeypatch.setattr(clips_module, "LEAST_SHARPNESS", 9.0)
     make_clips(Source.of(tmp_path / "a.mp4", "a.mp4"), tmp_path / "b", 32, (Path(), "cpu"))
     assert Record.read(tmp_path / "b").lost == {"blur": 2}
+    assert Record.read(tmp_path / "b").notes == ["0.1 to 1.4 s: blur", "1.4 to 2.6 s: blur"]
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["record.json"]

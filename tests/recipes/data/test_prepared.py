@@ -131,6 +131,17 @@ def test_views_of_a_long_clip_hold_whole_words_with_times_of_the_view() -> None:
     )
 
 
+def test_views_have_at_most_750_frames() -> None:
+    """Also a span of 30 s that begins and ends inside frames."""
+    words = (Cue(0.27 + k, 0.77 + k, "went") for k in range(29))
+    cues = (*words, Cue(29.27, 30.26, "on"), Cue(40.0, 41.0, "end"))
+    entry = Entry("a", "train", "a.tar", {}, 1500, "a", cues)
+    (first, second), dropped = views_of(entry)
+    assert (first.last - first.first, dropped) == (750, {})
+    assert first.first <= 0.27 * 25
+    assert second.first >= first.last
+
+
 @pytest.mark.long
 def test_long_clips_are_split_between_words_or_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

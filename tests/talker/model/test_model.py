@@ -168,6 +168,14 @@ def test_presets_have_the_expected_numbers_of_parameters():
     assert 590 < millions(base.backbone) < 600
 
 
+def test_channels_that_never_vary_are_normalised_to_zero():
+    stats = LatentStats(3, 2)
+    mean = Streams(audio=torch.tensor([1.0, -2.0, 0.5]), motion=torch.ones(2))
+    stats.set(mean, mean.map(torch.zeros_like))
+    for _, values in stats.normalise(mean).items():
+        assert values.equal(torch.zeros_like(values))
+
+
 def test_denormalising_inverts_normalising():
     stats = LatentStats(3, 2)
     stats.set(

@@ -336,6 +336,7 @@ def test_tokens_include_word_boundaries_stress_and_marks(tokenizer: PhonemeToken
 
 def test_words_are_pronounced_differently_before_a_vowel(tokenizer: PhonemeTokenizer) -> None:
     assert tokenizer.phones("the owl")[:2] == ["ð", "ɪ"]
+    assert pronounce("glitch's") == (*pronounce("glitch"), "ɪ", "z")
     assert "".join(tokenizer.phones("Her fur is soft")).startswith("hɜfɜɹɪz")
     assert tokenizer.phones("the dog")[:2] == ["ð", "ə"]
     assert tokenizer.phones("other ideas")[2:4] == ["ɚ", "ɹ"]
