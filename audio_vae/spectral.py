@@ -87,4 +87,4 @@ def inverse(spectra: Tensor, window: Tensor, hop_length: int) -> Tensor:
     """
     segments = torch.fft.irfft(spectra, n=window.shape[0]) * window
     weight = overlap_add(window.square().expand(1, spectra.shape[1], -1), hop_length)
-    return overlap_add(segments, hop_length) / weight.clamp(min=1e-4)
+    return overlap_add(segments, hop_length) / weight

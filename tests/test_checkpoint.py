@@ -27,6 +27,21 @@ class InnerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValuesConfig:
+    rate: float = 0.5
+    count: int = 1
+    on: bool = False
+
+
+def test_json_values_have_the_types_of_their_fields() -> None:
+    assert config_from_dict(ValuesConfig, {"rate": 1}) == ValuesConfig(rate=1)
+    assert config_from_dict(ValuesConfig, {"on": True}).on
+    for values in ({"rate": True}, {"count": True}, {"count": 1.0}, {"on": 1}, {"rate": "1"}):
+        with pytest.raises(CheckpointError, match="is no"):
+            config_from_dict(ValuesConfig, values)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetConfig:
     width: int
     inner: InnerConfig

@@ -130,6 +130,8 @@ def _read(match: re.Match[str], text: str, shouts: list[tuple[int, int]], loud: 
     if "'" in match[0] and not match[0].endswith(("'s", "'S")):
         return match[0].lower()
     word, ending = _stem(match[0])
+    if word in tables.COUNTRIES and text[match.end() : match.end() + 1] in tables.CURRENCIES:
+        return match[0]  # "US$5"
     if re.search(r"\d\s?$", text[: match.start()]):  # a unit, "5 PM"
         if word in tables.UNITS or word in ("AM", "PM"):
             return match[0]

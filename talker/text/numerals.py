@@ -179,7 +179,10 @@ def _rules() -> tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...]
         ),
         (rf"{_DIGIT}(\d+)\s?(?:ft|feet|foot)\b\.?\s(\d{{1,2}}(?:\.\d+)?)\s?in\b\.?(?!\s\d)", quantities.feet),
         (rf"{_DIGIT}(\d+)\s?'\s?(\d{{1,2}}(?:\.\d+)?)(?:\s?\"|'')?(?!\w)", quantities.feet),
-        (r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?\"(?!\w)", r"\1 inch"),
+        (
+            r"(?<![\d/])((?:\d+[ -])?\d+/\d+)\s?(?:\"(?!\w)|in(?=\s+(?:tall|wide|long|deep|high|thick)\b))",
+            r"\1 inch",
+        ),
         (rf"{_DIGIT}({_N})\"(?!\w)", quantities.inches),
         (rf"{_DIGIT}(\d+)()'(?=\s+(?:tall|long|wide|deep|high)\b)", quantities.feet),
         (

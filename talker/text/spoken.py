@@ -94,9 +94,7 @@ def spoken(text: str) -> str:
     text = _EMOTICON.sub(" ", text)
     text = read_addresses(text)
     text = read_roman_numerals(text)
-    if not re.search(r"[a-z]{3}", re.sub(r"\b(?:dot|at|hashtag|slash)\b", "", text)) and not any(
-        char.islower() for char in text
-    ):
+    if not any(char.islower() for char in text):
         text = read_capitals(text)
     text = read_abbreviations(text)
     text = read_numerals(text)

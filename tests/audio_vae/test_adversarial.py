@@ -50,6 +50,20 @@ def test_row_does_not_depend_on_the_other_rows() -> None:
         torch.testing.assert_close(part[-1][1:2], single[-1])
 
 
+@torch.no_grad()
+def test_logits_do_not_depend_on_the_lengths_of_normalised_weights() -> None:
+    discriminator, pcm = tiny_discriminator(), torch.randn(1, 200)
+    before = [maps[-1] for maps in discriminator(pcm)]
+    for name, parameter in discriminator.named_parameters():
+        if name.endswith("weight.original1"):
+            parameter.mul_(3)
+    scaled = [name for name, _ in discriminator.named_parameters() if name.endswith("weight.original1")]
+    convolutions = [part for part in discriminator.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert len(scaled) == len(convolutions)
+    for maps, logits in zip(discriminator(pcm), before, strict=True):
+        torch.testing.assert_close(maps[-1], logits)
+
+
 def test_column_of_a_period_depends_on_its_own_samples_only() -> None:
     part = tiny_discriminator().parts[0]  # period 2
     pcm = torch.randn(1, 400)
@@ -94,6 +108,11 @@ def test_semantic_loss_in_closed_form() -> None:
     assert loss(features, features) == pytest.approx(0, abs=1e-6)
     assert loss(2 * features, features).item() == pytest.approx(1 / 4)
     assert loss(-features, features).item() == pytest.approx(4 / 4 + 2)
+
+
+def test_layers_of_a_period_discriminator_but_the_last_have_a_stride_of_three() -> None:
+    maps = PeriodDiscriminator(2, (4, 4, 4))(torch.randn(1, 2 * 54))
+    assert [part.shape[2] for part in maps] == [18, 6, 6, 6]
 
 
 def test_period_discriminator_has_the_published_size() -> None:

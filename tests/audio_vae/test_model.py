@@ -11,7 +11,7 @@ from torch import Tensor
 from audio_vae.bottleneck import Bottleneck
 from audio_vae.config import AudioVAEConfig, ConvolutionalConfig, SpectralConfig, WhisperConfig
 from audio_vae.conv import fold_weights, normalise_weights
-from audio_vae.decoder import decoder_receptive_field
+from audio_vae.decoder import SpectralDecoder, decoder_receptive_field
 from audio_vae.model import AudioVAE, DecoderState
 
 FORMS = {"spectral": AudioVAEConfig.tiny(), "convolutional": AudioVAEConfig.tiny_convolutional()}
@@ -75,6 +75,13 @@ def test_encode_is_deterministic_and_drops_incomplete_frames(model: AudioVAE) ->
     assert torch.equal(latents, model.encode(pcm))
     assert (latents[1:] - model.encode(pcm[1:])).abs().max() < 1e-5, "a row does not depend on the other rows"
     assert torch.equal(latents, model.posterior(pcm)[0])
+
+
+@torch.no_grad()
+def test_latent_of_silence_is_that_of_a_frame_far_from_the_ends(model: AudioVAE) -> None:
+    latents = model.encode(torch.zeros(1, 40 * model.hop))[0]
+    torch.testing.assert_close(model.silence(), latents[20], atol=1e-6, rtol=0)
+    assert (latents[0] - latents[20]).abs().max() > 1e-4
 
 
 def test_every_parameter_receives_a_gradient(model: AudioVAE) -> None:
@@ -185,6 +192,15 @@ def test_windows_and_filters_stay_in_float32() -> None:
     constants = {name: buffer.clone() for name, buffer in model.named_buffers()}
     for name, buffer in model.bfloat16().named_buffers():
         assert buffer.equal(constants[name]), name
+
+
+@torch.no_grad()
+def test_decoded_samples_are_bounded(model: AudioVAE) -> None:
+    loud = copy.deepcopy(model)
+    last = loud.decoder.head if isinstance(loud.decoder, SpectralDecoder) else loud.decoder.out
+    for bias in (5.0, 1e3):
+        last.bias.fill_(bias)
+        assert loud.decode(torch.randn(1, 8, loud.latent_dim)).abs().max() == pytest.approx(1, abs=1e-3)
 
 
 def test_log_standard_deviation_of_the_posterior_is_bounded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -217,6 +218,24 @@ def test_pitch_stays_between_40_and_800_hz(model: AudioVAE) -> None:
             found.append(decoder.controls(torch.zeros(1, 3, decoder.width))[0].log_f0.exp())
     torch.testing.assert_close(found[0], torch.full_like(found[0], 40.0))
     torch.testing.assert_close(found[1], torch.full_like(found[1], 800.0))
+
+
+@torch.no_grad()
+def test_every_coarse_block_runs_before_the_frames_are_split() -> None:
+    config = AudioVAEConfig.tiny_source_filter()
+    form = dataclasses.replace(config.source_filter, decoder_blocks=(1, 3))
+    model = AudioVAE(dataclasses.replace(config, source_filter=form)).eval()
+    latents = torch.randn(1, 9, model.latent_dim)
+    assert torch.equal(torch.cat(decoded(model, latents, [2, 7]), dim=1), model.decode(latents))
+    assert model.context == 3 * 2 - (-(6 - 2 + 3) // 4)
+
+
+@torch.no_grad()
+def test_levels_are_bounded_so_that_the_signal_is_finite(model: AudioVAE) -> None:
+    decoder = copy.deepcopy(model.decoder)
+    decoder.filters.bias.fill_(1e3)
+    controls = decoder.controls(torch.zeros(1, 3, decoder.width))[0]
+    assert float(controls.harmonic.max()) == float(controls.noise.max()) == 6
 
 
 def test_pitch_losses_in_closed_form() -> None:

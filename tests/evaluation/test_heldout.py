@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ def test_pairs_are_half_a_second_apart(clip: Clip, monkeypatch: pytest.MonkeyPat
     assert min(map(abs, distances)) > heldout.APART - 0.5 >= 12
     assert min(distances) < 0 < max(distances)
     assert all(box[3] == round(float(target[0, 0, 0]) * 255) for _, target, box in pairs)
+
+
+def test_speaking_clips_have_words_and_the_wanted_length(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [clip, replace(clip, idle=True), replace(clip, motion=clip.motion[:49]), clip]
+    corpus = SimpleNamespace(clip=lambda index: replace(kinds[index % 4], index=index))
+    monkeypatch.setattr(heldout, "bench", lambda split: corpus)
+    assert [one.index for one in itertools.islice(heldout.speaking("heldout"), 4)] == [0, 2, 3, 4]
+    assert [one.index for one in itertools.islice(heldout.speaking("heldout", 50), 4)] == [0, 3, 4, 7]
 
 
 def test_cases_have_distinct_texts_and_prompts_of_two_other_sentences(
@@ -113,6 +122,11 @@ def test_scene_opening_is_zero_in_closed_lips(clip: Clip, monkeypatch: pytest.Mo
     monkeypatch.setattr(heldout, "speaking", lambda *_: iter([short]))
     (cut,) = heldout.scenes("heldout", 1, most=55)
     assert (len(cut.frames), len(cut.pcm), len(cut.opening)) == (55, 55 * HOP, 55)
+    late = replace(spoken, phonemes=[Phoneme("ə", 0, 1.9), Phoneme("t", 1.9, 2.3)])  # to be cut at 2.2 s
+    brief = replace(short, motion=clip.motion[:53])
+    monkeypatch.setattr(heldout, "speaking", lambda *_: iter([late, brief]))
+    (cut,) = heldout.scenes("heldout", 1, most=55)
+    assert len(cut.frames) == 53
 
 
 def test_scenes_shorter_than_two_seconds_are_an_error() -> None:

@@ -61,6 +61,10 @@ def test_totals_sum_edits_and_count_clips() -> None:
     assert (figures["confidence_mean"], figures["rtf_mean"], figures["silent_closed"]) == (0.5, 0.5, None)
     closed = [{**each, "silent_closed": value} for each, value in zip(rows, (0.25, 0.75, None), strict=True)]
     assert talker_figures(closed, [case("abd"), case("xyzt"), case("qrs")])["silent_closed"] == 0.5
+    brief = [{k: v for k, v in rows[0].items() if k not in ("offset", "confidence")}, *rows[1:]]
+    assert talker_figures(brief, [case("abd"), case("xyzt"), case("qrs")])[
+        "share_offset_within_1"
+    ] == pytest.approx(1 / 3), "a clip that is too short to be compared is no success"
     lines = {line["figure"]: line for line in compare_with_targets(figures)}
     assert lines["per"]["met"] == "NO"
     assert lines["per_shuffled"]["met"] == lines["rtf_mean"]["met"] == "yes"

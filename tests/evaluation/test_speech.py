@@ -45,6 +45,7 @@ def test_normalisation_removes_stress_and_length_and_is_idempotent() -> None:
     assert once == ["aɪ", "ɜ", "tʃ", "æ", "n"]
     assert normalise_phonemes(once) == once
     assert phoneme_errors(symbols, once).rate == 0.0
+    assert normalise_phonemes(["c\u0327"]) == ["\u00e7"], "one character, as other programs write it"
 
 
 def test_collapse_merges_repetitions_then_removes_blanks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,11 @@ def test_mouth_figures_compare_the_opening_in_silence_and_in_speech() -> None:
     assert figures["silent_opening_95th"] == pytest.approx(float(quiet.quantile(0.95)))
     assert figures["silent_closed"] == pytest.approx(float((quiet < 0.1).float().mean()))
     assert figures["speech_opening_mean"] == pytest.approx(float(loud.mean()))
+
+
+def test_still_mouths_do_not_count_for_the_correlation_of_clips() -> None:
+    still = replace(scene(1), opening=torch.full_like(scene(1).opening, 0.5))
+    assert mouth_figures(Level(), [scene(0), still])["opening_correlation_clip"] == pytest.approx(1)
 
 
 def test_noise_of_two_percent_has_34_db() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heads.config import TwoDiTHeadsConfig
-from heads.dit import TwoDiTHeads
+from heads.dit import DiT, TwoDiTHeads
 from heads.flow import draws
 from heads.head import Condition
 from heads.sampling import Sampling
@@ -81,14 +81,30 @@ def test_precomputed_constants_do_not_change_the_samples():
             assert patch.equal(again[name])
 
 
-def test_dropped_conditions_have_no_influence():
+@pytest.mark.parametrize(("drop_hidden", "drop_context"), [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+def test_only_dropped_conditions_have_no_influence(drop_hidden, drop_context):
     config = TwoDiTHeadsConfig.tiny()
     heads = TwoDiTHeads(config)
     condition, data = random_inputs(config, 2)
-    drawn = draws(data, drop_hidden=1.0, drop_context=1.0)
-    other = Condition(condition.hidden + 1, condition.context.map(torch.neg), condition.global_)
-    for name, errors in heads.errors(condition, data, drawn).items():
-        assert errors.equal(heads.errors(other, data, drawn)[name])
+    drawn = draws(data, drop_hidden=drop_hidden, drop_context=drop_context)
+    errors = heads.errors(condition, data, drawn)
+    for dropped, other in (
+        (drop_hidden, dataclasses.replace(condition, hidden=condition.hidden + 1)),
+        (drop_context, dataclasses.replace(condition, context=condition.context.map(torch.neg))),
+    ):
+        for name, found in heads.errors(other, data, drawn).items():
+            assert found.equal(errors[name]) == (dropped == 1)
+
+
+def test_the_hidden_state_is_also_added_to_the_noisy_tokens_on_request():
+    """Without the token of the hidden state, only the added projection depends on it."""
+    sizes = dataclasses.replace(TwoDiTHeadsConfig.tiny().audio, hidden_width=96, hidden_to_tokens=True)
+    dit = DiT(sizes)
+    torch.nn.init.zeros_(dit.hidden_proj.weight)
+    hidden, time = torch.randn(2, 96), torch.full((2,), 0.5)
+    patch = torch.randn(1, PATCH, 8).expand(2, -1, -1)
+    velocity = dit(patch, time, hidden, patch, torch.zeros(2, 16))
+    assert (velocity[0] - velocity[1]).abs().max() > 1e-3
 
 
 def test_unguided_samples_are_the_limit_of_guided_samples():

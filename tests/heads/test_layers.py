@@ -71,11 +71,19 @@ def test_norm_does_not_depend_on_the_scale_of_its_input():
     torch.testing.assert_close(norm(5 * x), norm(x), atol=1e-4, rtol=0)
 
 
+def test_outputs_of_the_last_tokens_are_those_of_all_tokens():
+    block, rotation, x = Block(64, 4, 128), Rope(16)(9), torch.randn(2, 9, 64)
+    for last in (1, 4, 9):
+        torch.testing.assert_close(block(x, rotation, last), block(x, rotation)[:, -last:], atol=1e-5, rtol=0)
+
+
 def test_padded_block_computes_the_same_function():
     block, rotation, x = Block(64, 4, ffn_width(64)), Rope(16)(6), torch.randn(2, 6, 64)
     assert block.mlp.fc1.out_features == 170
     before = block(x, rotation)
+    block.mlp.fc1.requires_grad_(False)
     pad_inner_widths(block)
+    assert [layer.weight.requires_grad for layer in (block.mlp.fc1, block.mlp.fc2)] == [False, True]
     assert block.mlp.fc1.weight.shape == (192, 64)
     torch.testing.assert_close(block(x, rotation), before, atol=1e-6, rtol=0)
     pad_inner_widths(block)

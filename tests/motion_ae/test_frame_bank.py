@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ pytest.importorskip("numba", reason="rendering people needs the `data` extra")
 
 from motion_ae.decoder import warp
 from recipes.data import frame_bank
-from recipes.data.frame_bank import ROOM, SIZE, FrameBank, render_person, wide_motion
+from recipes.data.frame_bank import ROOM, SIZE, FrameBank, drawn_pairs, render_person, wide_motion
 from recipes.train_motion_ae import picture
 
 RECORDED = {"motion": 0.132006, "boxes": 143.524419, "flow": 0.266508, "surface": 0.052752}
@@ -44,6 +45,31 @@ def test_recorded_person_is_reproduced(person: dict[str, np.ndarray]) -> None:
     assert found == pytest.approx(RECORDED, rel=1e-3)
     wide = wide_motion(np.random.default_rng(5), 300)
     assert np.abs(wide).mean(0) == pytest.approx(np.array(RECORDED_WIDE), rel=1e-4)
+
+
+@pytest.mark.parametrize(("split", "wide"), [("train", 2), ("heldout", 0)])
+def test_a_quarter_of_the_training_frames_moves_beyond_speech(
+    split: str, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = frame_bank.wide_motion
+    monkeypatch.setattr(frame_bank, "wide_motion", lambda rng, n: asked.append(n) or real(rng, n))
+    monkeypatch.setattr(frame_bank, "Renderer", lambda *_: None)
+    monkeypatch.setattr(frame_bank, "speaking_motion", lambda *_: np.zeros((_[-1], 24), np.float32))
+    with pytest.raises(AttributeError):  # there is no renderer
+        render_person(split, 0, 8)
+    assert asked == [wide]
+
+
+def test_a_person_joins_the_training_every_third_step() -> None:
+    asked: list[int] = []
+    bank = SimpleNamespace(people=205, frames=8, ensure=asked.append, pairs=lambda *chosen: chosen)
+    for step in (0, 2, 3, 10, 30):
+        who, first, second = drawn_pairs(bank, step, 200, torch.Generator().manual_seed(step))
+        assert who.max() < asked[-1]
+        assert (first != second).all(), "two frames"
+        assert set(first) == set(second) == set(range(8))
+    assert asked == [200, 200, 201, 203, 205]
 
 
 def test_flow_maps_the_source_onto_the_target(person: dict[str, np.ndarray]) -> None:

@@ -171,6 +171,19 @@ def test_part_is_located_at_the_centre_of_its_cell() -> None:
 
 
 @torch.no_grad()
+def test_glimpses_crop_a_quarter_of_the_picture_around_their_centres() -> None:
+    """A picture whose first two colours are the coordinates x and y of its pixels."""
+    glimpses, seen = Glimpses(replace(MotionAEConfig.tiny(), glimpses=1)), []
+    glimpses.parts[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]))
+    axis = (torch.arange(256) * 2 + 1) / 256 - 1
+    picture = torch.stack([axis.expand(256, 256), axis[:, None].expand(256, 256), axis.expand(256, 256)])
+    glimpses(picture[None], torch.tensor([[[0.25, -0.5]]]))
+    offsets = 0.25 * ((torch.arange(64) * 2 + 1) / 64 - 1)
+    torch.testing.assert_close(seen[0][0], (0.25 + offsets).expand(64, 64))
+    torch.testing.assert_close(seen[0][1], (-0.5 + offsets)[:, None].expand(64, 64))
+
+
+@torch.no_grad()
 def test_glimpses_beyond_the_edge_repeat_the_border() -> None:
     """So in a picture of one colour the codes do not depend on the centres."""
     glimpses, picture = Glimpses(MotionAEConfig.tiny()), torch.full((3, 3, 32, 32), 0.7)

@@ -57,7 +57,9 @@ def test_flow_loss_of_the_true_flow_is_zero() -> None:
     cells = 6.0 * wide / size
     raw = torch.full((1, 3, wide, wide), cells * 2 / (wide - 1)).atanh()
     assert flow_l1([raw], flow, size, torch.ones(1, 1, size, size)) < 1e-6
-    assert flow_l1([-raw], flow, size, torch.ones(1, 1, size, size)) > 0.1
+    wrong = flow_l1([-raw], flow, size, torch.ones(1, 1, size, size))
+    assert wrong > 0.1
+    torch.testing.assert_close(flow_l1([-raw, raw], flow, size, torch.ones(1, 1, size, size)), wrong / 2)
 
 
 def test_code_error_is_relative_to_the_spread() -> None:
@@ -106,13 +108,26 @@ def test_surfaces_and_centres_of_the_sources_come_first() -> None:
     pairs = replace(
         pairs,
         source_boxes=torch.zeros_like(pairs.source_boxes),
+        target_boxes=torch.tensor([[[0, 0, 256, 256]] * 3] * 2, dtype=torch.int16),
         source_surface=torch.zeros_like(pairs.source_surface),
     )
     batch = recipe.to_batch(pairs, RUN.weights)
     assert not batch.surface[:2].any()
     assert torch.equal(batch.surface[2:], pairs.target_surface.float())
     assert (batch.centres[:2] == -1).all()
-    assert (batch.centres[2:] > -1).all()
+    assert (batch.centres[2:] == 0).all(), "the middle of the picture"
+
+
+def test_pixels_of_the_mouth_that_the_source_does_not_show_have_the_largest_weight() -> None:
+    pairs = Bank(256).first(1)
+    same = torch.ones_like(pairs.target_surface)
+    pairs = replace(pairs, flow=torch.zeros_like(pairs.flow), target_surface=same, source_surface=same)
+    left, top, right, bottom = pairs.target_boxes[0, 0].tolist()
+    for source, mouth, flow in ((same, 1 + 8, 9), (0 * same, 1 + 8 + 2 * 8, 0)):
+        batch = recipe.to_batch(replace(pairs, source_surface=source), recipe.Weights(flow_fade=1))
+        assert (batch.weights[0, 0, top:bottom, left:right] == mouth).all()
+        assert batch.weights[0, 0, 0, 0] == 1
+        assert (batch.flow_weights[0, 0, top // 4 : bottom // 4, left // 4 : right // 4] == flow).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

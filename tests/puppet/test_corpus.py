@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from puppet import corpus
+from puppet import motion as motion_module
 from puppet.corpus import IDENTITIES, VOICES, Clip, bench, speech_clips, write
 from puppet.motion import HIGH, INDEX, LOW, MOTION, animate
 from puppet.speech import PAUSE, Phoneme, Speech
@@ -130,6 +131,8 @@ def test_added_silence_shifts_sound_and_phonemes_together() -> None:
                 expected |= (times >= phoneme.start - 1e-9) & (times < phoneme.end - 1e-9)
         assert ((made.pcm > 0.25) != expected).sum() <= 6  # times are rounded to samples
         assert [phoneme.symbol for phoneme in made.phonemes] == [PAUSE, *(span[0] for span in spans), PAUSE]
+        assert all(one.end == pytest.approx(then.start) for one, then in pairwise(made.phonemes))
+        assert made.phonemes[-1].end == pytest.approx(len(made.pcm) / SAMPLE_RATE)
         middle = made.phonemes[1:-1]
         lengths.add(round(middle[-1].end - middle[0].start, 3))
     assert min(lengths) == 1.2
@@ -185,6 +188,14 @@ def test_louder_speech_opens_the_jaw_wider() -> None:
     pcm = np.concatenate([np.full(SAMPLE_RATE, level, np.float32) for level in (0.02, 0.2)])
     jaw = animate(Speech(pcm, phonemes), np.random.default_rng(0))[:, INDEX["jaw"]]
     assert jaw[35:45].mean() > 1.2 * jaw[5:15].mean()
+
+
+def test_loudness_is_relative_to_the_loud_frames_and_limited() -> None:
+    pcm = np.full(20 * HOP, 0.1, np.float32)
+    usual = motion_module._relative_loudness(pcm, 20)
+    assert usual[1:-1] == pytest.approx(1)
+    pcm[10 * HOP : 11 * HOP] = 0.9
+    assert motion_module._relative_loudness(pcm, 20)[10] == 1.3
 
 
 def test_lips_are_at_rest_in_silence(clips: list[Clip]) -> None:

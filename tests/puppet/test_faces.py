@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason="the extra 'data' is not installed")
 
+from puppet import samples, skin
+from puppet.chart import Chart
 from puppet.face import BEARDS, HAIR_STYLES, identity
 from puppet.motion import MOTION
 from puppet.render import Renderer
 from puppet.rig import pose_of
 from puppet.scene import load_units, shape_head
-from puppet.sheet import pose
+from puppet.sheet import pose, tile
 
 SIZE = 96
 RECORDED_COLOURS = (
@@ -197,3 +201,34 @@ def test_invalid_seed_shape_and_size_are_errors(renderer: Renderer) -> None:
         pose_of(np.zeros(23, np.float32))
     with pytest.raises(ValueError, match="at least 32 pixels"):
         Renderer(identity(0), 16)
+
+
+def test_pictures_of_a_sheet_stand_row_by_row() -> None:
+    sheet = tile([np.full((2, 2, 3), value, np.uint8) for value in (1, 2, 3)], 2)
+    assert sheet[::2, ::2, 0].tolist() == [[1, 2], [3, 0]]
+
+
+def test_shipped_people_have_the_face_and_the_voice_of_their_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces: list[int] = []
+    spoken: list[int] = []
+    plain = SimpleNamespace(frames=lambda motion: np.full((1, 8, 8, 3), 7, np.uint8))
+    silence = SimpleNamespace(pcm=np.zeros(240, np.float32))
+    monkeypatch.setattr(samples, "Renderer", lambda person: faces.append(person.seed) or plain)
+    monkeypatch.setattr(samples, "speak", lambda _, speaker: spoken.append(speaker.seed) or silence)
+    samples.main(tmp_path)
+    assert list(zip(faces, spoken, strict=True)) == list(samples.PEOPLE.values())
+    assert sorted(path.stem for path in tmp_path.rglob("*.*")) == sorted([*samples.PEOPLE, *samples.PEOPLE])
+
+
+def test_no_mole_is_on_the_lips() -> None:
+    x, y = np.meshgrid(np.linspace(-0.7, 0.7, 71), np.linspace(-2.1, 0.6, 136))
+    plane = np.zeros(x.shape, np.float32)
+    chart = Chart(np.stack([x, y, plane], axis=-1).astype(np.float32), plane, plane, plane, plane)
+    seen = np.ones((*x.shape, 3), np.float32)
+    person = identity(3)
+    skin._paint_moles(seen, chart, replace(person, skin=replace(person.skin, moles=500)))
+    lips = (np.abs(x) < 0.25) & (y > -0.85) & (y < -0.55)
+    assert (seen[lips] == 1).all()
+    assert (seen < 1).any(2).mean() > 0.3

@@ -46,6 +46,17 @@ def test_speech_does_not_depend_on_previous_requests() -> None:
         assert first.phonemes == second.phonemes
 
 
+def test_a_forked_process_starts_a_server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = speak("Go.", voice(0))
+    before = speech_module._server
+    monkeypatch.setattr(before, "owner", before.owner + 1)  # as in a child of the process that started it
+    assert np.array_equal(speak("Go.", voice(0)).pcm, expected.pcm)
+    assert speech_module._server is not before
+    assert before.process.poll() is None, "it still serves its owner"
+    before.process.kill()
+    before.process.wait()
+
+
 def test_phonemes_are_in_order_and_end_with_the_sound() -> None:
     speech = speak("The whole film, always: oil and steel.", voice(3))
     assert {phoneme.symbol for phoneme in speech.phonemes} <= {*PHONES, PAUSE}
@@ -174,6 +185,14 @@ def test_sentences_begin_with_a_capital_and_have_no_open_slots() -> None:
         assert not set("{}\0") & set(text)
         assert text[0].upper() == text[0]
         assert not re.search(r"[.?!] [a-z]", text)
+
+
+def test_a_text_of_ninety_characters_gets_no_further_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = iter(range(100))  # ends a loop that does not end by itself
+    monkeypatch.setattr(sentences, "_ANOTHER_SHARE", 1.0)
+    monkeypatch.setattr(sentences._Draw, "sentence", lambda _: f"This is number {next(added)}.")
+    monkeypatch.setattr(sentences, "split_of", lambda _: "train")
+    assert len(sentence("train", 0)) == 18 * 6 - 1  # 89 characters are too few
 
 
 def test_unknown_split_is_an_error() -> None:

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from tone_teacher import KEY, VOWELS, ToneTeacher, write_slowly
 
+from puppet import corpus as corpus_module
 from puppet import speech_bank
 from puppet.corpus import Corpus
+from puppet.draw_mixes import candidate
 from puppet.mixes import HELDOUT_SPEAKERS, SHIPPED, Mix, mixes, voices
 from puppet.sentences import text
 from puppet.speech import PAUSE, frame_levels
 from puppet.speech_bank import SpeechBank, record, speak, tokens_of, write
 from puppet.teacher import ACCENTED, FOLDER, FRAME, NATIVE, Teacher, Utterance, letters
-from puppet.timing import phone_times
+from puppet.timing import _phonemes, expected_starts, phone_times
 from talker.clock import HOP, SAMPLE_RATE
 from talker.text.phonemes import PHONES, STRESS_MARKS
 
@@ -72,6 +74,7 @@ def test_phone_times_cover_the_clip_and_name_the_phones_of_the_text() -> None:
         assert found[0].start == 0
         assert found[-1].end == pytest.approx(length)
         assert all(a.end == pytest.approx(b.start) and a.end >= a.start for a, b in pairwise(found))
+        assert all(phone.end - phone.start > 0.0199 for phone in found if phone.symbol != PAUSE)
         named = [phone.symbol for phone in found if phone.symbol != PAUSE]
         assert named == [token.lstrip(STRESS_MARKS) for token in one.tokens if token not in " ,.?!"]
 
@@ -95,11 +98,56 @@ def test_vowels_are_found_where_they_sound(tract: int) -> None:
         assert (middle > -10) == (phone.symbol[0] in VOWELS), phone
 
 
+def test_a_stop_takes_its_closure_from_the_pause_before_it() -> None:
+    """The rest is a pause if it lasts 0.1 s; else all of the gap belongs to the stop."""
+    names, words = ["_", "ˈɑ", "_", "p", "ɑ", "_"], [0, 0, 0, 1, 1, 1]
+    for gap, starts in ((0.16, [0.0, 0.2, 0.4, 0.51, 0.8, 1.0]), (0.14, [0.0, 0.2, 0.4, 0.8, 1.0])):
+        found = _phonemes(names, words, [0.0, 0.2, 0.4, 0.4 + gap, 0.8, 1.0, 1.2])
+        assert [phone.start for phone in found] == pytest.approx(starts)
+        assert [phone.symbol for phone in found].count(PAUSE) == len(starts) - 3
+        assert found[1].stress == 2
+
+
 def test_durations_outside_of_the_clip_are_survived() -> None:
     tokens, pcm = ["s", "ˈoʊ", "."], np.zeros(4800, np.float32)
     found = phone_times(tokens, [-5000, 100_000, 200_000, 300_000], pcm, 1.0)
     assert [p.symbol for p in found if p.symbol != PAUSE] == ["s", "oʊ"]
     assert found[-1].end == 0.2
+
+
+class CalledTeacher(ToneTeacher):
+    """Refuses the first `refused` texts, and keeps the speeds of the others."""
+
+    def __init__(self, refused: int = 0) -> None:
+        super().__init__()
+        self.refused, self.speeds = refused, list[float]()
+
+    def speak(self, tokens: list[str], speaker: Mix, speed: float) -> Utterance:
+        if self.refused:
+            self.refused -= 1
+            raise ValueError("a word without a pronunciation")
+        self.speeds.append(speed)
+        return super().speak(tokens, speaker, speed)
+
+
+def test_a_scaled_vocal_tract_does_not_change_the_speed() -> None:
+    """Speech that is played faster is spoken more slowly."""
+    teacher = CalledTeacher()
+    speak(teacher, "Go.", MIX, 1.2)
+    assert teacher.speeds == [pytest.approx(1.2 / 1.05)]
+
+
+def test_a_text_that_cannot_be_spoken_is_replaced_by_another() -> None:
+    usual, other = (record(CalledTeacher(refused), "train", 0, 3) for refused in (0, 1))
+    assert (usual.voice, usual.speed) == (other.voice, other.speed)
+    assert usual.text == text("train", 3) != other.text
+
+
+def test_the_lead_of_the_sound_shrinks_with_the_vocal_tract() -> None:
+    """The sound of a token precedes its frames of 5 ms by 53 ms, or by 50 ms if it is played 6 % faster."""
+    tokens, bounds = ["h", "ˈaʊ", "."], [2400, 4800, 7200, 9600]
+    assert expected_starts(tokens, bounds, 1.0) == pytest.approx([20 - 10.6, 40 - 10.6, 60 - 10.6])
+    assert expected_starts(tokens, bounds, 1.06) == pytest.approx([20 - 10, 40 - 10, 60 - 10])
 
 
 class InterruptedTeacher(ToneTeacher):
@@ -208,17 +256,38 @@ def test_missing_and_damaged_banks_name_the_next_step(tmp_path: Path) -> None:
         SpeechBank(tmp_path)
 
 
-def test_corpus_speaks_from_the_bank(tmp_path: Path) -> None:
-    write(tmp_path, 20 / 3600, teacher=ToneTeacher())
+class SlowTeacher(ToneTeacher):
+    """Makes every pause 0.5 s long."""
+
+    def speak(self, tokens: list[str], speaker: Mix, speed: float) -> Utterance:
+        short = super().speak(tokens, speaker, speed)
+        parts = np.split(short.pcm, np.cumsum([short.lead, *short.durations])[:-1] * FRAME)
+        pauses = [token in " ,.?!" for token in tokens]
+        longer = [np.pad(part, (0, 16 * FRAME * wide)) for part, wide in zip(parts[1:], pauses, strict=True)]
+        durations = [length + 16 * wide for length, wide in zip(short.durations, pauses, strict=True)]
+        return Utterance(np.concatenate([parts[0], *longer]), short.lead, durations)
+
+
+def test_corpus_speaks_from_the_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 20 / 3600, teacher=SlowTeacher())
     corpus = Corpus(bank=tmp_path)
     spoken = [corpus.clip(index) for index in range(len(corpus.bank) + 2)]
     first, again = spoken[0], spoken[len(corpus.bank)]
     assert first.text == again.text == corpus.bank[0].text
     assert first.identity != again.identity
     assert all(len(clip.pcm) == HOP * len(clip.motion) and len(clip.motion) % 4 == 0 for clip in spoken)
+    for clip, one in zip(spoken, corpus.bank, strict=False):  # silence is only added at both ends
+        if not clip.idle:
+            start, recorded = clip.phonemes[0].end, one.phonemes()
+            assert [p.symbol for p in clip.phonemes[1:-1]] == [p.symbol for p in recorded]
+            found = [p.end - start for p in clip.phonemes[1:-1]]
+            assert found == pytest.approx([p.end for p in recorded], abs=1e-4)
     again = corpus.clip(1)
     assert np.array_equal(again.pcm, spoken[1].pcm)
     assert np.array_equal(again.motion, spoken[1].motion)
+    monkeypatch.setattr(corpus_module, "_IDLE_SHARE", 1.0)
+    idle = corpus.clip(1)
+    assert (idle.idle, idle.text, [phoneme.symbol for phoneme in idle.phonemes]) == (True, "", [PAUSE])
 
 
 def test_voices_of_the_splits_share_no_speaker() -> None:
@@ -236,6 +305,15 @@ def test_voices_are_mixes_within_their_bounds() -> None:
         assert 90 <= mix.tract_percent <= 110
         assert sum(mix.shares.values()) == pytest.approx(1)
     assert len(set(mixes().values())) == len(mixes())
+
+
+def test_mixes_are_mostly_of_one_sex_and_of_the_speakers_of_their_split() -> None:
+    for heldout in (False, True):
+        drawn = [candidate(seed, heldout) for seed in range(300)]
+        assert 0.8 < np.mean([mix.first[1] == mix.second[1] for mix in drawn]) < 1
+        assert {(name in HELDOUT_SPEAKERS) for mix in drawn for name in mix.shares} == {heldout}
+        assert all(mix.first != mix.second for mix in drawn)
+    assert np.mean([not {*candidate(seed, False).shares} & {*NATIVE} for seed in range(300)]) < 0.2
 
 
 def test_speakers_named_after_a_closed_service_are_left_out() -> None:
@@ -259,6 +337,28 @@ def test_missing_teacher_names_the_command(tmp_path: Path) -> None:
     (tmp_path / "kokoro.onnx").write_bytes(b"other")
     with pytest.raises(ValueError, match="damaged"):
         Teacher(tmp_path)
+
+
+class Counting:
+    """In place of the teacher's network: input k lasts k + 1 frames."""
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        self.inputs, counts = inputs, np.arange(inputs["tokens"].shape[1]) + 1
+        return np.zeros(FRAME * counts.sum(), np.float32), counts[None]
+
+
+def test_duration_of_a_token_is_that_of_its_letters() -> None:
+    teacher, network = Teacher.__new__(Teacher), Counting()
+    teacher._session, teacher._ids = network, {letter: ord(letter) for letter in "hˈəɹW. "}
+    rows = np.tile(np.arange(510)[:, None], 256)
+    teacher._styles = {name: rows + number for number, name in enumerate(NATIVE)}
+    mix = Mix(0, NATIVE[1], NATIVE[3], 75, 100)
+    spoken = teacher.speak(["h", "ˈaʊ", "ɚ", "."], mix, 1.5)
+    assert network.inputs["tokens"].tolist() == [[0, *map(ord, "hˈWəɹ."), 0]]  # no space after the last mark
+    assert (spoken.lead, spoken.durations) == (1, [2, 3 + 4, 5 + 6, 7])
+    assert len(spoken.pcm) == FRAME * sum(range(1, 9))
+    assert network.inputs["speed"] == 1.5
+    assert np.allclose(network.inputs["style"], 5 + 0.75 * 1 + 0.25 * 3)  # the row of six letters
 
 
 def test_durations_of_the_teacher_sum_to_its_samples(teacher: Teacher) -> None:

@@ -67,6 +67,7 @@ def test_settings_are_converted_to_the_type_of_the_field(setting: str, expected:
         ("optim.lr=1" + 400 * "0", "optim.lr must be of type float"),
         ("model.tasks=('dance',)", "model.tasks must be of type"),
         ("steps", "--set expects NAME=VALUE"),
+        ("#=1", "there is no '#'; the nearest name is"),
         ("precision=float16", "precision must be one of float32, bfloat16"),
     ],
 )
@@ -102,6 +103,7 @@ def test_first_steps_train_speech_alone_if_the_mix_says_so() -> None:
 
 def test_more_ranks_than_rows_are_an_error() -> None:
     assert dataclasses.replace(tiny()).passes(2, 8.0) == 1
+    assert tiny().passes(3, 1e9) == 2, "three passes of three ranks would leave one without a clip"
     with pytest.raises(ValueError, match=r"batch\.rows"):
         tiny().passes(9, 8.0)
 

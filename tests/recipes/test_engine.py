@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from recipes import ranks
@@ -64,6 +65,17 @@ def test_each_step_has_the_rate_of_its_schedule(tmp_path: Path) -> None:
         engine.backward(net.weight.sum())
         assert engine.step() == 1.0
         assert net.weight.item() == pytest.approx(start - sum(rates[: step + 1]), rel=1e-5)
+
+
+def test_groups_of_parameters_keep_their_own_rates(tmp_path: Path) -> None:
+    net = nn.Linear(1, 1)
+    groups = [{"params": [net.weight], "lr": 0.1}, {"params": [net.bias], "lr": 0.4}]
+    engine = Engine(net, torch.optim.SGD(groups), tmp_path, lambda step: 0.5, clip=math.inf)
+    before = net.weight.item(), net.bias.item()
+    engine.backward(net.weight.sum() + net.bias.sum())
+    engine.step()
+    moved = before[0] - net.weight.item(), before[1] - net.bias.item()
+    assert moved == pytest.approx((0.05, 0.2), rel=1e-5)
 
 
 def test_gradient_is_clipped_to_the_given_norm(tmp_path: Path) -> None:
@@ -192,7 +204,9 @@ def test_early_explosion_does_not_permit_later_ones(tmp_path: Path) -> None:
         assert engine.skipped == (step >= 61)
 
 
-def test_many_skipped_steps_end_the_run_and_save_the_batch(tmp_path: Path) -> None:
+def test_many_skipped_steps_end_the_run_and_save_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = engine_in(tmp_path)
 
     def train_on(batch: object) -> None:
@@ -205,6 +219,9 @@ def test_many_skipped_steps_end_the_run_and_save_the_batch(tmp_path: Path) -> No
     assert engine.skipped == 20
     (path,) = tmp_path.glob("bad_step_*.pt")
     assert torch.load(path, weights_only=True)[0]["pcm"].sum() == 3
+    monkeypatch.setattr(ranks, "rank", lambda: 3)
+    assert engine.checkpoints.write_bad_batch([], 5).name == "bad_step_5_rank_3.pt"
+    monkeypatch.undo()
     assert engine_in(tmp_path).load() == 19, "the last checkpoint is of the step before"
 
 
@@ -225,6 +242,32 @@ def test_terminated_run_saves_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(engine, 10)
     assert engine_in(tmp_path).load() == 4
+
+
+def test_checkpoints_are_copied_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "link", link)
+    engine_in(tmp_path).save()
+    (stored,) = (tmp_path / "checkpoints").glob("*.pt")
+    assert (tmp_path / "state.pt").read_bytes() == stored.read_bytes()
+
+
+def test_a_run_begins_from_the_weights_of_its_averaged_part(tmp_path: Path) -> None:
+    given = nn.Linear(2, 2)
+    tmp_path.joinpath("run").mkdir()
+    save_file(given.state_dict(), tmp_path / "run" / "begin.safetensors")
+    net = nn.ModuleDict({"vae": nn.Linear(2, 2), "judge": nn.Linear(2, 2)})
+    judge = net["judge"].weight.clone()
+    engine = Engine(net, torch.optim.SGD(net.parameters(), 0.1), tmp_path / "run", averaged="vae")
+    assert engine.load() == 0
+    assert engine.begun
+    assert_equal(net["vae"].state_dict(), given.state_dict())
+    assert_equal(engine.ema_module.state_dict(), given.state_dict())
+    assert net["judge"].weight.equal(judge)
 
 
 def test_old_checkpoints_are_deleted(tmp_path: Path) -> None:

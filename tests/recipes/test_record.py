@@ -8,11 +8,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recipes.configs.override import override
 from recipes.configs.talker import TalkerRun, tiny
-from recipes.record import code_version, read_config, write_record
+from recipes.record import code_version, fingerprint, read_config, write_record
+
+
+def test_fingerprint_depends_on_values_shapes_and_types() -> None:
+    zeros = [np.zeros(4, np.int8), np.zeros(2, np.int16), np.zeros((2, 2), np.int8), np.ones(4, np.int8)]
+    assert len({fingerprint([array]) for array in zeros}) == 4
+    assert fingerprint([zeros[0]]) == fingerprint([np.zeros(8, np.int8)[::2]])
 
 
 def test_config_is_read_as_it_was_written(tmp_path: Path) -> None:

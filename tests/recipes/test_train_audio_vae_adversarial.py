@@ -31,6 +31,14 @@ def test_autoencoder_and_discriminators_learn(tmp_path: Path, model: AudioVAECon
     assert all(key.startswith("vae.whisper.") for key in unchanged)
 
 
+def test_discriminators_have_a_rate_of_their_own() -> None:
+    run = dataclasses.replace(RUN, discriminator_lr=7e-4)
+    modules = recipe.trained_modules(plain.build(RUN.model, None), run)
+    vae, discriminator = recipe.optimiser_of(modules, run).param_groups
+    assert (vae["lr"], discriminator["lr"]) == (run.optim.lr, 7e-4)
+    assert {id(p) for p in discriminator["params"]} == {id(p) for p in modules["discriminator"].parameters()}
+
+
 def test_frozen_encoder_keeps_its_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder learns from latents with noise, here of 100."""
     RECIPES["audio_vae"](tmp_path / "first", tiny("audio_vae", "steps=1", "frames=8"))

@@ -44,7 +44,7 @@ def test_stages_begin_at_their_shares_and_each_ends_with_a_low_rate() -> None:
         first, end = run.borders[stage : stage + 2]
         inside = [run.factor(step) for step in (*range(first, end, 3), end - 1)]
         assert max(inside) == pytest.approx(rate, rel=0.01)
-        assert inside[-1] <= 0.03 * rate
+        assert inside[-1] == pytest.approx(run.optim.floor * rate)
         assert inside[0] < 0.02 * rate
     with pytest.raises(ValueError, match="in this order"):
         dataclasses.replace(RUN, spectra_from=0.9, adversary_from=0.6)

@@ -53,6 +53,19 @@ def test_ranks_share_every_phoneme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert torch.cat([share.pcm for share in shares]).equal(whole.pcm)
 
 
+def test_clips_of_a_step_have_similar_lengths() -> None:
+    """Clip k has k labels and is the k-th in length; a step has two or three of a window of about 18."""
+    lengths = 2400 + 24 * np.arange(100)
+    labels = [["a"] * k for k in range(100)]
+    sounds = train_recogniser.Sounds(
+        np.zeros(lengths.sum(), np.int16), np.concatenate([[0], np.cumsum(lengths)]), labels
+    )
+    for step in range(10):
+        sizes = train_recogniser.draw(sounds, ("a",), 0.3, 0, step).sizes
+        assert len(sizes) in (1, 2, 3)
+        assert sizes.max() - sizes.min() <= 18
+
+
 def test_labels_are_phones_without_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     speech, pcm = Noise(), np.full(3, 0.5, np.float32)
     monkeypatch.setattr(speech, "read", lambda index: Spoken(pcm, ["ˈaː", "_", "t"], 0))

@@ -1,6 +1,7 @@
 """The speaker encoder's recipe: draws, losses and measure."""
 
 import dataclasses
+import json
 import math
 from types import SimpleNamespace
 
@@ -32,6 +33,12 @@ def test_labels_are_the_voices_of_the_utterances():
     assert labels[::2].equal(labels[1::2])
     heard = torch.fft.rfft(pcm).abs().argmax(-1) * 2  # half a second: bins of 2 Hz
     assert (heard // 50 - 4).div(2, rounding_mode="floor").equal(labels)
+
+
+def test_the_last_step_is_always_validated(tmp_path):
+    run = dataclasses.replace(RUN, steps=1, validate_every=9)
+    train_speaker.train(tmp_path, run, hum(2), hum(2))
+    assert "eer_unseen" in json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
 
 
 def test_pair_loss_is_zero_for_identical_embeddings():

@@ -55,7 +55,7 @@ def test_drawn_crops_are_shifted_and_mirrored_sideways() -> None:
     side = 48 + 2 * MARGIN
     ramp = np.broadcast_to(2 * np.arange(side, dtype=np.uint8), (1, 2, side, side))
     arrays = {"pcm": np.zeros((1, 2 * HOP), np.int16), "lips": np.zeros((1, 2, 4), np.float32)}
-    corners, mirrored = set(), set()
+    corners, mirrored = set(), 0
     for step in range(80):
         across, down = (
             255 / 2 * draw({"crops": crops, **arrays}, 1, 0, step).crops[0, 0]
@@ -64,9 +64,9 @@ def test_drawn_crops_are_shifted_and_mirrored_sideways() -> None:
         assert across.shape == (48, 48)
         columns, rows = across.mean(0), down.mean(1)
         assert rows[-1] > rows[0], "never upside down"
-        mirrored.add(bool(columns[-1] < columns[0]))
+        mirrored += bool(columns[-1] < columns[0])
         corners.add((round(float(rows.mean() - 23.5)), round(float(columns.mean() - 23.5))))
-    assert mirrored == {True, False}
+    assert 25 < mirrored < 55, "about half"
     assert {top for top, _ in corners} == {left for _, left in corners} == set(range(2 * MARGIN + 1))
 
 

@@ -1,6 +1,7 @@
 """The talker's recipe, with a tiny model and random latents."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,6 @@ from recipes.train_talker import (
     counts_of,
     draw,
     encoder_noise,
-    loss_of,
     perturb,
     train,
 )
@@ -52,15 +52,21 @@ def train_to(folder: Path, data: Data, steps: int, run=FEW) -> Engine:
     return engine
 
 
-def gradients(run, data: Data, step: int = 0) -> dict[str, torch.Tensor]:
-    """Return the gradients of one step, as `train` computes them, before clipping."""
-    model = build(run, Path()).module
-    batches = draw(data, step, next(data.from_step(step, run.batch.rows)), run, model.stats)
-    counts = sum(counts_of(batch, run.batch.repeat) for batch, _ in batches)
-    for batch, drawn in batches:
-        whole = dataclasses.replace(batch, stop_weight=(counts[-2] / counts[-1].clamp(min=1)).float())
-        loss_of(model(whole, drawn), counts, run)[0].backward()
-    return {name: p.grad for name, p in model.named_parameters()}
+def gradients(run, data: Data, number: int = 0) -> dict[str, torch.Tensor]:
+    """Return the gradients that `train` computes in one step of a run, and the logged parts of its loss."""
+    logged = {}
+
+    def step(_: object, **parts: torch.Tensor) -> float:
+        logged.update(parts)
+        raise InterruptedError
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(run, Path(folder))
+        trainer.step_count, trainer.begun = number, True  # keeps the units of the latents
+        trainer.load, trainer.step = lambda: number, step
+        with pytest.raises(InterruptedError):
+            train(trainer, run, data, data)
+    return {name: p.grad for name, p in trainer.module.named_parameters()} | logged
 
 
 def test_export_leaves_out_what_only_training_uses(tmp_path, data):
@@ -192,6 +198,8 @@ def test_tokens_are_read_at_the_times_of_their_phonemes():
     times = np.array([0.1, 0.25, 0.5, 0.8, 0.95, 3.0])
     read = tokens_read(ids, phonemes, times, tokenizer)
     np.testing.assert_allclose(read, [0, 0.5, 2, 3, 4.5, len(ids)], atol=1e-4)
+    after = tokens_read(ids, phonemes, np.array([1.0, 1.125, 1.25]), tokenizer)
+    np.testing.assert_allclose(after, [5, 5.5, 6], atol=1e-4)  # the full stop takes a quarter of a second
     assert tokens_read([], phonemes, times, tokenizer).tolist() == [0] * 6
 
 

@@ -68,6 +68,7 @@ def test_json_is_one_line_on_stdout_and_logs_go_to_stderr(folder: Path, tmp_path
     }
     assert report["output"] == str(tmp_path / "out.mp4")
     assert report["seed"] == 7
+    assert report["load_seconds"] > 0
     assert report["duration_seconds"] == pytest.approx(report["patches"] * 0.16)
     with av.open((tmp_path / "out.mp4").open("rb")) as container:
         assert container.duration / 1e6 == pytest.approx(report["duration_seconds"], abs=0.04)
@@ -175,6 +176,8 @@ def test_shown_text_is_what_would_be_spoken_and_nothing_is_loaded(
     assert main(["say", "--text-file", str(text), "--show-text"]) == 0
     lines = ["Hello.", "doctor Smith paid three dollars fifty cents.", "It is very nice."]
     assert capsys.readouterr().out.splitlines() == lines
+    assert main(["say", "https://example.com is a site.", "--show-text"]) == 0
+    assert capsys.readouterr().out == "example dot com is a site.\n"
 
 
 @pytest.mark.parametrize("command", [["say"], ["dub", "video.mp4"]])
@@ -220,6 +223,7 @@ def test_force_reads_a_text_of_another_language(folder: Path, tmp_path: Path, ca
         (["animate", "a.wav", "b.wav"], "unknown argument b.wav; run"),
         (["say", "--", "-5 degrees", "--show-text"], "--show-text stands after --"),
         (["-v"], "did you mean --version?"),
+        (["say", "Hi.", "-A"], "did you mean --audio-only?"),
     ],
 )
 def test_an_invalid_command_line_prints_one_line(capsys, arguments: list[str], hint: str) -> None:
@@ -614,3 +618,17 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path, capsys, monkeypatch) -
     assert "standard input is not UTF-8 text" in capsys.readouterr().err
     assert main(["say", "caf\udce9", *nowhere]) == 2
     assert "the text is not UTF-8" in capsys.readouterr().err
+
+
+def test_options_of_serve_reach_the_server(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[tuple] = []
+    monkeypatch.setattr("talker.serve.server.listen", lambda *where: where[:2])
+    monkeypatch.setattr("talker.serve.server.serve", lambda *given: seen.append(given))
+    monkeypatch.setattr("talker.serve.store.Store", lambda *kept: kept)
+    monkeypatch.setattr(Talker, "from_pretrained", lambda folder: folder)
+    options = ["--host", "127.0.0.2", "--port", "8123", "--data", str(tmp_path), "--retain", "2.5"]
+    options += ["--capacity", "16", "--allow-host", "a.example", "--allow-host", "b.example"]
+    assert main(["serve", "--model", str(folder), *options]) == 0
+    talker, name, listener, store, _, hosts, capacity = seen[0]
+    assert (talker, name, listener, store) == (folder, folder.name, ("127.0.0.2", 8123), (tmp_path, 2.5))
+    assert (hosts, capacity) == (("a.example", "b.example"), 16)

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -34,6 +35,27 @@ def test_lines_name_the_remaining_time_and_the_end(capsys) -> None:
     assert lines == ["clips: 0 of 2", "clips: 1 of 2, about 00:00 left", "clips: 2 of 2, took 00:00"]
 
 
+def test_lines_of_long_work_are_at_most_a_minute_apart(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress("clips", 100) as shown:
+        steps = []
+        for step in range(100):
+            now[0] += 10
+            shown.advance()
+            steps += [step] * bool(capsys.readouterr().err)
+    assert max(after - before for before, after in pairwise(steps)) == 6
+
+
+def test_remaining_time_does_not_count_what_was_done_before(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress("steps", 100, done=50) as shown:
+        now[0] = 20.0
+        shown.advance(10)
+    assert capsys.readouterr().err == "steps: 60 of 100, about 01:20 left\n"
+
+
 def test_quick_work_and_hidden_work_print_nothing(capsys) -> None:
     with Progress("clips", 2) as shown, Progress("ranks", 2, shown=False):
         shown.advance(2)
@@ -46,6 +68,7 @@ def test_seconds_of_media_may_exceed_the_estimate(capsys) -> None:
         for _ in range(4):
             shown.advance(0.5)
             time.sleep(0.05)
+    assert (shown.done, shown.total) == (2.0, 2.0)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "a.mp4: 0.5 of about 1.0 s"
     assert lines[-1].startswith("a.mp4: 2.0 of about 2.0 s") or lines[-1].startswith("a.mp4: 1.5 of about")

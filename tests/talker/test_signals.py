@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from talker import signals
 from talker.signals import SIGNALS, Interrupted, collected_signals, exit_on_signals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,3 +187,41 @@ def test_program_prints_its_first_line_before_slow_imports(path: Path) -> None:
             assert module == "talker.signals" or module.split(".")[0] in sys.stdlib_module_names
         for module in line.names if isinstance(line, ast.Import) else []:
             assert module.name.split(".")[0] in sys.stdlib_module_names
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with exit_on_signals("all is kept"), collected_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_during_an_import_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[tuple[int, str]] = []
+    monkeypatch.setattr(signals, "_exit_now", lambda number, line: ended.append((number, line)))
+    importing = {"sys": sys}
+    exec(compile("frame = sys._getframe()", "<frozen importlib._bootstrap>", "exec"), importing)
+    with pytest.raises(Interrupted):
+        signals._First("all is kept")(signal.SIGTERM, importing["frame"])
+    assert ended == [(signal.SIGTERM, "all is kept")]
+    with pytest.raises(Interrupted):
+        signals._First("all is kept")(signal.SIGTERM, sys._getframe())
+    assert len(ended) == 1
+
+
+def test_signals_are_ignored_until_a_stopped_program_has_ended(capsys) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended, exit_on_signals("all is kept"):
+            signal.raise_signal(signal.SIGTERM)
+        assert ended.value.code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else before)
+    assert capsys.readouterr().err == "stopped by SIGTERM: all is kept\n"

@@ -15,11 +15,12 @@ from media_files import person, write_sound
 from PIL import Image, ImageFilter
 from talking_videos import write_clip
 
+from recipes.data.prepare import analysis as analysis_module
 from recipes.data.prepare import clips as clips_module
-from recipes.data.prepare.analysis import Analysis, analyse, choose_spans, sound
+from recipes.data.prepare.analysis import ACROSS, Analysis, analyse, choose_spans, sound
 from recipes.data.prepare.clips import Record, make_clips, sharpness_of
 from recipes.data.prepare.sources import Source
-from recipes.data.transcript import Cue
+from recipes.data.transcript import Cue, Span
 from talker.clock import FRAME_RATE, HOP, SAMPLE_RATE
 from talker.media.face import Box
 from talker.media.face_track import DETECTION_INTERVAL, FaceTrack
@@ -62,12 +63,20 @@ def some(count: int, other: Box | None) -> tuple[Box | None, ...]:
         ({"detections": some(4, Box(16 + 18, 16, 32))}, None),
         ({"detections": some(4, Box(16 + 21, 16, 32))}, "face jumps"),
         ({"track": FaceTrack(Fraction(0), Fraction(5), (Box(0, 0, 31),) * 10)}, "face too small"),
+        ({"detections": some(1, Box(16 + 21, 16, 32))}, "face jumps"),
         ({"damaged": (1.0,)}, "damaged"),
         ({"damaged": (FRAMES / 25, -0.1)}, None),
     ],
 )
 def test_faults_of_a_span(change: dict[str, object], expected: str | None) -> None:
     assert analysis(**change).fault(0, FRAMES, 64) == expected
+
+
+def test_faults_outside_of_a_span_do_not_count() -> None:
+    begins = analysis(several={0: True, 1: True, 8: False}, detections=(None, *some(0, None)[1:]))
+    assert begins.fault(0, 48, 64) == "no face"
+    assert begins.fault(12, 48, 64) == "several faces"
+    assert begins.fault(24, FRAMES, 64) is None
 
 
 def test_clips_have_at_least_25_frames() -> None:
@@ -79,6 +88,8 @@ def test_spans_without_a_transcript_are_the_speech_with_six_frames_around_it() -
     (span,), lost = choose_spans(analysis(), [])
     assert (span.start, span.end, span.cues) == (14 / 25, 76 / 25, ())
     assert not lost
+    (span,), _ = choose_spans(analysis(shots=((18, 74),)), [])  # the shot ends earlier
+    assert (span.start, span.end) == (18 / 25, 74 / 25)
 
 
 def test_a_text_without_times_needs_one_shot_and_all_of_the_sound() -> None:
@@ -108,6 +119,8 @@ def test_the_last_word_may_end_a_quarter_of_a_second_after_the_video() -> None:
     end = FRAMES / FRAME_RATE
     assert len(choose_spans(analysis(), [Cue(3.0, end + 0.24, "so")])[0]) == 1
     assert len(choose_spans(analysis(), [Cue(3.0, end + 0.26, "so")])[0]) == 0
+    two_shots, last_word = analysis(shots=((0, 60), (60, FRAMES))), Cue(1.0, 60 / FRAME_RATE + 0.1, "so")
+    assert choose_spans(two_shots, [last_word]) == ([], {ACROSS: 1})
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, -0.5])
@@ -120,15 +133,30 @@ def test_sound_starts_with_the_first_picture(tmp_path: Path, shift: float) -> No
     assert np.allclose(heard, expected, atol=1e-3)
 
 
+def test_sound_before_the_first_picture_is_left_out_whatever_its_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for size in (1, 3, 4, 5, 10):
+        pieces = torch.arange(10.0).split(size)
+        monkeypatch.setattr(analysis_module, "stream_audio", lambda *_, pieces=pieces: iter(pieces))
+        assert torch.cat(list(sound(Path("a.mp4"), -4 / SAMPLE_RATE))).tolist() == [4, 5, 6, 7, 8, 9]
+
+
 def test_faces_of_a_shot_are_not_tracked_into_the_next_one(tmp_path: Path) -> None:
     dark, light = (np.full((64, 64, 3), level, np.uint8) for level in (60, 200))
-    write_clip(tmp_path / "a.mp4", [dark] * 30 + [light] * 20, 0.1 * np.ones(2 * SAMPLE_RATE))
+    write_clip(
+        tmp_path / "a.mp4", [dark] * 30 + [light] * 20, 0.1 * np.ones(2 * SAMPLE_RATE), sound_start=0.4
+    )
     other = Box(40, 0, 24)
 
     def detector(picture: Image.Image) -> list[Box]:
         return [FACE] if np.mean(picture) < 130 else [other, FACE]
 
-    assert analyse(tmp_path / "a.mp4", detector).detections == (FACE, FACE, FACE, other, other)
+    found = analyse(tmp_path / "a.mp4", detector)
+    assert found.detections == (FACE, FACE, FACE, other, other)
+    assert found.shots == ((0, 25), (36, 50)), "no square is interpolated across the cut"
+    assert found.shift == pytest.approx(0.4, abs=0.05)
+    assert found.survey.seconds == pytest.approx(2.4, abs=0.1), "from the first picture on"
 
 
 def test_blurred_pictures_are_less_sharp_than_the_limit() -> None:
@@ -151,7 +179,7 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
     frames = [np.repeat((board + level).astype(np.uint8)[..., None], 3, 2) for level in brightness]
     tags = {"title": "A talk", "comment": "AI-generated: all of it"}
     write_clip(tmp_path / "a.mp4", frames, pcm, tags=tags)
-    words = [(0.3, 1.2, "so"), (1.3, 1.7, "it"), (3.9, 4.8, "goes")]
+    words = [(0.3, 1.2, "so"), (1.3, 1.7, "it"), (3.9, 5.1, "goes")]  # the last one ends after the video
     segments = [{"start": start, "end": end, "text": text} for start, end, text in words]
     (tmp_path / "a.json").write_text(json.dumps({"segments": segments}))
     monkeypatch.setattr(clips_module, "retinaface", lambda *_: lambda _: [FACE])
@@ -164,7 +192,8 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
     cues = [(cue, clip) for clip in record.clips for cue in clip.cues]
     for (cue, clip), (start, end, text) in zip(cues, words, strict=True):
         assert cue.text == text
-        assert (cue.start, cue.end) == pytest.approx((start - clip.first / 25, end - clip.first / 25))
+        expected = [min(time, clip.last / 25) - clip.first / 25 for time in (start, end)]
+        assert (cue.start, cue.end) == pytest.approx(expected)
     gains = []
     for number, clip in enumerate(record.clips):
         path = tmp_path / "a" / f"{number:03d}.mkv"
@@ -182,3 +211,12 @@ def test_clips_hold_the_pictures_sound_and_words_of_their_spans(
         gains.append(level / np.sqrt(np.mean(np.square(source))))
     assert level == pytest.approx(SPEECH_LEVEL, rel=0.3)
     assert gains[0] == pytest.approx(gains[1], rel=0.05)
+
+    # Spans that touch inside of a frame do not share it; nothing is kept of clips with a fault.
+    spans = [Span(0.1, 1.34, ()), Span(1.34, 2.6, ())]
+    monkeypatch.setattr(clips_module, "choose_spans", lambda *_: (spans, {}))
+    monkeypatch.setattr(clips_module, "LEAST_SHARPNESS", 9.0)
+    make_clips(Source.of(tmp_path / "a.mp4", "a.mp4"), tmp_path / "b", 32, (Path(), "cpu"))
+    assert Record.read(tmp_path / "b").lost == {"blur": 2}
+    assert Record.read(tmp_path / "b").notes == ["0.1 to 1.4 s: blur", "1.4 to 2.6 s: blur"]
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["record.json"]

@@ -17,12 +17,14 @@ from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import torch
 from media_files import chirps, person, write_video
+from PIL import Image
 from prepared_data import tiny_codecs
 from talking_videos import write_clip
 
@@ -32,7 +34,7 @@ from recipes.data.prepare import __main__ as main_module
 from recipes.data.prepare import clips as clips_module
 from recipes.data.prepare.analysis import analyse, choose_spans
 from recipes.data.prepare.clips import Clip, ClipWriter, Record, make_clips
-from recipes.data.prepare.detect import box_of, retinaface
+from recipes.data.prepare.detect import _boxes, box_of, retinaface
 from recipes.data.prepare.encode import FRAMES_PER_BATCH, Encoders, Setup, encode_videos
 from recipes.data.prepare.pack import pack
 from recipes.data.prepare.parallel import _run, in_processes
@@ -118,6 +120,10 @@ def test_box_of_landmarks_moves_and_scales_with_the_face() -> None:
     box = box_of(face)
     assert box.centre == pytest.approx((50, 55.4))
     assert box.side == pytest.approx(51)
+    found = np.concatenate([np.zeros((1, 5)), face.reshape(1, 10)], axis=1)
+    net = SimpleNamespace(detect_faces=lambda *_, **__: found)
+    (scaled,) = _boxes(net, Image.new("RGB", (1920, 1080)))  # twice the side that is searched
+    assert (scaled.side, scaled.centre) == (pytest.approx(102), pytest.approx((100, 110.8)))
     larger = box_of(face * 3 + 7)
     assert larger.side == pytest.approx(3 * box.side)
     assert larger.centre == pytest.approx((157, 3 * 55.4 + 7))
@@ -221,6 +227,7 @@ def test_clips_with_a_transcript_fault_are_left_out_and_reported(tmp_path: Path)
     faults = {number: why for number, (_, why) in enumerate(TRANSCRIPTS) if why}
     assert report["clips"] == len(TRANSCRIPTS) - len(faults)
     assert report["reasons"] == Counter(faults.values())
+    assert max(cue.end for entry in entries for cue in entry.cues) == 1.0, "the end of the clip"
     for line, (number, why) in zip(report["lines"], faults.items(), strict=True):
         assert line.startswith(f"a.mp4: clip {number:03d}: {why}: ")
         assert "--force" not in line

@@ -131,6 +131,17 @@ def test_views_of_a_long_clip_hold_whole_words_with_times_of_the_view() -> None:
     )
 
 
+def test_views_have_at_most_750_frames() -> None:
+    """Also a span of 30 s that begins and ends inside frames."""
+    words = (Cue(0.27 + k, 0.77 + k, "went") for k in range(29))
+    cues = (*words, Cue(29.27, 30.26, "on"), Cue(40.0, 41.0, "end"))
+    entry = Entry("a", "train", "a.tar", {}, 1500, "a", cues)
+    (first, second), dropped = views_of(entry)
+    assert (first.last - first.first, dropped) == (750, {})
+    assert first.first <= 0.27 * 25
+    assert second.first >= first.last
+
+
 @pytest.mark.long
 def test_long_clips_are_split_between_words_or_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -162,6 +173,10 @@ def test_tokens_read_are_interpolated_between_word_times() -> None:
     words = [Cue(0.0, 1.0, "abc"), Cue(2.0, 3.0, "d"), Cue(3.0, 4.0, "ef")]
     read = tokens_read_from_words(words, 9, np.array([0.5, 1.5, 2.5, 4.0, 9.0]))
     assert read.tolist() == [2.0, 4.0, 5.0, pytest.approx(9.0), 9.0]
+    overlapping = [Cue(1.0, 2.0, "into"), Cue(1.7, 3.5, "the"), Cue(3.0, 4.9, "big"), Cue(3.4, 4.6, "it")]
+    read = tokens_read_from_words(overlapping, 9, np.arange(0.0, 6.0, 0.1))
+    assert (np.diff(read) >= 0).all()
+    assert (read[0], read[-1]) == (0.0, pytest.approx(9.0))
 
 
 def test_tokens_are_read_from_the_first_word_to_the_last(tmp_path: Path) -> None:

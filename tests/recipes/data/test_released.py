@@ -60,6 +60,8 @@ CLIPS = {  # name: sound, motion, length in the table, fault
     "shorter": (wav(2.0), motion(30), 50, "lengths disagree"),
     "nearly": (wav(2.0), motion(48), 50, None),
     "three off": (wav(2.0), motion(50), 53, "lengths disagree: table 53, motion 50, sound 50.0 frames"),
+    "late": (wav(2.16), motion(50), 50, "lengths disagree: table 50, motion 50, sound 54.0 frames"),
+    "ends early": (wav(1.97), motion(50), 50, None),
     "brief": (wav(0.44), motion(11), 11, "too short"),
     "nan": (wav(2.0), motion(50, float("nan")), 50, "not finite"),
     "mute": (wav(2.0, 0.0), motion(50), 50, "silent"),
@@ -107,6 +109,8 @@ def test_rows_give_sounds_and_motion_codes(root: Path) -> None:
     assert data.pcm(0).shape == (48_000,)
     assert data.motion(0).shape == (50, 40)
     assert data.motion(0).dtype == torch.float32
+    pcm, motion = data.read(list(CLIPS).index("ends early"))
+    assert (len(pcm) // 960, len(motion)) == (49, 49), "a picture without sound is cut"
 
 
 def test_every_fault_of_a_row_is_reported(root: Path) -> None:
@@ -122,10 +126,10 @@ def test_preparation_keeps_the_motion_codes_of_the_data_set(root: Path, tmp_path
     rows, setup = range(len(CLIPS)), Setup(tiny_codecs(tmp_path / "codecs"), "cpu", None, 0.0)
     encode_released(setup, root, tmp_path, [("rows", rows)])
     metadata = read_metadata(tmp_path / "rows.npz")
-    assert len(metadata["notes"]) == sum(metadata["lost"].values()) == len(CLIPS) - 3
+    assert len(metadata["notes"]) == sum(metadata["lost"].values()) == len(CLIPS) - 4
     pack(tmp_path, ["rows"], torch.zeros(8), tmp_path)
     train, heldout = (Prepared(tmp_path, split) for split in ("train", "heldout"))
-    assert (len(train), len(heldout)) == (2, 1)
+    assert (len(train), len(heldout)) == (3, 1)
     assert torch.equal(train.of("motion", 0), torch.full((50, 40), 0.5))
     assert train.of("audio", 0).shape == (50, 8)
     assert train.text(0) == "So, it goes."

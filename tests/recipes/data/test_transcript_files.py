@@ -167,6 +167,7 @@ def test_segments_that_are_no_text_are_left_out_and_counted(tmp_path: Path) -> N
         pytest.param((("at", 0.0, 0.5), ("7", None, None), ("pm", 3.0, 4.0)), ("7", 0.5, 1.3), id="pause"),
         pytest.param((("at", 0.0, 0.5), ("7", 3.0, None)), ("7", 3.0, 3.8), id="pause at the end"),
         pytest.param((("7", None, 2.0), ("pm", 2.0, 4.0)), ("7", 1.2, 2.0), id="pause at the start"),
+        pytest.param((("at", 0.0, 0.5), ("pm", 0.7, 2.0), ("7", 50.0, 51.0)), ("7", 2.0, 2.8), id="far"),
         pytest.param((("at", 0.0, 0.5), ("7", None, 3.0), ("pm", 3.0, 4.0)), ("7", 2.2, 3.0), id="far start"),
         pytest.param((("at", 0.0, 0.5), ("on", 1.0, 1.2), ("an", 1.2, 1.5), ("7", 0.2, 0.3), ("pm", 2.0, 3)),
                      ("7", 1.5, 2.0), id="too early"),

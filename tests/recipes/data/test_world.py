@@ -48,9 +48,11 @@ def test_silence_and_noise_have_no_voice() -> None:
     assert rows.noise.max() < -9
     rows = targets(torch.from_numpy(features(np.pad(vowel(30)[0].numpy(), 4800)))[None])
     assert (rows.log_f0.exp() - 150).abs().max() < 15, "a pause has the pitch of the voice around it"
+    assert rows.harmonic[rows.voiced_halves == 0].max() <= FLOOR
     noise = np.random.default_rng(0).normal(0, 0.1, 9600).astype(np.float32)
     rows = targets(torch.from_numpy(features(noise))[None])
     assert rows.voiced.mean() < 0.2
+    assert rows.harmonic[rows.voiced_halves == 0].max() <= FLOOR
     assert float(rows.noise.mean()) == pytest.approx(math.log(0.1), abs=0.3)
 
 

@@ -75,6 +75,13 @@ def test_stop_rules_end_after_their_number_of_consecutive_hits():
     assert patches_made(StopRule.release(), [1.0] * 20) == 9
     assert patches_made(StopRule.release(), [0.0] * 8 + [0.6, 0.7, 0.4, 0.8, 0.8, 0.8, 0.0]) == 13
     assert patches_made(StopRule.never(), [1.0] * 20) == 20
+    assert patches_made(StopRule.paper(), [0.49, 0.5]) == 1
+
+
+def test_speech_that_ends_before_its_first_patch_keeps_no_row() -> None:
+    batch = RunningBatch(model_of(), 1)
+    ended = batch.join(request_of(task_named(TINY.tasks, "tts"), max_patches=9, stop=StopRule(threshold=0.0)))
+    assert (ended.finish_reason, len(ended.patches), batch.free) == ("stop", 0, 1)
 
 
 # -- training and generation ---------------------------------------------------------------------------------
@@ -397,6 +404,7 @@ def test_the_rate_of_the_weights_limits_speech_and_estimates_its_duration():
     assert frames <= generator.longest(text, "tts") < frames + 4
     assert generator.longest(text, "tts", said="So.") == generator.longest(text, "tts")
     assert generator_of(max_frames=20).longest(text, "tts") == 20
+    assert generator_of(max_frames=20).longest(text, "a2v") == generator.longest(text, "a2v") > 20
     words = generator_of(pace=None)
     assert words.durations(text) == (0.0, pytest.approx(6 / 15))
     room = TINY.backbone.max_positions - 1 - tokens

@@ -88,6 +88,30 @@ class CountingBatch:
         self.rows = [row for row in self.rows if row is not running]
 
 
+class CancellingBatch(CountingBatch):
+    """Cancels `ticket` while it makes a patch for it."""
+
+    ticket: Ticket | None = None
+
+    def step(self) -> None:
+        super().step()
+        if self.ticket is not None:
+            self.ticket.cancel()
+
+
+def test_a_patch_of_the_step_in_which_a_request_is_cancelled_is_dropped() -> None:
+    batch = CancellingBatch(1)
+    with Scheduler(batch) as scheduler:
+        ticket = scheduler.submit(counting(patches=1000))
+        next(ticket)
+        batch.ticket = ticket
+        list(ticket)
+        while batch.rows:
+            time.sleep(0.001)
+        assert not ticket.queue
+        assert ticket.finish_reason == "interrupted"
+
+
 @pytest.fixture
 def batch() -> CountingBatch:
     return CountingBatch(2)

@@ -48,16 +48,17 @@ def test_given_speech_never_overflows() -> None:
     assert finish_reason("a2v", 0.0) == "length"
 
 
-def audible_patches(spoken: list[float], audible: list[bool]) -> list[bool]:
-    """Whether each patch of a dub is audible, for given tokens spoken and sound drawn at each patch."""
+def audible_patches(spoken: list[float], audible: list[bool], task: str = "v2a") -> list[bool]:
+    """Whether each patch is audible, for given tokens spoken and sound drawn at each patch."""
     config = TalkerConfig.tiny()
     quiet, loud = torch.zeros(config.widths["audio"]), torch.ones(config.patch_frames, config.widths["audio"])
     request = TokenRequest(
         text_ids=[1] * TOKENS,
-        task="v2a",
+        task=task,
         speaker=torch.zeros(config.global_widths["audio"]),
         first_motion=torch.zeros(config.global_widths["motion"]),
         given=Streams(motion=torch.zeros(len(spoken) * config.patch_frames, config.widths["motion"])),
+        max_patches=len(spoken),
         guard=Guard(quiet=quiet),
     )
     sequence = Sequence(config, request, drawn_noise(0), LatentStats(*config.widths.values()))
@@ -79,3 +80,4 @@ def test_sound_after_the_text_and_a_pause_is_silenced() -> None:
     sounds = [True, False, True, True, True, False, True, True]
     assert audible_patches(spoken, sounds) == [True, False, True, True, True, False, False, False]
     assert audible_patches([9.0] * 8, sounds) == sounds
+    assert audible_patches(spoken, sounds, "tts") == sounds, "the stop predictor ends speech alone"

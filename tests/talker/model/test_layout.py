@@ -60,6 +60,11 @@ def test_rotary_positions_of_slots_advance_by_text_per_patch():
     assert torch.equal(interleaved, torch.tensor([0, 1, 2, 1, 2, 3.0]))
 
 
+def test_spans_of_more_than_187_positions_have_no_end_label():
+    labels, _ = stop_labels(torch.tensor([0, 0]), torch.tensor([187, 188]), 200, ignored=0)
+    assert labels.sum(1).tolist() == [1 + IGNORED * 13, IGNORED * 12]
+
+
 def test_stop_labels_are_one_only_at_the_end_of_a_whole_span():
     labels, weight = stop_labels(torch.tensor([1, 0]), torch.tensor([3, 9]), 6, ignored=0)
     assert labels.tolist() == [[IGNORED, 0, 0, 1, IGNORED, IGNORED], [0] * 6]

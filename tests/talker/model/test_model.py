@@ -141,13 +141,16 @@ def test_missing_frames_of_the_last_patch_differ_from_zero_latents():
     assert (a[:, -1] - b[:, -1]).abs().max() > 1e-3
 
 
-def test_known_text_positions_change_only_the_rotary_positions_of_slots():
-    model = model_of()
-    batch = collate([sample("t2av"), sample("t2av", read=False)], TINY)
+@pytest.mark.parametrize(("arrangement", "stride"), [("sum", 1), ("av", 2)])
+def test_known_text_positions_change_only_the_rotary_positions_of_slots(arrangement, stride):
+    model = model_of(arranged(arrangement))
+    batch = collate([sample("t2av"), sample("t2av", read=False)], model.config)
     rotary = model.rotary(batch)
     slots = batch.stop_positions[0]
-    torch.testing.assert_close(rotary[0, slots], 1 + batch.placed[0])
-    assert torch.equal(rotary[0, : int(slots[0])], torch.arange(float(slots[0])))
+    for behind in range(stride):
+        torch.testing.assert_close(rotary[0, slots - behind], 1 + batch.placed[0])
+    first = int(slots[0]) - stride + 1
+    assert torch.equal(rotary[0, :first], torch.arange(float(first)))
     assert torch.equal(rotary[1], batch.rotary[1])
 
 
@@ -163,6 +166,14 @@ def test_presets_have_the_expected_numbers_of_parameters():
     assert base.reading is None
     assert base.forecast is None
     assert 590 < millions(base.backbone) < 600
+
+
+def test_channels_that_never_vary_are_normalised_to_zero():
+    stats = LatentStats(3, 2)
+    mean = Streams(audio=torch.tensor([1.0, -2.0, 0.5]), motion=torch.ones(2))
+    stats.set(mean, mean.map(torch.zeros_like))
+    for _, values in stats.normalise(mean).items():
+        assert values.equal(torch.zeros_like(values))
 
 
 def test_denormalising_inverts_normalising():

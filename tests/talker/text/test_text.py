@@ -14,6 +14,7 @@ import pytest
 
 from talker.errors import UserError
 from talker.text import tables
+from talker.text.language import latin_language
 from talker.text.numbers import cardinal, ordinal, year
 from talker.text.phonemes import PHONES, pronounce, split_phones
 from talker.text.sentences import split_sentences
@@ -283,6 +284,21 @@ def test_a_greek_letter_alone_is_a_symbol() -> None:
     assert spoken("The angle α") == "The angle alpha."
 
 
+def test_lines_of_symbols_alone_are_said_only_without_words() -> None:
+    assert split_sentences("% %\n% &") == ["% %.", "% &"]
+    assert split_sentences("100\n♥") == ["100."]
+
+
+def test_spanish_marks_of_unknown_words_name_the_language() -> None:
+    assert latin_language("¡Plonk nerk!") == latin_language("¿Nerk plonk?") == "Spanish"
+    assert latin_language("¿Who is it?") is None
+
+
+def test_the_full_stop_of_a_unit_stays_where_it_ends_a_sentence() -> None:
+    assert spoken("It took 5 min. Then we left.") == "It took five minutes. Then we left."
+    assert spoken("It took 5 min. or so.") == "It took five minutes or so."
+
+
 @pytest.mark.parametrize("part", ["1-", "[a", "12:", "$", "x", "9"])
 def test_time_to_split_is_proportional_to_the_length(part: str) -> None:
     def seconds(text: str) -> float:
@@ -320,6 +336,8 @@ def test_tokens_include_word_boundaries_stress_and_marks(tokenizer: PhonemeToken
 
 def test_words_are_pronounced_differently_before_a_vowel(tokenizer: PhonemeTokenizer) -> None:
     assert tokenizer.phones("the owl")[:2] == ["ð", "ɪ"]
+    assert pronounce("glitch's") == (*pronounce("glitch"), "ɪ", "z")
+    assert "".join(tokenizer.phones("Her fur is soft")).startswith("hɜfɜɹɪz")
     assert tokenizer.phones("the dog")[:2] == ["ð", "ə"]
     assert tokenizer.phones("other ideas")[2:4] == ["ɚ", "ɹ"]
     assert tokenizer.phones("other, ideas")[2:4] != ["ɚ", "ɹ"]
