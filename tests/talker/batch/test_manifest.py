@@ -195,7 +195,10 @@ def test_a_result_depends_on_every_file_of_its_row(root: Path) -> None:
     spoken = files(text="Go.", voice="voice.wav", voices=(("Anna", "ben"),), background="a.flac")
     assert spoken == ["a ü.mp4", "a.flac", "ben.wav", "voice.wav"]
     assert files(audio="voice.wav", portrait="face.png") == ["a ü.mp4", "face.png", "voice.wav"]
-    assert find_inputs(Row(**VIDEO, text="Go.", voices=(("Anna", "ben"),)), root).voices.keys() == {"", "Anna"}
+    assert find_inputs(Row(**VIDEO, text="Go.", voices=(("Anna", "ben"),)), root).voices.keys() == {
+        "",
+        "Anna",
+    }
 
 
 def test_init_writes_a_manifest_that_the_dry_run_accepts(root: Path, tmp_path: Path, capsys) -> None:

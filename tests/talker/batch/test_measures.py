@@ -62,7 +62,7 @@ def test_only_windows_with_words_are_watched_and_count_by_their_length(
     assert seen((1.7, 2.2)) == pytest.approx(40)
     assert seen((0.5, 1.7)) == pytest.approx((20 * 20 + 18 * 40) / 58)
     _, strip = _watched(sound, track, [])
-    shades = np.asarray(strip)[0, 2 :: 4][: measures.TILES, 0]
+    shades = np.asarray(strip)[0, 2::4][: measures.TILES, 0]
     numbers = np.linspace(0, FRAMES - 1, measures.TILES).round()
     assert np.allclose(shades, 255 * numbers / 100, atol=1)
 

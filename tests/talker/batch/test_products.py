@@ -39,9 +39,7 @@ def beside(folder: Path, words: list, **inputs) -> tuple[list[tuple[float, float
     job = Job(row := Row(id="a", video="v.mp4"), folder, Store(folder / "work"), key="key")
     job.inputs = Inputs(row, "voice", Path("v.mp4"), {}, **inputs)
     job.segments = tuple(Segment(Cue(0, 1, text), 0, 25, 0) for text in ("We go.", "Oh.", "Gone."))
-    made = write_beside(
-        job, Image.new("RGB", (8, 8)), PLACED, [(None, {"words": own}) for own in words]
-    )
+    made = write_beside(job, Image.new("RGB", (8, 8)), PLACED, [(None, {"words": own}) for own in words])
     for artefact, digest in made.values():
         assert file_digest(job.store.folder / artefact) == digest
     cues = read_cues(job.store.folder / made["a.vtt"][0], "a.vtt")

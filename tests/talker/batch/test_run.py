@@ -18,7 +18,12 @@ from talker.cli import main
 from talker.errors import UserError
 from talker.shipped import model_folder
 
-LINES = ['{"id": "a", "video": "a.mp4", "text": "Go."}', "{", '{"id": "b", "video": "b.mp4"}', '{"id": "c", "video": "c.mp4"}']
+LINES = [
+    '{"id": "a", "video": "a.mp4", "text": "Go."}',
+    "{",
+    '{"id": "b", "video": "b.mp4"}',
+    '{"id": "c", "video": "c.mp4"}',
+]
 
 
 class Quick:
@@ -39,7 +44,13 @@ class Quick:
             if row.id == "b":
                 yield kept | {"id": "b", "status": "failed", "stage": "voice", "reason": "r"}
             else:
-                yield kept | {"id": row.id, "status": "ok", "output": f"{row.id}.mp4", "seconds": 1.0, "files": {}}
+                yield kept | {
+                    "id": row.id,
+                    "status": "ok",
+                    "output": f"{row.id}.mp4",
+                    "seconds": 1.0,
+                    "files": {},
+                }
 
 
 @pytest.fixture
@@ -58,7 +69,9 @@ def test_the_report_has_the_order_of_the_manifest_and_results_come_as_they_finis
     names: list[str] = []
     monkeypatch.setattr(run.Progress, "rename", lambda self, name: names.append(name))
     finished: list[dict[str, Any]] = []
-    report = batch_dub(manifest, out := tmp_path / "new/out", capacity=8, workers=3, threads=2, finished=finished.append)
+    report = batch_dub(
+        manifest, out := tmp_path / "new/out", capacity=8, workers=3, threads=2, finished=finished.append
+    )
     assert [clip["id"] for clip in report["clips"]] == ["a", "line-2", "b", "c"]
     assert [result["id"] for result in finished] == ["line-2", "c", "b", "a"]
     assert not any({"artefacts", "files"} & set(result) for result in [*finished, *report["clips"]])
@@ -67,7 +80,15 @@ def test_the_report_has_the_order_of_the_manifest_and_results_come_as_they_finis
     ((setup, workers),) = Quick.made
     assert setup == Setup(out.resolve(), manifest.parent.resolve(), model_folder(None).resolve(), 8, 2)
     assert workers == 3
-    assert names == ["clips", "clips check:1", "clips check:2", "clips check:3", "clips check:2", "clips check:1", "clips"]
+    assert names == [
+        "clips",
+        "clips check:1",
+        "clips check:2",
+        "clips check:3",
+        "clips check:2",
+        "clips check:1",
+        "clips",
+    ]
     assert "b failed (voice): r" in caplog.text
 
 

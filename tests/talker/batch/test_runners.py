@@ -210,7 +210,11 @@ def test_ray_gives_one_result_of_each_clip_whatever_it_repeats_or_loses(tmp_path
 
     ray.shutdown = lambda: setattr(ray, "ended", ray.ended + 1)
     results = list(Repeating().run(rows_of("a", "b", "c")))
-    assert [(result["id"], result["status"]) for result in results] == [("a", "ok"), ("b", "ok"), ("c", "failed")]
+    assert [(result["id"], result["status"]) for result in results] == [
+        ("a", "ok"),
+        ("b", "ok"),
+        ("c", "failed"),
+    ]
     assert submitted == [["a", "b", "c"], ["b", "c"], ["c"]]
     assert ray.ended == 1
 
