@@ -56,7 +56,8 @@ def test_all_formats_give_the_same_cues(tmp_path: Path, name: str, text: str, sp
 
 def test_a_cue_of_two_speakers_is_divided_by_letters(tmp_path: Path) -> None:
     words = "<v A>Abcdef.</v> <v B>[laughs] \u266a la la \u266a Abcdefghijklm."
-    text = f"WEBVTT\n\n00:00.000 --> 00:03.000\n{words}\n\n00:04.000 --> 00:08.000\nOne <v R&amp;B>Two<v C>Three.\n"
+    three = "One <v R&amp;B>Two<v C>Three."
+    text = f"WEBVTT\n\n00:00.000 --> 00:03.000\n{words}\n\n00:04.000 --> 00:08.000\n{three}\n"
     (tmp_path / "a.vtt").write_text(text)
     one, other, *more = read_cues(tmp_path / "a.vtt", "a.vtt")
     assert [(cue.speaker, cue.text) for cue in more] == [("", "One"), ("R&B", "Two"), ("C", "Three.")]

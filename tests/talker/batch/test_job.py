@@ -65,7 +65,7 @@ def test_a_stage_that_is_entered_twice_has_the_sum_of_its_times(tmp_path: Path) 
     for _ in range(2):
         with job.stage("voice"):
             time.sleep(0.01)
-    assert 0.02 <= job.timing["voice"]
+    assert job.timing["voice"] >= 0.02
     with pytest.raises(ClipError) as failed, job.stage("text"):
         raise KeyError("x")
     assert (failed.value.stage, failed.value.reason) == ("text", "KeyError: 'x'")

@@ -55,7 +55,8 @@ def test_defaults_fill_fields_that_a_row_lacks(tmp_path: Path) -> None:
 
 
 def test_null_stands_for_no_value_and_the_order_of_voices_does_not_count(tmp_path: Path) -> None:
-    lines = ['{"id": "a", "video": "v", "length": null, "end": null, "seed": 0, "voices": {"B": "b", "A": "a"}}',
+    nulls = '"length": null, "end": null, "seed": 0'
+    lines = ['{"id": "a", "video": "v", "voices": {"B": "b", "A": "a"}, ' + nulls + "}",
              '{"id": "b", "video": "v", "start": "0", "voices": "A=a; B=b"}']  # fmt: skip
     (tmp_path / "m").write_text("\n".join(lines))
     one, other = (entry.row for entry in read_manifest(tmp_path / "m", {"length": "trim"}))

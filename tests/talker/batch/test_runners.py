@@ -1,4 +1,4 @@
-"""Which clips are tried again, and artefacts of the work folder. Real processes are tested in `integration`."""
+"""Which clips are tried again, and artefacts of the work folder. `integration` tests real processes."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_only_the_clip_that_ends_its_process_twice_fails(tmp_path: Path, threads
 def test_there_are_as_many_processes_as_wanted_but_no_more_than_clips(
     tmp_path: Path, threads: list[Thread]
 ) -> None:
-    for workers, rows, expected in ((3, "ab", 2), (2, "abcdefgh", 2)):
+    for workers, rows, expected in ((3, "a", 1), (1, "abc", 1), (2, "abcdefgh", 2)):
         threads.clear()
         assert len(list(runner(tmp_path, workers).run(rows_of(*rows)))) == len(rows)
         assert len(threads) == expected
