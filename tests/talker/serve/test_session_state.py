@@ -126,17 +126,17 @@ def test_waiting_for_input_is_no_work_and_a_waiting_face_is_no_speech(session: S
     add(100.0, 101.0)  # a patch of the waiting face
     assert (session.busy_seconds, session.first_chunk_seconds, session.active) == (0, None, 100)
     session._take.patches = 1 + session._lag
-    clock.now = 130.0  # a text arrives
-    session._submit(request)
+    for clock.now in (130.0, 130.125):  # a text of two short sentences arrives
+        session._submit(request)
     session._take.record.starts.append(1)
     add(101.0, 130.25)
-    assert (session.busy_seconds, session.first_chunk_seconds, session.active) == (0.25, 0.25, 130.25)
+    assert (session.busy_seconds, session.first_chunk_seconds, session.active) == (0.125, 0.25, 130.25)
     session._take.patches = 3 + session._lag  # the decoder is two patches behind: the next sentence is work
     clock.now = 131.0
     session._submit(request)
     add(130.5, 132.0)
-    assert (session.busy_seconds, session.first_chunk_seconds, session.active) == (1.75, 0.25, 132)
-    assert session.rtf == pytest.approx(1.75 / 0.32)
+    assert (session.busy_seconds, session.first_chunk_seconds, session.active) == (1.625, 0.25, 132)
+    assert session.rtf == pytest.approx(1.625 / 0.32)
     assert session.samples == 3 * 3840
     session.busy_seconds = 1.3
     assert not session.is_behind
