@@ -260,6 +260,7 @@ def test_the_video_is_as_long_as_the_sound_to_the_frame(
 SOUNDS = {
     "a.m4a": ("aac", 44_100),
     "a.mp3": ("libmp3lame", 44_100),
+    "b.mp3": ("libmp3lame", 16_000),
     "a.ogg": ("libopus", 48_000),
     "a.ac3": ("ac3", 48_000),
     "b.m4a": ("alac", 44_100),

@@ -183,7 +183,7 @@ def test_rounded_timestamps_delay_no_frame(tmp_path: Path) -> None:
     assert shades == list(range(10))
 
 
-@pytest.mark.parametrize("last", [1, 3, 5])
+@pytest.mark.parametrize("last", [0, 1, 3, 5])
 def test_the_last_frame_is_shown_for_its_own_duration(tmp_path: Path, last: int) -> None:
     path = tmp_path / "v.mkv"
     with av.open(str(path), "w") as container:
@@ -197,6 +197,7 @@ def test_the_last_frame_is_shown_for_its_own_duration(tmp_path: Path, last: int)
                 packet.duration = last if number == 3 else 1
                 container.mux(packet)
     video = VideoReader(path)
+    last = last or 1  # without a duration, the usual one
     assert len(list(video)) == 3 + last
     assert round(video.seconds * 25) == 3 + last
 
@@ -321,3 +322,7 @@ def test_frame_size_is_limited(tmp_path: Path) -> None:
     both.write_bytes(small.read_bytes() + large.read_bytes())
     assert {frame.shape for frame in read_frames(both)} == {(64, 64, 3), (128, 128, 3)}
     assert {frame.shape for frame in VideoReader(both, max_pixels=64 * 64)} == {(64, 64, 3)}
+    # Times that go back are an error of the file.
+    both.write_bytes(large.read_bytes() + small.read_bytes())
+    with pytest.raises(UserError, match="timestamps that jump"):
+        list(read_frames(both))
