@@ -13,10 +13,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from media_files import person, write_sound, write_video
+from media_files import person, write_hdr, write_sound, write_video
 
 from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
+from talker.media import readers
 from talker.media.readers import (
     VideoReader,
     blocks,
@@ -200,6 +201,21 @@ def test_the_last_frame_is_shown_for_its_own_duration(tmp_path: Path, last: int)
     last = last or 1  # without a duration, the usual one
     assert len(list(video)) == 3 + last
     assert round(video.seconds * 25) == 3 + last
+
+
+def test_the_white_of_an_hdr_video_is_measured_over_its_first_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_hdr(tmp_path / "a.mkv", person(32), 16, 203.0, count=56)
+    measured: list[list[int]] = []
+
+    def white(frames: list[av.VideoFrame]) -> float:
+        measured.append([round(frame.time * 25) for frame in frames])
+        return 150.0
+
+    monkeypatch.setattr(readers, "reference_white", white)
+    assert next(VideoReader(path).source_frames()).white == 150
+    assert measured == [[0, 10, 20, 30, 40]]
 
 
 @pytest.mark.long
