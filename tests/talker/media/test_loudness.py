@@ -55,6 +55,9 @@ def test_frame_with_sound_in_either_half_is_speech() -> None:
     pcm = torch.zeros(5 * 960)
     pcm[480:960] = pcm[2 * 960 : 2 * 960 + 480] = 0.3
     assert loudness_profile([pcm]).speech_mask.tolist() == [True, False, True, False, False]
+    faint = torch.zeros(5 * 960)
+    faint[480:960] = 0.00122  # above the silence floor alone, below it as a mean of the frame
+    assert loudness_profile([faint]).speech_mask.tolist() == [True, False, False, False, False]
     for samples, mask in ((960, [True]), (961, [True, False]), (1440, [True, True])):
         assert loudness_profile([torch.full((samples,), 0.3)]).speech_mask.tolist() == mask
 

@@ -34,7 +34,7 @@ from talker.serve.gate import Gate
 from talker.serve.inputs import InputError
 from talker.serve.keys import AccessTickets, Keys, add_key
 from talker.serve.sessions import NotAdmitted
-from talker.serve.speech import _in_thread, encoded
+from talker.serve.speech import SpeechRequest, _in_thread, _plan, encoded
 from talker.serve.uploads import checked_consent
 from talker.stages import Cancelled
 
@@ -317,6 +317,16 @@ def test_speech_has_the_tags_of_its_clip_and_does_not_end_as_if_whole_when_cance
     run.cancel()
     with pytest.raises(Cancelled):
         list(encoded(clip(chunk), run, "pcm"))
+
+
+def test_the_fields_of_a_request_for_speech_reach_the_clip() -> None:
+    calls: list[Any] = []
+    studio: Any = SimpleNamespace(
+        voices=SimpleNamespace(get=lambda name, owner: (name, owner)),
+        talker=SimpleNamespace(say=lambda *given, **more: calls.append((*given, more))),
+    )
+    _plan(studio, SpeechRequest(input="Go.", voice={"id": "v"}, seed=7), "ann")
+    assert calls == [("Go.", ("v", "ann"), {"seed": 7, "audio_only": True})]
 
 
 # -- the server ----------------------------------------------------------------------------------------------
