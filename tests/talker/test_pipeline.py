@@ -312,7 +312,7 @@ def test_every_argument_reaches_the_plan(voice, portrait, monkeypatch: pytest.Mo
         ("map", system, [1], 8, False, {}),
         ("load", "folder of m", "cuda", "bfloat16", {}),
     ]
-    monkeypatch.setattr(Talker, "say", called("say"))
+    monkeypatch.setattr(talker, "say", called("say"))
     talker.stream("Hi.", voice, portrait, 7, sampling)
     assert calls[-1] == ("say", "Hi.", voice, portrait, 7, sampling, {})
 

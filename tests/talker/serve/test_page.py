@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import signal
@@ -500,6 +501,33 @@ def test_a_session_speaks_further_texts_until_face_or_voice_change(chromium: Any
         assert sockets()[2][-1] == {"type": "session.stop"}
         shown = page.evaluate("document.querySelector('#portraits input:checked + img').src")
         assert page.locator("#still").get_attribute("src") == shown
+
+
+def test_the_microphone_is_sent_in_tenths_of_a_second_up_to_the_second_press(
+    chromium: Any, address: str
+) -> None:
+    for page in _opened(chromium, address, FAKE_SOCKET + "globalThis.WebSocket = Fake;"):
+        page.get_by_role("button", name="Microphone").click()
+        page.get_by_role("button", name="Start speaking").click()
+        until(page, "sockets.length === 1")
+        page.evaluate("sockets[0].open()")
+        config = {"codecs": "avc1.64000D, mp4a.40.2"}
+        page.evaluate(
+            "event => sockets[0].event(event)", {"type": "video.start", "config": config, "request_id": "r"}
+        )
+        until(page, "sockets[0].sent.filter(({ type }) => type === 'input_audio.append').length > 12")
+        page.get_by_role("button", name="Stop speaking").click()
+        page.wait_for_timeout(300)
+        sent = [message for message in page.evaluate("sockets[0].sent") if message["type"] != "playback"]
+        assert sent[0] == {"type": "session.start", "portrait": "ada", "input": "audio"}
+        *pieces, end = sent[1:]
+        assert end == {"type": "input_audio.end"}
+        sizes = [len(base64.b64decode(piece["audio"])) for piece in pieces]
+        assert set(sizes[:-1]) == {4800}
+        assert 0 < sizes[-1] <= 4800
+        pcm = np.frombuffer(b"".join(base64.b64decode(piece["audio"]) for piece in pieces), "<i2")
+        assert np.abs(pcm.astype(int)).max() > 1000  # the beep of the fake device
+        assert page.get_by_role("button", name="Start speaking").is_visible()
 
 
 PLAYER = """

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.websockets import WebSocketDisconnect
 
 from talker import Talker, UserError
 from talker.clips.animate import lookahead_seconds
@@ -29,7 +30,16 @@ from talker.serve.protocol import (
 )
 from talker.serve.session import Fragment, FragmentLost, Position
 from talker.serve.sessions import NotAdmitted
-from talker.serve.stream import Refused, _clip, _feed, _first_message, _handle, _opened, _send_stream
+from talker.serve.stream import (
+    Refused,
+    _clip,
+    _feed,
+    _first_message,
+    _handle,
+    _opened,
+    _run,
+    _send_stream,
+)
 
 STUDIO = SimpleNamespace(
     system=SimpleNamespace(resolution=32, patch_frames=4, audio_vae=SimpleNamespace(encoder_lookahead=5))
@@ -103,7 +113,7 @@ def speech(speaks: str, index: int = 0) -> list[tuple[str, int]]:
 
 def test_speech_starts_and_ends_at_its_first_and_after_its_last_frame() -> None:
     started, ended = "speech.started", "speech.ended"
-    assert speech("ss.") == [(started, 0), (ended, 8)]
+    assert speech("ss.") == speech("ss") == [(started, 0), (ended, 8)]
     assert speech("wssw.") == [(started, 4), (ended, 12)]
     assert speech("wsws.") == [(started, 4), (ended, 8), (started, 12), (ended, 16)]
     assert speech("w.") == speech(".") == speech("") == []
@@ -160,6 +170,72 @@ def test_a_fragment_that_is_lost_ends_the_connection() -> None:
     with pytest.raises(Refused) as refused:
         stream(Followed(Fragment(99, b"", 0, 4)))
     assert refused.value.event.code == "chunk_lost"
+
+
+class Attached(Followed):
+    """A session that takes clients, and waits after its last fragment."""
+
+    def __init__(self, *parts: Fragment, **state: Any) -> None:
+        super().__init__(*parts, **state)
+        self.calls: list[str] = []
+        self.replaced: Any = None
+
+    def attach(self, on_replaced: Any) -> None:
+        self.replaced = on_replaced
+
+    def detach(self) -> None:
+        self.calls.append("detach")
+
+    async def follow(self, index: int) -> AsyncIterator[Fragment]:
+        async for one in super().follow(index):
+            yield one
+        if not self.stopped:
+            await asyncio.sleep(60)
+
+
+def test_a_session_waits_for_a_client_that_is_gone_and_not_for_one_that_was_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream_module, "CLOSING", 0.02)
+
+    async def run(session: Attached, connection: Sent, then: Any) -> None:
+        asyncio.get_running_loop().call_later(0.02, then)
+        await _run(connection, session, 0, studio)
+
+    ended: list[Any] = []
+    studio = SimpleNamespace(system=STUDIO.system, sessions=SimpleNamespace(end=ended.append))
+    session = Attached(*parts("s"))
+    with pytest.raises(Refused, match="another connection"):
+        asyncio.run(run(session, Sent(), lambda: session.replaced()))
+    assert session.calls == []
+
+    class Gone(Sent):
+        async def receive(self) -> Any:
+            raise WebSocketDisconnect
+
+    with pytest.raises(WebSocketDisconnect):
+        asyncio.run(run(session, Gone(), lambda: None))
+    assert (session.calls, ended) == (["detach"], [])
+
+    class Closing(Sent):
+        closed: list[int]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.closed = []
+            self.websocket = SimpleNamespace(close=self.close)
+
+        async def close(self, code: int) -> None:
+            self.closed.append(code)
+
+    for stopped in (False, True):
+        session = Attached(stopped=stopped)
+        session.follow = Followed.follow.__get__(session)  # it ends at once
+        connection = Closing()
+        asyncio.run(run(session, connection, lambda: None))
+        assert connection.events[-1].type == "session.done"
+        assert connection.closed == [1000]
+        assert ended == [session] * stopped  # nothing is left to continue
 
 
 # -- the first message ---------------------------------------------------------------------------------------
