@@ -71,7 +71,7 @@ def find_inputs(row: Row, root: Path) -> Inputs:
     if row.subtitles:
         cues = _within(row, read_cues(inside(root, row.subtitles), row.subtitles))
     for text in [row.text] if cues is None else [cue.text for cue in cues]:
-        if text or not row.audio:
+        if text:  # else the row has audio
             split_sentences(text)
     audio = _optional(root, row.audio)
     stem = None if row.background in ("", DUCK) else inside(root, row.background)

@@ -226,8 +226,7 @@ class RelipMode(Mode):
         for source in _held(VideoReader(inputs.video), end):
             seconds = float(source.seconds)
             one = next((one for one in spoken if one.start <= seconds < one.end), None)
-            number = min(seconds, float(track.seconds)) * FRAME_RATE
-            if one is not None and track.visible(number):
+            if one is not None and track.visible(seconds * FRAME_RATE):
                 waiting.append((source, one))
                 if len(waiting) == ENCODED_TOGETHER:
                     yield from self._rendered(track, waiting, face)
@@ -246,7 +245,7 @@ class RelipMode(Mode):
             return
         system, size = self.studio.system, self.studio.system.resolution
         times = [float(source.seconds) for source, _ in group]
-        squares = [track.square(min(t, float(track.seconds)) * FRAME_RATE) for t in times]
+        squares = [track.square(t * FRAME_RATE) for t in times]
         crops = torch.cat(
             [
                 to_tensor(crop_square(Image.fromarray(source.pixels), square, size))

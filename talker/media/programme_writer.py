@@ -86,7 +86,8 @@ class ProgrammeWriter(MediaWriter):
     def add_streams(self, container: av.container.OutputContainer) -> None:
         picture, old = find_picture(self.video), find_sound_track(self.video)
         with open_media(self.video) as source:
-            kept = {key: value for key, value in source.metadata.items() if key not in self.tags}
+            # Matroska's keys are in capitals.
+            kept = {key: value for key, value in source.metadata.items() if key.lower() not in self.tags}
             container.metadata.update(kept | {"title": source.metadata.get("title", self.tags["title"])})
             assert picture is not None
             self._add_picture(container, source.streams[picture])
@@ -203,7 +204,8 @@ class ProgrammeWriter(MediaWriter):
 def encoded_format(name: str) -> str:
     """The pixel format in which a video is encoded again: its own, or the closest one."""
     own = name.replace("yuvj", "yuv")
-    return own if own in ENCODED_FORMATS else "yuv420p10le" if "10" in name or "12" in name else "yuv420p"
+    deep = av.VideoFormat(name).components[0].bits > 8
+    return own if own in ENCODED_FORMATS else "yuv420p10le" if deep else "yuv420p"
 
 
 def _matrix_of(video: Path, track: int) -> tuple[int, ...] | None:

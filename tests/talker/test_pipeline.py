@@ -9,6 +9,7 @@ import itertools
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,8 +20,9 @@ import torch
 from takes import QUICK, joined
 from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
+from heads.sampling import Sampling
 from heads.streams import Streams
-from talker import Talker, UserError
+from talker import Talker, UserError, pipeline
 from talker.checkpoint import load_component
 from talker.clips.animate import LiveAnimation
 from talker.clips.clip import QUEUED_PATCHES, Chunk, Piece, Take
@@ -282,6 +284,37 @@ def test_a_name_or_a_file_is_the_voice_or_the_portrait_of_it(
 def test_an_argument_of_another_kind_is_named(talker, voice, portrait, call, words: str) -> None:
     with pytest.raises(UserError, match=words):
         call(talker, voice, portrait)
+
+
+def test_every_argument_reaches_the_plan(voice, portrait, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, sampling, sound = object(), Sampling(steps=3), Channel(1)
+    talker = Talker(system)
+    calls: list[tuple] = []
+
+    def called(name: str) -> Callable[..., Iterator[int]]:
+        return lambda *given, **more: calls.append((name, *given, more)) or iter(())
+
+    monkeypatch.setattr(pipeline, "LiveAnimation", called("live"))
+    monkeypatch.setattr(pipeline.Animation, "of", called("animate"))
+    monkeypatch.setattr(pipeline.Dubbing, "of", called("dub"))
+    monkeypatch.setattr(pipeline, "map_clips", called("map"))
+    monkeypatch.setattr(pipeline.System, "load", called("load"))
+    monkeypatch.setattr(pipeline, "model_folder", lambda model: f"folder of {model}")
+    talker.animate_stream(sound, portrait, 0.5, 7, sampling)
+    talker.animate("a.wav", portrait, "Hi.", print, 7, sampling)
+    talker.dub("a.mp4", "Hi.", voice, "none", 7, sampling, True, print)
+    talker.map([1], 8, False)
+    Talker.from_pretrained.__wrapped__("m", "cuda", "bfloat16")  # the fixture caches it
+    assert calls == [
+        ("live", system, sound, portrait, 0.5, 7, sampling, {}),
+        ("animate", system, "a.wav", portrait, "Hi.", print, 7, sampling, {}),
+        ("dub", system, "a.mp4", "Hi.", voice, "none", 7, sampling, True, print, {}),
+        ("map", system, [1], 8, False, {}),
+        ("load", "folder of m", "cuda", "bfloat16", {}),
+    ]
+    monkeypatch.setattr(talker, "say", called("say"))
+    talker.stream("Hi.", voice, portrait, 7, sampling)
+    assert calls[-1] == ("say", "Hi.", voice, portrait, 7, sampling, {})
 
 
 def test_a_generated_file_is_named_so_in_the_tags_of_the_next(

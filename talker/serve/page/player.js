@@ -3,6 +3,7 @@
 const START_SECONDS = 0.3; // buffered before playback starts, so that it does not stop at once
 const KEPT_SECONDS = 30; // of played media that stay in the buffer
 const JUMP_SECONDS = 0.5; // gaps up to this length are skipped
+const STALL_SECONDS = 0.05; // before the end of a buffered range, where browsers stop
 
 export class Player {
   /** `video`: the element. Each stream replaces the one before. */
@@ -125,8 +126,10 @@ export class Player {
       this.video.play().catch(() => {});
     }
     for (let k = 1; k < buffered.length; k++) {
-      const gap = buffered.start(k) - this.video.currentTime;
-      if (this.ahead === 0 && gap > 0 && gap < JUMP_SECONDS) this.video.currentTime = buffered.start(k);
+      const { currentTime } = this.video;
+      const gap = buffered.start(k) - currentTime;
+      const stalls = buffered.end(k - 1) - currentTime < STALL_SECONDS;
+      if (stalls && gap > 0 && gap < JUMP_SECONDS) this.video.currentTime = buffered.start(k);
     }
   }
 }

@@ -37,6 +37,7 @@ ScriptType: v4.00+
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 Dialogue: 0,0:00:03.00,0:00:04.00,Default,Ben Smith,0,0,0,,Second.
 Comment: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,not spoken
+Dialogue: 0,0:00:01.00,0:00:04.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0 100 100{\\p0}
 Dialogue: 0,0:00:01.00,0:00:02.50,Default,Anna,0,0,0,,{\\i1}Hello{\\i0} there,\\Nyou.
 """
 TEXTS = [(1.0, 2.5, "Hello there, you."), (3.0, 4.0, "Second.")]
@@ -55,9 +56,12 @@ def test_all_formats_give_the_same_cues(tmp_path: Path, name: str, text: str, sp
 
 def test_a_cue_of_two_speakers_is_divided_by_letters(tmp_path: Path) -> None:
     words = "<v A>Abcdef.</v> <v B>[laughs] \u266a la la \u266a Abcdefghijklm."
-    text = f"WEBVTT\n\n00:00.000 --> 00:03.000\n{words}\n"
+    three = "One <v R&amp;B>Two<v C>Three."
+    text = f"WEBVTT\n\n00:00.000 --> 00:03.000\n{words}\n\n00:04.000 --> 00:08.000\n{three}\n"
     (tmp_path / "a.vtt").write_text(text)
-    one, other = read_cues(tmp_path / "a.vtt", "a.vtt")
+    one, other, *more = read_cues(tmp_path / "a.vtt", "a.vtt")
+    assert [(cue.speaker, cue.text) for cue in more] == [("", "One"), ("R&B", "Two"), ("C", "Three.")]
+    assert [(cue.start, cue.end) for cue in more] == [(4, 5), (5, 6), (6, 8)]
     assert (one.speaker, one.text, other.speaker, other.text) == ("A", "Abcdef.", "B", "Abcdefghijklm.")
     assert (one.start, other.end) == (0, 3)
     assert one.end == other.start == pytest.approx(1.0)

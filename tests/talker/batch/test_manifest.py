@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
-from media_files import person, write_video
+from media_files import person, write_sound, write_video
 from PIL import Image
 from tiny_checkpoint import write_voice
 
@@ -21,6 +22,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     write_video(root / "a ü.mp4", [person(64)] * 8)
     write_voice(root / "voice.wav")
+    write_sound(root / "a.flac", "flac")
     Image.fromarray(person(64)).save(root / "face.png")
     (root / "a.srt").write_text("1\n00:00:00,000 --> 00:00:00,300\nGo.\n")
     (root / "text.mp4").write_text("no video at all")
@@ -52,6 +54,16 @@ def test_defaults_fill_fields_that_a_row_lacks(tmp_path: Path) -> None:
     assert [(row.id, row.length, row.seed) for row in rows if row] == [("x", "extend", 3), ("y", "trim", 3)]
 
 
+def test_null_stands_for_no_value_and_the_order_of_voices_does_not_count(tmp_path: Path) -> None:
+    nulls = '"length": null, "end": null, "seed": 0'
+    lines = ['{"id": "a", "video": "v", "voices": {"B": "b", "A": "a"}, ' + nulls + "}",
+             '{"id": "b", "video": "v", "start": "0", "voices": "A=a; B=b"}']  # fmt: skip
+    (tmp_path / "m").write_text("\n".join(lines))
+    one, other = (entry.row for entry in read_manifest(tmp_path / "m", {"length": "trim"}))
+    assert one == dataclasses.replace(other, id="a")
+    assert one == Row(id="a", video="v", length="trim", voices=(("A", "a"), ("B", "b")))
+
+
 BAD_ROWS = {
     '{"id": "a"}': "no video",
     "{": "no JSON object",
@@ -61,6 +73,8 @@ BAD_ROWS = {
     '{"id": "a", "video": "v", "colour": 1}': "is no field",
     '{"id": "a", "video": "v", "mode": "sing"}': "choose one of auto, voice, relip",
     '{"id": "a", "video": "v", "seed": 1.5}': "write a number",
+    '{"id": "a", "video": "v", "steps": true}': "write a number",
+    '{"id": "a", "video": "v", "loudness": -71}': "between -70 and -5",
     '{"id": "a", "video": "v", "start": NaN}': "NaN is no number",
     '{"id": "a", "video": "v", "start": -1}': "between 0 and",
     '{"id": "a", "video": "v", "consent": "maybe"}': "write yes or no",
@@ -105,12 +119,13 @@ def test_paths_stay_below_the_root_also_through_links(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (tmp_path / "secret").touch()
+    (tmp_path / "root2").touch()
     (root / "file").touch()
     (root / "link").symlink_to(tmp_path / "secret")
     (root / "up").symlink_to(tmp_path)
     (root / "inner").symlink_to(root / "file")
     assert inside(root, "inner") == inside(root, str(root / "file")) == (root / "file").resolve()
-    for name in ("../secret", "link", "up/secret", str(tmp_path / "secret"), "/etc/hosts"):
+    for name in ("../secret", "../root2", "link", "up/secret", str(tmp_path / "secret"), "/etc/hosts"):
         with pytest.raises(UserError, match="outside of the root"):
             inside(root, name)
     with pytest.raises(UserError, match=r"^none does not exist"):
@@ -142,7 +157,11 @@ CHECKS = [
     ({"subtitles": "voice.wav"}, "is no subtitle file"),
     ({"subtitles": "a.srt", "start": 0.1}, "no cue from 0.1"),
     ({"text": "Go.", "start": 0.2, "end": 0.1}, "correct start or end"),
-    ({"text": "Go.", "start": 5.0}, "correct start"),
+    ({"subtitles": "a.srt", "end": 0.2}, "no cue from 0 to 0.2"),
+    ({"subtitles": "a.srt", "start": 0.0, "end": 0.3}, ""),
+    ({"text": "Go.", "start": 0.2, "end": 0.2}, "correct start or end"),
+    ({"text": "Go.", "start": 0.32}, "correct start"),
+    ({"text": "Go.", "start": 0.31}, ""),
     ({"text": "Go.", "video": "none.mp4"}, "none.mp4 does not exist"),
     ({"text": "Go.", "video": "text.mp4"}, "text.mp4 cannot be read as video"),
     ({"text": "Go.", "video": "empty.mp4"}, "empty.mp4 cannot be read as video"),
@@ -150,7 +169,9 @@ CHECKS = [
     ({"text": "Go.", "video": "face.png"}, "is a picture"),
     ({"text": "Go.", "video": "voice.wav"}, "no video track"),
     ({"text": "Go.", "background": "duck"}, "no audio track"),
+    ({"text": "Go.", "keep_sound": True}, "no audio track"),
     ({"text": "Go.", "background": "voice.wav"}, ""),
+    ({"text": "Go.", "background": "face.png"}, "face.png"),
 ]
 
 
@@ -167,23 +188,39 @@ def test_every_problem_of_a_row_is_found_before_any_work(root: Path, values: dic
     assert str(root) not in str(caught.value)
 
 
+def test_a_result_depends_on_every_file_of_its_row(root: Path) -> None:
+    def files(**values) -> list[str]:
+        row = Row(**(VIDEO | {"consent": True} | values))
+        return sorted(path.name for path in find_inputs(row, root).files)
+
+    spoken = files(text="Go.", voice="voice.wav", voices=(("Anna", "ben"),), background="a.flac")
+    assert spoken == ["a ü.mp4", "a.flac", "ben.wav", "voice.wav"]
+    assert files(audio="voice.wav", portrait="face.png") == ["a ü.mp4", "face.png", "voice.wav"]
+    assert find_inputs(Row(**VIDEO, text="Go.", voices=(("Anna", "ben"),)), root).voices.keys() == {
+        "",
+        "Anna",
+    }
+
+
 def test_init_writes_a_manifest_that_the_dry_run_accepts(root: Path, tmp_path: Path, capsys) -> None:
     folder = root / "init"
     (folder / "deeper").mkdir(parents=True)
-    for name in ("a.mp4", "deeper/b.mp4"):
+    for name in ("a.mp4", "deeper/b.mp4", "Deeper-b.mkv"):
         (folder / name).write_bytes((root / "a ü.mp4").read_bytes())
     (folder / "a.srt").write_bytes((root / "a.srt").read_bytes())
     (folder / "deeper/b.txt").write_text("Go\non.")
+    (folder / "Deeper-b.txt").write_text("Go.")
     manifest = root / "made.jsonl"
     assert main(["batch-dub", str(manifest), "--init", str(folder)]) == 0
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert rows == [
+        {"id": "Deeper-b", "video": "init/Deeper-b.mkv", "text": "Go."},
         {"id": "a", "video": "init/a.mp4", "subtitles": "init/a.srt"},
-        {"id": "deeper-b", "video": "init/deeper/b.mp4", "text": "Go on."},
+        {"id": "deeper-b-2", "video": "init/deeper/b.mp4", "text": "Go on."},
     ]
     capsys.readouterr()
     assert main(["batch-dub", str(manifest), "--dry-run"]) == 0
-    assert capsys.readouterr().out == "a         ok\ndeeper-b  ok\n"
+    assert capsys.readouterr().out == "Deeper-b    ok\na           ok\ndeeper-b-2  ok\n"
     assert main(["batch-dub", str(manifest), "--dry-run", "--set", "voice=nobody"]) == 1
     assert "set consent to yes" in capsys.readouterr().out
     assert main(["batch-dub", str(manifest), "--init", str(folder)]) == 2

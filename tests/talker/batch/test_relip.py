@@ -12,13 +12,16 @@ import torch
 from media_files import person, write_video
 from tiny_checkpoint import write_checkpoint, write_voice
 
+from heads.streams import Streams
+from talker.batch.cues import Cue
 from talker.batch.inputs import find_inputs
-from talker.batch.job import Job
+from talker.batch.job import Job, Segment, segments_of
 from talker.batch.manifest import Row
 from talker.batch.relip_mode import Spoken
 from talker.batch.setup import Setup
 from talker.batch.store import WORK, Store
 from talker.batch.worker import Dubber
+from talker.errors import UserError
 from talker.media.face_track import FaceTrack
 from talker.media.paste import planes_of
 from talker.media.readers import VideoReader
@@ -137,3 +140,119 @@ def test_a_recording_and_a_portrait_are_used(root: Path, dubber: Dubber) -> None
         comment = container.metadata["comment"]
     assert "Speech: the recording voice.wav." in comment
     assert "Picture: generated lips" in comment
+
+
+# -- parts ---------------------------------------------------------------------------------------------------
+
+
+def test_speech_is_placed_in_its_cue_by_the_policy_of_the_row(root: Path, dubber: Dubber) -> None:
+    """Three cues of half a second, one a second; the speech lasts 0.4, 0.8 and 1.2 s."""
+    job, mode = _job(dubber, Row(id="x", video="a.mp4", text="Go.", mode="relip")), dubber._modes["relip"]
+    job.segments = tuple(Segment(Cue(k, k + 0.5, "Go."), 25 * k, 25 * k + 13, 0) for k in range(3))
+    takes = [
+        (Streams(motion=torch.zeros(frames, 6)), {"finish_reason": reason})
+        for frames, reason in ((10, "stop"), (20, "silence"), (30, "overflow"))
+    ]
+
+    def placed(length: str, cues: bool) -> tuple[list[tuple[int, int, float]], list[str]]:
+        job.row = dataclasses.replace(job.row, length=length)
+        job.inputs = dataclasses.replace(job.inputs, cues=(Cue(0, 1, ""),) if cues else None)
+        job.warnings.clear()
+        found = mode.placements(job, takes)
+        assert [one.start for one in found] == [0, 24_000, 48_000]
+        assert "silence: not the stop predictor ended the speech at 1.00 s" in job.warnings
+        assert not any("not the stop" in line and "1.00" not in line for line in job.warnings)
+        cuts = [line for line in job.warnings if "do not fit" in line]
+        return [(one.samples // 960, round(one.tempo, 3)) for one in found], cuts
+
+    assert placed("trim", True) == (
+        [(10, 1), (13, 1), (13, 1)],
+        [
+            f"trimmed: the last {cut} s of the speech at {k}.00 s do not fit"
+            for cut, k in ((0.28, 1), (0.68, 2))
+        ],
+    )
+    frames, cuts = placed("extend", True)
+    assert (frames, cuts) == ([(10, 1), (20, 1), (30, 1)], [])
+    assert placed("fit", True) == (
+        [(round(10 / 0.9), 0.9), (13, 1.15), (13, 1.15)],
+        [
+            "overflow: the last 0.20 s of the speech at 1.00 s do not fit",
+            "overflow: the last 0.60 s of the speech at 2.00 s do not fit",
+        ],
+    )
+    # A part of a video is only an upper limit.
+    assert placed("fit", False)[0] == [(10, 1), (13, 1.15), (13, 1.15)]
+
+
+def test_speech_that_is_extended_ends_at_the_next_cue(root: Path, dubber: Dubber) -> None:
+    job, mode = _job(dubber, Row(id="x", video="a.mp4", text="Go.", length="extend")), dubber._modes["relip"]
+    job.segments = tuple(Segment(Cue(k / 2, 1, "Go."), 10 * k, 10 * k + 5, 0) for k in range(2))
+    takes = [(Streams(motion=torch.zeros(30, 6)), {"finish_reason": "stop"})] * 2
+    assert [one.samples // 960 for one in mode.placements(job, takes)] == [10, 30]
+    assert mode.track(job, 10).seconds == job.track.seconds
+    assert mode.track(job, 480_000).seconds == 20
+
+
+def test_the_mouth_moves_by_the_share_of_the_new_lips_and_all_else_as_before(
+    root: Path, dubber: Dubber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mode, job = dubber._modes["relip"], _job(dubber, Row(id="x", video="a.mp4", text="Go.", mode="relip"))
+    network = dubber.studio.system.motion_ae
+    monkeypatch.setattr(network, "config", dataclasses.replace(network.config, mouth=(1, 3)))
+    seen: list[torch.Tensor] = []
+
+    def decode(motion: torch.Tensor, source: object) -> torch.Tensor:
+        seen.append(motion)
+        return torch.zeros(len(motion), 3, 32, 32)
+
+    monkeypatch.setattr(network, "decode", decode)
+    new = torch.full((40, 6), 2.0)
+    list(mode.frames(job, [Spoken(0.2, 0.5, 1.0, new)]))
+    motion = torch.cat(seen)
+    times = [k / 30 for k in range(FRAMES) if 0.2 <= k / 30 < 0.5]
+    share = torch.tensor([min(1, min(t - 0.2, 0.5 - t) / 0.12) for t in times])[:, None]
+    own = motion[:1]  # the video does not move, and the weight of its first frame is 0
+    assert torch.allclose(motion[:, [0, 2, 4, 5]], own[:, [0, 2, 4, 5]].expand(len(times), 4), atol=1e-4)
+    assert torch.allclose(motion[:, [1, 3]], torch.lerp(own[:, [1, 3]], new[:1, [1, 3]], share), atol=1e-4)
+
+
+def test_the_speech_of_a_cue_depends_on_what_it_is_made_of(root: Path, dubber: Dubber) -> None:
+    mode, base = (
+        dubber._modes["relip"],
+        {"id": "x", "video": "a.mp4", "audio": "voice.wav", "portrait": "ada"},
+    )
+    names = []
+    for change in ({}, {"start": 0.2}, {"seed": 1}, {"steps": 2}, {"portrait": "ben"}, {"text": "Go."},
+                   {"face": "first"}, {"portrait": ""}):  # fmt: skip
+        job = _job(dubber, Row(**(base | change)))
+        job.segments = segments_of(job.inputs, job.track, [])
+        ((clip, segment, name),) = mode.plans(job)
+        assert job.speech == [name]
+        assert clip.portrait.name == (change.get("portrait", "ada") or "a")
+        assert (clip.seed, clip.sampling.steps) == (segment.seed, change.get("steps", clip.sampling.steps))
+        names.append(name)
+    assert len(set(names)) == len(names)
+    turned = _job(dubber, Row(**base))
+    turned.track = dataclasses.replace(turned.track, turn=1)
+    with pytest.raises(UserError, match="is not upright"):
+        mode.plans(turned)
+
+
+def test_sound_and_pictures_are_written_in_the_order_of_their_times(dubber: Dubber, monkeypatch) -> None:
+    written: list[float] = []
+
+    class Writer:
+        seconds = 0.0
+
+        def write(self, block: np.ndarray) -> None:
+            self.seconds += block.shape[1] / 24_000
+            written.append(-self.seconds)
+
+        def write_frame(self, frame: object, seconds: float) -> None:
+            written.append(seconds)
+
+    mode = dubber._modes["relip"]
+    monkeypatch.setattr(mode, "frames", lambda job, spoken: iter([(None, 0.0), (None, 0.5), (None, 1.2)]))
+    mode.write(None, Writer(), iter([np.zeros((1, 12_000))] * 5), [], [])
+    assert written == [-0.5, 0.0, -1.0, 0.5, -1.5, 1.2, -2.0, -2.5]

@@ -13,11 +13,12 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> & =1+1"
 RESULTS = [
     {
         "id": EVIL, "status": "ok", "mode": "voice", "output": f"{EVIL}.mp4", "seconds": 1.5, "cues": 1,
-        "warnings": [EVIL], "metrics": {"per": float("nan"), "offset": 1}, "timing": {"mux": 0.5},
+        "warnings": [EVIL], "metrics": {"per": float("nan"), "offset": 1}, "timing": {"mux": 0.5, "rtf": 3.0},
         "files": {}, "artefacts": [],
     },
     {"id": "b", "status": "failed", "stage": "check", "reason": EVIL, "warnings": [], "timing": {"mux": 1}},
     {"id": "c", "status": "failed", "stage": "check", "reason": EVIL, "warnings": []},
+    {"id": "d", "status": "failed", "stage": "a", "reason": "b", "warnings": [], "artefacts": ["x"]},
 ]  # fmt: skip
 
 
@@ -46,9 +47,13 @@ def test_the_report_has_every_clip_and_no_internal_names(tmp_path: Path) -> None
     write_report(report, tmp_path, Store(tmp_path / "work"))
     read = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert read == report
-    assert [clip["id"] for clip in read["clips"]] == [EVIL, "b", "c"]
-    assert read["totals"]["reasons"] == {f"check: {EVIL}": 2}
-    assert (read["totals"]["ok"], read["totals"]["failed"], read["totals"]["seconds"]) == (1, 2, 1.5)
+    assert [clip["id"] for clip in read["clips"]] == [EVIL, "b", "c", "d"]
+    assert list(read["totals"]["reasons"].items()) == [(f"check: {EVIL}", 2), ("a: b", 1)]  # the usual first
+    assert (read["totals"]["ok"], read["totals"]["failed"], read["totals"]["seconds"]) == (1, 3, 1.5)
+    assert read["totals"]["warnings"] == 1
     assert read["clips"][0]["metrics"]["per"] is None
     assert read["timing"] == {"mux": 1.5}
-    assert "files" not in read["clips"][0]
+    assert not any({"files", "artefacts"} & set(clip) for clip in read["clips"])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<td>3</td>" in page  # the rtf
+    assert page.count('class="failed"') == 3

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import write_sound
+from media_files import write_sound, write_video
 
 from talker.batch.fit import FASTEST, SLOWEST, Placement, place
-from talker.batch.soundtrack import DUCKED, MOST_PEAK, Track, mixed
+from talker.batch.soundtrack import DUCKED, MOST_PEAK, Track, mixed, old_loudness
 from talker.media.programme import loudness_of
 
 RATE = 24_000
@@ -33,6 +33,8 @@ def test_length_policies() -> None:
     assert place(5, 1000, 2000, "trim") == Placement(5, 1000, 1, 1000 / RATE)
     assert place(5, 1000, 2000, "extend") == Placement(5, 2000, 1, 0)
     assert place(5, 1000, 2000, "extend", most=1500) == Placement(5, 1500, 1, 500 / RATE)
+    assert place(5, 1000, 2000, "extend", most=900) == Placement(5, 900, 1, 1100 / RATE)
+    assert place(5, 1000, 800, "extend", most=1500) == place(5, 1000, 800, "trim") == Placement(5, 800)
 
 
 def pcm_of(track: Track) -> np.ndarray:
@@ -65,6 +67,11 @@ def test_the_gain_gives_the_wanted_loudness_and_the_peaks_limit_it(tmp_path: Pat
     track.set_loudness(-1.0)
     assert track.limited
     assert np.abs(pcm_of(track)).max() == pytest.approx(MOST_PEAK, rel=1e-3)
+    soft = Track(tmp_path, RATE)
+    soft.write([(Placement(0, RATE), lambda: iter([tone(1.0, 0.001)]))])
+    soft.set_loudness(-5.0)
+    assert soft.gain == pytest.approx(10 ** (30 / 20))  # the largest
+    assert not soft.limited
     silent = Track(tmp_path, RATE)
     silent.write([])
     silent.set_loudness(-20.0)
@@ -84,6 +91,36 @@ def test_the_old_sound_is_softer_during_speech_only(tmp_path: Path) -> None:
         assert np.allclose(out[:, 48_000:96_000], share * old[:, 48_000:96_000], atol=1e-3)
         assert np.allclose(out[:, :38_000], old[:, :38_000], atol=1e-3)
         assert np.allclose(out[:, 106_000:143_000], old[:, 106_000:143_000], atol=1e-3)
+    empty = np.concatenate(
+        list(mixed(track, tmp_path / "old.wav", Fraction(0), [Placement(RATE, 0)])), axis=1
+    )
+    assert np.allclose(empty[:, :143_000], old[:, :143_000], atol=1e-3)  # no speech, no duck
     short = np.concatenate(list(mixed(track, tmp_path / "old.wav", Fraction(2), None)), axis=1)
     assert short.shape == (2, 144_000)  # silence after the end of the old sound
     assert not short[:, 50_000:].any()
+
+
+def test_speech_and_old_sound_are_added_to_the_last_sample_and_limited(tmp_path: Path) -> None:
+    old = np.full((2, 60_000), 0.5, np.float32)
+    write_sound(tmp_path / "old.wav", "pcm_s16le", 48_000, pcm=old)
+    track = Track(tmp_path, 30_000)
+    steps = np.repeat([0.25, -0.25, 0.75, 0.25], 7500).astype(np.float32)
+    track.write([(Placement(0, 30_000), lambda: iter([steps]))])
+    out = np.concatenate(list(mixed(track, tmp_path / "old.wav", Fraction(0), None)), axis=1)
+    assert out.shape == (2, 60_000)
+    share = 0.5**0.5  # in each of the two channels: together they have the loudness of the mono speech
+    expected = np.array([[0.5 + share * 0.25, 0.5 - share * 0.25, 1.0, 0.5 + share * 0.25]] * 2)
+    assert out[:, [7_500, 22_500, 37_500, 59_000]] == pytest.approx(expected, abs=0.01)
+    assert out.max() == 1
+    track.close()
+
+
+def test_the_loudness_of_the_old_sound_is_unknown_where_it_has_no_speech(tmp_path: Path) -> None:
+    for level, known in ((0.1, True), (0.005, False)):
+        pcm = tone(1.0, level)[None]
+        path = write_sound(tmp_path / f"{level}.wav", "pcm_s16le", RATE, pcm=pcm)
+        found = old_loudness(path, Fraction(0))
+        assert found == (pytest.approx(loudness_of([pcm], RATE), abs=0.1) if known else None)
+    assert (
+        old_loudness(write_video(tmp_path / "a.mp4", [np.zeros((32, 32, 3), np.uint8)]), Fraction(0)) is None
+    )

@@ -26,6 +26,7 @@ from audio_vae.config import AudioVAEConfig
 from audio_vae.model import AudioVAE
 from talker import Talker, UserError
 from talker.cli import main
+from talker.clips import animate as animate_module
 from talker.clips.animate import LIVE_WINDOW, LiveAnimation
 from talker.clips.clip import Chunk, Piece
 from talker.clips.continuation import part_seed
@@ -71,6 +72,16 @@ def test_noise_in_a_pause_is_read_as_silence(talker: Talker, portrait: Portrait,
     silence = talker.system.silence.expand(40, -1)
     torch.testing.assert_close(heard[pause], silence, atol=1e-3, rtol=1e-3)
     assert np.array_equal(pcm_of(take), sound_of(path))
+
+
+def test_a_damaged_recording_and_one_without_speech_are_warnings(
+    toy: Talker, portrait: Portrait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    path = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, pcm=np.zeros((1, 9600), np.float32))
+    monkeypatch.setattr(animate_module, "damage_line", lambda path, damage: f"{path.name} is cut short")
+    clip = toy.animate(path, portrait, "Hi.")
+    assert clip.windows is None
+    assert caplog.messages == ["a.wav is cut short", f"{path} holds no speech: the face will not speak"]
 
 
 # -- live sound ----------------------------------------------------------------------------------------------
@@ -260,6 +271,7 @@ def test_the_video_is_as_long_as_the_sound_to_the_frame(
 SOUNDS = {
     "a.m4a": ("aac", 44_100),
     "a.mp3": ("libmp3lame", 44_100),
+    "b.mp3": ("libmp3lame", 16_000),
     "a.ogg": ("libopus", 48_000),
     "a.ac3": ("ac3", 48_000),
     "b.m4a": ("alac", 44_100),

@@ -233,7 +233,11 @@ def test_the_generator_gets_the_motion_and_the_words(talker: Talker, voice: Voic
     assert forced.sentences == ("Il fait froid et tu es content.",)
     take, (request,) = recorded(dubbing)
     assert (request.text, request.task, request.seed) == (TEXT, "v2a", 3)
-    motion = dubbing.motion()
+    seconds: list[float] = []
+    motion = dubbing.motion(seconds.append)
+    assert sum(seconds) == pytest.approx(22 / 25)
+    ready = dubbing.ready()
+    assert ready.motion(seconds.append) is ready.codes  # read once
     assert torch.equal(request.given["motion"], motion)
     assert torch.equal(request.first_motion, motion[0])
     assert torch.equal(request.speaker, voice.embedding)
@@ -374,6 +378,8 @@ def test_sound_is_padded_to_the_duration_of_the_video(talker: Talker, voice: Voi
     assert [chunk.start_seconds for chunk in whole] == [0.0, 0.16, 3939 / 24_000]
     assert np.array_equal(pcm_of(chunk for chunk in whole if chunk.pcm.any()), np.ones(3939))
     assert sum(len(chunk.pcm) for chunk in whole) == 48_000
+    *_, last = dubbing.trimmed(iter([Chunk(0.0, np.ones(47_999, np.float32), NO_FRAMES)]))
+    assert (len(last.pcm), last.pcm[0]) == (1, 0)
     (cut,) = dubbing.trimmed(iter([Chunk(0.0, np.ones(50_000, np.float32), NO_FRAMES)]))
     assert len(cut.pcm) == 48_000
 

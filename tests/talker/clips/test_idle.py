@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from tiny_checkpoint import write_checkpoint, write_portrait, write_voice
 
 from heads.streams import Streams
 from talker import Talker
-from talker.clips.animate import LiveAnimation
+from talker.clips.animate import LiveAnimation, _with_silence
 from talker.clips.clip import Clip, Piece
 from talker.clips.continuation import SEAM_FRAMES
 from talker.clips.idle import BLENDED_FRAMES, LOOP_SECONDS, Idle, IdleLoop, looped
@@ -36,10 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loop(talker: Talker, portrait: Portrait) -> IdleLoop:
-    """A loop of two poses, one a frame."""
+    """A loop of three poses, one a frame."""
     loop = IdleLoop(talker.system, portrait, talker.system.generator.generate)
     loop.close()  # nothing is generated
-    loop._motion = torch.tensor([[0.5], [-0.5]]).expand(2, len(portrait.motion)).contiguous()
+    loop._motion = torch.tensor([[0.5], [-0.5], [0.0]]).expand(3, len(portrait.motion)).contiguous()
     return loop
 
 
@@ -100,6 +102,7 @@ def test_a_loop_is_generated_once_from_silence(talker: Talker, portrait: Portrai
     assert not torch.equal(frames[0], frames[1])
     (request,) = requests
     assert (request.task, request.text) == ("a2v", "")
+    assert torch.equal(request.first_motion, portrait.motion)
     assert torch.equal(request.given["audio"], talker.system.silence.expand(length + BLENDED_FRAMES, -1))
 
 
@@ -116,6 +119,37 @@ def test_a_loop_is_still_if_it_cannot_be_generated(
     assert torch.equal(loop.frames(7, 3), portrait.motion.expand(3, -1))
 
 
+def test_closing_a_loop_ends_its_generation_and_starts_no_other(talker: Talker, portrait: Portrait) -> None:
+    started, closed = threading.Event(), threading.Event()
+
+    class Endless:
+        def __iter__(self) -> Iterator[Streams]:
+            started.set()
+            closed.wait()
+            yield Streams(motion=torch.ones(4 * BLENDED_FRAMES, len(portrait.motion)))
+
+        def close(self) -> None:
+            closed.set()
+
+    loop = IdleLoop(talker.system, portrait, lambda request: Endless())
+    loop.frames(0, 1)
+    started.wait()
+    loop.close()
+    assert not loop._thread.is_alive()
+    assert torch.equal(loop.frames(0, 3), portrait.motion.expand(3, -1))  # what was cut off is not shown
+    other = IdleLoop(talker.system, portrait, lambda request: Endless())
+    other.close()
+    other.frames(0, 1)
+    assert other._thread is None
+
+
+def test_a_model_that_animates_no_sound_has_a_still_face(talker: Talker, portrait: Portrait) -> None:
+    generator = SimpleNamespace(tasks=("t2av",))
+    loop = IdleLoop(SimpleNamespace(generator=generator), portrait, talker.system.generator.generate)
+    assert torch.equal(loop.frames(2, 3), portrait.motion.expand(3, -1))
+    assert loop._thread is None
+
+
 # -- text ----------------------------------------------------------------------------------------------------
 
 
@@ -126,9 +160,9 @@ def test_a_face_waits_before_and_between_sentences(
     idle = Idle(loop, limited(2, lambda: sentences.put("Go on.")))
     record, requests, pieces = made(LiveUtterance(system, sentences, voice, portrait, 3, QUICK, idle=idle))
     first = [next(pieces).latents for _ in range(2)]
-    for patch in first:
+    for number, patch in enumerate(first):
         assert torch.equal(patch["audio"], system.silence.expand(4, -1))
-        assert torch.equal(patch["motion"], loop.frames(0, 4))
+        assert torch.equal(patch["motion"], loop.frames(4 * number, 4))
     assert (record.starts, requests) == ([], [])
     speech = [next(pieces)]
     assert torch.equal(requests[0].prefix["motion"], first[1]["motion"])
@@ -177,6 +211,7 @@ def test_the_motion_begins_at_what_was_shown_before(
     )
     _, _, pieces = made(clip)
     assert torch.allclose(next(pieces).latents["motion"][0], shown, atol=1e-6)
+    assert clip.idle.shown is None  # before the first sentence only
     pieces.close()
 
 
@@ -202,3 +237,29 @@ def test_silence_fills_a_pause_of_live_sound_without_a_request(
     motion = torch.cat([piece.latents["motion"] for piece in pieces[8:]])
     assert torch.allclose(motion[0], pieces[7].latents["motion"][-1], atol=1e-6)
     assert torch.equal(motion[SEAM_FRAMES:], loop.frames(SEAM_FRAMES, 36 - SEAM_FRAMES))
+
+
+def test_every_pause_of_live_sound_follows_the_motion_before_it(
+    toy: Talker, portrait: Portrait, loop: IdleLoop
+) -> None:
+    sound = Channel[np.ndarray](10)
+    tone = np.sin(np.arange(4 * 3840, dtype=np.float32) / 10) / 4
+    for _ in range(2):
+        sound.put(tone)
+        sound.put(np.zeros(8 * 3840, np.float32))
+    sound.close()
+    idle = Idle(loop, lambda: False)
+    clip = LiveAnimation(toy.system, sound, portrait, None, 2, QUICK, idle)
+    pieces = list(clip.make(Record(4), toy.system.generator.generate))
+    motion = torch.cat([piece.latents["motion"] for piece in pieces])
+    for pause in (16, 64):
+        assert torch.allclose(motion[pause], motion[pause - 1], atol=1e-5)
+    assert idle.frame == 64
+    assert torch.equal(motion[16 + SEAM_FRAMES : 48], loop.frames(SEAM_FRAMES, 32 - SEAM_FRAMES))
+    assert torch.equal(motion[64 + SEAM_FRAMES : 96], loop.frames(32 + SEAM_FRAMES, 32 - SEAM_FRAMES))
+
+
+def test_sound_that_is_a_little_late_is_waited_for(talker: Talker, loop: IdleLoop) -> None:
+    sound, late = Channel[np.ndarray](10), np.ones(960, np.float32)
+    threading.Timer(0.1, sound.put, (late,)).start()
+    assert next(_with_silence(sound, Idle(loop, lambda: True), talker.system)) is late

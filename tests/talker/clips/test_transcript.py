@@ -60,3 +60,20 @@ def test_weights_are_loaded_exactly(cache: Path) -> None:
     network = whisper_network(cache / "small.pt")
     held = torch.load(cache / "small.pt", weights_only=True)["model_state_dict"]
     assert all(torch.equal(value, held[name]) for name, value in network.state_dict().items())
+
+
+class Evil:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_no_code_of_a_weights_file_is_executed(cache: Path) -> None:
+    torch.save({"dims": Evil(cache / "executed"), "model_state_dict": {}}, cache / "evil.pt")
+    with pytest.raises(UserError, match="no Whisper weights"):
+        whisper_network(cache / "evil.pt")
+    assert not (cache / "executed").exists()

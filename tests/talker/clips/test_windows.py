@@ -45,6 +45,8 @@ def test_a_window_ends_in_the_longest_pause_of_its_second_half() -> None:
     speaks = speech(200, 40, 250, 8, 100, 12, 300)
     first, *_ = at_pauses(speaks, 4)
     assert first == round((200 + 40 + 250 + 8 + 100 + 6) / 4)
+    centres = [at_pauses(speech(before, 12, 500), 4)[0] for before in (399, 401, 402, 403)]
+    assert centres == [101, 102, 102, 102]  # to the nearest patch
 
 
 # -- sentences -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import resource
 from collections.abc import Iterator
@@ -68,7 +69,12 @@ def test_flash_and_click_stay_together(tmp_path: Path, extension: str) -> None:
     pcm = read_audio(path).numpy()
     with av.open(str(path)) as container:
         tags = {name.lower(): value for name, value in container.metadata.items()}
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc) == (1, 1, 1)  # BT.709
     assert tags["comment"] == TAGS["comment"]
+    if extension in (".mp4", ".mov"):
+        data = path.read_bytes()
+        assert data.index(b"moov") < data.index(b"mdat")  # faststart
     assert len(shades) == 108
     assert np.flatnonzero(shades > 150).tolist() == events
     for frame in events:
@@ -91,8 +97,6 @@ def test_mp4_has_the_streams_and_metadata_that_players_expect(tmp_path: Path) ->
         stamps = [frame.pts * video.time_base for frame in container.decode(video)]
         assert stamps == [k * stamps[1] for k in range(104)]
         assert stamps[1] == video.time_base * round(1 / (25 * video.time_base))
-    data = path.read_bytes()
-    assert data.index(b"moov") < data.index(b"mdat")  # faststart
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -152,6 +156,7 @@ def test_a_recording_is_copied_where_the_container_supports_its_codec(
             return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
 
     assert (packets(path) == packets(sound)) == copied
+    assert writer.source._file.closed
     assert abs(len(read_audio(path)) - 38_400) < 1200
 
 
@@ -198,6 +203,25 @@ def test_speech_is_coded_with_the_usual_bits_per_second(tmp_path: Path) -> None:
     with SoundWriter(tmp_path / "a.m4a") as writer:
         writer.write(noise, np.zeros(0))
     assert abs(8 * (tmp_path / "a.m4a").stat().st_size / 2 - 96_000) < 10_000
+
+
+def test_sound_and_frames_differ_by_a_frame_at_most(tmp_path: Path) -> None:
+    for frames, samples, ends in ((4, 2880, True), (4, 4800, True), (4, 2879, False), (4, 4801, False)):
+        block = np.zeros((frames, 64, 64, 3), np.uint8)
+        writer = VideoWriter(tmp_path / "a.mp4", 64)
+        with contextlib.nullcontext() if ends else pytest.raises(AssertionError, match="longer than"), writer:
+            writer.write(np.zeros(samples, np.float32), block)
+        assert (tmp_path / "a.mp4").exists() == ends
+        (tmp_path / "a.mp4").unlink(missing_ok=True)
+
+
+def test_sound_beyond_full_scale_is_clipped(tmp_path: Path) -> None:
+    loud = np.array([2.0, -3.0, 0.5, 1.0], np.float32).repeat(600)
+    for name, pcm in (("a.wav", loud), ("b.wav", loud.clip(-1, 1))):
+        with SoundWriter(tmp_path / name) as writer:
+            writer.write(pcm, NO_FRAMES)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert read_audio(tmp_path / "a.wav")[[0, 600]].tolist() == pytest.approx([1, -1], abs=1e-3)
 
 
 def test_equal_chunks_give_equal_files(tmp_path: Path) -> None:

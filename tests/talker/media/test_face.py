@@ -132,6 +132,22 @@ def test_every_picture_format_gives_the_same_pixels(tmp_path: Path, astronaut: I
         assert np.array_equal(np.asarray(read_picture(tmp_path / name))[..., 1], np.asarray(grey))
 
 
+@pytest.mark.parametrize("value", range(1, 9))
+def test_every_orientation_of_a_photograph_is_shown_upright(tmp_path: Path, value: int) -> None:
+    """EXIF: 1 is upright; even values from 2 on are mirrored; 6 has its top on the right side."""
+    corners = np.zeros((16, 24, 3), np.uint8)
+    corners[:4, :4], corners[:4, -4:], corners[-4:, :4] = 255, (255, 0, 0), (0, 255, 0)
+    stored = {
+        1: corners, 2: corners[:, ::-1], 3: corners[::-1, ::-1], 4: corners[::-1],
+        5: corners.swapaxes(0, 1), 6: np.rot90(corners), 7: np.rot90(corners, 2).swapaxes(0, 1),
+        8: np.rot90(corners, 3),
+    }[value]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = value
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(np.asarray(read_picture(tmp_path / "a.png")), corners)
+
+
 def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (np.asarray(read_picture(tmp_path / "clear.png")) == 255).all()
@@ -184,6 +200,9 @@ def test_limit_counts_the_pixels_that_are_decoded(
         assert read_picture(tmp_path / name, max_pixels=256 * 256).size == (64, 64)
         with pytest.raises(UserError, match="too many pixels: scale it to 255 x 255"):
             read_picture(tmp_path / name, max_pixels=256 * 256 - 1)
+    for side, reduced in ((127, (127, 20)), (128, (64, 10)), (300, (75, 5))):  # the longer side counts
+        Image.new("RGB", (side, 20)).save(tmp_path / "wide.png")
+        assert read_picture(tmp_path / "wide.png").size == reduced
 
 
 @pytest.mark.long

@@ -65,5 +65,7 @@ def test_dubbed_video_keeps_a_supported_container(tmp_path: Path) -> None:
     assert check_dub(tmp_path / "b.avi", path) == tmp_path / "b.avi"
     with pytest.raises(UserError, match=r"cannot be copied to \.mp4 \(msmpeg4v?3?\): name the output b\.avi"):
         check_dub(tmp_path / "b.mp4", path)
-    with pytest.raises(UserError, match="is the video itself"):
-        check_dub(path, path)
+    (link := tmp_path / "link.avi").symlink_to(path)
+    for itself in (path, link):
+        with pytest.raises(UserError, match="is the video itself"):
+            check_dub(itself, path)

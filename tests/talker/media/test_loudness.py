@@ -55,6 +55,11 @@ def test_frame_with_sound_in_either_half_is_speech() -> None:
     pcm = torch.zeros(5 * 960)
     pcm[480:960] = pcm[2 * 960 : 2 * 960 + 480] = 0.3
     assert loudness_profile([pcm]).speech_mask.tolist() == [True, False, True, False, False]
+    faint = torch.zeros(5 * 960)
+    faint[480:960] = 0.00122  # above the silence floor alone, below it as a mean of the frame
+    assert loudness_profile([faint]).speech_mask.tolist() == [True, False, False, False, False]
+    for samples, mask in ((960, [True]), (961, [True, False]), (1440, [True, True])):
+        assert loudness_profile([torch.full((samples,), 0.3)]).speech_mask.tolist() == mask
 
 
 @pytest.mark.parametrize("amplitude", [0.006, 0.06, 0.6])
@@ -80,6 +85,23 @@ def test_noise_below_the_silence_floor_is_not_speech() -> None:
     noise = torch.randn(24_000, generator=torch.Generator().manual_seed(0))
     assert not loudness_profile([10 ** (-70 / 20) * noise]).speech_mask.any()
     assert loudness_profile([10 ** (-50 / 20) * noise]).speech_mask.all()
+
+
+def test_the_gain_changes_linearly_within_a_block_and_follows_the_last_ten_seconds() -> None:
+    def constant(value: float, seconds: float = 1.0) -> torch.Tensor:
+        return torch.full((round(24_000 * seconds),), value)
+
+    normalizer = LoudnessNormalizer()
+    assert torch.allclose(normalizer(constant(0.02)), constant(SPEECH_LEVEL))  # no earlier gain
+    soft = constant(0.01)
+    ramp = normalizer(soft) / soft
+    level = ((0.02**2 + 0.01**2) / 2) ** 0.5
+    assert torch.allclose(ramp, torch.linspace(SPEECH_LEVEL / 0.02, SPEECH_LEVEL / level, 24_000), rtol=1e-3)
+    for _ in range(8):
+        made = normalizer(soft)
+    assert made[-1] < 0.95 * SPEECH_LEVEL  # ten seconds, of which the first was louder
+    normalizer(soft)
+    assert torch.allclose(normalizer(soft), constant(SPEECH_LEVEL), rtol=1e-3)
 
 
 def test_gain_is_at_most_30() -> None:
@@ -109,7 +131,7 @@ def test_constant_noise_in_a_pause_becomes_silence_after_a_third_of_a_second() -
     speech, noise = tone(0.1, 0.32), white(1.6, -25)
     found = gated(torch.cat([speech, noise, speech]))
     assert torch.equal(found[:11_520], torch.cat([speech, noise])[:11_520])  # the first block of noise
-    assert (found[11_520:15_360].abs() <= noise[3840:7680].abs()).all()  # faded out
+    assert torch.equal(found[11_520:15_360], noise[3840:7680] * torch.linspace(1, 0, 3840))  # faded out
     assert found[15_360:46_080].eq(0).all()
     assert torch.equal(found[46_080:], speech)
 

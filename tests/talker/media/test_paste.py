@@ -13,7 +13,7 @@ from PIL import Image
 
 from talker.media.display import display_matrix, displayed, oriented, pixel_aspect
 from talker.media.face import Box, crop_square
-from talker.media.paste import LOWER_FACE, copied, paste, planes_of
+from talker.media.paste import FULL_RANGE, LOWER_FACE, copied, paste, planes_of
 
 SIZE = 64
 MASK = LOWER_FACE.draw(SIZE)
@@ -95,11 +95,25 @@ def test_the_colour_of_the_face_follows_the_frame(tmp_path: Path) -> None:
     assert np.abs((after - before)[inside].mean(0)).max() < 6
 
 
+def test_a_face_without_an_edge_has_the_mean_colour_of_the_frame(tmp_path: Path) -> None:
+    grey = np.full((64, 64, 3), 90, np.uint8)
+    frame, aspect = first_frame(write_video(tmp_path / "a.mkv", [grey] * 2))
+    face = np.full((SIZE, SIZE, 3), 250, np.uint8)
+    made = paste(frame, face, Box(8, 8, 32), np.ones((SIZE, SIZE), np.float32), aspect)
+    assert np.abs(displayed(made, aspect).astype(int) - 90).max() <= 3
+    faint = paste(frame, face, Box(8, 8, 32), np.full((SIZE, SIZE), 0.9 / 255, np.float32), aspect)
+    assert all(map(np.array_equal, planes_of(faint), planes_of(frame)))
+
+
 def test_frames_that_are_not_yuv_are_converted(tmp_path: Path) -> None:
     frame, aspect = first_frame(write_video(tmp_path / "a.mkv", [scene()] * 2))
     face = cropped(frame, Box(50, 40, 80), aspect)
     for name, expected in (("rgb24", "yuv420p"), ("nv12", "yuv420p"), ("yuvj444p", "yuv444p")):
         assert paste(frame.reformat(format=name), face, Box(50, 40, 80), MASK, aspect).format.name == expected
+    full = frame.reformat(format="yuvj444p")
+    full.color_range, full.duration = 0, 3  # the name says it
+    made = copied(full)
+    assert (made.color_range, made.duration) == (FULL_RANGE, 3)
 
 
 def test_an_hdr_frame_keeps_its_light(tmp_path: Path) -> None:

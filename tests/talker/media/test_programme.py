@@ -9,12 +9,14 @@ import av
 import numpy as np
 import pyloudnorm
 import pytest
-from media_files import ORIENTATIONS, chirps, join_tracks, person, write_sound, write_video
+from av.stream import Disposition
+from media_files import ORIENTATIONS, chirps, join_tracks, person, write_hdr, write_sound, write_video
 
 from talker.media.display import display_matrix
+from talker.media.paste import copied
 from talker.media.programme import LoudnessMeter, changed_tempo, decode_programme, loudness_of
-from talker.media.programme_writer import ProgrammeWriter
-from talker.media.readers import read_audio
+from talker.media.programme_writer import ProgrammeWriter, encoded_format
+from talker.media.readers import VideoReader, read_audio
 
 RATE = 24_000
 
@@ -64,6 +66,29 @@ def test_a_programme_is_decoded_from_a_time(tmp_path: Path) -> None:
         assert np.allclose(found, wanted, atol=1e-3)
 
 
+def test_gaps_are_silence_and_the_last_sample_is_there_from_any_time_on(tmp_path: Path) -> None:
+    """Half seconds of sound at 1.25, 2.5 and 3 s, at another rate."""
+    path, spans = tmp_path / "gap.mkv", (1.25, 2.5, 3.0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for begin in spans:
+            frame = av.AudioFrame.from_ndarray(np.full((1, 8000), 9830, np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, round(16_000 * begin), Fraction(1, 16_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    for start in (Fraction(0), Fraction(5, 4), Fraction(3, 2), Fraction(2), Fraction(11, 4)):
+        pieces = list(decode_programme(path, 0, 48_000, "mono", start))
+        found = np.concatenate(pieces, axis=1)[0]
+        assert len(found) == pytest.approx((3.5 - start) * 48_000, abs=2)
+        times = start + (np.arange(len(found)) + 0.5) / 48_000
+        wanted = np.zeros(len(found))
+        for begin in spans:
+            wanted[(times > begin) & (times < begin + 0.5)] = 0.3
+        away = np.min([np.abs(times - edge) for begin in spans for edge in (begin, begin + 0.5)], axis=0)
+        assert np.abs(found - wanted)[away > 0.003].max() < 0.01
+        assert found[-20:].mean() > 0.1
+
+
 def original(path: Path) -> Path:
     """A video with two sounds, subtitles, chapters, metadata, a rotation and pixels that are not square."""
     folder = path.parent
@@ -78,7 +103,7 @@ def original(path: Path) -> Path:
         av.open(str(folder / "s.srt")) as text,
         av.open(str(path), "w") as target,
     ):
-        target.metadata.update({"title": "Ein Film", "artist": "Zoë"})
+        target.metadata.update({"title": "Ein Film", "artist": "Zoë", "comment": "filmed by hand"})
         streams = {s: target.add_stream_from_template(s, opaque=s.type == "video") for s in source.streams}
         subtitles = target.add_stream_from_template(text.streams[0])
         streams[source.streams[2]].metadata["language"] = "fra"
@@ -117,6 +142,10 @@ def test_everything_but_the_replaced_sound_is_kept(tmp_path: Path, keep: bool) -
         assert before.streams[0].sample_aspect_ratio == after.streams[0].sample_aspect_ratio == Fraction(4, 3)
         packets = [[(p.pts, bytes(p)) for p in c.demux(video=0) if p.size] for c in (before, after)]
         assert packets[0] == packets[1]
+        assert "filmed by hand" not in after.metadata.values()  # it must not hide what is generated
+        defaults = [bool(Disposition.default & stream.disposition) for stream in list(after.streams)[1:-1]]
+        assert defaults == [True, *[False] * (len(defaults) - 1)]
+    assert all(reader._file.closed for reader in writer._readers)
     with av.open(str(source)) as before, av.open(str(tmp_path / "one.mkv")) as after:
         matrices = [display_matrix(next(c.decode(video=0))) for c in (before, after)]
         assert matrices[0] == matrices[1] is not None
@@ -137,3 +166,75 @@ def test_what_a_container_cannot_hold_is_named(tmp_path: Path) -> None:
             "audio",
             "data",
         ]  # chapters
+
+
+def test_chapters_are_moved_to_the_first_picture(tmp_path: Path) -> None:
+    source, start = original(tmp_path / "a.mkv"), Fraction(1, 5)
+    with ProgrammeWriter(tmp_path / "b.mkv", source, start, RATE, "mono", {"title": ""}) as writer:
+        writer.write(np.zeros((1, RATE), np.float32))
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        (chapter,) = container.chapters()
+        times = [chapter[name] * chapter["time_base"] for name in ("start", "end")]
+        assert times == [0, Fraction(3, 10)]
+
+
+@pytest.mark.parametrize("hdr", [False, True])
+def test_pictures_that_are_encoded_again_look_the_same(tmp_path: Path, hdr: bool) -> None:
+    if hdr:
+        source = write_hdr(tmp_path / "a.mkv", person(64), 16, 203.0, count=3)
+    else:
+        how = {"matrix": list(ORIENTATIONS)[5], "aspect": Fraction(4, 3)}
+        source = write_video(tmp_path / "a.mp4", [person(64)] * 3, rate=30, **how)
+    with ProgrammeWriter(
+        tmp_path / "b.mkv", source, Fraction(0), RATE, "mono", {"title": ""}, encode=True
+    ) as writer:
+        for frame in VideoReader(source).source_frames():
+            writer.write_frame(copied(frame.frame), frame.seconds)
+        writer.write(np.zeros((1, 2400), np.float32))
+    seen = []
+    for path in (source, tmp_path / "b.mkv"):
+        with av.open(str(path)) as container:
+            frames = list(container.decode(video=0))
+            context = container.streams.video[0].codec_context
+        colours = (context.color_range, context.color_primaries, context.color_trc, context.colorspace)
+        times = [round(30 * frame.time) for frame in frames]
+        seen.append((colours, times, context.pix_fmt, display_matrix(frames[0])))
+    assert seen[0] == seen[1]
+    before, after = (next(iter(VideoReader(path))).astype(int) for path in (source, tmp_path / "b.mkv"))
+    assert before.shape == after.shape
+    assert np.abs(before - after).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("yuv420p", "yuv420p"), ("yuvj422p", "yuv422p"), ("yuv444p10le", "yuv444p10le"), ("nv12", "yuv420p"),
+     ("rgb24", "yuv420p"), ("p010le", "yuv420p10le"), ("yuv422p12le", "yuv420p10le"), ("yuv440p", "yuv420p")],
+)  # fmt: skip
+def test_pictures_keep_their_bits_as_far_as_players_show_them(name: str, expected: str) -> None:
+    assert encoded_format(name) == expected
+
+
+def test_stereo_has_twice_the_bits_of_mono(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 48_000)).astype(np.float32)
+    source, sizes = write_video(tmp_path / "a.mp4", [person(32)] * 25), []
+    for layout, channels in (("mono", 1), ("stereo", 2)):
+        path = tmp_path / f"{layout}.mp4"
+        with ProgrammeWriter(path, source, Fraction(0), 48_000, layout, {"title": ""}) as writer:
+            writer.write(noise[:channels])
+        with av.open(str(path)) as container:
+            sizes.append(sum(packet.size for packet in container.demux(audio=0)))
+    assert 8 * sizes[0] == pytest.approx(96_000, rel=0.2)
+    assert sizes[1] == pytest.approx(2 * sizes[0], rel=0.1)
+
+
+def test_sound_and_picture_start_together_in_a_file_without_timestamps(tmp_path: Path) -> None:
+    """AVI shows the first packet at 0, which may be decoded before the first picture is shown."""
+    source = write_video(tmp_path / "a.avi", [person(64)] * 12, options={"bf": "2"})
+    with av.open(str(source)) as container:
+        first = next(packet for packet in container.demux(video=0) if packet.size)
+        early = Fraction(2, 25) - first.dts * first.time_base  # of a picture that is shown 2 frames later
+    with ProgrammeWriter(tmp_path / "b.avi", source, Fraction(2, 25), RATE, "mono", {"title": ""}) as writer:
+        assert writer.seconds == pytest.approx(float(early)) == 0.08
+        writer.write(np.full((1, RATE // 2), 0.5, np.float32))
+    heard = read_audio(tmp_path / "b.avi").numpy()
+    assert int(np.argmax(np.abs(heard) > 0.25)) == pytest.approx(0.08 * RATE, abs=2)

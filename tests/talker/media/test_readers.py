@@ -13,10 +13,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from media_files import person, write_sound, write_video
+from media_files import person, write_hdr, write_sound, write_video
 
 from talker.clock import SAMPLE_RATE
 from talker.errors import UserError
+from talker.media import readers
 from talker.media.readers import (
     VideoReader,
     blocks,
@@ -183,7 +184,7 @@ def test_rounded_timestamps_delay_no_frame(tmp_path: Path) -> None:
     assert shades == list(range(10))
 
 
-@pytest.mark.parametrize("last", [1, 3, 5])
+@pytest.mark.parametrize("last", [0, 1, 3, 5])
 def test_the_last_frame_is_shown_for_its_own_duration(tmp_path: Path, last: int) -> None:
     path = tmp_path / "v.mkv"
     with av.open(str(path), "w") as container:
@@ -197,8 +198,24 @@ def test_the_last_frame_is_shown_for_its_own_duration(tmp_path: Path, last: int)
                 packet.duration = last if number == 3 else 1
                 container.mux(packet)
     video = VideoReader(path)
+    last = last or 1  # without a duration, the usual one
     assert len(list(video)) == 3 + last
     assert round(video.seconds * 25) == 3 + last
+
+
+def test_the_white_of_an_hdr_video_is_measured_over_its_first_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_hdr(tmp_path / "a.mkv", person(32), 16, 203.0, count=56)
+    measured: list[list[int]] = []
+
+    def white(frames: list[av.VideoFrame]) -> float:
+        measured.append([round(frame.time * 25) for frame in frames])
+        return 150.0
+
+    monkeypatch.setattr(readers, "reference_white", white)
+    assert next(VideoReader(path).source_frames()).white == 150
+    assert measured == [[0, 10, 20, 30, 40]]
 
 
 @pytest.mark.long
@@ -321,3 +338,7 @@ def test_frame_size_is_limited(tmp_path: Path) -> None:
     both.write_bytes(small.read_bytes() + large.read_bytes())
     assert {frame.shape for frame in read_frames(both)} == {(64, 64, 3), (128, 128, 3)}
     assert {frame.shape for frame in VideoReader(both, max_pixels=64 * 64)} == {(64, 64, 3)}
+    # Times that go back are an error of the file.
+    both.write_bytes(large.read_bytes() + small.read_bytes())
+    with pytest.raises(UserError, match="timestamps that jump"):
+        list(read_frames(both))

@@ -72,6 +72,7 @@ def test_a_session_streams_the_offline_result(talker: Talker, voice, portrait, s
     assert session.position.generated_ms == len(frames) * 40
     assert session.first_chunk_seconds is not None
     assert 0 < session.first_chunk_seconds < session.busy_seconds
+    assert (session._listeners, session._ticket, session.needs_priority) == ([], None, False)
     assert others[0].error is None
 
 
@@ -117,6 +118,7 @@ def test_stopping_frees_the_row_and_ends_the_thread(speak: Speak, sessions: Sess
     assert (refused.value.code, refused.value.retry_after) == ("at_capacity", 5)
     running[2].stop()
     until(lambda: running[2].finished)
+    assert all(part.frames for part in running[2]._fragments)  # without the end of the sound
     assert decoded(data_of(speak("Go.")))[0] > 0
     assert all(not session.stopped for session in (running[0], running[1], running[3]))
 
