@@ -89,27 +89,29 @@ class CountingBatch:
 
 
 class CancellingBatch(CountingBatch):
-    """Cancels `ticket` while it makes a patch for it."""
+    """Cancels its ticket at the end of the first step."""
 
-    ticket: Ticket | None = None
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.submitted = threading.Event()
+        self.ticket: Ticket | None = None
 
     def step(self) -> None:
         super().step()
-        if self.ticket is not None:
-            self.ticket.cancel()
+        self.submitted.wait()
+        self.ticket.cancel()
 
 
 def test_a_patch_of_the_step_in_which_a_request_is_cancelled_is_dropped() -> None:
-    batch = CancellingBatch(1)
+    batch = CancellingBatch()
     with Scheduler(batch) as scheduler:
-        ticket = scheduler.submit(counting(patches=1000))
-        next(ticket)
-        batch.ticket = ticket
-        list(ticket)
-        while batch.rows:
+        batch.ticket = ticket = scheduler.submit(counting())
+        batch.submitted.set()
+        while batch.rows or not batch.steps:
             time.sleep(0.001)
-        assert not ticket.queue
+        assert list(ticket) == []
         assert ticket.finish_reason == "interrupted"
+        assert batch.steps == 1
 
 
 @pytest.fixture
