@@ -257,7 +257,8 @@ def test_speech_that_cannot_be_honoured_names_the_field(client, fields, param: s
 
 def test_an_uploaded_voice_speaks_until_it_is_deleted(client, server: Running, folder: Path) -> None:
     sample = folder / "voice.wav"
-    made = client.audio.voices.create(name="mine", audio_sample=sample, **CONSENT)
+    said = {"extra_body": {"ref_text": "So."}}
+    made = client.audio.voices.create(name="mine", audio_sample=sample, **CONSENT, **said)
     assert (made.object, made.name) == ("audio.voice", "mine")
     for name in ("mine", {"id": made.id}):
         sound = client.audio.speech.create(model="tiny", voice=name, input="Go.", response_format="pcm")
@@ -268,7 +269,9 @@ def test_an_uploaded_voice_speaks_until_it_is_deleted(client, server: Running, f
         client.audio.voices.create(name="other", audio_sample=sample, consent="")
     assert error.value.code == "consent_required"
     store = server.studio.store
-    assert [one.consent for one in store.uploads("voice", NO_KEYS_OWNER)] == [CONSENT["consent"]]
+    (stored,) = store.uploads("voice", NO_KEYS_OWNER)
+    assert (stored.consent, stored.detail) == (CONSENT["consent"], "So.")
+    assert server.studio.voices.get("mine", NO_KEYS_OWNER).said == "So."
     names = [one["name"] for one in server.json("GET", "/v1/audio/voices")["data"]]
     assert names == ["v", "mine"]
     assert client.audio.voices.delete(made.id).deleted

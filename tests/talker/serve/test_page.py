@@ -473,6 +473,8 @@ def test_a_session_speaks_further_texts_until_face_or_voice_change(chromium: Any
         assert sockets()[0][3:] == [{"type": "interrupt", "audio_end_ms": 0}]
         events({"type": "session.interrupted", "generated_ms": 500})
         assert (status.text_content(), interrupt.is_disabled()) == ("Interrupted", True)
+        # The rest of the speech is not played: playback goes on at its end.
+        until(page, "sockets[0].sent.some(({ position_ms }) => position_ms === 500)")
         events({"type": "speech.ended", "end_ms": 500, "rtf": 0.5})
         assert page.locator("#speed").text_content() == "2.0 × real time"
         assert page.locator("#download").is_visible()
