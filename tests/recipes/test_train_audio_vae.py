@@ -46,6 +46,7 @@ def test_decoder_refinement_keeps_the_latents(tmp_path: Path, monkeypatch: pytes
     with torch.no_grad():
         latents = before.encode(pcm)
         assert torch.equal(latents, after.encode(pcm))
+        assert torch.equal(before.bottleneck.project.weight, after.bottleneck.project.weight)
         assert not torch.equal(before.decode(latents), after.decode(latents))
     strengths: list[float] = []
     monkeypatch.setattr(

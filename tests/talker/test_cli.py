@@ -628,7 +628,8 @@ def test_options_of_serve_reach_the_server(folder: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(Talker, "from_pretrained", lambda folder: folder)
     options = ["--host", "127.0.0.2", "--port", "8123", "--data", str(tmp_path), "--retain", "2.5"]
     options += ["--capacity", "16", "--allow-host", "a.example", "--allow-host", "b.example"]
-    assert main(["serve", "--model", str(folder), *options]) == 0
-    talker, name, listener, store, _, hosts, capacity = seen[0]
+    for idle_limit in ("0", "7.5"):
+        assert main(["serve", "--model", str(folder), *options, "--idle-limit", idle_limit]) == 0
+    talker, name, listener, store, _, hosts, capacity, idle_limit = seen[0]
     assert (talker, name, listener, store) == (folder, folder.name, ("127.0.0.2", 8123), (tmp_path, 2.5))
-    assert (hosts, capacity) == (("a.example", "b.example"), 16)
+    assert (hosts, capacity, idle_limit, seen[1][-1]) == (("a.example", "b.example"), 16, 0.0, 7.5)

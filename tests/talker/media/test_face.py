@@ -102,6 +102,9 @@ def test_crop_beyond_the_edge_repeats_the_border() -> None:
     inside = np.asarray(crop_square(ramp, Box(-5, 0, 80), 80))
     assert inside[0, 0, 0] == 0
     assert inside[0, -1, 0] == 79  # moved inwards by five pixels
+    wide = ramp.transpose(Image.Transpose.TRANSPOSE).resize((200, 100))
+    moved = np.asarray(crop_square(wide, Box(60, 25, 80), 80))  # beyond the lower edge by five pixels
+    assert (moved[0, 0, 0], moved[-1, 0, 0]) == (20, 99)
     outside = np.asarray(crop_square(ramp, Box(-40, 0, 100), 100))
     assert (outside[:, :30] == 0).all()
     assert outside[50, 40, 0] == 10

@@ -342,3 +342,10 @@ def test_frame_size_is_limited(tmp_path: Path) -> None:
     both.write_bytes(large.read_bytes() + small.read_bytes())
     with pytest.raises(UserError, match="timestamps that jump"):
         list(read_frames(both))
+
+
+def test_float_recordings_are_read_within_full_scale(tmp_path: Path) -> None:
+    pcm = np.array([[0.5, 1.5, -2.0, np.nan]], np.float32).repeat(6000, 1)
+    path = write_sound(tmp_path / "loud.wav", "pcm_f32le", SAMPLE_RATE, pcm=pcm)
+    for read in (read_audio(path), torch.cat(list(stream_audio(path)))):
+        assert read[::6000].tolist() == [0.5, 1.0, -1.0, 0.0]
