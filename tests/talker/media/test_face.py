@@ -154,6 +154,12 @@ def test_every_orientation_of_a_photograph_is_shown_upright(tmp_path: Path, valu
 def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (np.asarray(read_picture(tmp_path / "clear.png")) == 255).all()
+    palette = Image.new("P", (40, 40), 0)
+    palette.putpalette([200, 0, 0, 0, 200, 0])
+    palette.paste(1, (0, 0, 40, 10))
+    palette.save(tmp_path / "palette.png", transparency=0)
+    read = np.asarray(read_picture(tmp_path / "palette.png"))
+    assert (read[0, 0].tolist(), read[-1, 0].tolist()) == ([0, 200, 0], [255] * 3)
 
 
 def with_size(png: bytes, width: int, height: int) -> bytes:

@@ -407,6 +407,9 @@ def test_input_that_cannot_be_used_is_refused_and_the_rest_is_kept(talker: Talke
             continue
         with pytest.raises(InputError, match=message):
             sound.append(audio, 0)
+    for _ in range(2):
+        sound.append("AAAA" * 1_900_000, 0)  # nearly as much as may wait
+        sound.clear()
 
 
 def test_a_text_that_is_known_as_a_whole_has_the_sentences_of_say(talker: Talker, voice) -> None:
