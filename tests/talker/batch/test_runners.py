@@ -158,6 +158,7 @@ def test_only_the_clip_that_ends_its_process_twice_fails(tmp_path: Path, threads
     assert [(result["id"], result["reason"]) for result in failed] == [("crash", "worker died (SIGKILL)")]
     assert threads[0].rows == ["a", "b", "crash", "c"]
     assert [thread.rows for thread in threads[1:3]] == [["crash"], ["c"]]  # each in a process of its own
+    assert sum(thread.rows.count("crash") for thread in threads) == 2
     assert sorted(stages) == [(name, "check") for name in "abcd"]
 
 

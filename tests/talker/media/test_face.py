@@ -87,6 +87,19 @@ def test_several_faces_select_the_largest_with_a_warning(astronaut: Image.Image,
     assert "2 faces" in caplog.text
 
 
+def test_small_faces_in_the_background_are_no_warning(
+    astronaut: Image.Image, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side, warned in ((59, False), (61, True)):
+        found = [Box(0, 0, 100), Box(150, 0, side), Box(200, 0, 20)]
+        monkeypatch.setattr(face, "find_faces", lambda _, found=found: found)
+        assert face_square(astronaut, "a.png") == face.framed(found[0])
+        assert (
+            caplog.messages
+            == ["a.png shows 2 faces, and the largest is used: crop the picture to choose another"] * warned
+        )
+
+
 def test_error_without_a_face_names_the_option(tmp_path: Path) -> None:
     Image.new("RGB", (90, 60), "green").save(tmp_path / "green.png")
     with pytest.raises(UserError, match="--crop none"):

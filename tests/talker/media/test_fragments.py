@@ -70,7 +70,9 @@ def test_decode_times_are_continuous_counts() -> None:
     """And each sample is marked as a keyframe or as dependent on others (ISO 14496-12, 8.8.3.1)."""
     _, parts = stream(12)
     ends, marks = {1: 0, 2: 0}, {1: list[int](), 2: list[int]()}
-    for part in parts[1:]:
+    for number, part in enumerate(parts[1:], 1):
+        ((_, start, _),) = children(part, "moof", "mfhd")
+        assert struct.unpack_from(">I", part, start + 4) == (number,)
         for _, start, end in children(part, "moof", "traf"):
             inner = {kind: begin for kind, begin, _ in boxes(part, start, end)}
             (track,) = struct.unpack_from(">I", part, inner["tfhd"] + 4)

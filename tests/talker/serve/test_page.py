@@ -503,6 +503,7 @@ def test_a_session_speaks_further_texts_until_face_or_voice_change(chromium: Any
         assert sockets()[2][-1] == {"type": "session.stop"}
         shown = page.evaluate("document.querySelector('#portraits input:checked + img').src")
         assert page.locator("#still").get_attribute("src") == shown
+        assert page.locator("#video").get_attribute("src") is None
 
 
 def test_the_microphone_is_sent_in_tenths_of_a_second_up_to_the_second_press(
@@ -573,6 +574,9 @@ def test_the_player_starts_skips_and_forgets(chromium: Any, address: str) -> Non
               made = await played([[0, 5.2]], 1, { started: true });
               made.player.skip(4.8);
               note("skip", made);
+              made.player.skip(9);
+              made.player.close();
+              note("closed", made);
               made = await played([[0, 2], [2.4, 5]], 2, { started: true });
               made.player.append("a");
               note("gap", made);
@@ -601,6 +605,7 @@ def test_the_player_starts_skips_and_forgets(chromium: Any, address: str) -> Non
         assert facts["enough"] == [["play", ["append", "a"]], 0.05, 0.05, close(0.35), None]
         assert facts["skip waits"] == [["pause"], 1, 4.8, 4, 4.8]
         assert facts["skip"] == [["pause", "play"], 4.8, 4.8, close(0.4), None]
+        assert facts["closed"][1:3] == [4.8, 4.8]  # the next stream starts without a target
         assert facts["gap"] == [[["append", "a"]], 2.4, 2.4, close(2.6), None]
         assert (facts["before the gap"][1], facts["long gap"][1]) == (1.9, 2)
         assert facts["forget"][0] == [["remove", 3, 10]]
@@ -637,6 +642,15 @@ def test_the_crop_moves_with_the_picture_and_stays_inside(page: Any, tmp_path: P
     assert press("ArrowDown", 60)[1] == pytest.approx(16, abs=1)
     assert press("ArrowUp", 100)[1] == 0
     assert press("-", 30)[0] == pytest.approx(0, abs=1)
+    consent, use = page.locator("#consent"), page.get_by_role("button", name="Use", exact=True)
+    consent.check()
+    assert use.is_enabled()
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#file").set_input_files(tmp_path / "a.png")
+    view.wait_for()
+    assert not consent.is_checked()  # each picture needs its own
+    assert use.is_disabled()
+    assert corner() == (16, 0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

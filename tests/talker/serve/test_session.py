@@ -351,6 +351,11 @@ def test_captions_are_in_order_and_reach_to_the_end_of_their_sentence(speak: Spe
     assert times[-1] == milliseconds(session.position.generated_ms // 40)
 
 
+def test_times_of_the_stream_include_the_silence_before_the_first_sample() -> None:
+    assert [milliseconds(frame) for frame in (0, 1, 25)] == [round(LEAD / 24) + 40 * k for k in (0, 1, 25)]
+    assert milliseconds(0) > 0
+
+
 class Sentence:
     """Patches of a request, of which only the words and the end are read."""
 
