@@ -633,3 +633,10 @@ def test_options_of_serve_reach_the_server(folder: Path, tmp_path: Path, monkeyp
     talker, name, listener, store, _, hosts, capacity, idle_limit = seen[0]
     assert (talker, name, listener, store) == (folder, folder.name, ("127.0.0.2", 8123), (tmp_path, 2.5))
     assert (hosts, capacity, idle_limit, seen[1][-1]) == (("a.example", "b.example"), 16, 0.0, 7.5)
+
+
+def test_a_transcript_that_cannot_be_spoken_is_refused_before_a_model_is_loaded(
+    folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(cli, "_load", lambda options: pytest.fail("loaded"))
+    assert say(folder, "--voice-text", "мир", out=tmp_path / "a.mp4") == 2

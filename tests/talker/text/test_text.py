@@ -284,6 +284,11 @@ def test_a_greek_letter_alone_is_a_symbol() -> None:
     assert spoken("The angle α") == "The angle alpha."
 
 
+def test_a_sign_of_arithmetic_continues_the_sentence() -> None:
+    assert split_sentences("Solve it! + 3 is 5.") == ["Solve it! + 3 is 5."]
+    assert split_sentences("Solve it! It is 5.") == ["Solve it!", "It is 5."]
+
+
 def test_lines_of_symbols_alone_are_said_only_without_words() -> None:
     assert split_sentences("% %\n% &") == ["% %.", "% &"]
     assert split_sentences("100\n♥") == ["100."]
