@@ -76,7 +76,7 @@ def test_gaps_are_silence_and_the_last_sample_is_there_from_any_time_on(tmp_path
             frame.sample_rate, frame.pts, frame.time_base = 16_000, round(16_000 * begin), Fraction(1, 16_000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    for start in (Fraction(0), Fraction(5, 4), Fraction(3, 2), Fraction(2), Fraction(11, 4)):
+    for start in (Fraction(0), Fraction(3, 2), Fraction(2)):
         pieces = list(decode_programme(path, 0, 48_000, "mono", start))
         found = np.concatenate(pieces, axis=1)[0]
         assert len(found) == pytest.approx((3.5 - start) * 48_000, abs=2)

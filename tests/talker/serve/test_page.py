@@ -386,10 +386,11 @@ def test_a_lost_session_is_resumed_from_the_fragment_after_the_last_one(faked: A
           sockets[1].open();
           sockets[1].event(start);
           sockets[1].fragment(3);
-          for (let k = 1; k < 5; k++) {
+          for (let k = 1; k < 6; k++) {
             sockets[k].lose(1001);
             await pause(500 * k + 200);
-            if (k < 4) sockets[k + 1].open();
+            if (k < 5) sockets[k + 1].open();
+            if (k === 1) sockets[2].event(start);
           }
           return { sent: sockets.map(({ sent }) => sent.filter(({ type }) => type !== "playback")),
             protocols: sockets[0].protocols, over: session.over,
@@ -398,9 +399,10 @@ def test_a_lost_session_is_resumed_from_the_fragment_after_the_last_one(faked: A
         NAMES,
     )
     resumes = [
-        {"type": "session.resume", "request_id": "r", "transport_chunk_index": k} for k in (3, 4, 4, 4)
+        {"type": "session.resume", "request_id": "r", "transport_chunk_index": k} for k in (3, 4, 4, 4, 4)
     ]
     assert found["sent"][1] == [resumes[0], {"type": "typed meanwhile"}]
+    assert found["sent"][2] == [resumes[1]]  # what was sent is not sent again
     assert [sent[0] for sent in found["sent"][1:]] == resumes  # three tries after a lost connection
     assert found["protocols"] == []
     assert [name for name, _ in found["seen"]] == ["start", *["fragment"] * 4, "done"]
@@ -430,6 +432,14 @@ def test_a_server_that_refuses_or_is_not_there_is_no_lost_session(faked: Any) ->
           socket.lose(1006);
           await pause(700);
           facts.push([sockets.at(-1) === socket, session.over, seen, socket.sent.at(-1).type]);
+          const left = await connected(() => 0, "", names); // the user leaves before the next try
+          const last = sockets.at(-1);
+          last.open();
+          last.event({ type: "video.start", request_id: "r", config: {} });
+          last.lose(1006);
+          left.session.close();
+          await pause(700);
+          facts.push([sockets.at(-1) === last, left.session.over, left.seen.length]);
           return facts;
         }""",
         NAMES,
@@ -439,6 +449,7 @@ def test_a_server_that_refuses_or_is_not_there_is_no_lost_session(faked: Any) ->
         [True, True, [["start", None], ["done", "replaced"]]],
         [True, True, [["start", None], ["done", "the connection was closed"]]],
         [True, True, [], "session.stop"],
+        [True, True, 1],
     ]
 
 
