@@ -365,6 +365,7 @@ class Session:
                 self._keep(end)
             with self._changed:
                 self.finished, self._ticket = True, None
+                self.idle.is_due = lambda: False  # no reference to itself: the session is freed at once
             self._on_end(self)
             self._notify()
 

@@ -6,9 +6,11 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import gc
 import io
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import av
@@ -121,6 +123,20 @@ def test_stopping_frees_the_row_and_ends_the_thread(speak: Speak, sessions: Sess
     assert all(part.frames for part in running[2]._fragments)  # without the end of the sound
     assert decoded(data_of(speak("Go.")))[0] > 0
     assert all(not session.stopped for session in (running[0], running[1], running[3]))
+
+
+def test_an_ended_session_is_freed_at_once(speak: Speak, sessions: Sessions) -> None:
+    session = speak("Go.")
+    read(session)
+    session.join()
+    sessions.end(session)
+    found = weakref.ref(session)
+    gc.disable()  # it would also free what refers to itself, but later
+    try:
+        del session
+        assert found() is None
+    finally:
+        gc.enable()
 
 
 def test_stopping_ends_a_session_that_waits_for_text(speak: Speak) -> None:
