@@ -24,6 +24,7 @@ from talker.media.display import (
     orientation,
     oriented,
     reference_white,
+    square_size,
 )
 from talker.media.readers import VideoReader
 from talker.media.remux import DubWriter, check_dub
@@ -109,6 +110,12 @@ def test_container_that_would_lose_the_shape_of_the_pixels_is_refused(tmp_path: 
     path = write_video(tmp_path / "a.mp4", [WIDE] * 3, aspect=Fraction(2), codec="libvpx-vp9")
     with pytest.raises(UserError, match=r"cannot be copied to \.mkv.*name the output b\.mp4"):
         check_dub(tmp_path / "b.mkv", path)
+
+
+def test_a_ratio_that_is_one_but_for_rounding_changes_no_size() -> None:
+    for ratio, width in ((Fraction(1001, 1000), 1920), (Fraction(99, 98), 1940), (None, 1920)):
+        assert square_size(1920, 1080, ratio) == (width, 1080)
+    assert square_size(1920, 1080, Fraction(98, 99)) == (1920, 1091)
 
 
 def test_turned_frames_have_square_pixels(tmp_path: Path) -> None:

@@ -160,6 +160,20 @@ def test_a_recording_is_copied_where_the_container_supports_its_codec(
     assert abs(len(read_audio(path)) - 38_400) < 1200
 
 
+@pytest.mark.parametrize(("channels", "rate"), [(1, 96_000), (2, 160_000)])
+def test_a_recording_that_is_encoded_again_keeps_its_channels(
+    tmp_path: Path, channels: int, rate: int
+) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (channels, 48_000)).astype(np.float32)
+    sound = write_sound(tmp_path / "a.wav", "pcm_s16le", 48_000, pcm=noise)
+    with AnimationWriter(tmp_path / "b.mp4", 64, sound) as writer:
+        writer.write(np.zeros(0, np.float32), np.zeros((25, 64, 64, 3), np.uint8))
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        track = container.streams.audio[0]
+        assert track.codec_context.layout.nb_channels == channels
+        assert 8 * sum(packet.size for packet in container.demux(track)) == pytest.approx(rate, rel=0.15)
+
+
 def test_a_recording_is_left_out_of_a_gif(tmp_path: Path) -> None:
     sound = write_sound(tmp_path / "a.wav", "pcm_s16le", 24_000, seconds=1.6)
     with AnimationWriter(tmp_path / "b.gif", 64, sound) as writer:

@@ -413,10 +413,10 @@ def test_input_that_cannot_be_used_is_refused_and_the_rest_is_kept(talker: Talke
     with pytest.raises(InputError, match="French"):
         TextInput(talker.system).whole("Go on. Je ne sais pas où vous êtes, merci beaucoup. Et vous?")
     with pytest.raises(InputError, match="French") as refused:
-        text.append("Go on. Je ne sais pas où vous êtes, merci beaucoup. And then ")
+        text.append("Go on. Je ne sais pas où vous êtes, merci beaucoup. Oh no! And then ")
     assert refused.value.code == "invalid_text"
     text.end()
-    assert list(text.channel) == ["Go on.", "And then"]
+    assert list(text.channel) == ["Go on.", "Oh no!", "And then"]
     with pytest.raises(InputError, match="ended"):
         text.append("More")
     with pytest.raises(InputError, match="100,000"):
