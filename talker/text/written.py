@@ -184,7 +184,8 @@ def _dotted(match: re.Match[str], text: str) -> str:
     word, after = match[1].lower(), text[match.end() :].lstrip()
     before = re.search(r"([A-Za-z]+)\s+$", text[: match.start()])
     street = is_street(text[: match.start()])
-    named = after[:1].isupper() and not ends_sentence(after)
+    directed = re.match(rf"(?:{'|'.join(tables.DIRECTIONS)})\b", after)  # "Oak Dr. NW"
+    named = after[:1].isupper() and not ends_sentence(after) and not directed
     stop = "." if ends_sentence(after) else ""
     if after[:1].isdigit() and word in tables.BEFORE_NUMBER:
         return tables.BEFORE_NUMBER[word]

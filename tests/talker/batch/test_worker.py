@@ -24,7 +24,7 @@ from talker.batch.job import ClipError, Job, Segment, load_track, save_track, se
 from talker.batch.manifest import Row
 from talker.batch.setup import Setup
 from talker.batch.soundtrack import Track
-from talker.batch.store import WORK, Store, digest
+from talker.batch.store import WORK, Store, digest, weights_digest
 from talker.batch.studio import Studio
 from talker.batch.worker import Dubber
 from talker.media.face_track import FaceTrack
@@ -373,3 +373,13 @@ def test_the_wanted_face_is_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FaceTrack, "from_video", tracked)
     worker._write_track(tmp_path / "a.mp4", "index:1", tmp_path / "t.json")
     assert seen == ["index:1"]
+
+
+def test_the_digest_of_weights_covers_every_configuration_and_weights_file(tmp_path: Path) -> None:
+    (tmp_path / "talker").mkdir()
+    found = set()
+    for name in ("talker/config.json", "talker/model.safetensors", "talker/second.safetensors"):
+        for content in ("a", "b"):
+            (tmp_path / name).write_text(content)
+            found.add(weights_digest(tmp_path))
+    assert len(found) == 6

@@ -400,6 +400,20 @@ def test_errors_have_the_shape_of_openai(server: Running) -> None:
         assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
 
 
+def test_a_server_whose_generation_failed_is_neither_healthy_nor_ready(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [server.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+    monkeypatch.setattr(Sessions, "failed", True)
+    assert [server.get(path)[0] for path in ("/healthz", "/readyz")] == [503, 503]
+
+
+def test_browsers_ask_again_for_every_file_of_the_page(server: Running) -> None:
+    for path in ("/", "/page/app.js"):
+        _, headers, _ = server.request("GET", path)
+        assert headers["cache-control"] == "no-cache"
+
+
 # -- the server ----------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from torchaudio.functional import resample
 
 from talker.checkpoint import load_component, save_component
 from talker.clock import SAMPLE_RATE
+from talker.speaker.ecapa import AttentiveStatistics
 from talker.speaker.encoder import FLOOR, FilterBank, SpeakerEncoder, SpeakerEncoderConfig, WavLMSizes
 from talker.weights.speaker import rename
 
@@ -152,3 +153,10 @@ def test_wavlm_has_a_feature_every_20_ms():
 def test_channels_that_the_scales_cannot_share_are_refused():
     with pytest.raises(ValueError, match="channels 12 must be a multiple of 8"):
         SpeakerEncoder(replace(SpeakerEncoderConfig.tiny(), channels=12))
+
+
+def test_statistics_of_features_that_are_constant_in_time_are_finite() -> None:
+    torch.manual_seed(0)
+    found = AttentiveStatistics(8, 4)(torch.randn(1, 8, 1).expand(-1, -1, 50))
+    assert found.isfinite().all()
+    assert (found[:, 8:] < 1e-3).all()  # deviations
