@@ -90,6 +90,20 @@ def test_a_take_of_a_map_is_saved_without_generating_again(toy, voice, tmp_path)
     assert len(Counted.made) == 1
 
 
+def test_inputs_that_were_read_in_advance_are_not_read_again(toy, voice) -> None:
+    class Unread(Utterance):
+        reads_inputs = True
+
+        def ready(self, progress=None):
+            return speech(toy, voice, text="Go on.")
+
+        def make(self, record, generate):
+            raise AssertionError("the inputs were not read")
+
+    (take,) = toy.map([Unread(toy.system, ("Go.",), voice, None, 0)], capacity=1)
+    assert len(pcm_of(take)) == 16 * 960
+
+
 def test_a_function_that_builds_a_clip_is_a_plan(toy, voice) -> None:
     takes = list(toy.map([lambda k=k: speech(toy, voice, seed=k) for k in range(3)], capacity=2))
     assert [take.clip.seed for take in takes] == [0, 1, 2]

@@ -241,6 +241,7 @@ def test_pages_have_every_job_once_in_both_orders(jobs: Jobs) -> None:
                 page, more = jobs.page("ann", limit, after, ascending)
                 assert len(page) == limit or not more
                 found += [job.id for job in page]
+                assert more == (len(found) < 4)
                 after = found[-1]
             assert found == expected
     with pytest.raises(KeyError):
