@@ -58,7 +58,7 @@ RECORD = """
 globalThis.record = (video, side) => {
   const canvas = new OffscreenCanvas(side, side);
   const picture = canvas.getContext("2d", { willReadFrequently: true });
-  const found = { frames: [], pixels: [], sound: [], start: null };
+  const found = { frames: [], pixels: [], sound: [], start: null, rate: 0 };
   const frame = (now, { mediaTime }) => {
     picture.drawImage(video, 0, 0, side, side);
     const { data } = picture.getImageData(0, 0, side, side);
@@ -67,11 +67,12 @@ globalThis.record = (video, side) => {
     video.requestVideoFrameCallback(frame);
   };
   video.requestVideoFrameCallback(frame);
-  const context = new AudioContext({ sampleRate: 24000 });
+  const context = new AudioContext(); // Firefox does not connect a stream of another rate
+  found.rate = context.sampleRate;
   const node = context.createScriptProcessor(1024, 1, 1);
   node.onaudioprocess = ({ inputBuffer, playbackTime }) => {
     // The input was captured one buffer before it is handed over.
-    const seconds = performance.now() / 1000 - context.currentTime + playbackTime - 2 * 1024 / 24000;
+    const seconds = performance.now() / 1000 - context.currentTime + playbackTime - 2 * 1024 / found.rate;
     found.start ??= seconds;
     found.sound.push(inputBuffer.getChannelData(0).slice());
   };
@@ -95,7 +96,7 @@ globalThis.encoded = (arrays, Kind) => {
 """
 # Plays a stream, given as base64, by the page's own player, and records it.
 PLAY = """(async () => {
-  const { Player } = await import(new URL("player.js", document.baseURI));
+  const { Player } = await import(new URL("page/player.js", document.baseURI));
   const video = document.getElementById("video");
   video.hidden = false;
   globalThis.found = record(video, %d);
@@ -142,10 +143,12 @@ def recorded(evaluate: Callable[[str], Any]) -> tuple[np.ndarray, np.ndarray, np
     """(media time, time) of the presented frames, pixels (T, S, S, 3), sound (n,), its start in seconds."""
     times = np.array(json.loads(evaluate("JSON.stringify(found.frames)")))
     pixels = base64.b64decode(evaluate("encoded(found.pixels, Uint8Array)"))
-    sound = base64.b64decode(evaluate("encoded(found.sound, Float32Array)"))
-    start = float(evaluate("found.start"))
+    sound = np.frombuffer(base64.b64decode(evaluate("encoded(found.sound, Float32Array)")), np.float32)
+    rate, start = float(evaluate("found.rate")), float(evaluate("found.start"))
+    count = int(len(sound) * SAMPLE_RATE / rate)
+    sound = np.interp(np.arange(count) / SAMPLE_RATE, np.arange(len(sound)) / rate, sound)
     frames = np.frombuffer(pixels, np.uint8).reshape(len(times), SIDE, SIDE, 3)
-    return times, frames, np.frombuffer(sound, np.float32), start
+    return times, frames, sound, start
 
 
 def speech(address: str, chromium: Any) -> None:
@@ -228,6 +231,9 @@ def flash_and_click(evaluate: Callable[[str], Any], name: str) -> None:
     evaluate(f"{RECORD}; 0")
     evaluate(PLAY % (SIDE, *flashes()))
     until(evaluate, "document.getElementById('video').ended", 60)
+    if not evaluate("found.sound.length"):
+        print(f"{name}: its AudioContext does not run on this machine, so nothing was recorded")
+        return
     times, frames, heard, start = recorded(evaluate)
     bright = frames.reshape(len(frames), -1).mean(1) > 128
     shown = [times[k, 1] / 1000 for k in np.flatnonzero(bright[1:] & ~bright[:-1]) + 1]
