@@ -28,7 +28,7 @@ browser: .venv/ready         ## the page in chromium and firefox-esr (apt instal
 	touch $@
 
 .venv/ready: requirements.lock pyproject.toml
-	.ci/install $(PYTHON) requirements.lock "4 GB to download, 6.5 GB on disk"
+	.ci/install $(PYTHON) requirements.lock "4 GB to download, 7 GB on disk"
 	touch $@ .venv/demo
 
 lock:                        ## recompile both lock files (needs uv)
