@@ -166,6 +166,7 @@ def speech(address: str, chromium: Any) -> None:
     until(page.evaluate, "document.getElementById('status').textContent === ''")
     first = page.locator("#first").text_content()
     print(f"first frame {first} after the click, speed {page.locator('#speed').text_content()}")
+    ranges = page.evaluate("document.getElementById('video').buffered.length")
     times, frames, heard, _ = recorded(page.evaluate)
     with tempfile.TemporaryDirectory() as folder:
         with page.expect_download() as download:
@@ -176,7 +177,7 @@ def speech(address: str, chromium: Any) -> None:
     page.close()
     last = times[:, 0] <= len(sent) / SAMPLE_RATE
     gaps = np.diff(times[last, 1])
-    print(f"frames presented {last.sum()}, longest gap {gaps.max():.0f} ms, buffered ranges: one")
+    print(f"frames presented {last.sum()}, longest gap {gaps.max():.0f} ms, buffered ranges: {ranges}")
     print(f"sound: correlation with the server's {_aligned(heard, sent):.3f}")
     _lips(times[last, 0], frames[last], sent)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from talker.batch.store import Store, finite
 
 REPORT = "report"
-INTERNAL = ("artefacts", "files")  # fields of a result that the report leaves out
+INTERNAL = ("artefacts", "files")  # fields of a result that only the work folder needs
 METRICS = ("per", "offset", "confidence", "loudness", "voice_similarity", "rtf")
 STYLE = (
     "body{font:15px sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
@@ -22,6 +22,11 @@ STYLE = (
 )
 # No script, frame or file of another place can be loaded, whatever a name contains.
 POLICY = "default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'"
+
+
+def public(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result without what only the work folder needs."""
+    return {name: value for name, value in result.items() if name not in INTERNAL}
 
 
 def build_report(results: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +38,7 @@ def build_report(results: Sequence[Mapping[str, Any]], settings: Mapping[str, An
         results: of all clips, in the order of the manifest.
         settings: of the batch.
     """
-    clips = [{name: value for name, value in one.items() if name not in INTERNAL} for one in results]
+    clips = [public(one) for one in results]
     failed = [one for one in clips if one["status"] != "ok"]
     reasons = Counter(f"{one['stage']}: {one['reason']}" for one in failed)
     stages: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from typing import Any
 from talker.batch.inputs import find_inputs
 from talker.batch.manifest import Entry, Row, read_manifest
 from talker.batch.ray_runner import RayRunner
-from talker.batch.report import build_report, write_report
+from talker.batch.report import build_report, public, write_report
 from talker.batch.runner import ProcessRunner, Result
 from talker.batch.setup import Setup
 from talker.batch.store import WORK, Store, locked
@@ -74,7 +74,7 @@ def batch_dub(
             for result in _results(entries, setup, workers, ray, shown.begin):
                 results[result["id"]] = result
                 shown.end(result)
-                finished(_public(result))
+                finished(public(result))
         ordered = [results[entry.id] for entry in entries]
         settings = {"model": setup.model.name, "capacity": capacity, "threads": threads}
         report = build_report(ordered, settings)
@@ -143,11 +143,6 @@ def _results(
     if rows:
         runner = ProcessRunner(setup, workers, notify) if ray is None else RayRunner(setup, ray, workers)
         yield from runner.run(rows)
-
-
-def _public(result: Result) -> Result:
-    """A result without what only the work folder needs."""
-    return {name: value for name, value in result.items() if name not in ("artefacts", "files")}
 
 
 class _Shown:

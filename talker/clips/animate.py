@@ -200,7 +200,7 @@ def _with_silence(sound: Channel[np.ndarray], idle: Idle, system: System) -> Ite
     """The sound, with silence where it stops arriving and a patch is due."""
     arriving = iter(sound)
     while True:
-        while not sound.wait(PAUSE_SECONDS):
+        if not sound.wait(PAUSE_SECONDS):
             while not sound.wait(POLL_SECONDS):
                 if idle.is_due():
                     yield np.zeros(system.patch_frames * HOP, np.float32)

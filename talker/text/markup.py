@@ -135,7 +135,7 @@ def _items(line: str) -> list[str]:
     if _ONLY_NUMBERS.fullmatch(line):  # "i) ii) iii)"
         return [", ".join(str(roman(one.upper()) or one) for one in re.findall(r"\w+", line))]
     if [mark[1] for mark in _SERIES.finditer(line)][:2] in (["a", "b"], ["i", "ii"]):  # "i) time, ii) money"
-        line = _SERIES.sub(lambda mark: f"{_mark(mark[1])},", line)
+        line = _SERIES.sub(lambda mark: f"{_mark(mark[1]) or mark[1]},", line)
     marks = [
         m
         for m in _INLINE_NUMBER.finditer(line)
